@@ -1,0 +1,64 @@
+/**
+ * The ten job types, stated once (spec section 2): queue, engine, defaults, limits, bucket.
+ * Everything that needs to know something of a job type reads this table.
+ */
+
+export const queueNames = ['sdxl_queue', 'wan_queue'] as const;
+export type QueueName = (typeof queueNames)[number];
+
+export const jobTypes = [
+  'sdxl_image_fast', 'sdxl_image_high',
+  'image_fast', 'image_high', 'video_fast', 'video_high',
+  'image7b_fast_enhanced', 'image7b_high_enhanced', 'video7b_fast_enhanced', 'video7b_high_enhanced',
+] as const;
+export type JobType = (typeof jobTypes)[number];
+
+export interface JobTypeSpec {
+  queue: QueueName;
+  engine: 'sdxl' | 'wan';
+  steps: number;
+  guidanceScale: number;
+  output: 'image' | 'video';
+  /** Seconds one job is expected to take on an RTX 6000 Ada, lower and upper bound. */
+  expectedSeconds: readonly [number, number];
+  /** Numbers of images a job may ask for. */
+  imageCounts: readonly number[];
+  /** Whether Qwen rewrites the prompt before generation. */
+  enhanced: boolean;
+  /** Storage bucket; each job type has its own of the same name. */
+  bucket: string;
+}
+
+const sdxl = { queue: 'sdxl_queue', engine: 'sdxl', output: 'image', imageCounts: [1, 3, 6], enhanced: false, expectedSeconds: [3, 8] } as const;
+const wan = { queue: 'wan_queue', engine: 'wan', imageCounts: [1] } as const;
+const fast = { steps: 25, guidanceScale: 6.5 } as const;
+const high = { steps: 50, guidanceScale: 7.5 } as const;
+
+export const catalogue: Readonly<Record<JobType, JobTypeSpec>> = {
+  sdxl_image_fast: { ...sdxl, steps: 15, guidanceScale: 6.0, bucket: 'sdxl_image_fast' },
+  sdxl_image_high: { ...sdxl, steps: 25, guidanceScale: 7.5, bucket: 'sdxl_image_high' },
+  image_fast: { ...wan, ...fast, output: 'image', enhanced: false, expectedSeconds: [25, 40], bucket: 'image_fast' },
+  image_high: { ...wan, ...high, output: 'image', enhanced: false, expectedSeconds: [40, 100], bucket: 'image_high' },
+  video_fast: { ...wan, ...fast, output: 'video', enhanced: false, expectedSeconds: [135, 180], bucket: 'video_fast' },
+  video_high: { ...wan, ...high, output: 'video', enhanced: false, expectedSeconds: [180, 240], bucket: 'video_high' },
+  image7b_fast_enhanced: { ...wan, ...fast, output: 'image', enhanced: true, expectedSeconds: [85, 100], bucket: 'image7b_fast_enhanced' },
+  image7b_high_enhanced: { ...wan, ...high, output: 'image', enhanced: true, expectedSeconds: [100, 240], bucket: 'image7b_high_enhanced' },
+  video7b_fast_enhanced: { ...wan, ...fast, output: 'video', enhanced: true, expectedSeconds: [195, 240], bucket: 'video7b_fast_enhanced' },
+  video7b_high_enhanced: { ...wan, ...high, output: 'video', enhanced: true, expectedSeconds: [240, 480], bucket: 'video7b_high_enhanced' },
+};
+
+/** Buckets that hold inputs, beside the one bucket per job type. */
+export const inputBuckets = ['reference_images', 'workspace_assets'] as const;
+
+export function isJobType(value: unknown): value is JobType {
+  return typeof value === 'string' && Object.hasOwn(catalogue, value);
+}
+
+export function jobTypesOf(queue: QueueName): JobType[] {
+  return jobTypes.filter((type) => catalogue[type].queue === queue);
+}
+
+/** Full path of a job's n-th asset: the same on every attempt, so that an upload can be repeated. */
+export function assetPath(job: { user_id: string; id: string }, index: number, extension: string): string {
+  return `${job.user_id}/${job.id}/${index}.${extension}`;
+}

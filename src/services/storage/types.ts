@@ -1,0 +1,23 @@
+/** Where assets go: a folder served by the service, or Supabase Storage. Both pass the same suite. */
+export interface Storage {
+  readonly kind: 'folder' | 'supabase';
+  /**
+   * Stores a file under `bucket/path`, replacing what is there (same path on every attempt). Creates the bucket when missing.
+   * @returns what the callback's `assets` carries for it (path or URL, by setting)
+   * Throws `StorageError` with `retryable`.
+   */
+  put(bucket: string, path: string, file: { localPath: string; contentType: string; bytes: number }, signal: AbortSignal): Promise<string>;
+  /** Reads an object (reference images in buckets). Throws `StorageError` code `not_found`. */
+  read(bucket: string, path: string, maxBytes: number, signal: AbortSignal): Promise<Buffer>;
+  /** Removes what `put` stored; missing objects are fine. */
+  remove(bucket: string, paths: string[]): Promise<void>;
+  /** Round trip, for readiness and validation. */
+  ping(signal: AbortSignal): Promise<void>;
+}
+
+export class StorageError extends Error {
+  constructor(message: string, readonly code: 'not_found' | 'too_large' | 'forbidden' | 'unavailable' | 'rejected', readonly retryable: boolean, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'StorageError';
+  }
+}
