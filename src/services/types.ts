@@ -1,0 +1,71 @@
+import type { Readable } from 'node:stream';
+import type { EngineKind, DescribePromptParams, DescribePromptResult, LoadResult, MemoryReport } from '../inference/engine-protocol.js';
+import type { CancelResult, JobFilter, JobPage, JobProgress, JobRecord, JobStatus, JobStore } from './queue/types.js';
+import type { Storage } from './storage/types.js';
+
+/**
+ * What the routes see of the service. `createServices(config, log)` builds the real ones; tests build the app with
+ * real services on embedded defaults and swap single parts by option.
+ */
+export interface Services {
+  jobs: JobService;
+  engines: EngineService;
+  store: JobStore;
+  storage: Storage;
+  /** Files of the folder storage by URL path; absent when storage is elsewhere. */
+  assets?: AssetService;
+  /** Starts consuming (after `listen`), so that a broken port never takes jobs. */
+  start(): Promise<void>;
+  /** Stops taking jobs, finishes or hands back within the grace, flushes the outbox, ends the engines. */
+  stop(): Promise<void>;
+}
+
+export interface JobService {
+  /** Validates and queues. Throws `errors.invalidParameters` with details, `errors.conflict`, `errors.queueFull`. */
+  submit(payload: unknown, options: { idempotencyKey?: string }): Promise<{ record: JobRecord; queuePosition: number; created: boolean }>;
+  get(id: string): Promise<{ record: JobRecord; queuePosition: number | null } | null>;
+  list(filter: JobFilter, limit: number, cursor?: string): Promise<JobPage>;
+  cancel(id: string): Promise<CancelResult>;
+  /**
+   * Events of a job in order: those after `afterId` that are still kept, then live ones until the job is terminal.
+   * Ids grow; a reader that reconnects with the last id misses nothing that is still kept.
+   */
+  events(id: string, afterId: number, signal: AbortSignal): AsyncIterable<JobEvent>;
+}
+
+export type JobEvent =
+  | { id: number; event: 'state'; data: { status: JobStatus; attempts: number; assets: string[]; error_message?: string } }
+  | { id: number; event: 'progress'; data: JobProgress }
+  | { id: number; event: 'preview'; data: { step: number; content_type: string; base64: string } };
+
+export type EngineState = 'stopped' | 'starting' | 'warming' | 'ready' | 'busy' | 'draining' | 'restarting' | 'backing_off' | 'failed';
+
+export interface EngineStatus {
+  kind: EngineKind;
+  state: EngineState;
+  pid: number | null;
+  uptimeSeconds: number;
+  jobsProcessed: number;
+  lastJobAtMs: number | null;
+  errorCount: number;
+  restarts: number;
+  loaded: LoadResult | null;
+  memory: MemoryReport | null;
+  /** Why it is not ready, for people. */
+  reason: string | null;
+}
+
+export interface EngineService {
+  status(kind: EngineKind): EngineStatus;
+  statuses(): EngineStatus[];
+  /** Ends the process (after its job, unless forced) and starts a new one. Resolves when the restart has begun. */
+  restart(kind: EngineKind, options: { force: boolean }): Promise<void>;
+  describePrompt(params: DescribePromptParams, signal: AbortSignal): Promise<DescribePromptResult>;
+  /** Last log lines of the engine process, newest last. */
+  logs(kind: EngineKind): string[];
+}
+
+export interface AssetService {
+  /** Null when there is no such asset. Never leaves the storage folder, whatever the path says. */
+  open(bucket: string, path: string): Promise<{ stream: Readable; contentType: string; bytes: number; modifiedAt: Date } | null>;
+}
