@@ -1,0 +1,100 @@
+import type { DescribePromptParams, EngineKind, EngineMethod, EngineMethods } from '../../inference/engine-protocol.js';
+import type { EngineService, EngineStatus } from '../types.js';
+import { errors } from '../../errors/codes.js';
+import { EngineError } from './engine-error.js';
+import type { CallOptions } from './engine-process.js';
+import { createSupervisor, type Supervisor, type SupervisorOptions } from './supervisor.js';
+
+export interface EngineServiceOptions {
+  /** In start order; an engine that loads while another one does would only make both slower. */
+  engines: SupervisorOptions[];
+  /** Engines this service does not have, with the reason shown for them. */
+  absent?: Partial<Record<EngineKind, string>>;
+}
+
+/** What the runner and the enhancement use, beside what routes see. */
+export interface Engines extends EngineService {
+  has(kind: EngineKind): boolean;
+  whenReady(kind: EngineKind, options: { signal?: AbortSignal; patient?: boolean }): Promise<void>;
+  call<M extends EngineMethod>(kind: EngineKind, method: M, params: EngineMethods[M]['params'], options?: CallOptions): Promise<EngineMethods[M]['result']>;
+  /** Ends a process to give its memory back; a lazy engine starts again with its next request. */
+  release(kind: EngineKind, options: { force: boolean }): Promise<void>;
+  onChange(listener: (kind: EngineKind) => void): () => void;
+  start(): void;
+  stop(options: { force: boolean }): Promise<void>;
+}
+
+export function createEngineService({ engines, absent = {} }: EngineServiceOptions): Engines {
+  const supervisors = new Map<EngineKind, Supervisor>(engines.map((options) => [options.kind, createSupervisor(options)]));
+  const stopping = new AbortController();
+
+  function supervisor(kind: EngineKind): Supervisor {
+    const found = supervisors.get(kind);
+    if (found === undefined) throw new EngineError('engine_unavailable', `There is no ${kind} engine: ${absent[kind] ?? 'it is not configured'}`);
+    return found;
+  }
+
+  function statusOfAbsent(kind: EngineKind): EngineStatus {
+    return {
+      kind, state: 'stopped', pid: null, uptimeSeconds: 0, jobsProcessed: 0, lastJobAtMs: null, errorCount: 0, restarts: 0,
+      loaded: null, memory: null, reason: absent[kind] ?? 'it is not configured',
+    };
+  }
+
+  const status = (kind: EngineKind) => supervisors.get(kind)?.status() ?? statusOfAbsent(kind);
+
+  async function startInOrder(): Promise<void> {
+    for (const each of supervisors.values()) {
+      if (each.lazy || stopping.signal.aborted) continue;
+      each.start();
+      await firstOutcome(each, stopping.signal);
+    }
+  }
+
+  return {
+    status,
+    statuses: () => (['sdxl', 'wan', 'qwen'] as const).map(status),
+    has: (kind) => supervisors.has(kind),
+    whenReady: (kind, options) => supervisor(kind).whenReady(options),
+    call: async (kind, method, params, options) => supervisor(kind).call(method, params, options),
+    async restart(kind, options) {
+      if (!supervisors.has(kind)) throw errors.unavailable(`The ${kind} worker cannot be restarted: ${status(kind).reason}`);
+      await supervisor(kind).restart(options);
+    },
+    release: (kind, options) => supervisor(kind).stop(options),
+    async describePrompt(params: DescribePromptParams, signal) {
+      try {
+        return await supervisor('sdxl').call('sdxl.describePrompt', params, { signal });
+      } catch (error) {
+        if (error instanceof EngineError && error.code === 'engine_unavailable') throw errors.unavailable(error.message);
+        throw error;
+      }
+    },
+    logs: (kind) => supervisors.get(kind)?.logs() ?? [],
+    onChange(listener) {
+      const offs = [...supervisors.values()].map((each) => each.onChange(() => listener(each.kind)));
+      return () => offs.forEach((off) => off());
+    },
+    start: () => void startInOrder(),
+    async stop(options) {
+      stopping.abort();
+      await Promise.all([...supervisors.values()].map((each) => each.stop(options)));
+    },
+  };
+}
+
+/** Until the engine is ready or its start has failed once. */
+function firstOutcome(supervisor: Supervisor, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const settle = () => {
+      const { state } = supervisor.status();
+      if (!signal.aborted && (state === 'starting' || state === 'warming')) return;
+      off();
+      signal.removeEventListener('abort', settle);
+      resolve();
+    };
+    const off = supervisor.onChange(settle);
+    signal.addEventListener('abort', settle);
+    settle();
+  });
+}
