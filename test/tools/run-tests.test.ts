@@ -1,0 +1,43 @@
+import { Readable } from 'node:stream';
+import t from 'tap';
+import { reportTap } from '../../tools/test-run/report.js';
+import { commandsNamedIn } from '../../tools/test-run/system-packages.js';
+
+const stream = `TAP version 14
+1..2
+# Subtest: dist/test/a.test.js
+    # Subtest: group
+        ok 1 - fine
+        not ok 2 - differs
+          ---
+          at:
+            fileName: a.ts
+            lineNumber: 4
+          diff: |
+            -2
+            +1
+          ...
+        1..2
+    not ok 1 - group
+    ok 2 - elsewhere # SKIP redis-server is not installed
+    1..2
+not ok 1 - dist/test/a.test.js # time=12ms
+# Subtest: dist/test/b.test.js
+    ok 1 - fine
+    1..1
+ok 2 - dist/test/b.test.js # time=1500ms
+`;
+
+t.test('the report counts test points, names failures with their place, and lists skips with their reason', async (t) => {
+  const lines: string[] = [];
+  const summary = await reportTap(Readable.from([stream]), (line) => lines.push(line));
+  t.same(summary, { passed: 2, failed: 1, skipped: [{ name: 'dist/test/a.test.js > elsewhere', reason: 'redis-server is not installed' }] });
+  t.match(lines[0], /^FAIL dist\/test\/a\.test\.js {2}1 passed, 1 failed, 1 skipped/);
+  t.match(lines.join('\n'), /✖ group > differs\n\s+at a\.ts:4\n\s+diff:\n\s+-2\n\s+\+1/);
+  t.match(lines.at(-1), /^ok {3}dist\/test\/b\.test\.js {2}1 passed/);
+});
+
+t.test('programs a test names in quotes are the ones to install', async (t) => {
+  const folder = t.testdir({ 'a.test.js': "requireCommand('ffmpeg')", 'b.test.js': '// speaks of chromium only in passing' });
+  t.same(commandsNamedIn([`${folder}/a.test.js`, `${folder}/b.test.js`]), ['ffmpeg']);
+});
