@@ -1,0 +1,47 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import type { GpuProbe, GpuReading } from './types.js';
+
+const run = promisify(execFile);
+const mebibyte = 1024 * 1024;
+const query = 'name,memory.total,memory.used,utilization.gpu,temperature.gpu,driver_version';
+
+/**
+ * Reads the first NVIDIA GPU through `nvidia-smi`, which speaks NVML without a native binding.
+ * Absent tool, absent driver or a hanging driver (`timeoutMs`) all read as "no GPU to be seen".
+ */
+export function createNvidiaSmiProbe(options: { command?: string; timeoutMs?: number } = {}): GpuProbe {
+  const { command = 'nvidia-smi', timeoutMs = 2000 } = options;
+  return {
+    source: 'nvidia-smi',
+    async read() {
+      try {
+        const { stdout } = await run(command, [`--query-gpu=${query}`, '--format=csv,noheader,nounits'], { timeout: timeoutMs, killSignal: 'SIGKILL' });
+        return parseNvidiaSmi(stdout);
+      } catch {
+        return null;
+      }
+    },
+  };
+}
+
+/** Parses one CSV line; a value the driver does not support ("[N/A]") is null. */
+export function parseNvidiaSmi(output: string): GpuReading | null {
+  const line = output.split('\n').find((text) => text.trim() !== '');
+  if (line === undefined) return null;
+  const [name, totalMiB, usedMiB, utilizationPercent, temperature, driver] = line.split(',').map((cell) => cell.trim());
+  if (name === undefined || name === '') return null;
+  const number = (cell: string | undefined) => {
+    const value = Number(cell);
+    return cell === undefined || cell === '' || !Number.isFinite(value) ? null : value;
+  };
+  const scale = (value: number | null, factor: number) => (value === null ? null : value * factor);
+  return {
+    name,
+    totalBytes: scale(number(totalMiB), mebibyte),
+    usedBytes: scale(number(usedMiB), mebibyte),
+    utilization: scale(number(utilizationPercent), 0.01),
+    temperatureCelsius: number(temperature),
+    driver: driver === undefined || driver === '' ? null : driver,
+  };
+}
