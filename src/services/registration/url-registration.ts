@@ -1,0 +1,135 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { request } from 'undici';
+
+/** The part of a pino logger that is used here. */
+export interface RegistrationLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface UrlRegistrationOptions {
+  /** `RUNPOD_POD_ID`; without it there is nothing to register. */
+  podId: string | undefined;
+  /** Public URL stated by the operator; wins over the one derived from the pod id. */
+  publicUrl?: string;
+  supabaseUrl: string | undefined;
+  serviceKey: string | undefined;
+  log: RegistrationLog;
+  periodMs?: number;
+  /** Share of the period added or taken away at random, so that a fleet does not register in step. */
+  jitter?: number;
+  timeoutMs?: number;
+  random?: () => number;
+  now?: () => number;
+}
+
+export type RegistrationState = 'disabled' | 'waiting' | 'registered' | 'unhealthy' | 'refused';
+export type UrlRegistration = ReturnType<typeof createUrlRegistration>;
+
+/** Address at which RunPod's proxy serves port 7860 of a pod. */
+export function runpodUrl(podId: string): string {
+  return `https://${podId}-7860.proxy.runpod.net/`;
+}
+
+/**
+ * Tells the Supabase function `update-worker-url` where this worker is (spec section 8).
+ * Rules: no pod id, one warning and nothing else; no credentials, one error and nothing else; own `/health` not healthy
+ * at the public address, skipped until it is; refused, logged and tried again next cycle; at shutdown `inactive` is sent
+ * if it was registered.
+ */
+export function createUrlRegistration(options: UrlRegistrationOptions) {
+  const { podId, supabaseUrl, serviceKey, log, periodMs = 300_000, jitter = 0.1, timeoutMs = 10_000, random = Math.random, now = Date.now } = options;
+  let workerUrl = options.publicUrl ?? (podId === undefined ? undefined : runpodUrl(podId));
+  let state: RegistrationState = 'disabled';
+  let announced: string | undefined;
+  let loop: Promise<void> | undefined;
+  let stopping = new AbortController();
+  let wake: (() => void) | undefined;
+
+  async function isHealthy(url: string): Promise<boolean> {
+    try {
+      const response = await request(new URL('health', url), { headersTimeout: timeoutMs, bodyTimeout: timeoutMs, signal: stopping.signal });
+      const body = (await response.body.json()) as { status?: unknown };
+      return response.statusCode === 200 && body.status === 'healthy';
+    } catch {
+      return false;
+    }
+  }
+
+  async function send(url: string, status: 'active' | 'inactive', signal?: AbortSignal): Promise<{ accepted: boolean; reason: string }> {
+    try {
+      const response = await request(new URL('/functions/v1/update-worker-url', supabaseUrl), {
+        method: 'POST',
+        headers: { authorization: `Bearer ${serviceKey ?? ''}`, 'content-type': 'application/json' },
+        body: JSON.stringify({ worker_url: url, timestamp: new Date(now()).toISOString(), status }),
+        headersTimeout: timeoutMs, bodyTimeout: timeoutMs, signal: signal ?? null,
+      });
+      const text = (await response.body.text()).slice(0, 200);
+      return { accepted: response.statusCode >= 200 && response.statusCode < 300, reason: `${response.statusCode} ${text}`.trim() };
+    } catch (error) {
+      return { accepted: false, reason: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  async function registerOnce(): Promise<void> {
+    const url = workerUrl;
+    if (url === undefined) return;
+    if (!(await isHealthy(url))) {
+      if (stopping.signal.aborted) return;
+      state = 'unhealthy';
+      log.warn({ worker_url: url }, 'not registered: own /health does not answer healthy at the public address; trying again next cycle');
+      return;
+    }
+    const answer = await send(url, 'active', stopping.signal);
+    if (stopping.signal.aborted && !answer.accepted) return;
+    if (answer.accepted) {
+      state = 'registered';
+      announced = url;
+      log.info({ worker_url: url }, 'registered the worker URL');
+    } else {
+      state = 'refused';
+      log.error({ worker_url: url, reason: answer.reason }, 'the worker URL was not accepted; trying again next cycle');
+    }
+  }
+
+  async function run(): Promise<void> {
+    while (!stopping.signal.aborted) {
+      await registerOnce();
+      const pause = periodMs * (1 + jitter * (2 * random() - 1));
+      const woken = new Promise<void>((resolve) => { wake = resolve; });
+      await Promise.race([delay(pause, undefined, { signal: stopping.signal, ref: false }).catch(() => undefined), woken]);
+    }
+  }
+
+  return {
+    start(): void {
+      if (loop !== undefined) return;
+      if (workerUrl === undefined) return log.warn({}, 'RUNPOD_POD_ID is not set: the worker URL is not registered');
+      if (supabaseUrl === undefined || serviceKey === undefined) {
+        return log.error({}, 'SUPABASE_URL or SUPABASE_SERVICE_KEY is not set: URL registration is off');
+      }
+      state = 'waiting';
+      stopping = new AbortController();
+      loop = run();
+    },
+    /** A new public address is registered at once, not at the next cycle. */
+    setUrl(url: string): void {
+      if (url === workerUrl) return;
+      workerUrl = url;
+      wake?.();
+    },
+    state: () => state,
+    /** Ends the cycle; says `inactive` when the orchestrator had been told `active`. */
+    async stop(): Promise<void> {
+      stopping.abort();
+      await loop;
+      loop = undefined;
+      if (announced === undefined) return;
+      const answer = await send(announced, 'inactive');
+      if (!answer.accepted) log.warn({ worker_url: announced, reason: answer.reason }, 'the orchestrator could not be told that this worker is going away');
+      announced = undefined;
+      state = 'disabled';
+    },
+  };
+}
