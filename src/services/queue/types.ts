@@ -40,6 +40,8 @@ export interface JobRecord {
   finishedAtMs?: number;
   /** Instance that runs or ran it. */
   workerId?: string;
+  /** Why the previous attempt ended; for people, never sent to the producer. */
+  lastError?: string;
 }
 
 /** Proof of ownership of a running job. Every write of a runner carries it and is refused once the lease is lost. */
@@ -47,6 +49,7 @@ export interface Lease {
   queue: QueueName;
   /** The store's own key of the reservation; unique per claim, never the payload's bytes. */
   token: string;
+  /** The payload's `id`; empty when it has none that can be read. */
   jobId: string;
   workerId: string;
   expiresAtMs: number;
@@ -77,7 +80,7 @@ export type CallbackEvent = 'processing' | 'progress' | 'completed' | 'failed';
 
 /** A callback waiting to be delivered. `id` is stable over retries and re-runs: receivers drop duplicates by it. */
 export interface OutboxEntry {
-  /** `{jobId}:{event}`; doubles as `webhook-id` and idempotency key. */
+  /** `{jobId}:{event}`, or with a suffix for events that repeat (`{jobId}:progress:{n}`); doubles as `webhook-id` and idempotency key. */
   id: string;
   jobId: string;
   event: CallbackEvent;
@@ -116,6 +119,8 @@ export interface SubmitRequest {
   payload: string;
   job: { id: string; type: JobType; userId: string };
   idempotencyKey?: string;
+  /** What "the same payload" means for the key, when the payload holds generated parts (an id). Default: a digest of the payload. */
+  fingerprint?: string;
   /** Refuse (`full`) when this many jobs wait already; 0 for no limit. */
   maxWaiting?: number;
 }
@@ -170,6 +175,8 @@ export interface JobStore {
 
   /** Puts a job on its queue. The same id twice, or the same idempotency key with the same payload, is one job. */
   submit(request: SubmitRequest): Promise<SubmitResult>;
+  /** Puts a string on the queue as a producer's LPUSH does: no checks, no record before a runner begins it. */
+  push(queue: QueueName, payload: string): Promise<void>;
 
   /** Takes the next job atomically and leases it, or null. Due retries come before new jobs. */
   reserve(request: ReserveRequest): Promise<Reservation | null>;
@@ -187,12 +194,13 @@ export interface JobStore {
   retryLater(lease: Lease, delayMs: number, reason: string): Promise<boolean>;
   /** Hand-back without counting the attempt (shutdown); goes to the front of its queue. */
   release(lease: Lease): Promise<boolean>;
-  /** Acknowledges and moves the payload to the dead letters, with the terminal record and callback where there is an id. One atomic write. */
+  /** Acknowledges and moves the payload to the dead letters, with the terminal record and callback where there is an id and that job is neither finished already nor running elsewhere. One atomic write. */
   deadLetter(lease: Lease, reason: string, result?: FinishedJob & { job: { id: string; type?: JobType; userId?: string } }): Promise<boolean>;
-  /** Takes back jobs whose lease ran out, whoever held it: back to the front of the queue. Jobs over `maxAttempts` are handed out once more by `reserve` with `attempt > maxAttempts`; the runner dead-letters them. Returns job ids. */
+  /** Housekeeping, to be called every few seconds; also forgets records past their retention. Takes back jobs whose lease ran out, whoever held it: back to the front of the queue. Jobs over `maxAttempts` are handed out once more by `reserve` with `attempt > maxAttempts`; the runner dead-letters them. Returns job ids. */
   reclaimExpired(): Promise<string[]>;
 
-  cancel(id: string, callbackFor: (record: JobRecord) => OutboxEntry | undefined): Promise<CancelResult>;
+  /** `resultFor` gives the terminal state and callback of a job that still waits; a running one is ended by its runner. */
+  cancel(id: string, resultFor: (record: JobRecord) => FinishedJob): Promise<CancelResult>;
   get(id: string): Promise<JobRecord | null>;
   /** Position from the front (0 is next) while queued, else null. */
   position(id: string): Promise<number | null>;
@@ -200,7 +208,7 @@ export interface JobStore {
   depth(queue: QueueName): Promise<QueueDepth>;
 
   deadLetters(queue: QueueName | undefined, limit: number): Promise<DeadLetter[]>;
-  /** Puts the payload back at the end of its queue with a fresh attempt count. False: unknown id. */
+  /** Puts the payload back at the end of its queue with a fresh attempt count; the job is `queued` again. False: unknown id. */
   requeueDeadLetter(id: string): Promise<boolean>;
   dropDeadLetter(id: string): Promise<boolean>;
 
@@ -219,7 +227,7 @@ export interface JobStore {
 }
 
 export interface Outbox {
-  /** Adds an entry outside a job's terminal write (progress callbacks). Same id replaces. Refused once the job is terminal. */
+  /** Adds an entry outside a job's terminal write (progress callbacks). Same id replaces. Dropped silently once the job is terminal. */
   add(entry: OutboxEntry): Promise<void>;
   /** Takes up to `limit` due entries for this relay for `leaseMs`. Entries of one job come in order: never a later one while an earlier is undelivered. */
   claimDue(workerId: string, limit: number, leaseMs: number): Promise<OutboxEntry[]>;
