@@ -1,0 +1,37 @@
+import { checkNames, type Check, type Finding, type ValidationReport } from './types.js';
+
+export type Validation = ReturnType<typeof createValidation>;
+
+/**
+ * Runs all checks side by side; a check that throws or outlasts `timeoutMs` is itself a finding, so that one dead
+ * server never hides the rest of the report.
+ */
+export function createValidation({ checks, timeoutMs = 10_000 }: { checks: ReadonlyArray<{ name: Finding['check']; subject: string; run: Check }>; timeoutMs?: number }) {
+  return {
+    async run(): Promise<ValidationReport> {
+      const findings = (await Promise.all(checks.map(async ({ name, subject, run }) => {
+        const controller = new AbortController();
+        let timer: NodeJS.Timeout | undefined;
+        const late = new Promise<Finding[]>((resolve) => {
+          timer = setTimeout(() => {
+            controller.abort();
+            resolve([{ check: name, subject, severity: 'error', message: `no answer within ${timeoutMs / 1000} s`, cure: 'See why it hangs, then validate again.' }]);
+          }, timeoutMs);
+        });
+        try {
+          return await Promise.race([run(controller.signal), late]);
+        } catch (error) {
+          return [{ check: name, subject, severity: 'error', message: error instanceof Error ? error.message : String(error) } satisfies Finding];
+        } finally {
+          clearTimeout(timer);
+        }
+      }))).flat();
+      const failed = new Set(findings.filter(({ severity }) => severity === 'error').map(({ check }) => check));
+      return {
+        valid: failed.size === 0,
+        checks: Object.fromEntries(checkNames.map((name) => [name, !failed.has(name)])) as ValidationReport['checks'],
+        findings,
+      };
+    },
+  };
+}
