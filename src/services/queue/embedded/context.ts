@@ -1,0 +1,109 @@
+import { EventEmitter } from 'node:events';
+import { queueNames, type QueueName } from '../../jobs/catalogue.js';
+import { isTerminal, listingKey } from '../records.js';
+import type { Lease } from '../types.js';
+import { openDatabase, sortable, type StoredJob, type Write } from './database.js';
+import { createMutex } from './mutex.js';
+import { createEmbeddedOutbox } from './outbox.js';
+import { createWaitingLine, type StoredEntry } from './waiting-line.js';
+
+export interface LeasedEntry {
+  entry: StoredEntry;
+  lease: Lease;
+  cancelRequested: boolean;
+}
+
+export type Context = Awaited<ReturnType<typeof openContext>>;
+
+/** What the parts of the embedded store share: the database, and in memory what would be slow to look up there. */
+export async function openContext(options: { folder: string; now: () => number; retentionMs: number }) {
+  const { folder, now, retentionMs } = options;
+  const database = await openDatabase(folder);
+  const mutex = createMutex();
+  const lines = Object.fromEntries(queueNames.map((queue) => [queue, createWaitingLine()])) as Record<QueueName, ReturnType<typeof createWaitingLine>>;
+  /** By token. Leases are not written down: whoever opens the folder next knows that their holder is gone. */
+  const leases = new Map<string, LeasedEntry>();
+  /** Entries on disk, waiting or leased. */
+  const entrySeqs = new Set<number>();
+  /** Records of running jobs; progress changes here first. */
+  const running = new Map<string, StoredJob>();
+  const signals = new EventEmitter();
+  signals.setMaxListeners(0);
+  /** When each queue was last found to hold nothing for its asker; work that came later must not be slept through. */
+  const foundEmpty = new Map<QueueName, { atMs: number; changes: number }>();
+  let changes = 0;
+  signals.on('work', () => { changes += 1; });
+  let nextSeq = 1;
+
+  for await (const [, entry] of database.entries.entries()) {
+    lines[entry.queue].add(entry);
+    entrySeqs.add(entry.seq);
+    nextSeq = Math.max(nextSeq, entry.seq + 1);
+  }
+
+  const loadJob = async (id: string): Promise<StoredJob | undefined> => running.get(id) ?? await database.jobs.get(id);
+
+  const outbox = await createEmbeddedOutbox({
+    database, mutex, now,
+    isFinished: async (jobId) => {
+      const job = await loadJob(jobId);
+      return job !== undefined && isTerminal(job.record);
+    },
+  });
+
+  function saveJob(job: StoredJob): Write[] {
+    const { record } = job;
+    const writes = [database.jobs.put(record.id, job), database.listing.put(listingKey(record), 0)];
+    if (record.finishedAtMs !== undefined) writes.push(database.finished.put(`${sortable(record.finishedAtMs)}:${record.id}`, listingKey(record)));
+    return writes;
+  }
+
+  /** Creates an entry at the end of a queue. `enter` makes it visible once the writes are on disk. */
+  function newEntry(fields: Omit<StoredEntry, 'seq' | 'attempts' | 'queuedAtMs'>, payload: string) {
+    const entry: StoredEntry = { ...fields, seq: nextSeq++, attempts: 0, queuedAtMs: now() };
+    const key = sortable(entry.seq);
+    return {
+      entry,
+      writes: [database.entries.put(key, entry), database.payloads.put(key, payload)],
+      enter() {
+        entrySeqs.add(entry.seq);
+        lines[entry.queue].add(entry);
+        signals.emit('work');
+      },
+    };
+  }
+
+  const deleteEntry = (seq: number): Write[] => [database.entries.del(sortable(seq)), database.payloads.del(sortable(seq))];
+
+  /** Forgets a lease whose entry is gone from the disk. */
+  function dropLease(token: string) {
+    const held = leases.get(token);
+    if (held === undefined) return;
+    leases.delete(token);
+    entrySeqs.delete(held.entry.seq);
+  }
+
+  /** Another entry stands for the job already. */
+  const belongsElsewhere = (job: StoredJob, seq: number) => job.entrySeq !== undefined && job.entrySeq !== seq && entrySeqs.has(job.entrySeq);
+
+  function leaseOf(jobId: string): LeasedEntry | undefined {
+    for (const held of leases.values()) if (held.entry.jobId === jobId) return held;
+    return undefined;
+  }
+
+  return {
+    database, mutex, now, retentionMs, lines, leases, entrySeqs, running, signals, outbox,
+    foundEmpty: {
+      note: (queue: QueueName) => { foundEmpty.set(queue, { atMs: now(), changes }); },
+      /** Milliseconds until the queue may hold something it did not hold then; 0 when it may already. */
+      untilChange(queue: QueueName): number {
+        const then = foundEmpty.get(queue);
+        if (then === undefined || then.changes !== changes) return 0;
+        const due = lines[queue].nextDueAfter(then.atMs);
+        return due === null ? Infinity : Math.max(0, due - now());
+      },
+    },
+    loadJob, saveJob, newEntry, deleteEntry, dropLease, belongsElsewhere, leaseOf,
+  };
+}
+

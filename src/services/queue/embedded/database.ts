@@ -1,0 +1,83 @@
+import { mkdir } from 'node:fs/promises';
+import { ClassicLevel } from 'classic-level';
+import type { DeadLetter, JobRecord, OutboxEntry } from '../types.js';
+import type { StoredEntry } from './waiting-line.js';
+
+/** A job's record and what only the store needs of it. */
+export interface StoredJob {
+  record: JobRecord;
+  /** The entry that stands for the job on its queue, while it waits or runs. */
+  entrySeq?: number;
+  /** The lease that finished it: the same call made twice gets the same answer. */
+  finishedByToken?: string;
+}
+export interface StoredCallback {
+  seq: number;
+  entry: OutboxEntry;
+}
+export interface StoredKey {
+  jobId: string;
+  fingerprint: string;
+  atMs: number;
+}
+
+export type Write = { type: 'put'; key: string; value: unknown } | { type: 'del'; key: string };
+interface Range { after?: string; limit?: number; reverse?: boolean }
+
+export type Database = Awaited<ReturnType<typeof openDatabase>>;
+
+/**
+ * Opens the LevelDB folder. Its lock admits one process; a second one gets an error that says so.
+ * Tables are key prefixes, so that one batch (which LevelDB writes atomically) can touch several of them.
+ */
+export async function openDatabase(folder: string) {
+  await mkdir(folder, { recursive: true });
+  const level = new ClassicLevel<string, unknown>(folder, { keyEncoding: 'utf8', valueEncoding: 'json' });
+  try {
+    await level.open();
+  } catch (error) {
+    const cause = (error as { cause?: { code?: string; message?: string } }).cause;
+    if (cause?.code === 'LEVEL_LOCKED') {
+      throw new Error(`The embedded queue in ${folder} is in use by another process. Give each process its own DATA_DIR, or share a queue through REDIS_URL.`, { cause: error });
+    }
+    throw new Error(`The embedded queue in ${folder} cannot be opened: ${cause?.message ?? String(error)}`, { cause: error });
+  }
+
+  function table<T>(name: string) {
+    const prefix = `${name}!`;
+    return {
+      put: (key: string, value: T): Write => ({ type: 'put', key: prefix + key, value }),
+      del: (key: string): Write => ({ type: 'del', key: prefix + key }),
+      get: async (key: string): Promise<T | undefined> => (await level.get(prefix + key)) as T | undefined,
+      /** In key order, from after `after`. */
+      async *entries({ after = '', limit = -1, reverse = false }: Range = {}): AsyncGenerator<[key: string, value: T]> {
+        for await (const [key, value] of level.iterator({ gt: prefix + after, lt: `${name}"`, limit, reverse })) {
+          yield [key.slice(prefix.length), value as T];
+        }
+      },
+    };
+  }
+
+  return {
+    entries: table<StoredEntry>('entry'),
+    payloads: table<string>('payload'),
+    jobs: table<StoredJob>('job'),
+    /** Listing order -> nothing; the order is in the key. */
+    listing: table<0>('listing'),
+    /** Finishing time and id -> listing key, for forgetting old records. */
+    finished: table<string>('finished'),
+    idempotencyKeys: table<StoredKey>('idempotency'),
+    deadLetters: table<DeadLetter>('dead'),
+    callbacks: table<StoredCallback>('callback'),
+    deadCallbacks: table<OutboxEntry>('deadcallback'),
+    /** One atomic batch. `durable` waits until the disk has it: a power cut cannot take it back (a killed process cannot in either case). */
+    write: (writes: Write[], options: { durable: boolean }) => (writes.length === 0 ? Promise.resolve() : level.batch(writes, { sync: options.durable })),
+    ping: async () => { await level.get('ping'); },
+    close: () => level.close(),
+  };
+}
+
+/** Numbers as keys that sort like the numbers. */
+export function sortable(value: number): string {
+  return String(Math.max(0, Math.floor(value))).padStart(16, '0');
+}

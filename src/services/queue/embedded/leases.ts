@@ -1,0 +1,158 @@
+import { randomUUID } from 'node:crypto';
+import { begunRecord, createRecord, finishedRecord, isTerminal, waitingRecord } from '../records.js';
+import type { DeadLetter, FinishedJob, JobRecord, JobStore, Lease } from '../types.js';
+import type { Context, LeasedEntry } from './context.js';
+import { sortable, type StoredJob, type Write } from './database.js';
+
+type LeaseCalls = Pick<JobStore, 'reserve' | 'begin' | 'renew' | 'updateProgress' | 'finish' | 'retryLater' | 'release' | 'deadLetter' | 'reclaimExpired'>;
+
+/** Progress reaches the disk at most this often per job; readers see it at once. */
+const progressWriteIntervalMs = 1000;
+
+/** Everything a runner does with a reservation. */
+export function createLeaseCalls(context: Context, prune: () => Promise<void>): LeaseCalls {
+  const { database, mutex, now, lines, leases, running, signals, outbox } = context;
+  const progressWrittenAtMs = new Map<string, number>();
+
+  /** Puts a leased entry back in line. The lease ends whatever happens to the process afterwards. */
+  async function handBack(held: LeasedEntry, change: { attempts: number; dueMs: number; reason?: string; durable: boolean }) {
+    const { entry, lease } = held;
+    const back = { ...entry, attempts: change.attempts, dueMs: change.dueMs };
+    const writes: Write[] = [database.entries.put(sortable(entry.seq), back)];
+    const job = entry.jobId === '' ? undefined : await context.loadJob(entry.jobId);
+    const mine = job !== undefined && job.entrySeq === entry.seq && !isTerminal(job.record);
+    if (mine) writes.push(...context.saveJob({ ...job, record: waitingRecord(job.record, change.attempts, change.reason) }));
+    await database.write(writes, { durable: change.durable });
+    leases.delete(lease.token);
+    if (mine) forgetRunning(entry.jobId);
+    lines[entry.queue].add(back);
+    signals.emit('work');
+  }
+
+  function forgetRunning(jobId: string) {
+    running.delete(jobId);
+    progressWrittenAtMs.delete(jobId);
+  }
+
+  function finishedJob(job: StoredJob, token: string, result: FinishedJob): { writes: Write[] } {
+    const done: StoredJob = { record: finishedRecord(job.record, result, now()), finishedByToken: token };
+    return { writes: [...context.saveJob(done), ...outbox.addTerminal(job.record.id, result.callback)] };
+  }
+
+  const finishedBefore = async (lease: Lease) => lease.jobId !== '' && (await context.loadJob(lease.jobId))?.finishedByToken === lease.token;
+
+  return {
+    reserve: ({ queue, workerId, leaseMs, excludeTypes = [] }) => mutex.run(async () => {
+      const entry = lines[queue].take(now(), excludeTypes);
+      if (entry === null) {
+        context.foundEmpty.note(queue);
+        return null;
+      }
+      const key = sortable(entry.seq);
+      // Written as due at once: should the process die now, the entry is first in line and the attempt has counted.
+      const leased = { ...entry, attempts: entry.attempts + 1, dueMs: entry.queuedAtMs };
+      await database.write([database.entries.put(key, leased)], { durable: false });
+      const job = entry.jobId === '' ? undefined : await context.loadJob(entry.jobId);
+      const lease: Lease = { queue, token: randomUUID(), jobId: entry.jobId, workerId, expiresAtMs: now() + leaseMs };
+      const cancelRequested = job !== undefined && !isTerminal(job.record) && job.record.cancelRequested;
+      leases.set(lease.token, { entry: leased, lease, cancelRequested });
+      return { lease, payload: await database.payloads.get(key) ?? '', attempt: leased.attempts, queuedAtMs: entry.queuedAtMs, cancelRequested };
+    }),
+
+    begin: (lease, job, callback) => mutex.run(async () => {
+      const held = leases.get(lease.token);
+      if (held === undefined) return 'lost';
+      const stored = await context.loadJob(job.id);
+      if (stored !== undefined && (isTerminal(stored.record) || context.belongsElsewhere(stored, held.entry.seq))) {
+        await database.write(context.deleteEntry(held.entry.seq), { durable: false });
+        context.dropLease(lease.token);
+        return 'duplicate';
+      }
+      const base = { ...(stored?.record ?? createRecord(job, lease.queue, held.entry.queuedAtMs)), ...job };
+      const record: JobRecord = { ...begunRecord(base, held.entry.attempts, lease.workerId, now()), cancelRequested: base.cancelRequested || held.cancelRequested };
+      const next: StoredJob = { record, entrySeq: held.entry.seq };
+      await database.write([...context.saveJob(next), ...(callback === undefined ? [] : outbox.add(callback))], { durable: callback !== undefined });
+      running.set(job.id, next);
+      return 'begun';
+    }),
+
+    async renew(lease, leaseMs) {
+      const held = leases.get(lease.token);
+      if (held === undefined) return { held: false, cancelRequested: false };
+      held.lease.expiresAtMs = now() + leaseMs;
+      return { held: true, cancelRequested: running.get(lease.jobId)?.record.cancelRequested ?? held.cancelRequested };
+    },
+
+    updateProgress: (lease, progress, metadata) => mutex.run(async () => {
+      const job = running.get(lease.jobId);
+      if (!leases.has(lease.token) || job === undefined) return;
+      job.record = { ...job.record, progress, metadata: { ...job.record.metadata, ...metadata } };
+      if (now() - (progressWrittenAtMs.get(lease.jobId) ?? 0) < progressWriteIntervalMs) return;
+      progressWrittenAtMs.set(lease.jobId, now());
+      await database.write([database.jobs.put(lease.jobId, job)], { durable: false });
+    }),
+
+    finish: (lease, result) => mutex.run(async () => {
+      const held = leases.get(lease.token);
+      if (held === undefined) return finishedBefore(lease);
+      const job = await context.loadJob(lease.jobId);
+      const writes = job === undefined ? (result.callback === undefined ? [] : outbox.add(result.callback)) : finishedJob(job, lease.token, result).writes;
+      await database.write([...context.deleteEntry(held.entry.seq), ...writes], { durable: true });
+      context.dropLease(lease.token);
+      forgetRunning(lease.jobId);
+      // Its place is free: a runner that waited because its type was in use looks again.
+      signals.emit('work');
+      return true;
+    }),
+
+    retryLater: (lease, delayMs, reason) => mutex.run(async () => {
+      const held = leases.get(lease.token);
+      if (held === undefined) return false;
+      await handBack(held, { attempts: held.entry.attempts, dueMs: now() + delayMs, reason, durable: true });
+      return true;
+    }),
+
+    release: (lease) => mutex.run(async () => {
+      const held = leases.get(lease.token);
+      if (held === undefined) return false;
+      await handBack(held, { attempts: held.entry.attempts - 1, dueMs: held.entry.queuedAtMs, durable: true });
+      return true;
+    }),
+
+    deadLetter: (lease, reason, result) => mutex.run(async () => {
+      const held = leases.get(lease.token);
+      if (held === undefined) return finishedBefore(lease);
+      const { entry } = held;
+      const payload = await database.payloads.get(sortable(entry.seq)) ?? '';
+      const letter: DeadLetter = {
+        id: `${sortable(now())}-${randomUUID()}`, queue: entry.queue, payload, reason, attempts: entry.attempts, atMs: now(),
+        ...(entry.jobId === '' ? {} : { jobId: entry.jobId }),
+      };
+      const writes = [...context.deleteEntry(entry.seq), database.deadLetters.put(letter.id, letter)];
+      if (result !== undefined) {
+        const stored = await context.loadJob(result.job.id);
+        if (stored === undefined || !(isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq))) {
+          const type = (result.job.type ?? entry.type) as JobRecord['type'];
+          const job = stored ?? { record: createRecord({ id: result.job.id, type, userId: result.job.userId ?? entry.userId }, entry.queue, entry.queuedAtMs) };
+          writes.push(...finishedJob({ ...job, record: { ...job.record, attempts: entry.attempts } }, lease.token, result).writes);
+        }
+      }
+      await database.write(writes, { durable: true });
+      context.dropLease(lease.token);
+      if (running.get(lease.jobId)?.entrySeq === entry.seq) forgetRunning(lease.jobId);
+      signals.emit('work');
+      return true;
+    }),
+
+    reclaimExpired: () => mutex.run(async () => {
+      const jobIds: string[] = [];
+      for (const held of [...leases.values()]) {
+        if (held.lease.expiresAtMs > now()) continue;
+        await handBack(held, { attempts: held.entry.attempts, dueMs: held.entry.queuedAtMs, reason: `the lease of ${held.lease.workerId} ran out`, durable: false });
+        jobIds.push(held.entry.jobId);
+      }
+      await prune();
+      return jobIds;
+    }),
+  };
+}
