@@ -1,0 +1,132 @@
+import { randomUUID } from 'node:crypto';
+import { Option, type Command } from 'commander';
+import { catalogue, isJobType, jobTypes } from '../../services/jobs/catalogue.js';
+import { CliError, exitCodes } from '../cli-error.js';
+import type { Client } from '../client.js';
+import { clientOf, isJson, toInteger, toNumber } from '../context.js';
+import { followJob } from '../follow-job.js';
+import type { JobView } from '../job-view.js';
+import { print } from '../output.js';
+import { createProgressDisplay, formatSeconds, silentProgress } from '../progress-view.js';
+import { saveAssets } from '../save-assets.js';
+
+export interface GenerateOptions {
+  type: string;
+  images?: number;
+  seed?: number;
+  width?: number;
+  height?: number;
+  frames?: number;
+  negative?: string;
+  weights?: string;
+  reference?: string;
+  referenceType?: string;
+  referenceStrength?: number;
+  firstFrame?: string;
+  lastFrame?: string;
+  user: string;
+  output: string;
+  wait: boolean;
+}
+
+/** Owner of jobs submitted without `--user`: a fixed id, so that their files share a folder. */
+export const localUserId = '00000000-0000-4000-8000-000000000001';
+
+export function registerGenerate(program: Command): void {
+  program.command('generate')
+    .description('draw a prompt: submit a job, show its progress, save its files and print their paths')
+    .argument('<prompt>', 'what to draw')
+    .addOption(new Option('--type <type>', 'job type').choices(jobTypes).default('sdxl_image_fast'))
+    .option('--images <count>', 'pictures of one job: 1, 3 or 6', toInteger)
+    .option('--seed <seed>', 'makes the job reproducible; picture n uses seed + n', toInteger)
+    .option('--width <pixels>', 'width of the picture', toInteger)
+    .option('--height <pixels>', 'height of the picture', toInteger)
+    .option('--frames <count>', 'frames of a video (4n+1)', toInteger)
+    .option('--negative <text>', 'what the picture must not show; chosen automatically when absent')
+    .option('--weights <weights>', 'weighted words, e.g. "(red:1.3), (circle:1.2)"')
+    .option('--reference <url>', 'picture to go by')
+    .addOption(new Option('--reference-type <type>', 'what to take from the reference').choices(['style', 'composition', 'character']))
+    .option('--reference-strength <strength>', '0.1 to 1.0', toNumber)
+    .option('--first-frame <url>', 'picture a video starts with')
+    .option('--last-frame <url>', 'picture a video ends with')
+    .option('--user <uuid>', 'owner of the job', localUserId)
+    .option('--output <folder>', 'where to save the files', '.')
+    .option('--no-wait', 'only submit; print the id and leave')
+    .addHelpText('after', `
+Examples:
+  $ ourvidz generate "a red circle above a blue square"
+  $ ourvidz generate "a red circle above a blue square" --images 3 --seed 7 --output pictures
+  $ ourvidz generate "a small green star" --weights "(star:1.4)" --negative "circle"
+  $ ourvidz generate "a purple heart" --json | jq -r '.files[]'
+
+Ctrl-C cancels the job.`)
+    .action(async (prompt: string, options: GenerateOptions, command: Command) => {
+      await generate(clientOf(command), prompt, options, isJson(command));
+    });
+}
+
+async function generate(client: Client, prompt: string, options: GenerateOptions, asJson: boolean): Promise<void> {
+  // The id is made here, so that a job can be cancelled even when the answer to its submission got lost.
+  const id = randomUUID();
+  const submitted = await client.request<{ id: string; status: string; queue_position: number }>('POST', '/jobs', { body: buildPayload(id, prompt, options), headers: { 'idempotency-key': id } });
+  if (!options.wait) {
+    print(asJson, submitted, () => submitted.id);
+    return;
+  }
+  const job = await followUntilDone(client, id, asJson);
+  if (job.status !== 'completed') {
+    if (asJson) print(asJson, { ...job, files: [] }, () => '');
+    throw new CliError(`The job ${id} ${job.status === 'failed' ? 'failed' : 'was cancelled'}: ${job.error_message ?? 'no reason given'}`, exitCodes.failed);
+  }
+  const files = await saveAssets(client, job, prompt, options.output);
+  const seconds = job.metadata['generation_time'];
+  if (!asJson && typeof seconds === 'number') process.stderr.write(`done in ${formatSeconds(seconds)}\n`);
+  print(asJson, { ...job, files }, () => files.join('\n'));
+}
+
+/** Follows the job; the first Ctrl-C asks the service to cancel it, the second leaves at once. */
+async function followUntilDone(client: Client, id: string, asJson: boolean): Promise<JobView> {
+  const leave = new AbortController();
+  const display = asJson ? silentProgress : createProgressDisplay();
+  let interrupted = false;
+  const onInterrupt = () => {
+    if (interrupted) return leave.abort();
+    interrupted = true;
+    display.note('Cancelling the job; press Ctrl-C again to leave without waiting');
+    client.request('DELETE', `/jobs/${id}`).catch((error: unknown) => {
+      display.note(error instanceof Error ? error.message : String(error));
+      leave.abort();
+    });
+  };
+  process.on('SIGINT', onInterrupt);
+  try {
+    const job = await followJob(client, id, display, leave.signal);
+    display.stop();
+    if (interrupted && job.status !== 'completed') throw new CliError(`The job ${id} was cancelled`, exitCodes.interrupted);
+    return job;
+  } catch (error) {
+    display.stop();
+    if (leave.signal.aborted) throw new CliError(`Left; the job is ${id}`, exitCodes.interrupted);
+    throw error;
+  } finally {
+    process.off('SIGINT', onInterrupt);
+  }
+}
+
+/** The queue's payload (openapi.yaml, schema JobPayload) from what was typed; fields not given are left out. */
+export function buildPayload(id: string, prompt: string, options: GenerateOptions): Record<string, unknown> {
+  const isSdxl = isJobType(options.type) && catalogue[options.type].engine === 'sdxl';
+  const config = isSdxl
+    ? { num_images: options.images, seed: options.seed, width: options.width, height: options.height, negative_prompt: options.negative }
+    : { seed: options.seed, frame_num: options.frames, first_frame: options.firstFrame, last_frame: options.lastFrame, size: options.width && options.height ? `${options.width}*${options.height}` : undefined };
+  const metadata = { reference_image_url: options.reference, reference_type: isSdxl ? options.referenceType : undefined, reference_strength: options.referenceStrength };
+  return {
+    id, type: options.type, prompt, user_id: options.user,
+    ...(options.weights === undefined ? {} : { compel_enabled: true, compel_weights: options.weights }),
+    config: withoutUndefined(config), metadata: withoutUndefined(metadata),
+  };
+}
+
+function withoutUndefined(fields: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,120 @@
+/**
+ * `npm run demo [-- "a prompt"] [-- --exit]`: the whole service on embedded defaults (its own queue, folder storage, the
+ * small models that ship with it), one job through it, and the picture. Keeps serving until Ctrl-C, unless `--exit`.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { mkdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command } from 'commander';
+import { projectRoot } from '../project-root.js';
+import { createClient, type Client } from './client.js';
+import { readGeneratedKey } from './connection.js';
+import { buildPayload, localUserId } from './commands/generate.js';
+import { followJob } from './follow-job.js';
+import { findFreePort } from './free-port.js';
+import { createProgressDisplay } from './progress-view.js';
+import { saveAssets } from './save-assets.js';
+
+const defaultPort = 7860;
+/** First start on a slow machine included; after this something is wrong and the reason is shown. */
+const pictureTimeoutMs = 180_000;
+/** Settings that would connect the demo to other systems; it runs on embedded parts whatever the environment says. */
+const connectedSettings = ['REDIS_URL', 'UPSTASH_REDIS_REST_URL', 'UPSTASH_REDIS_REST_TOKEN', 'SUPABASE_URL', 'SUPABASE_SERVICE_KEY', 'CALLBACK_URL', 'METRICS_URL', 'STORAGE', 'RUNPOD_POD_ID'];
+
+const say = (line = '') => process.stdout.write(`${line}\n`);
+
+const program = new Command('npm run demo --')
+  .description('Starts the service on embedded defaults, draws one picture and keeps serving.')
+  .argument('[prompt]', 'what to draw', 'a red circle above a blue square')
+  .option('--exit', 'end after the picture')
+  .action(runDemo);
+await program.parseAsync();
+
+async function runDemo(prompt: string, options: { exit?: boolean }): Promise<void> {
+  const startedAtMs = Date.now();
+  const port = await findFreePort(Number(process.env['PORT'] ?? defaultPort));
+  const url = `http://127.0.0.1:${port}`;
+  const dataDir = path.resolve(process.env['DATA_DIR'] ?? 'data');
+  const logFile = path.join(dataDir, 'demo.log');
+  await mkdir(dataDir, { recursive: true });
+
+  say(`Starting the service at ${url} (log: ${logFile})`);
+  const service = startService(port, dataDir, logFile);
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => service.kill(signal));
+  const ended = new Promise<number>((resolve) => service.once('exit', (code) => resolve(code ?? 0)));
+  try {
+    const picture = drawPicture(url, dataDir, prompt);
+    const file = await Promise.race([picture, ended.then(async (code) => { throw new Error(`The service ended with code ${code}:\n${await lastLines(logFile)}`); })]);
+    say(`\nThe picture: ${file}`);
+    say(`It took ${((Date.now() - startedAtMs) / 1000).toFixed(1)} s from the start of the service.`);
+  } catch (error) {
+    say(`\n${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = 1;
+  }
+  if (options.exit || process.exitCode === 1) {
+    service.kill('SIGTERM');
+    await ended;
+    return;
+  }
+  const flag = port === defaultPort ? '' : ` --url ${url}`;
+  say(`The console: ${url}/docs (the API key is in ${path.join(dataDir, 'api-key')})`);
+  say(`Draw more in another terminal: npx ourvidz generate "two green stars on a black background"${flag}`);
+  say('Serving until Ctrl-C.');
+  process.exitCode = await ended;
+}
+
+function startService(port: number, dataDir: string, logFile: string): ChildProcess {
+  // Set to nothing rather than left out: a .env file fills in only what is absent.
+  const disconnected = Object.fromEntries(connectedSettings.map((name) => [name, '']));
+  const child = spawn(process.execPath, [path.join(projectRoot(), 'dist/src/server.js')], {
+    env: { ...process.env, ...disconnected, HOST: '127.0.0.1', PORT: String(port), DATA_DIR: dataDir },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    // Ctrl-C reaches the service once, through the handlers above, not a second time through the terminal's group.
+    detached: true,
+  });
+  const log = createWriteStream(logFile);
+  child.stdout.pipe(log, { end: false });
+  child.stderr.pipe(log, { end: false });
+  return child;
+}
+
+async function drawPicture(url: string, dataDir: string, prompt: string): Promise<string> {
+  const deadline = AbortSignal.timeout(pictureTimeoutMs);
+  await waitForHealth(url, deadline);
+  const client = createClient({ url, apiKey: process.env['WAN_WORKER_API_KEY'] ?? readGeneratedKey(dataDir) });
+  const id = randomUUID();
+  say(`Drawing "${prompt}"`);
+  await client.request('POST', '/jobs', { body: buildPayload(id, prompt, { type: 'sdxl_image_fast', user: localUserId, output: '', wait: true }), headers: { 'idempotency-key': id } });
+  const display = createProgressDisplay();
+  try {
+    const job = await followJob(client, id, display, deadline);
+    if (job.status !== 'completed') throw new Error(`The job ${job.status}: ${job.error_message ?? 'no reason given'}`);
+    const [file] = await saveAssets(client, job, prompt, path.join(dataDir, 'demo'));
+    if (file === undefined) throw new Error('The job completed without a picture');
+    return file;
+  } catch (error) {
+    if (deadline.aborted) throw new Error(`No picture after ${pictureTimeoutMs / 1000} s. The service says: ${await readiness(client)}`);
+    throw error;
+  } finally {
+    display.stop();
+  }
+}
+
+async function waitForHealth(url: string, deadline: AbortSignal): Promise<void> {
+  for (;;) {
+    const answer = await fetch(`${url}/health`, { signal: deadline }).catch(() => undefined);
+    if (answer?.ok) return;
+    await sleep(50, undefined, { signal: deadline });
+  }
+}
+
+async function readiness(client: Client): Promise<string> {
+  return client.request<unknown>('GET', '/ready').then((body) => JSON.stringify(body), (error: unknown) => (error instanceof Error ? error.message : String(error)));
+}
+
+async function lastLines(file: string): Promise<string> {
+  return (await readFile(file, 'utf8').catch(() => '')).trimEnd().split('\n').slice(-20).join('\n');
+}
