@@ -1,0 +1,41 @@
+/** IEEE 754 half precision, for which Node 20 has no typed array: tensors of fp16 graphs cross as Uint16Array. */
+
+const bits = new DataView(new ArrayBuffer(4));
+
+export function halfToFloat(half: number): number {
+  const sign = (half & 0x8000) === 0 ? 1 : -1;
+  const exponent = (half >> 10) & 0x1f;
+  const fraction = half & 0x3ff;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction === 0 ? sign * Infinity : NaN;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+/** Rounds to nearest, ties to even; values beyond 65504 become infinite, as in hardware. */
+export function floatToHalf(value: number): number {
+  bits.setFloat32(0, value);
+  const word = bits.getUint32(0);
+  const sign = (word >>> 16) & 0x8000;
+  const exponent = (word >>> 23) & 0xff;
+  const fraction = word & 0x7fffff;
+  if (exponent === 0xff) return sign | 0x7c00 | (fraction === 0 ? 0 : 0x200);
+  const halfExponent = exponent - 112;
+  if (halfExponent >= 31) return sign | 0x7c00;
+  // subnormal halves: the implicit one becomes explicit and shifts right
+  const mantissa = halfExponent > 0 ? fraction : fraction | 0x800000;
+  const shift = halfExponent > 0 ? 13 : 14 - halfExponent;
+  if (shift > 24) return sign;
+  const kept = mantissa >>> shift;
+  const rest = mantissa & ((1 << shift) - 1);
+  const middle = 1 << (shift - 1);
+  const rounded = kept + (rest > middle || (rest === middle && (kept & 1) === 1) ? 1 : 0);
+  return sign | ((halfExponent > 0 ? halfExponent << 10 : 0) + rounded);
+}
+
+export function halvesToFloats(halves: Uint16Array): Float32Array {
+  return Float32Array.from(halves, halfToFloat);
+}
+
+export function floatsToHalves(floats: Float32Array): Uint16Array {
+  return Uint16Array.from(floats, floatToHalf);
+}

@@ -1,0 +1,45 @@
+import { withFinalZero } from './noise-schedule.js';
+import { firstStep, type ScheduleOptions, type Scheduler } from './types.js';
+
+/** `s·u / (1 + (s-1)·u)`: moves a flow-matching schedule toward noise for larger pictures. */
+export function shiftSigma(u: number, shift: number): number {
+  return (shift * u) / (1 + (shift - 1) * u);
+}
+
+/** Sigma grids in use for Wan's UniPC; they differ by up to 0.004 and give different videos. */
+export type FlowGrid = 'wan' | 'diffusers';
+
+/**
+ * Noise levels of N flow-matching steps, without the final 0.
+ * `wan`: the original repository (fm_solvers_unipc.py) and diffusers before 0.37; `diffusers`: 0.37 and later.
+ */
+export function flowSigmas(grid: FlowGrid, steps: number, shift: number): number[] {
+  const linspace = (from: number, to: number) => Array.from({ length: steps }, (_, i) => from + ((to - from) * i) / steps);
+  if (grid === 'wan') return linspace(0.999, 0).map((u) => shiftSigma(u, shift));
+  const sigmas = linspace(1, 0.001).map((u) => shiftSigma(u, shift));
+  // σ = 1 has no signal: its λ is infinite
+  if (sigmas[0] === 1) sigmas[0] = 1 - 1e-6;
+  return sigmas;
+}
+
+/** Noise levels of diffusers' FlowMatchEulerDiscreteScheduler with a static shift, which acts on both ends and on the grid. */
+export function flowEulerSigmas(steps: number, shift: number, trainSteps = 1000): number[] {
+  const lowest = shiftSigma(1 / trainSteps, shift);
+  return Array.from({ length: steps }, (_, i) => shiftSigma(steps === 1 ? 1 : 1 + ((lowest - 1) * i) / (steps - 1), shift));
+}
+
+/** Euler on the flow ODE: x' = x + (σ' - σ)·v. Timesteps are 1000·σ, not rounded. */
+export function createFlowEuler(sigmasWithoutZero: readonly number[], options: ScheduleOptions): Scheduler {
+  const sigmas = withFinalZero(sigmasWithoutZero);
+  const first = firstStep(options);
+  const sigma = (index: number) => sigmas[first + index] as number;
+  return {
+    timesteps: Array.from(sigmas.subarray(first, -1), (value) => Math.fround(value * 1000)),
+    sigmas,
+    initNoiseSigma: 1,
+    needsNoise: false,
+    scaleModelInput: (sample) => sample,
+    step: (index, modelOutput, sample) => sample.map((value, i) => value + (sigma(index + 1) - sigma(index)) * (modelOutput[i] as number)),
+    addNoise: (original, noise) => original.map((value, i) => (1 - sigma(0)) * value + sigma(0) * (noise[i] as number)),
+  };
+}
