@@ -1,0 +1,77 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { createSceneDetector, type Scene, type SubjectLists } from './negative-prompt-scene.js';
+
+export interface NegativePrompt {
+  /** Null: the model's own rule for no negative prompt (zeros); `''`: the empty text is encoded. */
+  text: string | null;
+  /** `automatic`, or `none` when this model or setting does without. */
+  source: 'automatic' | 'none';
+  scene: Scene | null;
+}
+
+/** What a model folder says of negative prompts, in its `ourvidz.json`. */
+export interface ModelNegativeSettings {
+  autoNegative?: boolean | Record<Scene, string>;
+  withoutNegative?: 'zeros' | 'empty';
+}
+
+export interface NegativePromptOptions {
+  /** Folder with `common.txt`, `none.txt`, `single.txt`, `several.txt`, `subjects.json`. */
+  folder: string;
+  /** False: never without the job asking. */
+  enabled: boolean;
+  model: ModelNegativeSettings;
+}
+
+/**
+ * Negative prompts for jobs that bring none, by scene. Texts and word lists are files, read once; a model folder may
+ * replace or switch them off, because words a model never learnt push its pictures anywhere.
+ */
+export async function createNegativePrompts({ folder, enabled, model }: NegativePromptOptions) {
+  const read = async (name: string) => phrases(await readFile(path.join(folder, name), 'utf8'));
+  const common = await read('common.txt');
+  const texts: Record<Scene, string> = {
+    none: [...common, ...await read('none.txt')].join(', '),
+    single: [...common, ...await read('single.txt')].join(', '),
+    several: [...common, ...await read('several.txt')].join(', '),
+    ...(typeof model.autoNegative === 'object' ? model.autoNegative : {}),
+  };
+  const detectScene = createSceneDetector(JSON.parse(await readFile(path.join(folder, 'subjects.json'), 'utf8')) as SubjectLists);
+  const without: NegativePrompt = { text: model.withoutNegative === 'empty' ? '' : null, source: 'none', scene: null };
+
+  return {
+    forPrompt(prompt: string): NegativePrompt {
+      if (!enabled || model.autoNegative === false) return without;
+      const scene = detectScene(prompt);
+      return { text: texts[scene], source: 'automatic', scene };
+    },
+  };
+}
+export type NegativePrompts = Awaited<ReturnType<typeof createNegativePrompts>>;
+
+/** `ourvidz.json` of a model folder; a folder without one has no wishes. */
+export async function readModelNegativeSettings(modelDir: string): Promise<ModelNegativeSettings> {
+  let text: string;
+  try {
+    text = await readFile(path.join(modelDir, 'ourvidz.json'), 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
+    throw error;
+  }
+  const value: unknown = JSON.parse(text);
+  if (typeof value !== 'object' || value === null) throw new Error(`${path.join(modelDir, 'ourvidz.json')} must hold an object`);
+  const { autoNegative, withoutNegative } = value as Record<string, unknown>;
+  const settings: ModelNegativeSettings = {};
+  if (typeof autoNegative === 'boolean' || isSceneTexts(autoNegative)) settings.autoNegative = autoNegative;
+  if (withoutNegative === 'zeros' || withoutNegative === 'empty') settings.withoutNegative = withoutNegative;
+  return settings;
+}
+
+function isSceneTexts(value: unknown): value is Record<Scene, string> {
+  return typeof value === 'object' && value !== null && ['none', 'single', 'several'].every((scene) => typeof (value as Record<string, unknown>)[scene] === 'string');
+}
+
+function phrases(text: string): string[] {
+  return text.split('\n').filter((line) => !line.trimStart().startsWith('#')).join(',').split(',').map((each) => each.trim()).filter((each) => each !== '');
+}
