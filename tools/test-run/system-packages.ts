@@ -8,6 +8,7 @@ const packages: ReadonlyMap<string, string> = new Map([
   ['ffmpeg', 'ffmpeg'],
   ['ffprobe', 'ffmpeg'],
   ['chromium', 'chromium'],
+  ['curl', 'curl'],
 ]);
 
 export function isInstalled(command: string): boolean {
