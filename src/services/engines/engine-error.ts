@@ -22,13 +22,16 @@ export class EngineError extends Error {
   readonly retryable: boolean;
   readonly field: string | undefined;
   readonly exit: EngineExit | undefined;
+  /** The process ended, but most likely not because of this request: another one was computing, or the end was ordered. */
+  readonly bystander: boolean;
 
-  constructor(readonly code: EngineFailureCode, message: string, options: { field?: string | undefined; exit?: EngineExit; cause?: unknown } = {}) {
+  constructor(readonly code: EngineFailureCode, message: string, options: { field?: string | undefined; exit?: EngineExit; bystander?: boolean; cause?: unknown } = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'EngineError';
     this.retryable = retryableCodes.has(code);
     this.field = options.field;
     this.exit = options.exit;
+    this.bystander = options.bystander ?? false;
   }
 }
 
@@ -44,6 +47,6 @@ export function describeExit(exit: EngineExit): string {
   return exit.lastStage === null ? how : `${how} during ${exit.lastStage}`;
 }
 
-export function engineDied(kind: string, exit: EngineExit): EngineError {
-  return new EngineError('engine_died', `The ${kind} engine ${describeExit(exit)}`, { exit });
+export function engineDied(kind: string, exit: EngineExit, bystander = false): EngineError {
+  return new EngineError('engine_died', `The ${kind} engine ${describeExit(exit)}`, { exit, bystander });
 }

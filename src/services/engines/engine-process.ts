@@ -59,6 +59,7 @@ export function startEngineProcess(options: EngineProcessOptions) {
   let nextId = 1;
   let exit: EngineExit | null = null;
   let killReason: string | null = null;
+  let killOrdered = false;
   let saidHello = false;
   let lastBeatMs = Date.now();
   let lastTickMs = Date.now();
@@ -171,9 +172,9 @@ export function startEngineProcess(options: EngineProcessOptions) {
     if (exit !== null) return;
     exit = { code, signal, reason: killReason, lastStage: lastStage(), atMs: Date.now() };
     clearInterval(watch);
-    const error = engineDied(kind, exit);
-    rejectHello(error);
-    for (const call of pending.values()) call.reject(error);
+    rejectHello(engineDied(kind, exit));
+    const suspect = oldestCall();
+    for (const call of pending.values()) call.reject(engineDied(kind, exit, call !== suspect || killOrdered));
     pending.clear();
     resolveExited(exit);
   }
@@ -205,10 +206,11 @@ export function startEngineProcess(options: EngineProcessOptions) {
     }
   }
 
-  /** SIGKILL: the only end that works on a stopped, hung or computing process, and the only one that frees device memory for sure. */
-  function kill(reason: string): void {
+  /** `ordered` ends are nobody's fault. SIGKILL: the only end that works on a stopped, hung or computing process, and the only one that frees device memory for sure. */
+  function kill(reason: string, { ordered = false }: { ordered?: boolean } = {}): void {
     if (exit !== null || killReason !== null) return;
     killReason = reason;
+    killOrdered = ordered;
     child.kill('SIGKILL');
   }
 

@@ -197,7 +197,7 @@ export function createSupervisor(options: SupervisorOptions) {
   }
 
   function endWhenIdle(): void {
-    if (plan !== null && activeCalls === 0) engine?.kill(plan);
+    if (plan !== null && activeCalls === 0) engine?.kill(plan, { ordered: true });
   }
 
   function ensureRunning(): void {
@@ -280,7 +280,7 @@ export function createSupervisor(options: SupervisorOptions) {
     wanted = true;
     plan = 'restart';
     setState('draining', 'asked to restart');
-    if (force || activeCalls === 0 || readySinceMs === null) engine.kill('restart');
+    if (force || activeCalls === 0 || readySinceMs === null) engine.kill('restart', { ordered: true });
   }
 
   /** Ends the process, after its requests unless forced. A lazy engine starts again with its next request. */
@@ -290,7 +290,7 @@ export function createSupervisor(options: SupervisorOptions) {
     if (engine !== null) {
       plan = 'stop';
       setState('draining', 'asked to stop');
-      if (force || readySinceMs === null) engine.kill('stop');
+      if (force || readySinceMs === null) engine.kill('stop', { ordered: true });
       else endWhenIdle();
     }
     await looping;

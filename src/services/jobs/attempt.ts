@@ -1,0 +1,253 @@
+import { readFile } from 'node:fs/promises';
+import type { EngineEvent, GeneratedFile } from '../../inference/engine-protocol.js';
+import { backoffDelayMs } from '../backoff.js';
+import { EngineError } from '../engines/engine-error.js';
+import type { FinishedJob, Reservation } from '../queue/types.js';
+import { catalogue } from './catalogue.js';
+import { JobInterrupt, cancelledFailure, failureFrom, type JobFailure } from './failure.js';
+import { keepLease } from './lease-keeper.js';
+import { completionMetadata, failureMetadata, type EnhancementOutcome } from './metadata.js';
+import type { ValidJob } from './valid-job.js';
+import type { GenerateOutcome, GenerationPlan, PlannedReference } from './plan.js';
+import { createProgressReporter } from './progress-reporter.js';
+import type { FinishedJobFacts, RunnerParts } from './runner-parts.js';
+import { persistently } from './persistently.js';
+import { assetPathOf, uploadFiles } from './upload.js';
+import { orAborted } from './wait.js';
+
+/** The permits of the pipeline a job passes through; each function may be called more than once. */
+export interface AttemptGates {
+  /** Waits for the engine to be free; the next job may be prepared from then on. Returns the function that frees it. */
+  enterCompute: (signal: AbortSignal) => Promise<() => void>;
+  onEngineProgress: (etaSeconds: number | null) => void;
+}
+
+export interface Attempt {
+  reservation: Reservation;
+  job: ValidJob;
+  /** Aborted with a `JobInterrupt`. */
+  controller: AbortController;
+  phase: 'preparing' | 'computing' | 'finishing';
+}
+
+/** Jobs handed back because the engine died under another request, with how often: an endless series must end somewhere. */
+export type BystanderCounts = Map<string, number>;
+
+/**
+ * One attempt at one valid job, from `begin` to its terminal write, its retry or its hand-back. Never throws.
+ * Every step can run twice with the same result; every write is fenced by the lease.
+ */
+export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: RunnerParts, bystanders: BystanderCounts): Promise<void> {
+  const { reservation, job, controller } = attempt;
+  const { lease } = reservation;
+  const { signal } = controller;
+  const spec = catalogue[job.type];
+  const log = parts.log.child({ job_id: job.id, job_type: job.type, worker: spec.engine, attempt: reservation.attempt });
+  const identity = { id: job.id, type: job.type, userId: job.user_id };
+  const write = <T>(what: string, action: () => Promise<T>) => persistently(action, { what, log, backoff: parts.limits.uploadBackoff });
+
+  const processing = reservation.cancelRequested ? undefined : parts.callback('processing', { jobId: job.id, assets: [], metadata: { worker_version: parts.version, attempt: reservation.attempt } });
+  let begun: 'begun' | 'duplicate' | 'lost';
+  try {
+    begun = await parts.store.begin(lease, identity, processing);
+  } catch (error) {
+    log.error({ err: error }, 'the job could not be begun; its lease will run out and it is taken again');
+    return;
+  }
+  if (begun !== 'begun') return log.info({ outcome: begun }, 'reservation dropped');
+
+  parts.events.publish(job.id, { event: 'state', data: { status: 'processing', attempts: reservation.attempt, assets: [] } });
+  const keeper = keepLease({ store: parts.store, lease, leaseMs: parts.limits.leaseMs, job: controller, log });
+  if (reservation.cancelRequested) controller.abort(new JobInterrupt('cancelled'));
+  let reporter: ReturnType<typeof createProgressReporter> | null = null;
+  let folder: string | null = null;
+  let generated: GeneratedFile[] = [];
+  let generation: Promise<unknown> = Promise.resolve();
+
+  try {
+    signal.throwIfAborted();
+    const plan = parts.plan(job);
+    const tracker = parts.estimator.track(plan.estimateKey, plan.stages);
+    reporter = createProgressReporter({
+      jobId: job.id, tracker, events: parts.events, intervalMs: parts.limits.progressIntervalMs,
+      write: async (progress) => parts.store.updateProgress(lease, progress).catch((error: unknown) => log.debug({ err: error }, 'progress not written')),
+    });
+    const { report } = reporter;
+    folder = await parts.workFolders.create(job.id, reservation.attempt);
+
+    const references = await fetchReferences(plan, folder, (step, steps) => report('references', step, steps));
+    const enhancement = await enhance(plan, () => report('enhance'));
+    const prompt = enhancement?.prompt ?? job.prompt;
+
+    report('waiting');
+    const releaseCompute = await gates.enterCompute(signal);
+    attempt.phase = 'computing';
+    const startedMs = performance.now();
+    const generating = plan.generate({
+      outputDir: folder, prompt, references, attempt: reservation.attempt, signal,
+      onEvent: (event) => onEngineEvent(event, report, releaseCompute),
+    }).finally(releaseCompute);
+    generation = generating.catch(() => {});
+    const outcome: GenerateOutcome = await orAborted(generating, signal);
+    const generationSeconds = (performance.now() - startedMs) / 1000;
+    attempt.phase = 'finishing';
+
+    generated = outcome.files;
+    report('upload', 0, outcome.files.length);
+    const assets = await uploadFiles({
+      storage: parts.storage, bucket: spec.bucket, job, files: outcome.files, signal, log,
+      patienceMs: parts.limits.uploadPatienceMs, backoff: parts.limits.uploadBackoff,
+      onFile: (done) => report('upload', done, outcome.files.length),
+    });
+    signal.throwIfAborted();
+    await complete({ plan, outcome, assets, prompt, enhancement, generationSeconds, stageSeconds: { ...tracker.timings(), ...outcome.timings } });
+    tracker.succeeded();
+  } catch (error) {
+    await settle(error);
+  } finally {
+    keeper.stop();
+    await reporter?.stop();
+    const leftOver = folder;
+    // The engine may still be writing for a job that was abandoned: its folder goes once it has noticed.
+    if (leftOver !== null) void generation.then(() => parts.workFolders.remove(leftOver)).catch((error: unknown) => log.warn({ err: error }, 'work folder not removed'));
+  }
+
+  async function fetchReferences(plan: GenerationPlan, target: string, report: (step: number, steps: number) => void): Promise<Map<PlannedReference['role'], string>> {
+    const files = new Map<PlannedReference['role'], string>();
+    if (plan.references.length > 0) report(0, plan.references.length);
+    for (const reference of plan.references) {
+      files.set(reference.role, await parts.fetchReference(reference, target, signal));
+      report(files.size, plan.references.length);
+    }
+    return files;
+  }
+
+  async function enhance(plan: GenerationPlan, report: () => void): Promise<EnhancementOutcome | null> {
+    if (plan.enhancement === undefined) return null;
+    report();
+    const outcome = await orAborted(parts.enhance({ jobId: job.id, prompt: job.prompt, ...plan.enhancement }, signal), signal);
+    log.info({ stage: 'enhance', success: outcome.success, seconds: outcome.seconds, source: outcome.source }, 'prompt enhanced');
+    return outcome;
+  }
+
+  function onEngineEvent(event: EngineEvent, report: ReturnType<typeof createProgressReporter>['report'], releaseCompute: () => void): void {
+    if (signal.aborted) return;
+    if (event.kind === 'computeDone') {
+      attempt.phase = 'finishing';
+      releaseCompute();
+    } else if (event.kind === 'progress') {
+      gates.onEngineProgress(report(event.stage, event.step, event.steps).etaSeconds);
+    } else if (event.kind === 'preview') {
+      void publishPreview(event);
+    }
+  }
+
+  async function publishPreview(event: Extract<EngineEvent, { kind: 'preview' }>): Promise<void> {
+    try {
+      const bytes = await readFile(event.path);
+      if (!signal.aborted && attempt.phase !== 'finishing') parts.events.publish(job.id, { event: 'preview', data: { step: event.step, content_type: event.contentType, base64: bytes.toString('base64') } });
+    } catch {
+      // A preview is a courtesy; the next one replaces it.
+    }
+  }
+
+  async function complete(done: { plan: GenerationPlan; outcome: GenerateOutcome; assets: string[]; prompt: string; enhancement: EnhancementOutcome | null; generationSeconds: number; stageSeconds: Record<string, number> }): Promise<void> {
+    const gpu = await parts.readGpu().catch(() => null);
+    const engineBytes = parts.engines.status(spec.engine).memory?.deviceBytes ?? null;
+    const images = done.outcome.files.length;
+    const metadata = completionMetadata({
+      originalPrompt: job.prompt, prompt: done.prompt, enhancement: done.enhancement, generationSeconds: done.generationSeconds,
+      expectedSeconds: job.config?.expected_time ?? spec.expectedSeconds[1] * (spec.output === 'image' ? images : 1),
+      gpu, engineBytes, attempts: reservation.attempt, workerVersion: parts.version, timings: done.stageSeconds,
+      generation: { ...done.plan.metadata, ...done.outcome.metadata },
+    });
+    const callback = parts.callback('completed', { jobId: job.id, assets: done.assets, metadata });
+    const result: FinishedJob = { status: 'completed', assets: done.assets, metadata, ...(callback === undefined ? {} : { callback }) };
+    if (!(await write('finish the job', () => parts.store.finish(lease, result)))) throw new JobInterrupt('lease_lost');
+    finished(result, 'completed', { generationSeconds: done.generationSeconds, files: done.outcome.files, stageSeconds: done.stageSeconds, deviceBytes: gpu?.usedBytes ?? engineBytes });
+    log.info({ stage: 'done', assets: done.assets.length, generation_seconds: done.generationSeconds }, 'job completed');
+  }
+
+  /** After the terminal write only: before it, another runner might just have stored the same paths. */
+  async function removeUploaded(files: GeneratedFile[]): Promise<void> {
+    if (files.length === 0) return;
+    try {
+      await parts.storage.remove(spec.bucket, files.map((file, index) => assetPathOf(job, index, file)));
+    } catch (error) {
+      log.warn({ err: error }, 'assets of a cancelled job were not removed');
+    }
+  }
+
+  /** Decides what becomes of a job whose attempt did not end in its completion. */
+  async function settle(error: unknown): Promise<void> {
+    await reporter?.stop();
+    try {
+      if (isInterrupt(signal, 'lease_lost') || (error instanceof JobInterrupt && error.kind === 'lease_lost')) {
+        parts.metrics.leaseLost();
+        return log.warn('the lease was lost; the job belongs to another runner now');
+      }
+      if (isInterrupt(signal, 'cancelled')) {
+        if (await end('finish', cancelledFailure, 'cancelled')) await removeUploaded(generated);
+        return;
+      }
+      if (isInterrupt(signal, 'shutdown')) return await handBack('shutdown');
+      if (error instanceof EngineError && isNobodysFault(error)) return await handBack(error.message);
+      const failure = failureFrom(error);
+      parts.metrics.attemptFailed(job.type, failure.type);
+      log.warn({ err: error, error_type: failure.type, retryable: failure.retryable }, 'attempt failed');
+      if (!failure.retryable || reservation.attempt >= parts.limits.maxAttempts) return void await end('deadLetter', failure, 'failed');
+      const delayMs = backoffDelayMs(reservation.attempt, parts.limits.retryBackoff);
+      if (await write('put the job back for its next attempt', () => parts.store.retryLater(lease, delayMs, failure.message))) publishQueued();
+    } catch (problem) {
+      log.error({ err: problem }, 'the end of an attempt could not be written; its lease will run out and it is taken again');
+    }
+  }
+
+  function isNobodysFault(error: EngineError): boolean {
+    if (error.code === 'engine_unavailable') return true;
+    if (!error.bystander) return false;
+    const count = (bystanders.get(job.id) ?? 0) + 1;
+    bystanders.set(job.id, count);
+    return count <= parts.limits.maxBystanderReleases;
+  }
+
+  async function handBack(reason: string): Promise<void> {
+    log.info({ reason }, 'job handed back');
+    if (await write('hand the job back', () => parts.store.release(lease))) publishQueued();
+  }
+
+  function publishQueued(): void {
+    parts.events.publish(job.id, { event: 'state', data: { status: 'queued', attempts: reservation.attempt, assets: [] } });
+  }
+
+  async function end(how: 'finish' | 'deadLetter', failure: JobFailure, status: 'failed' | 'cancelled'): Promise<boolean> {
+    const metadata = failureMetadata({ type: failure.type, attempts: reservation.attempt, workerVersion: parts.version });
+    const callback = parts.callback('failed', { jobId: job.id, assets: [], errorMessage: failure.message, metadata });
+    const result: FinishedJob = { status, assets: [], errorMessage: failure.message, metadata, ...(callback === undefined ? {} : { callback }) };
+    const written = await write('record the failure', () => how === 'finish'
+      ? parts.store.finish(lease, result)
+      : parts.store.deadLetter(lease, failure.message, { ...result, job: identity }));
+    if (!written) return false;
+    log.info({ status, error_type: failure.type }, 'job ended without a result');
+    finished(result, failure.type, { generationSeconds: 0, files: [], stageSeconds: {}, deviceBytes: null });
+    return true;
+  }
+
+  function finished(result: FinishedJob, reason: string, facts: Pick<FinishedJobFacts, 'generationSeconds' | 'stageSeconds' | 'deviceBytes'> & { files: GeneratedFile[] }): void {
+    bystanders.delete(job.id);
+    parts.events.publish(job.id, {
+      event: 'state',
+      data: { status: result.status, attempts: reservation.attempt, assets: result.assets, ...(result.errorMessage === undefined ? {} : { error_message: result.errorMessage }) },
+    });
+    const report: FinishedJobFacts = {
+      job: identity, outcome: result.status, reason, generationSeconds: facts.generationSeconds, stageSeconds: facts.stageSeconds, deviceBytes: facts.deviceBytes,
+      assets: facts.files.length, totalBytes: facts.files.reduce((sum, file) => sum + file.bytes, 0),
+    };
+    parts.metrics.jobFinished(report);
+    parts.onFinished(report);
+  }
+}
+
+function isInterrupt(signal: AbortSignal, kind: JobInterrupt['kind']): boolean {
+  return signal.aborted && signal.reason instanceof JobInterrupt && signal.reason.kind === kind;
+}

@@ -1,0 +1,47 @@
+import { AppError } from '../../errors/app-error.js';
+import { EngineError } from '../engines/engine-error.js';
+import { StorageError } from '../storage/types.js';
+
+/** Why a running attempt was stopped from outside; the abort reason of its signal. */
+export class JobInterrupt extends Error {
+  constructor(readonly kind: 'cancelled' | 'lease_lost' | 'shutdown') {
+    super(`job interrupted: ${kind}`);
+    this.name = 'JobInterrupt';
+  }
+}
+
+export type ErrorType = 'InvalidParameters' | 'OutOfMemory' | 'GenerationFailed' | 'StorageFailed' | 'WorkerLost' | 'Cancelled';
+
+export interface JobFailure {
+  /** `error_type` of the callback. */
+  type: ErrorType;
+  /** `error_message` of the callback: one of the contract's three forms. */
+  message: string;
+  /** Another attempt may succeed. */
+  retryable: boolean;
+}
+
+export const cancelledFailure: JobFailure = { type: 'Cancelled', message: 'Generation failed: cancelled on request', retryable: false };
+
+export function invalidParameters(summary: string): JobFailure {
+  return { type: 'InvalidParameters', message: `Invalid parameters: ${summary}`, retryable: false };
+}
+
+/** Maps whatever an attempt threw to what the contract says of it. */
+export function failureFrom(error: unknown): JobFailure {
+  if (error instanceof EngineError) {
+    if (error.code === 'out_of_memory') return { type: 'OutOfMemory', message: 'Insufficient VRAM for generation', retryable: true };
+    if (error.code === 'invalid_parameters') return invalidParameters(error.field === undefined ? error.message : `${error.field} ${error.message}`);
+    return generationFailed(error.message, error.retryable);
+  }
+  if (error instanceof AppError && error.statusCode < 500) {
+    const detail = error.details[0];
+    return invalidParameters(detail === undefined ? error.message.replace(/^Invalid parameters: /, '') : `${detail.field} ${detail.message}`);
+  }
+  if (error instanceof StorageError) return { type: 'StorageFailed', message: `Generation failed: storage: ${error.message}`, retryable: error.retryable };
+  return generationFailed(error instanceof Error ? error.message : String(error), true);
+}
+
+function generationFailed(message: string, retryable: boolean): JobFailure {
+  return { type: 'GenerationFailed', message: `Generation failed: ${message}`, retryable };
+}

@@ -1,0 +1,94 @@
+import { errors } from '../../errors/codes.js';
+import { terminalStatuses, type JobRecord, type JobStore } from '../queue/types.js';
+import type { JobEvent } from '../types.js';
+import type { EventLog } from './event-log.js';
+
+export interface JobEventsOptions {
+  store: Pick<JobStore, 'get'>;
+  log: EventLog;
+  /** How often the record is read for a job that runs in another process, milliseconds. */
+  pollMs?: number;
+  now?: () => number;
+}
+
+/**
+ * Events of one job for one reader: what is kept after `afterId`, then live ones until the terminal state. A job that runs
+ * in another process, or ran before a restart, has no log here: its record is read instead, and what changed is told.
+ * Throws `errors.notFound` for an unknown job; ends quietly when the signal aborts.
+ */
+export async function* followJob(id: string, afterId: number, signal: AbortSignal, { store, log, pollMs = 1000, now = Date.now }: JobEventsOptions): AsyncGenerator<JobEvent> {
+  const live: JobEvent[] = [];
+  let wake = () => {};
+  const off = log.onEvent(id, (event) => { live.push(event); wake(); });
+  const onAbort = () => wake();
+  signal.addEventListener('abort', onAbort);
+  let lastId = afterId;
+  let told = '';
+  try {
+    const record = await store.get(id);
+    if (record === null) throw errors.notFound(`Job ${id}`);
+    const ended = terminalStatuses.has(record.status);
+    live.unshift(...log.since(id, afterId).filter((event) => !live.includes(event)));
+    if (!log.has(id)) {
+      yield* snapshot(record);
+      if (ended) return;
+    }
+    for (;;) {
+      for (let event = live.shift(); event !== undefined; event = live.shift()) {
+        if (event.id <= lastId) continue;
+        lastId = event.id;
+        yield event;
+        if (isTerminal(event)) return;
+      }
+      if (signal.aborted) return;
+      if (!ended) await pause();
+      if (signal.aborted) return;
+      if (live.length > 0) continue;
+      const latest = ended ? record : await store.get(id);
+      if (latest === null) return;
+      // Its own process tells more and sooner; the record only speaks where no event came.
+      if (live.length === 0 && (terminalStatuses.has(latest.status) || !log.has(id) || isStale())) yield* snapshot(latest);
+      if (terminalStatuses.has(latest.status) && live.length === 0) return;
+    }
+  } finally {
+    off();
+    signal.removeEventListener('abort', onAbort);
+  }
+
+  /** The log here ended without a terminal state: another process took the job over. */
+  function isStale(): boolean {
+    const last = log.since(id, 0).at(-1);
+    return last === undefined || now() - last.id > 5 * pollMs;
+  }
+
+  function* snapshot(record: JobRecord): Generator<JobEvent> {
+    const finishedId = terminalStatuses.has(record.status) ? record.finishedAtMs : undefined;
+    // The reader has seen the end already: ids of events are times.
+    if (finishedId !== undefined && finishedId <= afterId && lastId === afterId) return;
+    const view = JSON.stringify([record.status, record.attempts, record.progress]);
+    if (view === told) return;
+    told = view;
+    lastId = Math.max(lastId + 1, finishedId ?? now());
+    yield { id: lastId, event: 'state', data: stateOf(record) };
+    if (record.status !== 'processing') return;
+    lastId += 1;
+    yield { id: lastId, event: 'progress', data: record.progress };
+  }
+
+  async function pause(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, pollMs);
+      wake = () => { clearTimeout(timer); resolve(); };
+      if (live.length > 0 || signal.aborted) wake();
+    });
+    wake = () => {};
+  }
+}
+
+export function stateOf(record: JobRecord): Extract<JobEvent, { event: 'state' }>['data'] {
+  return { status: record.status, attempts: record.attempts, assets: record.assets, ...(record.errorMessage === undefined ? {} : { error_message: record.errorMessage }) };
+}
+
+function isTerminal(event: JobEvent): boolean {
+  return event.event === 'state' && terminalStatuses.has(event.data.status);
+}

@@ -1,0 +1,76 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { errors } from '../../errors/codes.js';
+import type { Engines } from '../engines/engine-service.js';
+import type { FinishedJob, JobStore } from '../queue/types.js';
+import type { JobService } from '../types.js';
+import { catalogue } from './catalogue.js';
+import type { EventLog } from './event-log.js';
+import { cancelledFailure } from './failure.js';
+import { followJob, stateOf } from './job-events.js';
+import { failureMetadata } from './metadata.js';
+import type { BuildCallback, FinishedJobFacts } from './runner-parts.js';
+import type { PayloadCheck } from './valid-job.js';
+
+export interface JobServiceOptions {
+  store: JobStore;
+  engines: Pick<Engines, 'has' | 'status'>;
+  events: EventLog;
+  validate: (payload: unknown) => PayloadCheck;
+  callback: BuildCallback;
+  version: string;
+  /** Jobs that may wait on one queue; 0 for no limit. */
+  maxWaiting: number;
+  onFinished: (facts: FinishedJobFacts) => void;
+}
+
+/** Jobs as the routes see them: submit, look up, list, cancel, follow. */
+export function createJobService({ store, engines, validate, events, callback, version, maxWaiting, onFinished }: JobServiceOptions): JobService {
+  function cancelledResult(jobId: string, attempts: number): FinishedJob {
+    const metadata = failureMetadata({ type: cancelledFailure.type, attempts, workerVersion: version });
+    const entry = callback('failed', { jobId, assets: [], errorMessage: cancelledFailure.message, metadata });
+    return { status: 'cancelled', assets: [], errorMessage: cancelledFailure.message, metadata, ...(entry === undefined ? {} : { callback: entry }) };
+  }
+
+  return {
+    async submit(payload, { idempotencyKey }) {
+      const withId = typeof payload === 'object' && payload !== null && !Array.isArray(payload) && !Object.hasOwn(payload, 'id') ? { id: randomUUID(), ...payload } : payload;
+      const checked = validate(withId);
+      if (!checked.ok) throw errors.invalidParameters.with({ details: checked.details }, checked.summary);
+      const { job } = checked;
+      const { queue, engine } = catalogue[job.type];
+      // A shared queue may have other workers for this type; with our own, nobody would ever take the job.
+      if (store.kind === 'embedded' && !engines.has(engine)) throw errors.unavailable(`No ${engine} engine: ${engines.status(engine).reason ?? 'it is not configured'}`);
+      const result = await store.submit({
+        queue, payload: JSON.stringify(withId), job: { id: job.id, type: job.type, userId: job.user_id }, maxWaiting,
+        ...(idempotencyKey === undefined ? {} : { idempotencyKey, fingerprint: createHash('sha256').update(JSON.stringify(payload)).digest('hex') }),
+      });
+      if (result.outcome === 'key_reused') throw errors.conflict('This Idempotency-Key was used before with another payload');
+      if (result.outcome === 'full') throw errors.queueFull(queue);
+      const created = result.outcome === 'created';
+      if (created) events.publish(job.id, { event: 'state', data: stateOf(result.record) });
+      return { record: result.record, queuePosition: result.queuePosition, created };
+    },
+
+    async get(id) {
+      const record = await store.get(id);
+      return record === null ? null : { record, queuePosition: record.status === 'queued' ? await store.position(id) : null };
+    },
+
+    list: (filter, limit, cursor) => store.list(filter, limit, cursor),
+
+    async cancel(id) {
+      const result = await store.cancel(id, (record) => cancelledResult(id, record.attempts));
+      if (result.outcome === 'cancelled') {
+        const { record } = result;
+        events.publish(id, { event: 'state', data: stateOf(record) });
+        onFinished({
+          job: { id, type: record.type, userId: record.userId }, outcome: 'cancelled', reason: cancelledFailure.type,
+          generationSeconds: 0, assets: 0, totalBytes: 0, deviceBytes: null, stageSeconds: {},
+        });
+      }
+      return result;
+    },
+
+    events: (id, afterId, signal) => followJob(id, afterId, signal, { store, log: events }),
+  };
+}

@@ -1,0 +1,74 @@
+import type { GpuReading } from '../gpu/types.js';
+import type { ErrorType } from './failure.js';
+import type { EnhancementType } from './plan.js';
+
+export interface EnhancementOutcome {
+  type: EnhancementType;
+  success: boolean;
+  seconds: number;
+  /** Where the text came from: a model's name or `original`. */
+  source: string;
+  prompt: string;
+}
+
+export interface CompletionFacts {
+  originalPrompt: string;
+  prompt: string;
+  /** Null for job types whose prompt is not rewritten. */
+  enhancement: EnhancementOutcome | null;
+  generationSeconds: number;
+  expectedSeconds: number;
+  gpu: GpuReading | null;
+  /** Device memory of the engine process, where the platform tells it per process. */
+  engineBytes: number | null;
+  attempts: number;
+  workerVersion: string;
+  timings: Record<string, number>;
+  /** The engine's and the plan's own facts. */
+  generation: Record<string, unknown>;
+}
+
+const neutral = {
+  compel_enabled: false, compel_weights: null, compel_success: false, enhancement_strategy: 'none', final_prompt_type: 'string',
+  reference_mode: 'none', reference_strength: null,
+};
+
+/** `metadata` of a `completed` callback: every field of the contract, then ours. Numbers that this machine cannot know are null. */
+export function completionMetadata(facts: CompletionFacts): Record<string, unknown> {
+  const usedBytes = facts.gpu?.usedBytes ?? facts.engineBytes;
+  const totalBytes = facts.gpu?.totalBytes ?? null;
+  // Receivers recompute the ratio from the two fields: it is taken from the seconds as reported.
+  const generationSeconds = round(facts.generationSeconds);
+  return {
+    ...neutral,
+    generation_time: generationSeconds,
+    enhancement_type: facts.enhancement?.type ?? null,
+    enhancement_success: facts.enhancement?.success ?? false,
+    enhancement_time: round(facts.enhancement?.seconds ?? 0),
+    enhancement_source: facts.enhancement?.source ?? null,
+    original_prompt: facts.originalPrompt,
+    enhanced_prompt: facts.prompt,
+    expected_time: facts.expectedSeconds,
+    performance_ratio: facts.expectedSeconds > 0 ? generationSeconds / facts.expectedSeconds : null,
+    vram_used_gb: gigabytes(usedBytes),
+    vram_total_gb: gigabytes(totalBytes),
+    vram_utilization: usedBytes !== null && totalBytes !== null && totalBytes > 0 ? round(usedBytes / totalBytes, 4) : null,
+    worker_version: facts.workerVersion,
+    ...facts.generation,
+    attempts: facts.attempts,
+    stage_times: facts.timings,
+  };
+}
+
+/** `metadata` of a `failed` callback. */
+export function failureMetadata({ type, attempts, workerVersion, at = new Date() }: { type: ErrorType; attempts: number; workerVersion: string; at?: Date }): Record<string, unknown> {
+  return { error_type: type, error_timestamp: at.toISOString(), worker_version: workerVersion, attempts };
+}
+
+function gigabytes(bytes: number | null): number | null {
+  return bytes === null ? null : round(bytes / 1e9);
+}
+
+function round(value: number, digits = 3): number {
+  return Number(value.toFixed(digits));
+}

@@ -1,0 +1,45 @@
+import type { EngineEvent, GeneratedFile } from '../../inference/engine-protocol.js';
+import type { TimedStage } from './progress-estimator.js';
+
+export type EnhancementType = 'base' | 'chat' | 'instruct_chat';
+
+/** A picture a job refers to, fetched before the engine is asked. */
+export interface PlannedReference {
+  role: 'reference' | 'start' | 'end';
+  url: string;
+  /** Where the producer wrote it, for error messages: `metadata.reference_image_url`. */
+  field: string;
+}
+
+export interface GenerateContext {
+  /** Empty folder for the engine's files. */
+  outputDir: string;
+  /** The prompt to draw: the producer's, or what the enhancement made of it. */
+  prompt: string;
+  /** Local files of the fetched references. */
+  references: ReadonlyMap<PlannedReference['role'], string>;
+  attempt: number;
+  signal: AbortSignal;
+  onEvent: (event: EngineEvent) => void;
+}
+
+export interface GenerateOutcome {
+  files: GeneratedFile[];
+  /** Seconds by stage as the engine measured them. */
+  timings: Record<string, number>;
+  /** What the engine can say of the job beyond `GenerationPlan.metadata`. */
+  metadata: Record<string, unknown>;
+}
+
+/** What one valid job asks of its engine: everything the runner needs to know that differs between engines. */
+export interface GenerationPlan {
+  /** Jobs with the same key take the same time on the same machine. */
+  estimateKey: string;
+  stages: ReadonlySet<TimedStage>;
+  references: PlannedReference[];
+  /** Set for job types whose prompt Qwen rewrites. */
+  enhancement?: { type: EnhancementType; sessionId?: string; context?: string };
+  /** Facts known before the engine runs: seeds, sizes, strategy, reference mode, … */
+  metadata: Record<string, unknown>;
+  generate(context: GenerateContext): Promise<GenerateOutcome>;
+}

@@ -1,0 +1,120 @@
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import type { JobProgress } from '../queue/types.js';
+
+/** Stages of a job in order, with the share of the time they take where nothing is known yet. */
+const stageShares = { enhance: 0.1, references: 0.02, load: 0, waiting: 0, text: 0.03, reference: 0.02, denoise: 0.68, decode: 0.08, encode: 0.03, upload: 0.04 } as const;
+export type TimedStage = keyof typeof stageShares;
+const order = Object.keys(stageShares) as TimedStage[];
+
+/** Seconds per stage, smoothed over past jobs of the same kind and size. */
+type StageSeconds = Partial<Record<TimedStage, number>>;
+
+export interface EstimatorOptions {
+  /** JSON file that keeps what was learnt over restarts; none in tests that do not need it. */
+  file?: string;
+  now?: () => number;
+}
+
+/**
+ * Turns stage and step into a fraction of the whole job and a time left, from how long past jobs of the same key took on
+ * this machine. The key names everything that changes the duration: type, size, steps, pictures or frames.
+ */
+export function createProgressEstimator({ file, now = () => performance.now() }: EstimatorOptions = {}) {
+  const learnt = new Map<string, StageSeconds>();
+  let saving: Promise<void> = Promise.resolve();
+
+  async function load(): Promise<void> {
+    if (file === undefined) return;
+    let text: string;
+    try { text = await readFile(file, 'utf8'); } catch { return; }
+    try {
+      const entries: unknown = JSON.parse(text);
+      if (typeof entries !== 'object' || entries === null) return;
+      for (const [key, value] of Object.entries(entries)) if (isStageSeconds(value)) learnt.set(key, value);
+    } catch {
+      // What was learnt is a convenience: a file cut short by a crash is learnt anew.
+    }
+  }
+
+  function save(): void {
+    if (file === undefined) return;
+    const target = file;
+    saving = saving.then(async () => {
+      await mkdir(path.dirname(target), { recursive: true });
+      await writeFile(`${target}.new`, JSON.stringify(Object.fromEntries(learnt)));
+      await rename(`${target}.new`, target);
+    }).catch(() => {});
+  }
+
+  /** Follows one attempt of one job. */
+  function track(key: string, stages: ReadonlySet<TimedStage>) {
+    const known = learnt.get(key);
+    const planned = order.filter((stage) => stages.has(stage));
+    const seconds = (stage: TimedStage) => known?.[stage] ?? stageShares[stage];
+    const total = planned.reduce((sum, stage) => sum + seconds(stage), 0) || 1;
+    const measured: StageSeconds = {};
+    let current: { stage: TimedStage; sinceMs: number } | null = null;
+    let highest = 0;
+    let firstStepMs: number | null = null;
+
+    function close(): void {
+      if (current === null) return;
+      measured[current.stage] = (measured[current.stage] ?? 0) + (now() - current.sinceMs) / 1000;
+      current = null;
+    }
+
+    return {
+      at(stage: TimedStage, step = 0, steps = 0): JobProgress {
+        if (current?.stage !== stage) { close(); current = { stage, sinceMs: now() }; firstStepMs = null; }
+        const before = planned.slice(0, Math.max(0, planned.indexOf(stage))).reduce((sum, each) => sum + seconds(each), 0);
+        const within = steps > 0 ? Math.min(1, step / steps) : 0;
+        const done = (before + within * (stages.has(stage) ? seconds(stage) : 0)) / total;
+        highest = Math.min(0.99, Math.max(highest, done));
+        if (stage === 'denoise' && step >= 1 && firstStepMs === null) firstStepMs = now();
+        return { stage, step, steps, fraction: round(highest), etaSeconds: timeLeft(stage, step, steps) };
+      },
+      /** The attempt ended well: remember how long its stages took. */
+      succeeded(): void {
+        close();
+        const merged: StageSeconds = { ...known };
+        for (const stage of order) {
+          const value = measured[stage];
+          if (value === undefined || stage === 'waiting' || stage === 'load') continue;
+          const earlier = known?.[stage];
+          merged[stage] = round(earlier === undefined ? value : 0.7 * earlier + 0.3 * value);
+        }
+        learnt.delete(key);
+        learnt.set(key, merged);
+        if (learnt.size > 500) learnt.delete(learnt.keys().next().value ?? '');
+        save();
+      },
+      /** Seconds each stage of this attempt took so far. */
+      timings: (): StageSeconds => Object.fromEntries(Object.entries(measured).map(([stage, value]) => [stage, round(value)])),
+    };
+
+    function timeLeft(stage: TimedStage, step: number, steps: number): number | null {
+      if (known !== undefined) return round(Math.max(0, (1 - highest) * total));
+      // Nothing learnt yet: the steps done in this very job tell the time of the rest, stages after it by their usual share.
+      if (stage !== 'denoise' || firstStepMs === null || step < 2) return null;
+      const perStep = (now() - firstStepMs) / 1000 / (step - 1);
+      return round(perStep * (steps - step) + perStep * steps * 0.2);
+    }
+  }
+
+  return { load, track, saved: () => saving, /** Seconds a job of this key takes, or null. */ expectedSeconds: (key: string): number | null => sum(learnt.get(key)) };
+}
+export type ProgressEstimator = ReturnType<typeof createProgressEstimator>;
+export type ProgressTracker = ReturnType<ProgressEstimator['track']>;
+
+function isStageSeconds(value: unknown): value is StageSeconds {
+  return typeof value === 'object' && value !== null && Object.entries(value).every(([stage, seconds]) => Object.hasOwn(stageShares, stage) && typeof seconds === 'number' && Number.isFinite(seconds) && seconds >= 0);
+}
+
+function sum(stages: StageSeconds | undefined): number | null {
+  return stages === undefined ? null : round(Object.values(stages).reduce((total, seconds) => total + seconds, 0));
+}
+
+function round(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}

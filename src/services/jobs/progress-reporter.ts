@@ -1,0 +1,53 @@
+import type { JobProgress } from '../queue/types.js';
+import type { EventLog } from './event-log.js';
+import type { ProgressTracker, TimedStage } from './progress-estimator.js';
+
+export interface ProgressReporterOptions {
+  jobId: string;
+  tracker: ProgressTracker;
+  events: EventLog;
+  /** Writes to the store; errors are the caller's to log. */
+  write: (progress: JobProgress) => Promise<void>;
+  /** At most one write to the store per this many milliseconds; followers of the events see every step. */
+  intervalMs: number;
+}
+
+/** Tells followers of every step at once, and the store now and then: a write per step would cost more than the step. */
+export function createProgressReporter({ jobId, tracker, events, write, intervalMs }: ProgressReporterOptions) {
+  let latest: JobProgress | null = null;
+  let writtenStage = '';
+  let writtenAtMs = 0;
+  let timer: NodeJS.Timeout | null = null;
+  let writing: Promise<void> = Promise.resolve();
+  let stopped = false;
+
+  function flush(): void {
+    if (timer !== null) clearTimeout(timer);
+    timer = null;
+    if (latest === null || stopped) return;
+    const progress = latest;
+    latest = null;
+    writtenStage = progress.stage;
+    writtenAtMs = Date.now();
+    writing = writing.then(() => (stopped ? undefined : write(progress)));
+  }
+
+  return {
+    report(stage: TimedStage, step = 0, steps = 0): JobProgress {
+      const progress = tracker.at(stage, step, steps);
+      if (stopped) return progress;
+      events.publish(jobId, { event: 'progress', data: progress });
+      latest = progress;
+      const dueInMs = writtenAtMs + intervalMs - Date.now();
+      if (stage !== writtenStage || dueInMs <= 0) flush();
+      else timer ??= setTimeout(flush, dueInMs).unref();
+      return progress;
+    },
+    /** No write starts after this; resolves when the running one is done. */
+    async stop(): Promise<void> {
+      stopped = true;
+      if (timer !== null) clearTimeout(timer);
+      await writing;
+    },
+  };
+}

@@ -1,0 +1,194 @@
+import type { Reservation } from '../queue/types.js';
+import { runAttempt, type Attempt, type BystanderCounts } from './attempt.js';
+import { jobTypesOf, type JobType, type QueueName } from './catalogue.js';
+import { JobInterrupt, invalidParameters, type ErrorType } from './failure.js';
+import { failureMetadata } from './metadata.js';
+import { persistently } from './persistently.js';
+import type { RunnerParts } from './runner-parts.js';
+import { createSemaphore } from './semaphore.js';
+import { wait } from './wait.js';
+
+export interface RunnerOptions {
+  queue: QueueName;
+  engine: 'sdxl' | 'wan';
+  parts: RunnerParts;
+  /** Jobs of one type that may be in the pipeline at a time; types not named are limited by the pipeline alone. */
+  maxPerType?: Partial<Record<JobType, number>>;
+  /** Jobs in the pipeline at most: one prepared, one computing, the rest being encoded and uploaded. */
+  maxInFlight?: number;
+  /**
+   * Take the next job when the running one is expected to need no more than this, seconds. Infinity with a queue that nobody
+   * else takes from; with a shared one, a job waiting here is a job another worker could have run.
+   */
+  prepareAheadSeconds: number;
+  /** Longest wait for work in one go. */
+  pollMs?: number;
+}
+
+/**
+ * Takes the jobs of one queue through one engine: a pipeline, not a loop. While the engine computes job B, job A is encoded
+ * and uploaded and job C has its references fetched and its prompt enhanced.
+ */
+export function createRunner({ queue, engine, parts, maxPerType = {}, maxInFlight = 4, prepareAheadSeconds, pollMs = 5000 }: RunnerOptions) {
+  const { store, engines } = parts;
+  const log = parts.log.child({ worker: engine });
+  const inFlight = createSemaphore(maxInFlight);
+  const preparing = createSemaphore(1);
+  const computing = createSemaphore(1);
+  const running = new Map<string, Attempt>();
+  const tasks = new Set<Promise<void>>();
+  const bystanders: BystanderCounts = new Map();
+  const stopping = new AbortController();
+  /** Woken by progress of the computing job and by permits that come free. */
+  const wakers = new Set<() => void>();
+  let etaSeconds: number | null = null;
+  let loop: Promise<void> | null = null;
+  let offCancel: (() => void) | null = null;
+
+  const wake = () => { for (const waker of wakers) waker(); };
+  computing.onRelease(() => { etaSeconds = null; wake(); });
+  inFlight.onRelease(wake);
+
+  function excludedTypes(): JobType[] {
+    return jobTypesOf(queue).filter((type) => {
+      const limit = maxPerType[type];
+      return limit !== undefined && [...running.values()].filter((attempt) => attempt.job.type === type).length >= limit;
+    });
+  }
+
+  async function run(): Promise<void> {
+    const { signal } = stopping;
+    let idleRounds = 0;
+    while (!signal.aborted) {
+      const releases: Array<() => void> = [];
+      const releaseAll = () => releases.forEach((release) => release());
+      try {
+        releases.push(await inFlight.acquire(signal));
+        releases.push(await preparing.acquire(signal));
+        await engines.whenReady(engine, { signal, patient: true });
+        await nearlyFree(signal);
+        const excludeTypes = excludedTypes();
+        const reservation = await store.reserve({ queue, workerId: parts.workerId, leaseMs: parts.limits.leaseMs, ...(excludeTypes.length > 0 ? { excludeTypes } : {}) });
+        if (reservation !== null) {
+          idleRounds = 0;
+          const task = handle(reservation, releases).finally(() => { releaseAll(); tasks.delete(task); });
+          tasks.add(task);
+          continue;
+        }
+        releaseAll();
+        const sinceMs = Date.now();
+        await store.waitForWork([queue], pollMs, signal);
+        // The store may see work that this runner may not take now (its type is full): then wait for a place, never spin.
+        idleRounds = Date.now() - sinceMs < 50 ? idleRounds + 1 : 0;
+        if (idleRounds > 1) await pause(Math.min(1000, 25 * 2 ** Math.min(idleRounds, 6)), signal);
+      } catch (error) {
+        releaseAll();
+        if (signal.aborted) return;
+        log.error({ err: error }, 'taking jobs failed; trying again');
+        idleRounds += 1;
+        await wait(Math.min(5000, 100 * 2 ** Math.min(idleRounds, 6)), signal).catch(() => {});
+      }
+    }
+  }
+
+  /** Until the engine is free, or will be within `prepareAheadSeconds`. */
+  async function nearlyFree(signal: AbortSignal): Promise<void> {
+    while (computing.free() === 0 && prepareAheadSeconds !== Infinity && !(etaSeconds !== null && etaSeconds <= prepareAheadSeconds)) await pause(60_000, signal);
+  }
+
+  /** Waits for progress, a free place or the time, whatever comes first. */
+  async function pause(ms: number, signal: AbortSignal): Promise<void> {
+    const local = new AbortController();
+    const waker = () => local.abort();
+    wakers.add(waker);
+    try {
+      await wait(ms, AbortSignal.any([signal, local.signal]));
+    } catch {
+      signal.throwIfAborted();
+    } finally {
+      wakers.delete(waker);
+    }
+  }
+
+  async function handle(reservation: Reservation, releases: Array<() => void>): Promise<void> {
+    try {
+      const checked = parts.validate(reservation.payload, queue);
+      if (!checked.ok) return await refuse(reservation, checked);
+      const identity = { id: checked.job.id, type: checked.job.type, userId: checked.job.user_id };
+      if (reservation.attempt > parts.limits.maxAttempts) return await bury(reservation, identity);
+      const attempt: Attempt = { reservation, job: checked.job, controller: new AbortController(), phase: 'preparing' };
+      // The same id twice at a time is the store's to sort out (`begin`); here the first one keeps its place.
+      const key = running.has(checked.job.id) ? `${checked.job.id} ${reservation.lease.token}` : checked.job.id;
+      running.set(key, attempt);
+      try {
+        await runAttempt(attempt, {
+          enterCompute: async (signal) => {
+            const release = await computing.acquire(signal);
+            releases[1]?.();
+            return release;
+          },
+          onEngineProgress: (seconds) => { etaSeconds = seconds; if (seconds !== null && seconds <= prepareAheadSeconds) wake(); },
+        }, parts, bystanders);
+      } finally {
+        running.delete(key);
+      }
+    } catch (error) {
+      log.error({ err: error, job_id: reservation.lease.jobId }, 'a reservation could not be handled; its lease will run out');
+    }
+  }
+
+  /** A payload that is no valid job: dead letter, and a `failed` callback where it has an id that can be read. */
+  async function refuse(reservation: Reservation, checked: Extract<ReturnType<RunnerParts['validate']>, { ok: false }>): Promise<void> {
+    const failure = invalidParameters(checked.summary);
+    const { lease } = reservation;
+    log.warn({ job_id: checked.id ?? undefined, reason: checked.summary, queue }, 'payload refused');
+    parts.metrics.invalidPayload(queue);
+    await persistently(async () => {
+      if (checked.id === null) return store.deadLetter(lease, checked.summary);
+      return store.deadLetter(lease, checked.summary, { ...failedResult(checked.id, failure.type, failure.message, reservation.attempt), job: { id: checked.id, ...checked.known } });
+    }, { what: 'dead-letter a payload', log, backoff: parts.limits.uploadBackoff });
+  }
+
+  /** A job whose attempts all ended with the death of their worker. */
+  async function bury(reservation: Reservation, job: { id: string; type: JobType; userId: string }): Promise<void> {
+    const message = `Generation failed: the worker was lost in each of ${parts.limits.maxAttempts} attempts`;
+    log.error({ job_id: job.id }, message);
+    const result = failedResult(job.id, 'WorkerLost', message, parts.limits.maxAttempts);
+    const written = await persistently(() => store.deadLetter(reservation.lease, message, { ...result, job }), { what: 'dead-letter a job', log, backoff: parts.limits.uploadBackoff });
+    if (!written) return;
+    parts.events.publish(job.id, { event: 'state', data: { status: 'failed', attempts: parts.limits.maxAttempts, assets: [], error_message: message } });
+    const facts = { job, outcome: 'failed', reason: 'WorkerLost', generationSeconds: 0, assets: 0, totalBytes: 0, deviceBytes: null, stageSeconds: {} } as const;
+    parts.metrics.jobFinished(facts);
+    parts.onFinished(facts);
+  }
+
+  function failedResult(jobId: string, type: ErrorType, message: string, attempts: number) {
+    const metadata = failureMetadata({ type, attempts, workerVersion: parts.version });
+    const callback = parts.callback('failed', { jobId, assets: [], errorMessage: message, metadata });
+    return { status: 'failed' as const, assets: [], errorMessage: message, metadata, ...(callback === undefined ? {} : { callback }) };
+  }
+
+  return {
+    queue, engine,
+    start(): void {
+      offCancel ??= store.onCancel((jobId) => running.get(jobId)?.controller.abort(new JobInterrupt('cancelled')));
+      loop ??= run();
+    },
+    /** Jobs in the pipeline now. */
+    inFlight: () => [...running.values()].map(({ job, phase, reservation }) => ({ id: job.id, type: job.type, phase, attempt: reservation.attempt })),
+    /**
+     * Takes no more jobs; those still being prepared go back at once, those in the engine or being uploaded have until `graceMs`
+     * to finish and go back then. Resolves when every job has ended or is back on its queue.
+     */
+    async stop(graceMs: number): Promise<void> {
+      stopping.abort(new JobInterrupt('shutdown'));
+      for (const attempt of running.values()) if (attempt.phase === 'preparing') attempt.controller.abort(new JobInterrupt('shutdown'));
+      const timer = setTimeout(() => { for (const attempt of running.values()) attempt.controller.abort(new JobInterrupt('shutdown')); }, graceMs);
+      await loop;
+      while (tasks.size > 0) await Promise.all(tasks);
+      clearTimeout(timer);
+      offCancel?.();
+    },
+  };
+}
+export type Runner = ReturnType<typeof createRunner>;

@@ -1,0 +1,263 @@
+import { randomUUID } from 'node:crypto';
+import { readdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import { StorageError } from '../../src/services/storage/types.js';
+import { until } from '../engines/support.js';
+import { createHarness, type HarnessOptions } from './support.js';
+
+async function harness(t: Test, options: Omit<HarnessOptions, 'dir'> = {}) {
+  const made = await createHarness({ dir: t.testdir(), ...options });
+  t.teardown(() => made.stop());
+  return made;
+}
+
+const emptyWork = (dir: string) => until('empty work folders', () => readdirSync(dir).every((own) => readdirSync(path.join(dir, own)).length === 0));
+
+t.test('a job from submission to its callback', async (t) => {
+  const h = await harness(t);
+  h.runner.start();
+  const id = await h.submit('a red circle', { config: { num_images: 3, seed: 7 } });
+  const record = await h.ended(id);
+  t.match(record, { status: 'completed', attempts: 1, progress: { fraction: 1 } });
+  t.same(record.assets, [0, 1, 2].map((index) => `sdxl_image_fast/${h.userId}/${id}/${index}.png`));
+  t.same([...h.stored.values()], [1, 1, 1]);
+  const callbacks = await h.callbacks();
+  t.same(callbacks.map((each) => each.status), ['completed'], 'a pending processing callback is dropped by the terminal one');
+  t.match(callbacks[0], {
+    status: 'completed', job_id: id,
+    metadata: {
+      seed: 7, seeds: [7, 8, 9], num_images: 3, compel_enabled: false, compel_success: false, enhancement_strategy: 'none', final_prompt_type: 'string',
+      original_prompt: 'a red circle', enhanced_prompt: 'a red circle', expected_time: 24, reference_mode: 'none', worker_version: '0.0.0', scene: 'single',
+    },
+  });
+  await emptyWork(h.workDir);
+  t.match(h.finished, [{ outcome: 'completed', assets: 3 }]);
+});
+
+t.test('events: queued, processing, progress that grows, the end', async (t) => {
+  const h = await harness(t);
+  const id = await h.submit('a red circle is slow');
+  const seen: Array<{ id: number; event: string; data: { status?: string; fraction?: number } }> = [];
+  h.runner.start();
+  for await (const event of h.jobs.events(id, 0, new AbortController().signal)) seen.push(event as never);
+  t.equal(seen[0]?.data.status, 'queued');
+  t.equal(seen.at(-1)?.data.status, 'completed');
+  const fractions = seen.filter((each) => each.event === 'progress').map((each) => each.data.fraction ?? -1);
+  t.ok(fractions.length >= 15, 'every step is told');
+  t.same(fractions, [...fractions].sort((a, b) => a - b));
+  t.ok(seen.every((each, index) => index === 0 || each.id > (seen[index - 1]?.id ?? 0)), 'ids grow');
+  const half = seen[Math.floor(seen.length / 2)]?.id ?? 0;
+  const again: number[] = [];
+  for await (const event of h.jobs.events(id, half, new AbortController().signal)) again.push(event.id);
+  t.same(again, seen.map((each) => each.id).filter((each) => each > half), 'a reader that comes back misses nothing');
+});
+
+t.test('the engine dies mid-job: the job is tried again and completes', async (t) => {
+  const h = await harness(t);
+  h.runner.start();
+  const flag = path.join(t.testdir({}), 'crashed');
+  const id = await h.submit(`a picture that crashes once ${flag}`);
+  t.match(await h.ended(id), { status: 'completed', attempts: 2 });
+});
+
+t.test('a poison job is dead-lettered after its attempts, others go on', async (t) => {
+  const h = await harness(t);
+  h.runner.start();
+  const poison = await h.submit('crashes always');
+  const others = await Promise.all([1, 2, 3, 4].map((index) => h.submit(`picture ${index}`)));
+  t.match(await h.ended(poison), { status: 'failed', attempts: 3, errorMessage: /^Generation failed: The sdxl engine died from SIGKILL during denoise/ });
+  for (const id of others) t.match(await h.ended(id), { status: 'completed' });
+  const [letter] = await h.store.deadLetters('sdxl_queue', 10);
+  t.match(letter, { jobId: poison, attempts: 3 });
+  const callback = (await h.callbacks()).find((each) => each.job_id === poison);
+  t.match(callback, { status: 'failed', metadata: { error_type: 'GenerationFailed', worker_version: '0.0.0' } });
+});
+
+t.test('a job in another stage when the engine dies loses no attempt', async (t) => {
+  const h = await harness(t, { limits: { maxAttempts: 1 } });
+  h.runner.start();
+  const innocent = await h.submit('encodes slowly');
+  await until('the encoding', () => h.runner.inFlight().some((each) => each.phase === 'finishing'));
+  const poison = await h.submit('crashes always');
+  t.match(await h.ended(poison), { status: 'failed' });
+  t.match(await h.ended(innocent), { status: 'completed', attempts: 1 });
+});
+
+t.test('out of memory is tried again, then failed with its own message; invalid parameters are not', async (t) => {
+  const h = await harness(t);
+  h.runner.start();
+  const [oom, invalid] = [await h.submit('runs out of memory'), await h.submit('is invalid')];
+  t.match(await h.ended(oom), { status: 'failed', attempts: 3, errorMessage: 'Insufficient VRAM for generation', metadata: { error_type: 'OutOfMemory' } });
+  t.match(await h.ended(invalid), { status: 'failed', attempts: 1, errorMessage: 'Invalid parameters: config.width must be a multiple of 8', metadata: { error_type: 'InvalidParameters' } });
+});
+
+t.test('payloads that are no jobs go to the dead letters and the next good job runs', async (t) => {
+  const h = await harness(t);
+  const id = randomUUID();
+  await h.store.push('sdxl_queue', '{not json');
+  await h.store.push('sdxl_queue', JSON.stringify({ id, type: 'sdxl_image_fast', prompt: '', user_id: h.userId }));
+  const good = await h.submit('a circle');
+  h.runner.start();
+  t.match(await h.ended(good), { status: 'completed' });
+  t.match(await h.ended(id), { status: 'failed', errorMessage: /^Invalid parameters: prompt/ });
+  t.same((await h.store.deadLetters(undefined, 10)).map((letter) => letter.payload).sort()[1], '{not json');
+});
+
+t.test('storage that fails for now is tried again without drawing again; one that refuses fails the job', async (t) => {
+  const h = await harness(t);
+  h.faults.push(() => { throw new StorageError('brown-out', 'unavailable', true); }, () => { throw new StorageError('brown-out', 'unavailable', true); });
+  h.runner.start();
+  const id = await h.submit('a circle');
+  t.match(await h.ended(id), { status: 'completed', attempts: 1 });
+  h.faults.push(() => { throw new StorageError('no such key', 'forbidden', false); });
+  t.match(await h.ended(await h.submit('a circle')), { status: 'failed', attempts: 1, metadata: { error_type: 'StorageFailed' } });
+});
+
+t.test('cancellation: queued, between steps, during upload; never another job', async (t) => {
+  const h = await harness(t);
+  const queued = await h.submit('a circle');
+  t.match(await h.jobs.cancel(queued), { outcome: 'cancelled' });
+  t.match(await h.store.get(queued), { status: 'cancelled', metadata: { error_type: 'Cancelled' } });
+  h.runner.start();
+
+  const drawing = await h.submit('is slow');
+  const neighbour = await h.submit('a neighbour');
+  await until('its engine', () => h.runner.inFlight().some((each) => each.id === drawing && each.phase === 'computing'));
+  t.match(await h.jobs.cancel(drawing), { outcome: 'requested' });
+  t.match(await h.ended(drawing), { status: 'cancelled', errorMessage: /^Generation failed: cancelled/ });
+  t.match(await h.ended(neighbour), { status: 'completed' });
+  t.match(h.engines.status('sdxl'), { restarts: 0 }, 'the engine stopped between steps');
+  t.match(await h.jobs.cancel(drawing), { outcome: 'already_finished' });
+
+  let reached = false;
+  h.faults.push(async () => { reached = true; await new Promise((resolve) => setTimeout(resolve, 200)); });
+  const uploading = await h.submit('three pictures', { config: { num_images: 3 } });
+  await until('its upload', () => reached);
+  await h.jobs.cancel(uploading);
+  t.match(await h.ended(uploading), { status: 'cancelled', assets: [] });
+  await until('its assets are gone', () => [...h.stored.keys()].every((key) => !key.includes(uploading)));
+  const statuses = (await h.callbacks()).filter((each) => [queued, drawing, uploading].includes(each.job_id));
+  t.equal(statuses.length, 3);
+  for (const each of statuses) t.match(each, { status: 'failed', metadata: { error_type: 'Cancelled' } });
+  await emptyWork(h.workDir);
+});
+
+t.test('cancelled while prepared: it never reaches the engine', async (t) => {
+  const h = await harness(t);
+  h.runner.start();
+  const first = await h.submit('is slow');
+  const second = await h.submit('waits');
+  await until('both in the pipeline', () => h.runner.inFlight().length === 2);
+  await h.jobs.cancel(second);
+  t.match(await h.ended(second), { status: 'cancelled' });
+  t.match(await h.ended(first), { status: 'completed' });
+  t.equal(h.engines.status('sdxl').jobsProcessed, 1);
+});
+
+t.test('a pipeline: the engine computes the next job while one is uploaded', async (t) => {
+  const h = await harness(t);
+  let uploads = 0;
+  let computedDuringUpload = false;
+  const slow = async () => {
+    uploads += 1;
+    await until('the next job computes meanwhile', () => h.runner.inFlight().some((each) => each.phase === 'computing') || uploads > 1, 5000);
+    computedDuringUpload = true;
+  };
+  h.faults.push(slow);
+  h.runner.start();
+  const ids = await Promise.all(['is slow one', 'is slow two'].map((prompt) => h.submit(prompt)));
+  for (const id of ids) t.match(await h.ended(id), { status: 'completed' });
+  t.ok(computedDuringUpload);
+});
+
+t.test('a lost lease: the job is left to its new owner, nothing is written', async (t) => {
+  const h = await harness(t, { limits: { leaseMs: 90 } });
+  const renew = h.store.renew.bind(h.store);
+  let lost = 0;
+  h.parts.metrics.leaseLost = () => { lost += 1; };
+  let take = true;
+  h.store.renew = (lease, leaseMs) => (take ? Promise.resolve({ held: false, cancelRequested: false }) : renew(lease, leaseMs));
+  h.runner.start();
+  const id = await h.submit('is slow');
+  await until('the loss', () => lost === 1);
+  t.match(await h.store.get(id), { status: 'processing' });
+  take = false;
+  await until('the reclaim', async () => (await h.store.reclaimExpired()).includes(id));
+  t.match(await h.ended(id), { status: 'completed', attempts: 2 });
+  t.equal((await h.callbacks()).filter((each) => each.status === 'completed').length, 1);
+});
+
+t.test('a worker that dies in every attempt: the job is dead-lettered by the next one', async (t) => {
+  const h = await harness(t);
+  const id = await h.submit('a circle');
+  for (let attempt = 1; attempt <= 3; attempt += 1) {
+    const reservation = await h.store.reserve({ queue: 'sdxl_queue', workerId: 'dead', leaseMs: 1 });
+    t.equal(reservation?.attempt, attempt);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await h.store.reclaimExpired();
+  }
+  h.runner.start();
+  t.match(await h.ended(id), { status: 'failed', attempts: 4, metadata: { error_type: 'WorkerLost' } });
+  t.equal((await h.store.deadLetters(undefined, 10)).length, 1);
+});
+
+t.test('per-type limits skip over a type, waiting does not spin', async (t) => {
+  const h = await harness(t, { runner: { maxPerType: { sdxl_image_fast: 1 } } });
+  let reserves = 0;
+  const reserve = h.store.reserve.bind(h.store);
+  h.store.reserve = (request) => { reserves += 1; return reserve(request); };
+  h.runner.start();
+  const ids = [await h.submit('is slow'), await h.submit('fast two')];
+  const high = await h.submit('other type', { type: 'sdxl_image_high' });
+  await until('the other type is taken past the waiting one', () => h.runner.inFlight().some((each) => each.id === high));
+  t.notOk(h.runner.inFlight().some((each) => each.id === ids[1]));
+  for (const id of [...ids, high]) t.match(await h.ended(id), { status: 'completed' });
+  t.ok(reserves < 60, `${reserves} reservations`);
+  const before = reserves;
+  await new Promise((resolve) => setTimeout(resolve, 1200));
+  t.ok(reserves - before <= 4, `${reserves - before} reservations while idle`);
+});
+
+t.test('stop: what computes may finish, what is prepared goes back without losing an attempt', async (t) => {
+  const h = await harness(t);
+  h.runner.start();
+  const first = await h.submit('is slow');
+  const second = await h.submit('waits');
+  await until('both in the pipeline', () => h.runner.inFlight().some((each) => each.phase === 'computing') && h.runner.inFlight().length === 2);
+  await h.runner.stop(10_000);
+  t.match(await h.store.get(first), { status: 'completed' });
+  t.match(await h.store.get(second), { status: 'queued', attempts: 0 });
+});
+
+t.test('stop after the grace: a running job goes back to its queue', async (t) => {
+  const h = await harness(t);
+  h.runner.start();
+  const id = await h.submit('is slow', { type: 'sdxl_image_high' });
+  await until('computing', () => h.runner.inFlight().some((each) => each.phase === 'computing'));
+  const sinceMs = Date.now();
+  await h.runner.stop(50);
+  t.ok(Date.now() - sinceMs < 2000);
+  t.match(await h.store.get(id), { status: 'queued', attempts: 0 });
+  t.match(await h.store.reserve({ queue: 'sdxl_queue', workerId: 'next', leaseMs: 1000 }), { attempt: 1 });
+});
+
+t.test('left-overs of a killed process are removed at the start', async (t) => {
+  const dir = t.testdir({ work: { 'elsewhere~1~x': {}, [`${(await import('node:os')).hostname()}~999999~x`]: { 'job-1': { '0.png': 'x' } } } });
+  const h = await createHarness({ dir });
+  t.teardown(() => h.stop());
+  const left = readdirSync(path.join(dir, 'work'));
+  t.equal(left.length, 2, 'a fresh folder of another host stays, ours is new');
+  t.ok(left.includes('elsewhere~1~x'));
+});
+
+t.test('the same job gets the same seed on every attempt', async (t) => {
+  const h = await harness(t);
+  h.runner.start();
+  const flag = path.join(t.testdir({}), 'flag');
+  writeFileSync(flag, '');
+  const id = await h.submit(`crashes once ${flag}`);
+  const { metadata } = await h.ended(id);
+  t.type(metadata['seed'], 'number');
+  t.same(metadata['seeds'], [metadata['seed']]);
+});
