@@ -18,7 +18,7 @@ export async function checkOutcome(t: Test, one: ContractCase, parts: { service:
   }
   if (id === undefined) throw new Error(`"${one.name}" has no id to wait for`);
   const { body } = await receiver.waitForTerminal(id, timeoutMs);
-  t.equal(body.status, one.expect.status, body.error_message);
+  t.equal(body.status, one.expect.status, `status; ${body.error_message ?? 'no error'}`);
   if (one.expect.status === 'completed') {
     t.equal(body.assets.length, one.expect.assets, 'number of assets');
     for (const asset of body.assets) t.ok((await readAsset(service, asset)).length > 0, asset);
