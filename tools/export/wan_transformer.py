@@ -9,18 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-
-class FusedAttention(torch.autograd.Function):
-    """softmax(q k^T / sqrt(d)) v per head on [B, S, heads*d]."""
-
-    @staticmethod
-    def forward(ctx, q, k, v, heads):
-        split = lambda x: x.unflatten(2, (heads, -1)).transpose(1, 2)
-        return F.scaled_dot_product_attention(split(q), split(k), split(v)).transpose(1, 2).flatten(2)
-
-    @staticmethod
-    def symbolic(g, q, k, v, heads):
-        return g.op("com.microsoft::MultiHeadAttention", q, k, v, num_heads_i=heads).setType(q.type())
+from common import FusedAttention
 
 
 class Rotary(nn.Module):

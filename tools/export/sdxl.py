@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Converts an SDXL checkpoint (diffusers folder or one .safetensors file) to the worker's ONNX layout.
+
+    python tools/export/sdxl.py --model stable-diffusion-xl-base-1.0 --out models/sdxl --fp16-stored --check
+
+Needs torch, diffusers, transformers, onnx, onnxruntime. See docs/models.md.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from torch import nn
+
+from clip_text import ExportTextEncoder
+from common import FusedAttention, compare, export_graph, store_fp16
+
+
+class FusedAttentionProcessor:
+    """diffusers' attention with the fused operator; self- and cross-attention alike."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        y = FusedAttention.apply(attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context), attn.heads)
+        return attn.to_out[1](attn.to_out[0](y))
+
+
+class ExportUnet(nn.Module):
+    def __init__(self, unet):
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, sample, timestep, encoder_hidden_states, text_embeds, time_ids):
+        condition = {"text_embeds": text_embeds, "time_ids": time_ids}
+        return self.unet(sample, timestep, encoder_hidden_states=encoder_hidden_states, added_cond_kwargs=condition, return_dict=False)[0]
+
+
+class ExportDecoder(nn.Module):
+    def __init__(self, vae):
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, latent_sample):
+        return self.vae.decode(latent_sample, return_dict=False)[0]
+
+
+class ExportEncoder(nn.Module):
+    """Mean and log variance on the channel axis; sampling is the caller's, so that it follows the seed."""
+
+    def __init__(self, vae):
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, sample):
+        moments = self.vae.encoder(sample)
+        return self.vae.quant_conv(moments) if self.vae.quant_conv is not None else moments
+
+
+def parts_of(pipe) -> dict:
+    """Graph name -> (module, example inputs, output names, dynamic axes)."""
+    unet, latent = pipe.unet, pipe.unet.config.sample_size
+    channels, scale = unet.config.in_channels, 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+    pooled = pipe.text_encoder_2.config.projection_dim
+    size = min(latent, 32)
+    ids = torch.randint(0, pipe.text_encoder.config.vocab_size, (2, pipe.tokenizer.model_max_length))
+    ids[:, 0], ids[:, -1] = pipe.tokenizer.bos_token_id, pipe.tokenizer.eos_token_id
+    mask = torch.ones_like(ids)
+    mask[1, 3:6] = 0
+    text = {"input_ids": ids, "attention_mask": mask}
+    text_axes = lambda names: {name: {0: "batch", 1: "sequence"} if name.startswith(("input", "attention", "hidden", "last")) else {0: "batch"} for name in names}
+    image_axes = {0: "batch", 2: "height", 3: "width"}
+    encoders = {name: ExportTextEncoder(getattr(pipe, name)) for name in ("text_encoder", "text_encoder_2")}
+    parts = {name: (module, text, module.output_names, text_axes([*text, *module.output_names])) for name, module in encoders.items()}
+    parts["unet"] = (
+        ExportUnet(unet),
+        {
+            "sample": torch.randn(2, channels, size, size), "timestep": torch.tensor(501.0),
+            "encoder_hidden_states": torch.randn(2, 77, unet.config.cross_attention_dim), "text_embeds": torch.randn(2, pooled),
+            "time_ids": torch.tensor([[size * scale, size * scale, 0, 0, size * scale, size * scale]] * 2, dtype=torch.float32),
+        },
+        ["out_sample"],
+        {"sample": image_axes, "out_sample": image_axes, "encoder_hidden_states": {0: "batch", 1: "sequence"}, "text_embeds": {0: "batch"}, "time_ids": {0: "batch"}},
+    )
+    parts["vae_decoder"] = (ExportDecoder(pipe.vae), {"latent_sample": torch.randn(1, channels, size, size)}, ["sample"], {"latent_sample": image_axes, "sample": image_axes})
+    parts["vae_encoder"] = (ExportEncoder(pipe.vae), {"sample": torch.rand(1, 3, size * scale, size * scale) * 2 - 1}, ["latent_parameters"], {"sample": image_axes, "latent_parameters": image_axes})
+    return parts
+
+
+def write_configs(pipe, source: Path, out: Path) -> None:
+    """The config files the worker reads; tokenizer files are copied as they are."""
+    pipe.save_config(out)
+    for name in ("text_encoder", "text_encoder_2", "unet"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+        config = getattr(pipe, name).config
+        (out / name / "config.json").write_text(json.dumps(config.to_dict() if hasattr(config, "to_dict") else dict(config), indent=2, default=str) + "\n")
+    for name in ("vae_decoder", "vae_encoder"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+        (out / name / "config.json").write_text(json.dumps(dict(pipe.vae.config), indent=2, default=str) + "\n")
+    pipe.scheduler.save_pretrained(out / "scheduler")
+    for name in ("tokenizer", "tokenizer_2"):
+        if (source / name).is_dir():
+            shutil.copytree(source / name, out / name, dirs_exist_ok=True)
+        else:
+            getattr(pipe, name).save_vocabulary(str(out / name))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="diffusers folder or one .safetensors file")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--fp16-stored", nargs="*", metavar="PART", help="weights fp16 on disk, arithmetic fp32: these graphs, or all when none is named")
+    parser.add_argument("--fused-attention", action="store_true", help="com.microsoft.MultiHeadAttention in the UNet (GPU providers)")
+    parser.add_argument("--check", action="store_true", help="compare every graph with torch and fail under 50 dB")
+    options = parser.parse_args()
+
+    load = StableDiffusionXLPipeline.from_single_file if options.model.suffix == ".safetensors" else StableDiffusionXLPipeline.from_pretrained
+    pipe = load(str(options.model), torch_dtype=torch.float32)
+    for module in (pipe.unet, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
+        module.requires_grad_(False).eval()
+    if options.fused_attention:
+        pipe.unet.set_attn_processor(FusedAttentionProcessor())
+    write_configs(pipe, options.model, options.out)
+    agree = True
+    for name, (module, inputs, outputs, axes) in parts_of(pipe).items():
+        path = options.out / name / "model.onnx"
+        export_graph(module, inputs, outputs, path, axes)
+        if options.fp16_stored is not None and name in (options.fp16_stored or [name]):
+            store_fp16(path)
+        if options.check:
+            agree = compare(name, path, module, inputs) and agree
+    return 0 if agree else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
