@@ -1,0 +1,52 @@
+import type { JobType, QueueName } from '../../jobs/catalogue.js';
+import { createRecord, isTerminal } from '../records.js';
+import type { FinishedJob, JobProgress, JobRecord, JobStatus, OutboxEntry } from '../types.js';
+import type { Argument } from './scripts.js';
+
+/** The hash of a job as a record; null when there is none. */
+export function parseRecord(hash: Record<string, string>): JobRecord | null {
+  const { id, type, user, queue, created, status } = hash;
+  if (id === undefined || type === undefined || queue === undefined || created === undefined || status === undefined) return null;
+  const record: JobRecord = {
+    ...createRecord({ id, type: type as JobType, userId: user ?? '' }, queue as QueueName, Number(created)),
+    status: status as JobStatus,
+    attempts: Number(hash['attempts'] ?? 0),
+    assets: hash['assets'] === undefined ? [] : JSON.parse(hash['assets']) as string[],
+    metadata: hash['metadata'] === undefined ? {} : JSON.parse(hash['metadata']) as Record<string, unknown>,
+    cancelRequested: hash['cancel'] === '1',
+  };
+  if (hash['progress'] !== undefined) record.progress = JSON.parse(hash['progress']) as JobProgress;
+  if (hash['error'] !== undefined) record.errorMessage = hash['error'];
+  if (hash['started'] !== undefined) record.startedAtMs = Number(hash['started']);
+  if (hash['finished'] !== undefined) record.finishedAtMs = Number(hash['finished']);
+  if (hash['worker'] !== undefined) record.workerId = hash['worker'];
+  if (hash['lastError'] !== undefined) record.lastError = hash['lastError'];
+  if (isTerminal(record)) record.progress = { ...record.progress, etaSeconds: null };
+  if (record.status === 'completed') record.progress = { ...record.progress, stage: 'done', step: record.progress.steps, fraction: 1 };
+  return record;
+}
+
+/** The five arguments of a callback, as `callback_at` in common.lua reads them. */
+export function callbackArguments(entry: OutboxEntry | undefined): Argument[] {
+  if (entry === undefined) return ['', '', '', 0, 0];
+  const { attempts, nextAttemptAtMs, lastError: _, ...fixed } = entry;
+  return [entry.id, entry.event, JSON.stringify(fixed), attempts, nextAttemptAtMs];
+}
+
+export function parseCallback(entry: string, attempts: string, nextAttemptAtMs: string, error: string): OutboxEntry {
+  return {
+    ...JSON.parse(entry) as Omit<OutboxEntry, 'attempts' | 'nextAttemptAtMs'>,
+    nextAttemptAtMs: Number(nextAttemptAtMs),
+    attempts: Number(attempts),
+    ...(error === '' ? {} : { lastError: error }),
+  };
+}
+
+/** The terminal state, as `finish_job` in common.lua reads it. */
+export function finishArguments(result: FinishedJob | undefined, retentionMs: number): Argument[] {
+  if (result === undefined) return ['', '', '', '', 0, ...callbackArguments(undefined)];
+  return [
+    result.status, JSON.stringify(result.assets), result.errorMessage ?? '', JSON.stringify(result.metadata), retentionMs,
+    ...callbackArguments(result.callback),
+  ];
+}

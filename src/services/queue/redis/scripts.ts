@@ -1,0 +1,52 @@
+import { createHash } from 'node:crypto';
+import { readFileSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import type { Redis } from 'ioredis';
+import type { QueueName } from '../../jobs/catalogue.js';
+import { projectRoot } from '../../../project-root.js';
+
+interface Script {
+  source: string;
+  sha: string;
+}
+
+/** Every `scripts/*.lua` with `common.lua` in front, by file name. Lua is not compiled, so it is read from `src` also by `dist`. */
+function loadScripts(): Map<string, Script> {
+  const folder = path.join(projectRoot(), 'src/services/queue/redis/scripts');
+  const common = readFileSync(path.join(folder, 'common.lua'), 'utf8');
+  const scripts = new Map<string, Script>();
+  for (const file of readdirSync(folder)) {
+    if (!file.endsWith('.lua') || file === 'common.lua') continue;
+    const source = `${common}\n${readFileSync(path.join(folder, file), 'utf8')}`;
+    scripts.set(file.slice(0, -4), { source, sha: createHash('sha1').update(source).digest('hex') });
+  }
+  return scripts;
+}
+
+export type ScriptName =
+  | 'submit' | 'reserve' | 'begin' | 'renew' | 'progress' | 'finish' | 'retry-later' | 'release' | 'dead-letter' | 'reclaim' | 'housekeep'
+  | 'cancel' | 'locate' | 'position' | 'depth' | 'requeue-dead-letter'
+  | 'callback-add' | 'callback-claim' | 'callback-delivered' | 'callback-reschedule' | 'callback-dead-letter' | 'callback-retry-dead';
+
+export type Argument = string | number;
+export type RunScript = ReturnType<typeof createScriptRunner>;
+
+/** Runs scripts by hash; a server that does not know one (restarted, flushed) gets its text once. */
+export function createScriptRunner(redis: Redis, options: { prefix: string; now: (() => number) | undefined }) {
+  const scripts = loadScripts();
+  const { prefix, now } = options;
+  const fixedKeys = ['jobs', 'finished', 'deadletters', 'callbacks:due', 'callbacks:dead'].map((name) => prefix + name);
+
+  return async function runScript(name: ScriptName, queue: QueueName, ...args: Argument[]): Promise<unknown> {
+    const script = scripts.get(name);
+    if (script === undefined) throw new Error(`redis/scripts/${name}.lua is missing`);
+    const keys = [queue, `${prefix}delayed:${queue}`, `${prefix}leases:${queue}`, ...fixedKeys];
+    const all = [...keys, prefix, now === undefined ? '' : String(now()), ...args];
+    try {
+      return await redis.evalsha(script.sha, keys.length, ...all);
+    } catch (error) {
+      if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+      return redis.eval(script.source, keys.length, ...all);
+    }
+  };
+}

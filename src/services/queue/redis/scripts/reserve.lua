@@ -1,0 +1,80 @@
+-- Takes the next payload and leases it in one step: due retries first, then the right end of the producers' list.
+-- ARGV: token, worker, lease ms, how many excluded payloads may be passed over, excluded types...
+-- Returns {1, payload, job id, attempt, queued at, cancel requested, expires at}, or {0, ms until the next retry or -1, 1 when only excluded types wait}.
+local token, worker, lease_ms, scan_limit = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local excluded, excludes = {}, #ARGV > 6
+for i = 7, #ARGV do excluded[ARGV[i]] = true end
+
+local function describe()
+  local entry = redis.call('HMGET', entry_key(token), 'payload', 'id', 'attempts', 'queued', 'cancel')
+  return { 1, entry[1], entry[2], tonumber(entry[3]), tonumber(entry[4]), entry[5] == '1' and 1 or 0, now + lease_ms }
+end
+
+-- The client sends a command again when the connection broke before the answer: the same token is the same reservation.
+if is_held(token) then return describe() end
+
+local function take_retry()
+  local offset = 0
+  while true do
+    local tokens = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', offset, 50)
+    for _, old in ipairs(tokens) do
+      if not excludes or not excluded[redis.call('HGET', entry_key(old), 'type')] then
+        redis.call('ZREM', delayed, old)
+        redis.call('RENAME', entry_key(old), entry_key(token))
+        return old
+      end
+    end
+    if #tokens < 50 then return nil end
+    offset = offset + 50
+  end
+end
+
+local function take_new()
+  if not excludes then return redis.call('RPOP', list) end
+  local seen = 0
+  while seen < scan_limit do
+    local chunk = redis.call('LRANGE', list, -seen - 50, -seen - 1)
+    for index = #chunk, 1, -1 do
+      local _, kind = peek(chunk[index])
+      if not excluded[kind] then
+        -- Equal bytes nearer the right end would have been chosen, so the first match from there is this one.
+        redis.call('LREM', list, -1, chunk[index])
+        return chunk[index]
+      end
+    end
+    if #chunk < 50 then return false end
+    seen = seen + 50
+  end
+  return false
+end
+
+local old = take_retry()
+local id
+if old then
+  id = redis.call('HGET', entry_key(token), 'id')
+  redis.call('HINCRBY', entry_key(token), 'attempts', 1)
+  redis.call('HSET', entry_key(token), 'worker', worker)
+else
+  local payload = take_new()
+  if not payload then
+    local next_retry = redis.call('ZRANGEBYSCORE', delayed, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    local passed_over = excludes and (redis.call('LLEN', list) > 0) and 1 or 0
+    return { 0, next_retry[2] and tonumber(next_retry[2]) - now or -1, passed_over }
+  end
+  local kind, user
+  id, kind, user = peek(payload)
+  redis.call('HSET', entry_key(token), 'payload', payload, 'id', id, 'type', kind, 'user', user, 'attempts', 1, 'queued', now, 'worker', worker)
+end
+redis.call('ZADD', leases, now + lease_ms, token)
+
+if id ~= '' then
+  local job = redis.call('HMGET', job_key(id), 'status', 'entry', 'cancel', 'created')
+  if job[1] and not is_terminal(job[1]) then
+    if not belongs_elsewhere(job[2], token) then
+      redis.call('HSET', job_key(id), 'entry', token)
+      if not old then redis.call('HSET', entry_key(token), 'queued', job[4]) end
+    end
+    if job[3] == '1' then redis.call('HSET', entry_key(token), 'cancel', '1') end
+  end
+end
+return describe()

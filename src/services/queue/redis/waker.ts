@@ -1,0 +1,86 @@
+import type { Redis } from 'ioredis';
+import type { StoreLog } from './connection.js';
+
+interface Options {
+  /** Opens the dedicated connection; called on the first wait. */
+  connect(): Redis;
+  list: string;
+  blockSeconds: number;
+  pollMs: number;
+  log: StoreLog | undefined;
+}
+
+/** Past its own timeout a blocked command gets this long before its connection is given up. */
+const graceMs = 2000;
+
+/**
+ * Tells when a producers' list holds something. It waits by moving the right end of the list onto the right end of the
+ * same list: the server blocks like a pop, but nothing leaves the list. A command that outlives its connection, or is
+ * sent twice, therefore does no harm. Servers without BLMOVE are polled.
+ */
+export function createWaker({ connect, list, blockSeconds, pollMs, log }: Options) {
+  const waiters = new Set<() => void>();
+  let redis: Redis | undefined;
+  let blocks = true;
+  let armed = false;
+  let closed = false;
+
+  function wakeAll() {
+    for (const wake of [...waiters]) wake();
+  }
+
+  const pause = (ms: number) => new Promise<void>((resolve) => { setTimeout(resolve, ms).unref(); });
+
+  async function block(): Promise<boolean> {
+    redis ??= connect();
+    const connection = redis;
+    let timer: NodeJS.Timeout | undefined;
+    const deadline = new Promise<'late'>((resolve) => {
+      timer = setTimeout(() => resolve('late'), blockSeconds * 1000 + graceMs);
+      timer.unref();
+    });
+    try {
+      const answer = await Promise.race([connection.blmove(list, list, 'RIGHT', 'RIGHT', blockSeconds), deadline]);
+      if (answer !== 'late') return answer !== null;
+      connection.disconnect(true);
+      return true;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async function arm() {
+    if (armed) return;
+    armed = true;
+    while (waiters.size > 0 && !closed) {
+      try {
+        if (!blocks) await pause(pollMs);
+        if (!blocks || await block()) wakeAll();
+      } catch (error) {
+        if (closed) break;
+        if (/unknown command|not supported|not allowed/i.test(String(error))) {
+          blocks = false;
+          log?.warn({ err: error, list }, 'Redis has no BLMOVE; the list is polled');
+        } else {
+          await pause(pollMs);
+          wakeAll();
+        }
+      }
+    }
+    armed = false;
+  }
+
+  return {
+    /** Calls `wake` when there may be something on the list. Returns the function that stops waiting. */
+    wait(wake: () => void): () => void {
+      waiters.add(wake);
+      void arm();
+      return () => waiters.delete(wake);
+    },
+    close() {
+      closed = true;
+      wakeAll();
+      redis?.disconnect();
+    },
+  };
+}
