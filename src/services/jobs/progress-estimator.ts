@@ -51,7 +51,7 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
   function track(key: string, stages: ReadonlySet<TimedStage>) {
     const known = learnt.get(key);
     const planned = order.filter((stage) => stages.has(stage));
-    const seconds = (stage: TimedStage) => known?.[stage] ?? stageShares[stage];
+    const seconds = (stage: TimedStage) => (known === undefined ? stageShares[stage] : known[stage] ?? 0);
     const total = planned.reduce((sum, stage) => sum + seconds(stage), 0) || 1;
     const measured: StageSeconds = {};
     let current: { stage: TimedStage; sinceMs: number } | null = null;
