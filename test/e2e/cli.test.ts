@@ -1,0 +1,86 @@
+/** The command line and the demo against the real service. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import sharp from 'sharp';
+import t from 'tap';
+import { projectRoot } from '../../src/project-root.js';
+import { startService } from '../helpers/service-process.js';
+import { waitFor } from '../helpers/wait-for.js';
+
+t.setTimeout(240_000);
+
+function start(script: string, args: string[], cwd: string, env: Record<string, string> = {}) {
+  const child = spawn(process.execPath, [path.join(projectRoot(), 'dist/src/cli', script), ...args], { cwd, env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const output = { stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk) => { output.stdout += String(chunk); });
+  child.stderr.on('data', (chunk) => { output.stderr += String(chunk); });
+  return { child, output, done: once(child, 'close').then(([code]) => ({ code: code as number, ...output })) };
+}
+
+t.test('ourvidz against a service with a generated key', async (t) => {
+  const folder = t.testdir({});
+  const dataDir = path.join(folder, 'data');
+  await mkdir(dataDir);
+  const service = await startService({ dataDir, env: { WAN_WORKER_API_KEY: undefined } });
+  t.teardown(() => service.cleanUp());
+  const run = (...args: string[]) => start('main.js', [...args, '--url', service.baseUrl], folder).done;
+
+  t.equal((await stat(path.join(dataDir, 'api-key'))).mode & 0o777, 0o600, 'only its owner reads the key');
+
+  const drawn = await run('generate', 'a red circle above a blue square', '--images', '3', '--seed', '7', '--output', 'out');
+  t.equal(drawn.code, 0, drawn.stderr);
+  const files = drawn.stdout.trim().split('\n');
+  t.same(files.map((file) => path.relative(folder, file)), [7, 8, 9].map((seed) => `out/a-red-circle-above-a-blue-square-${seed}.png`));
+  for (const file of files) t.equal((await sharp(await readFile(file)).metadata()).width, 128);
+  t.match(drawn.stderr, /denoise \d+\/15/, 'progress on stderr');
+
+  const asJson = await run('generate', 'a green star', '--seed', '3', '--weights', '(star:1.3)', '--output', 'out', '--json');
+  const job = JSON.parse(asJson.stdout) as { id: string };
+  t.match(job, { status: 'completed', files: [/a-green-star-3\.png$/], metadata: { compel_success: true, enhancement_strategy: 'compel' } });
+  t.match((await run('jobs', 'list')).stdout, job.id);
+  t.match((await run('jobs', 'show', job.id)).stdout, /status +completed/);
+  t.equal((await run('jobs', 'cancel', job.id)).code, 0, 'cancelling a finished job changes nothing');
+  t.match((await run('status')).stdout, /sdxl +ready/);
+  t.match(JSON.parse((await run('capabilities', '--json')).stdout), { job_types: Array });
+  t.match((await run('dead-letters')).stdout, /No dead letters/);
+  t.match((await run('callbacks')).stdout, /0 waiting to be sent, 0 given up/);
+  t.equal((await run('callbacks', 'retry')).stdout, '0 put back in line\n');
+
+  const refused = await run('generate', 'x', '--images', '2');
+  t.equal(refused.code, 2);
+  t.match(refused.stderr, /config\.num_images/);
+  t.equal((await run('jobs', 'show', '00000000-0000-4000-8000-00000000dead')).code, 5);
+  t.equal((await run('dead-letters', 'drop', 'no-such')).code, 5);
+  t.equal((await run('status', '--key', 'wrong')).code, 4);
+
+  const interrupted = start('main.js', ['generate', 'a red circle', '--type', 'sdxl_image_high', '--images', '6', '--url', service.baseUrl], folder);
+  await waitFor(() => interrupted.output.stderr.includes('denoise'), { what: 'the job to run' });
+  interrupted.child.kill('SIGINT');
+  t.equal((await interrupted.done).code, 130);
+  t.match(JSON.parse((await run('jobs', 'list', '--status', 'cancelled', '--json')).stdout), { jobs: { length: 1 } });
+});
+
+t.test('the demo draws the prompt it is given, says where everything is, and ends', async (t) => {
+  const folder = t.testdir({});
+  const demo = await start('demo.js', ['a blue heart', '--exit'], folder, { PORT: '7860' }).done;
+  t.equal(demo.code, 0, demo.stdout + demo.stderr);
+  const file = /^The picture: (.+)$/m.exec(demo.stdout)?.[1] ?? '';
+  t.ok(file.startsWith(path.join(folder, 'data')), file);
+  t.equal((await sharp(await readFile(file)).metadata()).width, 128);
+});
+
+t.test('the demo keeps serving until it is interrupted, and ignores settings that would connect it', async (t) => {
+  const folder = t.testdir({ '.env': 'REDIS_URL=redis://127.0.0.1:1\nSUPABASE_URL=https://supabase.invalid\n' });
+  const demo = start('demo.js', [], folder, { CALLBACK_URL: 'http://127.0.0.1:1/callback' });
+  await waitFor(() => demo.output.stdout.includes('Serving until Ctrl-C'), { what: () => `the demo to serve: ${demo.output.stdout}${demo.output.stderr}`, timeoutMs: 90_000 });
+  const url = /^The console: (http:\/\/[^/]+)\/docs/m.exec(demo.output.stdout)?.[1] ?? '';
+  t.equal((await fetch(`${url}/health`)).status, 200);
+  t.equal((await fetch(`${url}/docs`)).status, 200);
+  t.ok(existsSync(path.join(folder, 'data/api-key')));
+  demo.child.kill('SIGINT');
+  t.equal((await demo.done).code, 0);
+  await t.rejects(fetch(`${url}/health`), 'the service ended with the demo');
+});
