@@ -1,0 +1,96 @@
+import type { FloatTensor } from '../onnx/session.js';
+import { throwIfCancelled, yieldToMessages } from '../engine.js';
+import type { Scheduler } from '../diffusion/schedulers/index.js';
+import type { Conditioning } from './conditioning.js';
+import type { SdxlModel } from './model.js';
+
+export interface DenoiseOptions {
+  positive: Conditioning;
+  /** Unused when the guidance scale is 1 or less: there is no second pass then. */
+  negative: Conditioning;
+  guidanceScale: number;
+  /** Pixels; for the micro-conditioning [original h, w, crop top, left, target h, w]. */
+  width: number;
+  height: number;
+  scheduler: Scheduler;
+  /** Unit noise for ancestral samplers, drawn per step. */
+  stepNoise?: () => Float32Array;
+  adapter?: AdapterInput;
+  signal: AbortSignal;
+  onStep(index: number, latents: Float32Array): void | Promise<void>;
+}
+
+/** Image tokens for decoupled cross-attention, and how much each layer listens to them. */
+export interface AdapterInput {
+  /** [tokens, width]. */
+  tokens: FloatTensor;
+  /** What an absent picture looks like after projection, for the unconditional pass. */
+  emptyTokens: FloatTensor;
+  /** One factor per cross-attention layer, in the graph's order. */
+  scales: Float32Array;
+}
+
+/**
+ * Classifier-free guidance over the schedule, one image: latents [1, C, h, w] in, latents out, all arithmetic outside the
+ * graph in float32. Batch order in the graph is negative, positive (diffusers, pipeline_stable_diffusion_xl.py).
+ */
+export async function denoise(model: SdxlModel, start: Float32Array, options: DenoiseOptions): Promise<Float32Array> {
+  const { scheduler, positive, negative, guidanceScale, width, height, signal } = options;
+  const guided = guidanceScale > 1;
+  const batch = guided ? 2 : 1;
+  const dims = [batch, model.latentChannels, height / model.vaeScale, width / model.vaeScale];
+  const rows = guided ? [negative, positive] : [positive];
+  const conditioning = {
+    encoder_hidden_states: { data: concat(rows.map(({ embeds }) => embeds)), dims: [batch, positive.tokens, positive.embeds.length / positive.tokens] },
+    text_embeds: { data: concat(rows.map(({ pooled }) => pooled)), dims: [batch, positive.pooled.length] },
+    time_ids: { data: rows.flatMap(() => [height, width, 0, 0, height, width]), dims: [batch, 6] },
+    ...adapterFeeds(model, options.adapter, guided),
+  };
+
+  let latents = start;
+  for (const [index, timestep] of scheduler.timesteps.entries()) {
+    await yieldToMessages();
+    throwIfCancelled(signal);
+    const scaled = scheduler.scaleModelInput(latents, index);
+    const { out_sample: output } = await model.unet.run({
+      ...conditioning,
+      sample: { data: guided ? concat([scaled, scaled]) : scaled, dims },
+      timestep: { data: [timestep], dims: [] },
+    }, ['out_sample']);
+    const noise = guided ? guide(output.data, guidanceScale) : output.data;
+    latents = scheduler.step(index, noise, latents, scheduler.needsNoise ? options.stepNoise?.() : undefined);
+    await options.onStep(index, latents);
+  }
+  return latents;
+}
+
+/** neg + g·(pos - neg) over a [2, …] output. */
+function guide(output: Float32Array, guidanceScale: number): Float32Array {
+  const half = output.length / 2;
+  return output.subarray(0, half).map((negative, i) => negative + guidanceScale * ((output[half + i] as number) - negative));
+}
+
+function adapterFeeds(model: SdxlModel, adapter: AdapterInput | undefined, guided: boolean) {
+  if (!model.unet.hasInput('ip_tokens')) return {};
+  const layers = Number(model.unet.inputShape('ip_scale')[1]);
+  const width = Number(model.unet.inputShape('ip_tokens')[2]);
+  const batch = guided ? 2 : 1;
+  if (adapter === undefined) {
+    return { ip_tokens: { data: new Float32Array(batch * width), dims: [batch, 1, width] }, ip_scale: { data: new Float32Array(batch * layers), dims: [batch, layers] } };
+  }
+  const parts = guided ? [adapter.emptyTokens, adapter.tokens] : [adapter.tokens];
+  return {
+    ip_tokens: { data: concat(parts.map(({ data }) => data)), dims: [batch, adapter.tokens.data.length / width, width] },
+    ip_scale: { data: concat(parts.map(() => adapter.scales)), dims: [batch, layers] },
+  };
+}
+
+export function concat(parts: readonly Float32Array[]): Float32Array {
+  const joined = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    joined.set(part, offset);
+    offset += part.length;
+  }
+  return joined;
+}

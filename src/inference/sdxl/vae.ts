@@ -1,0 +1,64 @@
+import type { Generator } from '../diffusion/random.js';
+import { EngineFailure } from '../engine.js';
+import type { SdxlModel } from './model.js';
+
+/** Pixels as 8-bit RGB rows. */
+export interface Picture {
+  data: Uint8Array;
+  width: number;
+  height: number;
+}
+
+/**
+ * Decodes one image: latents / scaling factor through the decoder, then round(255·clamp(x/2 + 0.5)), halves to even.
+ * @throws EngineFailure `engine_failed` when the decoder overflowed (NaN or infinity), as fp16 SDXL VAEs do
+ */
+export async function decodeLatents(model: SdxlModel, latents: Float32Array, width: number, height: number): Promise<Picture> {
+  return toPicture(await decodeToFloats(model, latents, width, height), width, height);
+}
+
+/** Decoder output [3, H, W], not clamped. */
+export async function decodeToFloats(model: SdxlModel, latents: Float32Array, width: number, height: number): Promise<Float32Array> {
+  const dims = [1, model.latentChannels, height / model.vaeScale, width / model.vaeScale];
+  const { sample } = await model.vaeDecoder.run({ latent_sample: { data: latents.map((value) => value / model.scalingFactor), dims } }, ['sample']);
+  if (!sample.data.every(Number.isFinite)) {
+    throw new EngineFailure('engine_failed', 'The VAE decoder produced values that are not numbers: an fp16 SDXL VAE overflows. Export vae_decoder in fp32 or use fp16-fix weights.');
+  }
+  return sample.data;
+}
+
+function toPicture(planes: Float32Array, width: number, height: number): Picture {
+  const pixels = width * height;
+  // Uint8ClampedArray rounds halves to even and clamps to 0–255, which is the rule
+  const data = new Uint8ClampedArray(pixels * 3);
+  for (let channel = 0; channel < 3; channel += 1) {
+    for (let i = 0; i < pixels; i += 1) data[i * 3 + channel] = ((planes[channel * pixels + i] as number) / 2 + 0.5) * 255;
+  }
+  return { data: new Uint8Array(data.buffer), width, height };
+}
+
+/**
+ * Encodes a picture for image-to-image: scaled latents drawn from the posterior with one `randn` of the generator.
+ * Older exports sample inside the graph; their output is taken as it is and draws nothing.
+ */
+export async function encodePicture(model: SdxlModel, picture: Picture, generator: Generator): Promise<Float32Array> {
+  const encoder = model.vaeEncoder;
+  if (encoder === null) throw new EngineFailure('model_missing', 'This model folder has no vae_encoder: it cannot take reference images');
+  const pixels = picture.width * picture.height;
+  const planes = new Float32Array(pixels * 3);
+  for (let i = 0; i < pixels; i += 1) {
+    for (let channel = 0; channel < 3; channel += 1) planes[channel * pixels + i] = (picture.data[i * 3 + channel] as number) / 127.5 - 1;
+  }
+  const feeds = { sample: { data: planes, dims: [1, 3, picture.height, picture.width] } };
+  if (!encoder.outputNames.includes('latent_parameters')) {
+    const { latent_sample: drawn } = await encoder.run(feeds, ['latent_sample']);
+    return drawn.data.map((value) => value * model.scalingFactor);
+  }
+  const { latent_parameters: parameters } = await encoder.run(feeds, ['latent_parameters']);
+  const count = parameters.data.length / 2;
+  const noise = generator.randn(count);
+  return noise.map((value, i) => {
+    const logVariance = Math.min(Math.max(parameters.data[count + i] as number, -30), 20);
+    return ((parameters.data[i] as number) + Math.exp(0.5 * logVariance) * value) * model.scalingFactor;
+  });
+}
