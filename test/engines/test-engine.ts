@@ -19,7 +19,7 @@ const ballast: Buffer[] = [];
 let computing: Promise<unknown> = Promise.resolve();
 
 if (process.env['TEST_ENGINE_SILENT'] !== '1') {
-  new Worker(`const { writeSync } = require('node:fs'); setInterval(() => { try { writeSync(4, '.\\n') } catch {} }, 50);`, { eval: true });
+  new Worker(`const { writeSync } = require('node:fs'); setInterval(() => { try { writeSync(4, JSON.stringify({ at: Date.now(), rssBytes: process.memoryUsage.rss() }) + '\\n') } catch {} }, 50);`, { eval: true });
   send({ type: 'hello', engine: kind, pid: process.pid });
 }
 process.on('disconnect', () => process.exit(0));

@@ -21,6 +21,8 @@ export interface EngineProcessOptions {
   /** How long a cancelled request may go on (or three of its longest steps, if that is more); then the process is killed. */
   cancelGraceMs: number;
   stageLimitsMs: StageLimits;
+  /** Resident memory as the heartbeat reports it, bytes. */
+  onRss?: (rssBytes: number) => void;
 }
 
 export interface CallOptions {
@@ -83,8 +85,7 @@ export function startEngineProcess(options: EngineProcessOptions) {
   const heartbeat = child.stdio[4];
   if (heartbeat && 'on' in heartbeat) {
     heartbeat.on('error', () => {});
-    heartbeat.on('data', () => { lastBeatMs = Date.now(); });
-    if ('resume' in heartbeat) heartbeat.resume();
+    heartbeat.on('data', (chunk: Buffer) => { lastBeatMs = Date.now(); noteRss(chunk.toString('utf8')); });
   }
 
   child.on('message', (message) => receive(message as FromEngine));
@@ -116,6 +117,12 @@ export function startEngineProcess(options: EngineProcessOptions) {
         else call.reject(engineErrorFrom(message.error));
       }
     }
+  }
+
+  /** A beat may carry the process's resident memory: known even while its main thread is inside a native call. */
+  function noteRss(text: string): void {
+    const rssBytes = Number(/"rssBytes":(\d+)/.exec(text)?.[1] ?? 0);
+    if (rssBytes > 0) options.onRss?.(rssBytes);
   }
 
   function noteEvent(call: PendingCall, event: EngineEvent): void {

@@ -98,6 +98,7 @@ export function createSupervisor(options: SupervisorOptions) {
       const process = startEngineProcess({
         kind, entry: options.entry, env: options.env, ...(options.execArgv ? { execArgv: options.execArgv } : {}), log, logRing,
         helloTimeoutMs: settings.helloTimeoutMs, heartbeatTimeoutMs: settings.heartbeatTimeoutMs, cancelGraceMs: settings.cancelGraceMs, stageLimitsMs,
+        onRss: (rssBytes) => { if (memory !== null) memory = { ...memory, rssBytes }; },
       });
       engine = process;
       jobsOfProcess = 0;

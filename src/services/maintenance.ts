@@ -1,0 +1,58 @@
+import { hostname } from 'node:os';
+import type { Logger } from 'pino';
+import type { Engines } from './engines/engine-service.js';
+import type { Runner } from './jobs/runner.js';
+import type { JobStore } from './queue/types.js';
+
+export interface MaintenanceOptions {
+  store: Pick<JobStore, 'reclaimExpired' | 'announce'>;
+  engines: Pick<Engines, 'statuses'>;
+  runners: ReadonlyArray<Pick<Runner, 'engine' | 'inFlight'>>;
+  workerId: string;
+  leaseMs: number;
+  announceMs?: number;
+  log: Logger;
+}
+
+/** What every instance does beside running jobs: takes back jobs whose runner is gone, and says that it is there. */
+export function createMaintenance({ store, engines, runners, workerId, leaseMs, announceMs = 10_000, log }: MaintenanceOptions) {
+  const timers: NodeJS.Timeout[] = [];
+  const startedAtMs = Date.now();
+  const busy = new Set<string>();
+
+  async function reclaim(): Promise<void> {
+    const ids = await store.reclaimExpired();
+    if (ids.length > 0) log.warn({ job_ids: ids.slice(0, 20), count: ids.length }, 'jobs of lost runners are back on their queues');
+  }
+
+  async function announce(): Promise<void> {
+    await store.announce({
+      workerId, host: hostname(), pid: process.pid, startedAtMs, seenAtMs: Date.now(),
+      status: {
+        engines: Object.fromEntries(engines.statuses().map(({ kind, state, jobsProcessed, errorCount }) => [kind, { state, jobs_processed: jobsProcessed, error_count: errorCount }])),
+        jobs: runners.flatMap((runner) => runner.inFlight().map(({ id, type, phase }) => ({ id, type, phase, worker: runner.engine }))),
+      },
+    }, 3 * announceMs);
+  }
+
+  /** A round that is still waiting for the store is not joined by another one. */
+  function every(ms: number, name: string, action: () => Promise<void>): void {
+    const round = () => {
+      if (busy.has(name)) return;
+      busy.add(name);
+      action().catch((error: unknown) => log.warn({ err: error }, `${name} failed`)).finally(() => busy.delete(name));
+    };
+    round();
+    timers.push(setInterval(round, ms).unref());
+  }
+
+  return {
+    start(): void {
+      every(Math.max(1000, leaseMs / 3), 'taking back expired leases', reclaim);
+      every(announceMs, 'announcing this instance', announce);
+    },
+    stop(): void {
+      timers.forEach((timer) => clearInterval(timer));
+    },
+  };
+}
