@@ -1,5 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import type { EngineEvent } from '../../src/inference/engine-protocol.js';
@@ -14,7 +13,7 @@ function supervise(test: Test, options: Partial<SupervisorOptions> & { onLoad?: 
   supervisor.onChange(() => { const { state } = supervisor.status(); if (states.at(-1) !== state) states.push(state); });
   const outputDir = test.testdir();
   test.teardown(() => supervisor.stop({ force: true }));
-  return { supervisor, states, draw: (prompt: string, rest = {}, call = {}) => supervisor.call('sdxl.generate', generateParams(prompt, outputDir, rest), call) };
+  return { supervisor, states, outputDir, draw: (prompt: string, rest = {}, call = {}) => supervisor.call('sdxl.generate', generateParams(prompt, outputDir, rest), call) };
 }
 
 function alive(pid: number): boolean {
@@ -120,7 +119,7 @@ t.test('typed errors leave the process alone, a lost device replaces it', async 
 });
 
 t.test('crashes while loading back off, growing, and recover by themselves', async (t) => {
-  const flag = path.join(mkdtempSync(path.join(tmpdir(), 'engine-')), 'go');
+  const flag = path.join(t.testdir({}), 'go');
   const { supervisor, states } = supervise(t, { onLoad: `crash-until:${flag}`, maxFailedStarts: 50 });
   supervisor.start();
   await until('three failed starts', () => supervisor.status().errorCount >= 3);

@@ -56,7 +56,7 @@ t.test('events: queued, processing, progress that grows, the end', async (t) => 
 t.test('the engine dies mid-job: the job is tried again and completes', async (t) => {
   const h = await harness(t);
   h.runner.start();
-  const flag = path.join(t.testdir({}), 'crashed');
+  const flag = path.join(h.dir, 'crashed');
   const id = await h.submit(`a picture that crashes once ${flag}`);
   t.match(await h.ended(id), { status: 'completed', attempts: 2 });
 });
@@ -254,7 +254,7 @@ t.test('left-overs of a killed process are removed at the start', async (t) => {
 t.test('the same job gets the same seed on every attempt', async (t) => {
   const h = await harness(t);
   h.runner.start();
-  const flag = path.join(t.testdir({}), 'flag');
+  const flag = path.join(h.dir, 'flag');
   writeFileSync(flag, '');
   const id = await h.submit(`crashes once ${flag}`);
   const { metadata } = await h.ended(id);

@@ -109,7 +109,7 @@ export async function createHarness({ dir, engine = {}, limits = {}, runner: run
     return (await store.outbox.claimDue('test', 1000, 1)).map((entry) => JSON.parse(entry.body) as never);
   }
   return {
-    store, storage, faults, stored, engines, events, runner, jobs, parts, finished, submit, ended, callbacks, userId,
+    dir, store, storage, faults, stored, engines, events, runner, jobs, parts, finished, submit, ended, callbacks, userId,
     workDir: path.join(dir, 'work'),
     async stop(graceMs = 0): Promise<void> {
       await runner.stop(graceMs);
