@@ -1,5 +1,5 @@
-import type { FloatTensor } from '../onnx/session.js';
-import { throwIfCancelled, yieldToMessages } from '../engine.js';
+import { describeFailure, throwIfCancelled, yieldToMessages } from '../engine.js';
+import type { FloatTensor, Values } from '../onnx/session.js';
 import type { Scheduler } from '../diffusion/schedulers/index.js';
 import type { Conditioning } from './conditioning.js';
 import type { SdxlModel } from './model.js';
@@ -47,21 +47,44 @@ export async function denoise(model: SdxlModel, start: Float32Array, options: De
     ...adapterFeeds(model, options.adapter, guided),
   };
 
+  let together = true;
+  /** Both passes in one call; when that does not fit, one after the other from then on. */
+  async function predict(scaled: Float32Array, timestep: number): Promise<Float32Array> {
+    const feeds = { ...conditioning, sample: { data: guided ? concat([scaled, scaled]) : scaled, dims }, timestep: { data: [timestep], dims: [] } };
+    if (together) {
+      try {
+        return (await model.unet.run(feeds, ['out_sample'])).out_sample.data;
+      } catch (error) {
+        if (!guided || describeFailure(error).code !== 'out_of_memory') throw error;
+        together = false;
+      }
+    }
+    const halves: Float32Array[] = [];
+    for (const row of [0, 1]) {
+      const { out_sample: half } = await model.unet.run(Object.fromEntries(Object.entries(feeds).map(([name, values]) => [name, rowOf(values, row)])), ['out_sample']);
+      halves.push(half.data);
+    }
+    return concat(halves);
+  }
+
   let latents = start;
   for (const [index, timestep] of scheduler.timesteps.entries()) {
     await yieldToMessages();
     throwIfCancelled(signal);
     const scaled = scheduler.scaleModelInput(latents, index);
-    const { out_sample: output } = await model.unet.run({
-      ...conditioning,
-      sample: { data: guided ? concat([scaled, scaled]) : scaled, dims },
-      timestep: { data: [timestep], dims: [] },
-    }, ['out_sample']);
-    const noise = guided ? guide(output.data, guidanceScale) : output.data;
+    const output = await predict(scaled, timestep);
+    const noise = guided ? guide(output, guidanceScale) : output;
     latents = scheduler.step(index, noise, latents, scheduler.needsNoise ? options.stepNoise?.() : undefined);
     await options.onStep(index, latents);
   }
   return latents;
+}
+
+/** One row of a [2, …] tensor; scalars pass. */
+function rowOf(values: Values, row: number): Values {
+  if (values.dims.length === 0) return values;
+  const size = values.data.length / 2;
+  return { data: values.data.slice(row * size, (row + 1) * size), dims: [1, ...values.dims.slice(1)] };
 }
 
 /** neg + g·(pos - neg) over a [2, …] output. */

@@ -1,13 +1,7 @@
+import type { Picture } from '../diffusion/picture.js';
 import type { Generator } from '../diffusion/random.js';
 import { EngineFailure } from '../engine.js';
 import type { SdxlModel } from './model.js';
-
-/** Pixels as 8-bit RGB rows. */
-export interface Picture {
-  data: Uint8Array;
-  width: number;
-  height: number;
-}
 
 /**
  * Decodes one image: latents / scaling factor through the decoder, then round(255·clamp(x/2 + 0.5)), halves to even.

@@ -1,0 +1,75 @@
+import { createHash } from 'node:crypto';
+import { open, rename, rm } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
+import sharp from 'sharp';
+import type { GeneratedFile, ImageFormat } from '../engine-protocol.js';
+import type { Picture } from './picture.js';
+
+const contentTypes: Record<ImageFormat, string> = { png: 'image/png', webp: 'image/webp', jpeg: 'image/jpeg' };
+
+export function extensionOf(format: ImageFormat): string {
+  return format === 'jpeg' ? 'jpg' : format;
+}
+
+/** Encodes, with the generation parameters inside the file, and writes it whole or not at all. */
+export async function writeImage(file: string, picture: Picture, options: { format: ImageFormat; parameters: string; seed: number }): Promise<GeneratedFile> {
+  const bytes = await encodeImage(picture, options);
+  const partial = `${file}.part`;
+  const handle = await open(partial, 'w');
+  try {
+    await handle.writeFile(bytes);
+    await handle.sync();
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw error;
+  } finally {
+    await handle.close();
+  }
+  await rename(partial, file);
+  return {
+    path: file, contentType: contentTypes[options.format], bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex'),
+    width: picture.width, height: picture.height, seed: options.seed,
+  };
+}
+
+async function encodeImage(picture: Picture, { format, parameters }: { format: ImageFormat; parameters: string }): Promise<Buffer> {
+  const image = sharp(picture.data, { raw: { width: picture.width, height: picture.height, channels: 3 } });
+  if (format === 'png') return insertText(await image.png({ compressionLevel: 6 }).toBuffer(), 'parameters', parameters);
+  const described = image.withExif({ IFD0: { ImageDescription: parameters } });
+  return format === 'webp' ? described.webp({ quality: 92 }).toBuffer() : described.jpeg({ quality: 92, chromaSubsampling: '4:4:4' }).toBuffer();
+}
+
+/** Adds an iTXt chunk (UTF-8, PNG specification 11.3.3.4) behind the header; the keyword is the one A1111-style tools read. */
+export function insertText(png: Buffer, keyword: string, text: string): Buffer {
+  const body = Buffer.concat([Buffer.from('iTXt'), Buffer.from(keyword, 'latin1'), Buffer.from([0, 0, 0, 0, 0]), Buffer.from(text, 'utf8')]);
+  const chunk = Buffer.alloc(body.length + 8);
+  chunk.writeUInt32BE(body.length - 4, 0);
+  body.copy(chunk, 4);
+  chunk.writeUInt32BE(crc32(body), body.length + 4);
+  // signature 8 bytes, header chunk 25
+  return Buffer.concat([png.subarray(0, 33), chunk, png.subarray(33)]);
+}
+
+/** The text of a PNG's iTXt chunk, or null. */
+export function readText(png: Buffer, keyword: string): string | null {
+  for (let at = 8; at + 8 <= png.length;) {
+    const length = png.readUInt32BE(at);
+    const data = png.subarray(at + 8, at + 8 + length);
+    if (png.toString('latin1', at + 4, at + 8) === 'iTXt' && data.toString('latin1', 0, keyword.length) === keyword && data[keyword.length] === 0) {
+      return data.toString('utf8', keyword.length + 5);
+    }
+    at += length + 12;
+  }
+  return null;
+}
+
+/** Reads a picture file fitted to a size: centre crop, never stretched. */
+export async function readPicture(file: string, width: number, height: number): Promise<Picture> {
+  const data = await sharp(file).rotate().flatten({ background: '#ffffff' }).resize(width, height, { fit: 'cover', kernel: 'lanczos3' }).toColourspace('srgb').removeAlpha().raw().toBuffer();
+  return { data: new Uint8Array(data), width, height };
+}
+
+/** Small WebP of latents seen as colours, enlarged to the picture's size. */
+export async function writePreview(file: string, pixels: Picture, width: number, height: number): Promise<void> {
+  await sharp(pixels.data, { raw: { width: pixels.width, height: pixels.height, channels: 3 } }).resize(width, height, { kernel: 'cubic' }).webp({ quality: 70 }).toFile(file);
+}

@@ -1,0 +1,156 @@
+import { rm } from 'node:fs/promises';
+import path from 'node:path';
+import { extensionOf, readPicture, writeImage, writePreview } from '../diffusion/image-files.js';
+import type { LatentPreview } from '../diffusion/latent-preview.js';
+import type { Picture } from '../diffusion/picture.js';
+import { createGenerator, type Generator } from '../diffusion/random.js';
+import { createSdxlScheduler, type Scheduler } from '../diffusion/schedulers/index.js';
+import { EngineFailure, throwIfCancelled, type RequestContext } from '../engine.js';
+import type { GeneratedFile, SdxlGenerateParams, SdxlGenerateResult } from '../engine-protocol.js';
+import { denoise, type AdapterInput } from './denoise.js';
+import type { EncodedText, TextCache } from './text-cache.js';
+import type { SdxlModel } from './model.js';
+import { adapterInput, imageToImageStrength, type AdapterLayers } from './reference.js';
+import { decodeLatents, encodePicture } from './vae.js';
+
+export interface Pipeline {
+  model: SdxlModel;
+  texts: TextCache;
+  /** Null until warm-up has fitted it. */
+  preview: LatentPreview | null;
+  /** Null: references start image-to-image runs. */
+  adapterLayers: AdapterLayers | null;
+}
+
+/** Ancestral samplers draw their step noise from a generator of its own, this far from the image's seed (as the recorded references do). */
+const stepNoiseSeedOffset = 100_000;
+
+/** One SDXL request: text, then image by image denoise and decode on the device, files written while the next one computes. */
+export async function generateImages(pipeline: Pipeline, params: SdxlGenerateParams, context: RequestContext): Promise<SdxlGenerateResult> {
+  const { model } = pipeline;
+  requireSize(model, params);
+  const timings: Record<string, number> = { text: 0, reference: 0, denoise: 0, decode: 0, encode: 0 };
+  const clock = createClock(timings);
+  const writing: Array<Promise<GeneratedFile>> = [];
+  let text: EncodedText | undefined;
+  let reference: PreparedReference = {};
+  let scheduler: Scheduler | undefined;
+  try {
+    await context.compute(async () => {
+      throwIfCancelled(context.signal);
+      context.emit({ kind: 'progress', stage: 'text', step: 0, steps: 1 });
+      text = await clock('text', () => pipeline.texts.encode(params));
+      if (params.reference !== undefined) {
+        context.emit({ kind: 'progress', stage: 'reference', step: 0, steps: 1 });
+        reference = await clock('reference', () => prepareReference(pipeline, params));
+      }
+      for (let image = 0; image < params.numImages; image += 1) {
+        scheduler = createSdxlScheduler(params.scheduler, model.schedulerConfig, { steps: params.steps, ...(reference.strength === undefined ? {} : { strength: reference.strength }) });
+        const picture = await drawImage(pipeline, params, { image, text, reference, scheduler, clock, context });
+        throwIfCancelled(context.signal);
+        const name = `${image}.${extensionOf(params.format)}`;
+        const seed = params.seed + image;
+        const write = clock('encode', () => writeImage(path.join(params.outputDir, name), picture, { format: params.format, parameters: params.parametersText, seed }));
+        write.catch(() => undefined);
+        writing.push(write);
+      }
+    });
+    context.emit({ kind: 'progress', stage: 'encode', step: 0, steps: params.numImages });
+    const files = await Promise.all(writing);
+    throwIfCancelled(context.signal);
+    context.emit({ kind: 'progress', stage: 'encode', step: params.numImages, steps: params.numImages });
+    return describeResult(params, files, timings, text as EncodedText | undefined, reference, scheduler as Scheduler | undefined);
+  } catch (error) {
+    await Promise.allSettled(writing);
+    await Promise.all(Array.from({ length: params.numImages }, (_, i) => rm(path.join(params.outputDir, `${i}.${extensionOf(params.format)}`), { force: true })));
+    throw error;
+  }
+}
+
+type Clock = <T>(stage: string, work: () => Promise<T>) => Promise<T>;
+
+function createClock(timings: Record<string, number>): Clock {
+  return async (stage, work) => {
+    const startedAt = performance.now();
+    try {
+      return await work();
+    } finally {
+      timings[stage] = (timings[stage] ?? 0) + (performance.now() - startedAt) / 1000;
+    }
+  };
+}
+
+interface PreparedReference {
+  adapter?: AdapterInput;
+  /** Image-to-image: the fitted picture and how much of the schedule is run on it. */
+  picture?: Picture;
+  strength?: number;
+}
+
+async function prepareReference(pipeline: Pipeline, params: SdxlGenerateParams): Promise<PreparedReference> {
+  if (params.reference === undefined) return {};
+  if (pipeline.adapterLayers !== null) return { adapter: await adapterInput(pipeline.model, params.reference, pipeline.adapterLayers) };
+  return { picture: await readPicture(params.reference.path, params.width, params.height), strength: imageToImageStrength(params.reference) };
+}
+
+interface ImageJob {
+  image: number;
+  text: EncodedText;
+  reference: PreparedReference;
+  scheduler: Scheduler;
+  clock: Clock;
+  context: RequestContext;
+}
+
+async function drawImage(pipeline: Pipeline, params: SdxlGenerateParams, { image, text, reference, scheduler, clock, context }: ImageJob): Promise<Picture> {
+  const { model } = pipeline;
+  const { width, height } = params;
+  const seed = params.seed + image;
+  const start = await startLatents(model, params, createGenerator(seed), reference.picture, scheduler);
+  const stepNoise = createGenerator(seed + stepNoiseSeedOffset);
+  const steps = scheduler.timesteps.length * params.numImages;
+  const latents = await clock('denoise', () => denoise(model, start, {
+    positive: text.positive, negative: text.negative, guidanceScale: params.guidanceScale, width, height, scheduler,
+    stepNoise: () => stepNoise.randn(start.length),
+    ...(reference.adapter === undefined ? {} : { adapter: reference.adapter }),
+    signal: context.signal,
+    async onStep(index, current) {
+      const step = image * scheduler.timesteps.length + index + 1;
+      context.emit({ kind: 'progress', stage: 'denoise', step, steps });
+      if (pipeline.preview !== null && params.previewEverySteps > 0 && (index + 1) % params.previewEverySteps === 0 && index + 1 < scheduler.timesteps.length) {
+        const file = path.join(params.outputDir, `preview-${step}.webp`);
+        const pixels = pipeline.preview.render(current, width / model.vaeScale, height / model.vaeScale);
+        await writePreview(file, pixels, width, height);
+        context.emit({ kind: 'preview', step, path: file, contentType: 'image/webp' });
+      }
+    },
+  }));
+  context.emit({ kind: 'progress', stage: 'decode', step: image, steps: params.numImages });
+  return clock('decode', () => decodeLatents(model, latents, width, height));
+}
+
+/** Noise from the image's own seed; with a reference the posterior is drawn first and the noise second, as diffusers does. */
+async function startLatents(model: SdxlModel, { width, height }: SdxlGenerateParams, generator: Generator, picture: Picture | undefined, scheduler: Scheduler): Promise<Float32Array> {
+  const count = model.latentChannels * (height / model.vaeScale) * (width / model.vaeScale);
+  if (picture === undefined) return generator.randn(count).map((value) => value * scheduler.initNoiseSigma);
+  const original = await encodePicture(model, picture, generator);
+  return scheduler.addNoise(original, generator.randn(count));
+}
+
+function requireSize(model: SdxlModel, params: SdxlGenerateParams): void {
+  for (const field of ['width', 'height'] as const) {
+    if (!Number.isInteger(params[field]) || params[field] <= 0 || params[field] % model.vaeScale !== 0) {
+      throw new EngineFailure('invalid_parameters', `config.${field} must be a positive multiple of ${model.vaeScale}`, `config.${field}`);
+    }
+  }
+}
+
+function describeResult(params: SdxlGenerateParams, files: GeneratedFile[], timings: Record<string, number>, text: EncodedText | undefined, reference: PreparedReference, scheduler: Scheduler | undefined): SdxlGenerateResult {
+  if (text === undefined) throw new Error('a finished request has its text encoded');
+  const { combined } = text;
+  return {
+    files, timings, weightsUsed: combined.used, weightsDropped: combined.dropped, tokenCount: combined.tokenCount, truncated: combined.truncated,
+    ...(params.reference === undefined ? {} : { referenceMethod: reference.adapter === undefined ? 'img2img' : 'ip_adapter' }),
+    ...(params.explain ? { explain: { tokens: text.tokens, timesteps: scheduler?.timesteps ?? [], sigmas: Array.from(scheduler?.sigmas ?? []), text_from_cache: text.fromCache, timings } } : {}),
+  };
+}

@@ -1,0 +1,69 @@
+import type { DescribePromptParams, DescribePromptResult, SdxlGenerateParams } from '../engine-protocol.js';
+import { zeroConditioning, type Conditioning } from './conditioning.js';
+import type { SdxlModel } from './model.js';
+import { combinePrompt, type CombinedPrompt } from './prompt.js';
+import { conditionPrompt, conditionText, frameFragments, padToSameLength } from './weighted-conditioning.js';
+
+export interface EncodedText {
+  positive: Conditioning;
+  negative: Conditioning;
+  combined: CombinedPrompt;
+  /** The words the first encoder saw, with their weights; padding left out. */
+  tokens: Array<{ token: string; id: number; weight: number }>;
+  fromCache: boolean;
+}
+
+type TextParams = Pick<SdxlGenerateParams, 'prompt' | 'negativePrompt' | 'weights' | 'parseWeights'>;
+
+export type TextCache = ReturnType<typeof createTextCache>;
+
+/** Encodes prompts once: a batch shares one encoding, and a prompt that comes again is not encoded again (least recently used goes first). */
+export function createTextCache(model: SdxlModel, capacity = 64) {
+  const entries = new Map<string, EncodedText>();
+
+  async function encodeNow({ prompt, negativePrompt, weights, parseWeights }: TextParams): Promise<EncodedText> {
+    const combined = combinePrompt(model, prompt, weights, parseWeights);
+    const wanted = await conditionPrompt(model, combined.parsed, combined.plain);
+    const unwanted = negativePrompt === null && model.zerosForNoNegative
+      ? zeroConditioning(wanted)
+      : await conditionText(model, negativePrompt ?? '', { parseWeights });
+    const [positive, negative] = await padToSameLength(model, wanted, unwanted);
+    return { positive, negative, combined, tokens: listTokens(model, combined), fromCache: false };
+  }
+
+  return {
+    async encode(params: TextParams): Promise<EncodedText> {
+      const key = JSON.stringify([params.prompt, params.negativePrompt, params.weights, params.parseWeights]);
+      const known = entries.get(key);
+      const text = known === undefined ? await encodeNow(params) : { ...known, fromCache: true };
+      entries.delete(key);
+      entries.set(key, text);
+      const oldest = entries.keys().next();
+      if (entries.size > capacity && oldest.done !== true) entries.delete(oldest.value);
+      return text;
+    },
+  };
+}
+
+function listTokens(model: SdxlModel, { parsed }: CombinedPrompt): EncodedText['tokens'] {
+  const [encoder] = model.encoders;
+  if (encoder === undefined) return [];
+  const lists = parsed.kind === 'prompt' ? [parsed.fragments] : parsed.prompts;
+  return lists.flatMap((fragments) => {
+    const { ids, weights, tokenCount } = frameFragments(encoder, fragments);
+    return ids.slice(1, Math.min(tokenCount, ids.length) - 1).map((id, i) => ({ token: encoder.tokenizer.tokenText(id), id, weight: weights[i + 1] ?? 1 }));
+  });
+}
+
+/** What weights would do to a prompt: counts and shapes, no values (`POST /test-compel`). */
+export async function describePrompt(model: SdxlModel, { prompt, weights, parseWeights }: DescribePromptParams): Promise<DescribePromptResult> {
+  const combined = combinePrompt(model, prompt, weights, parseWeights);
+  const positive = await conditionPrompt(model, combined.parsed, combined.plain);
+  const embeds = [1, positive.tokens, positive.embeds.length / positive.tokens];
+  const pooled = [1, positive.pooled.length];
+  return {
+    tokenCount: combined.tokenCount, weightsUsed: combined.used, weightsDropped: combined.dropped,
+    tensorShapes: { prompt_embeds: embeds, pooled_prompt_embeds: pooled, negative_prompt_embeds: embeds, negative_pooled_prompt_embeds: pooled },
+    tokens: listTokens(model, combined),
+  };
+}
