@@ -17,7 +17,7 @@ export function createConnector(url: string, log: StoreLog | undefined) {
       connectTimeout: 10_000,
       // A request must not hang while the server is away; whoever needs persistence repeats the call.
       maxRetriesPerRequest: 3,
-      retryStrategy: (attempt) => Math.min(50 * 2 ** attempt, 2000),
+      retryStrategy: (attempt) => Math.min(50 * 2 ** attempt, 500),
       keepAlive: 30_000,
       ...change,
     });

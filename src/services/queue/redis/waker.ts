@@ -58,7 +58,7 @@ export function createWaker({ connect, list, blockSeconds, pollMs, log }: Option
         if (!blocks || await block()) wakeAll();
       } catch (error) {
         if (closed) break;
-        if (/unknown command|not supported|not allowed/i.test(String(error))) {
+        if (/unknown command|not supported|not allowed|NOPERM/i.test(String(error))) {
           blocks = false;
           log?.warn({ err: error, list }, 'Redis has no BLMOVE; the list is polled');
         } else {
