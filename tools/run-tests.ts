@@ -22,7 +22,7 @@ if (files.length === 0) {
   say('0 passed, 0 failed');
   process.exit(1);
 }
-const missing = installMissing(commandsNamedIn(files.map((file) => path.join(root, file))), say);
+const missing = installMissing(commandsNamedIn(compiledFiles().map((file) => path.join(root, 'dist/test', file))), say);
 for (const [command, reason] of missing) say(`!! ${command}: ${reason}. The tests that need it are skipped.`);
 
 const tap = spawn(process.execPath, ['node_modules/.bin/tap', 'run', '--reporter=tap', ...files], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
@@ -41,11 +41,17 @@ if (summary.skipped.length > 0) {
 say(`\n${summary.passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
 
-/** Compiled tests in running order; a compiled test whose source is gone is left over from an earlier build. */
+/** Everything compiled under `test`, helpers included, whose source still exists: an earlier build leaves files behind. */
+function compiledFiles(): string[] {
+  return readdirSync(path.join(root, 'dist/test'), { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.js') && existsSync(path.join(root, 'test', file.replace(/\.js$/, '.ts'))));
+}
+
+/** Tests in running order. */
 function findTests(filters: readonly string[]): string[] {
   const isSlow = (file: string) => slowFolders.some((folder) => file.includes(`/test/${folder}/`));
-  return readdirSync(path.join(root, 'dist/test'), { recursive: true, encoding: 'utf8' })
-    .filter((file) => file.endsWith('.test.js') && existsSync(path.join(root, 'test', file.replace(/\.js$/, '.ts'))))
+  return compiledFiles()
+    .filter((file) => file.endsWith('.test.js'))
     .map((file) => `dist/test/${file}`)
     .filter((file) => filters.length === 0 || filters.some((filter) => file.includes(filter)))
     .sort((a, b) => Number(isSlow(b)) - Number(isSlow(a)) || a.localeCompare(b));

@@ -45,13 +45,15 @@ async function runDemo(prompt: string, options: { exit?: boolean }): Promise<voi
   const service = startService(port, dataDir, logFile);
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => service.kill(signal));
   const ended = new Promise<number>((resolve) => service.once('exit', (code) => resolve(code ?? 0)));
+  const giveUp = new AbortController();
   try {
-    const picture = drawPicture(url, dataDir, prompt);
-    const file = await Promise.race([picture, ended.then(async (code) => { throw new Error(`The service ended with code ${code}:\n${await lastLines(logFile)}`); })]);
+    const noService = ended.then(async (code) => { throw new Error(`The service ended with code ${code}:\n${await lastLines(logFile)}`); });
+    const file = await Promise.race([noService, drawPicture(url, dataDir, prompt, giveUp.signal)]);
     say(`\nThe picture: ${file}`);
     say(`It took ${((Date.now() - startedAtMs) / 1000).toFixed(1)} s from the start of the service.`);
   } catch (error) {
     say(`\n${error instanceof Error ? error.message : String(error)}`);
+    giveUp.abort();
     process.exitCode = 1;
   }
   if (options.exit || process.exitCode === 1) {
@@ -81,8 +83,9 @@ function startService(port: number, dataDir: string, logFile: string): ChildProc
   return child;
 }
 
-async function drawPicture(url: string, dataDir: string, prompt: string): Promise<string> {
-  const deadline = AbortSignal.timeout(pictureTimeoutMs);
+async function drawPicture(url: string, dataDir: string, prompt: string, signal: AbortSignal): Promise<string> {
+  const timeout = AbortSignal.timeout(pictureTimeoutMs);
+  const deadline = AbortSignal.any([signal, timeout]);
   await waitForHealth(url, deadline);
   const client = createClient({ url, apiKey: process.env['WAN_WORKER_API_KEY'] ?? readGeneratedKey(dataDir) });
   const id = randomUUID();
@@ -96,7 +99,7 @@ async function drawPicture(url: string, dataDir: string, prompt: string): Promis
     if (file === undefined) throw new Error('The job completed without a picture');
     return file;
   } catch (error) {
-    if (deadline.aborted) throw new Error(`No picture after ${pictureTimeoutMs / 1000} s. The service says: ${await readiness(client)}`);
+    if (timeout.aborted) throw new Error(`No picture after ${pictureTimeoutMs / 1000} s. The service says: ${await readiness(client)}`);
     throw error;
   } finally {
     display.stop();

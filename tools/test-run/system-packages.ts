@@ -22,7 +22,7 @@ export function isInstalled(command: string): boolean {
   });
 }
 
-/** Programs the given compiled test files name in quotes, e.g. `requireCommand('redis-server')`. */
+/** Programs the given compiled files name in quotes, e.g. `requireCommand('curl')` or `spawn('redis-server', …)`. */
 export function commandsNamedIn(files: readonly string[]): string[] {
   const sources = files.map((file) => readFileSync(file, 'utf8'));
   return [...packages.keys()].filter((command) => sources.some((source) => source.includes(`'${command}'`)));
