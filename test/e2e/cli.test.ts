@@ -44,7 +44,7 @@ t.test('ourvidz against a service with a generated key', async (t) => {
   t.match((await run('jobs', 'show', job.id)).stdout, /status +completed/);
   t.equal((await run('jobs', 'cancel', job.id)).code, 0, 'cancelling a finished job changes nothing');
   t.match((await run('status')).stdout, /sdxl +ready/);
-  t.match(JSON.parse((await run('capabilities', '--json')).stdout), { job_types: Array });
+  t.match(JSON.parse((await run('capabilities', '--json')).stdout), { job_types: { sdxl_image_fast: { available: true } } });
   t.match((await run('dead-letters')).stdout, /No dead letters/);
   t.match((await run('callbacks')).stdout, /0 waiting to be sent, 0 given up/);
   t.equal((await run('callbacks', 'retry')).stdout, '0 put back in line\n');

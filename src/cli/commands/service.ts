@@ -4,7 +4,7 @@ import { formatFields, formatTable, print } from '../output.js';
 
 interface WorkerStatusView {
   status: string;
-  workers: Record<string, { status: string; uptime: number; jobs_processed: number; last_job_time: unknown; memory_usage: string; error_count: number }>;
+  workers: Record<string, { status: string; uptime: number; jobs_processed: number; last_job_time: number | null; memory_usage: string; error_count: number }>;
   system: Record<string, unknown>;
 }
 
@@ -17,7 +17,7 @@ export function registerServiceCommands(program: Command): void {
       print(isJson(command), status, () => {
         const { workers, system, ...rest } = status;
         const table = formatTable(['WORKER', 'STATUS', 'UPTIME', 'JOBS', 'LAST JOB', 'MEMORY', 'ERRORS'],
-          Object.entries(workers).map(([name, worker]) => [name, worker.status, `${Math.round(worker.uptime)} s`, worker.jobs_processed, worker.last_job_time, worker.memory_usage, worker.error_count]));
+          Object.entries(workers).map(([name, worker]) => [name, worker.status, `${Math.round(worker.uptime)} s`, worker.jobs_processed, worker.last_job_time === null ? null : new Date(worker.last_job_time * 1000).toISOString(), worker.memory_usage, worker.error_count]));
         return `${formatFields(rest)}\n\n${table}\n\n${formatFields(system)}`;
       });
     });
