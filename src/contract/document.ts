@@ -1,0 +1,63 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { parse } from 'yaml';
+import { projectRoot } from '../project-root.js';
+
+/** The parts of OpenAPI 3.1 this service reads of its own contract. */
+export interface Schema { [keyword: string]: unknown }
+export interface Parameter { name: string; in: 'path' | 'query' | 'header'; required?: boolean; schema: Schema }
+export interface Operation {
+  operationId: string;
+  security?: unknown[];
+  parameters?: Parameter[];
+  requestBody?: { required?: boolean; content: Record<string, { schema: Schema }> };
+  responses: Record<string, ResponseObject | { $ref: string }>;
+}
+export interface ResponseObject { description: string; content?: Record<string, { schema: Schema }> }
+export interface OpenApiDocument {
+  info: { version: string };
+  paths: Record<string, { parameters?: Parameter[] } & Partial<Record<Method, Operation>>>;
+  components: { schemas: Record<string, Schema>; responses: Record<string, ResponseObject> };
+}
+export const methods = ['get', 'post', 'delete'] as const;
+export type Method = (typeof methods)[number];
+
+/** One route of the contract: everything needed to register it. */
+export interface ContractOperation {
+  operationId: string;
+  method: Method;
+  /** As in the contract: `/jobs/{id}`. */
+  path: string;
+  /** As Fastify writes it: `/jobs/:id`; the last part of an asset's address may contain slashes. */
+  url: string;
+  open: boolean;
+  parameters: Parameter[];
+  body: Schema | null;
+  responses: Record<string, ResponseObject>;
+}
+
+export function readDocument(file = path.join(projectRoot(), 'openapi.yaml')): OpenApiDocument {
+  return parse(readFileSync(file, 'utf8')) as OpenApiDocument;
+}
+
+export function listOperations(document: OpenApiDocument): ContractOperation[] {
+  return Object.entries(document.paths).flatMap(([route, item]) => methods.flatMap((method): ContractOperation[] => {
+    const operation = item[method];
+    if (operation === undefined) return [];
+    return [{
+      operationId: operation.operationId, method, path: route,
+      url: route === '/assets/{bucket}/{path}' ? '/assets/:bucket/*' : route.replaceAll(/\{(\w+)\}/g, ':$1'),
+      open: operation.security?.length === 0,
+      parameters: [...(item.parameters ?? []), ...(operation.parameters ?? [])],
+      body: operation.requestBody?.content['application/json']?.schema ?? null,
+      responses: Object.fromEntries(Object.entries(operation.responses).map(([status, response]) => [status, resolveResponse(document, response)])),
+    }];
+  }));
+}
+
+function resolveResponse(document: OpenApiDocument, response: ResponseObject | { $ref: string }): ResponseObject {
+  if (!('$ref' in response)) return response;
+  const found = document.components.responses[response.$ref.split('/').at(-1) ?? ''];
+  if (found === undefined) throw new Error(`openapi.yaml refers to ${response.$ref}, which is not there`);
+  return found;
+}

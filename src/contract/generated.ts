@@ -1,0 +1,1450 @@
+/** Generated from openapi.yaml by `npm run build`; do not edit. */
+export interface paths {
+    "/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Is the process alive?
+         * @description Answered by the event loop and the supervisor alone. A busy worker is healthy.
+         */
+        get: operations["getHealth"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/ready": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Can it take jobs now? */
+        get: operations["getReady"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Measurements for Prometheus */
+        get: operations["getMetrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/docs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** This document for people */
+        get: operations["getDocs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/capabilities": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Job types, limits, models, devices, and what is off and why */
+        get: operations["getCapabilities"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Jobs, newest first */
+        get: operations["listJobs"];
+        put?: never;
+        /**
+         * Submit a job
+         * @description The body is what producers push to the queue; `id` may be missing. The same `id` twice is one job, and so is the same
+         *     `Idempotency-Key` with the same body; the same key with another body is refused (409).
+         */
+        post: operations["createJob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/jobs/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        /** One job */
+        get: operations["getJob"];
+        put?: never;
+        post?: never;
+        /**
+         * Cancel a job
+         * @description Idempotent. 202 while a running job is being stopped, 200 once it is over, however it ended.
+         */
+        delete: operations["cancelJob"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/jobs/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Events of a job as they happen
+         * @description Server-sent events `state`, `progress` and `preview`; the stream ends with the terminal state. Reconnect with
+         *     `Last-Event-ID` to miss nothing that is still kept.
+         */
+        get: operations["followJob"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/assets/{bucket}/{path}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A finished file
+         * @description Only with folder storage; `path` may contain slashes.
+         */
+        get: operations["getAsset"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/enhance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** A more detailed prompt */
+        post: operations["enhancePrompt"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/enhance/sessions/{session_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forget a conversation */
+        delete: operations["deleteEnhanceSession"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/test-compel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What prompt weights would do */
+        post: operations["testCompel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/worker/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** State of the workers */
+        get: operations["getWorkerStatus"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/worker/resources": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** GPU, memory and queues */
+        get: operations["getWorkerResources"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/worker/validate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Is everything there that jobs need? What is not says what to do */
+        get: operations["validateWorker"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/worker/restart/{worker_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restart a worker
+         * @description Finishes its job first, unless `force=true`.
+         */
+        post: operations["restartWorker"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/worker/{worker_id}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Last log lines of a worker's process */
+        get: operations["getWorkerLogs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Payloads that were given up, newest first */
+        get: operations["listDeadLetters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dead-letters/{id}/requeue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Put a payload back on its queue */
+        post: operations["requeueDeadLetter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dead-letters/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forget a payload for good */
+        delete: operations["dropDeadLetter"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/callbacks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Callbacks on their way, and those that were given up */
+        get: operations["listCallbacks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/callbacks/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Send again what was given up: all, or one */
+        post: operations["retryCallbacks"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        Error: {
+            statusCode: number;
+            /** @description Stable; programs compare this */
+            code: string;
+            /** @description The status in words */
+            error: string;
+            message: string;
+            request_id: string;
+            details?: {
+                field: string;
+                rule: string;
+                message: string;
+            }[];
+        };
+        /** @enum {string} */
+        JobType: "sdxl_image_fast" | "sdxl_image_high" | "image_fast" | "image_high" | "video_fast" | "video_high" | "image7b_fast_enhanced" | "image7b_high_enhanced" | "video7b_fast_enhanced" | "video7b_high_enhanced";
+        /** @enum {string} */
+        QueueName: "sdxl_queue" | "wan_queue";
+        /** @enum {string} */
+        JobStatus: "queued" | "processing" | "completed" | "failed" | "cancelled";
+        Prompt: string;
+        /** @description An https address, or `reference_images/…` or `workspace_assets/…` in storage */
+        ReferenceUrl: string | null;
+        ReferenceStrength: number | null;
+        Seed: number | null;
+        /** @description Unknown fields are kept and ignored. */
+        JobPayload: components["schemas"]["SdxlJob"] | components["schemas"]["WanJob"];
+        SdxlJob: {
+            /** Format: uuid */
+            id?: string;
+            /** @enum {string} */
+            type: "sdxl_image_fast" | "sdxl_image_high";
+            prompt: components["schemas"]["Prompt"];
+            /** Format: uuid */
+            user_id: string;
+            compel_enabled?: boolean | null;
+            /** @example (beautiful:1.3), (garden:1.1) */
+            compel_weights?: string | null;
+            config?: {
+                /** @enum {integer|null} */
+                num_images?: 1 | 3 | 6 | null;
+                seed?: components["schemas"]["Seed"];
+                /** @description pixels */
+                width?: number | null;
+                /** @description pixels */
+                height?: number | null;
+                negative_prompt?: string | null;
+            } | null;
+            metadata?: {
+                reference_image_url?: components["schemas"]["ReferenceUrl"];
+                /** @enum {string|null} */
+                reference_type?: "style" | "composition" | "character" | null;
+                reference_strength?: components["schemas"]["ReferenceStrength"];
+            } | null;
+        };
+        WanJob: {
+            /** Format: uuid */
+            id?: string;
+            /** @enum {string} */
+            type: "image_fast" | "image_high" | "video_fast" | "video_high" | "image7b_fast_enhanced" | "image7b_high_enhanced" | "video7b_fast_enhanced" | "video7b_high_enhanced";
+            prompt: components["schemas"]["Prompt"];
+            /** Format: uuid */
+            user_id: string;
+            config?: {
+                image?: components["schemas"]["ReferenceUrl"];
+                first_frame?: components["schemas"]["ReferenceUrl"];
+                last_frame?: components["schemas"]["ReferenceUrl"];
+                /** @description Rounded down to 4n+1; 83 means 81 */
+                frame_num?: number | null;
+                sample_guide_scale?: number | null;
+                sample_shift?: number | null;
+                /** @enum {string|null} */
+                sample_solver?: "unipc" | "dpm++" | "euler" | null;
+                sample_steps?: number | null;
+                seed?: components["schemas"]["Seed"];
+                /** @description width*height in pixels */
+                size?: string | null;
+                /** @enum {string|null} */
+                content_type?: "image" | "video" | null;
+                /** @description seconds */
+                expected_time?: number | null;
+            } | null;
+            metadata?: {
+                reference_image_url?: components["schemas"]["ReferenceUrl"];
+                start_reference_url?: components["schemas"]["ReferenceUrl"];
+                end_reference_url?: components["schemas"]["ReferenceUrl"];
+                reference_strength?: components["schemas"]["ReferenceStrength"];
+                /** @enum {string|null} */
+                enhancement_type?: "base" | "chat" | "instruct_chat" | null;
+                session_id?: string | null;
+                conversation_context?: string | null;
+            } | null;
+        };
+        JobAccepted: {
+            /** Format: uuid */
+            id: string;
+            status: components["schemas"]["JobStatus"];
+            /** @description Jobs in front of it */
+            queue_position: number;
+        };
+        JobProgress: {
+            stage: string;
+            step: number;
+            steps: number;
+            fraction: number;
+            eta_seconds: number | null;
+        };
+        Job: {
+            /** Format: uuid */
+            id: string;
+            type: components["schemas"]["JobType"];
+            status: components["schemas"]["JobStatus"];
+            queue_position: number | null;
+            progress: components["schemas"]["JobProgress"];
+            attempts: number;
+            assets: string[];
+            error_message?: string;
+            /** @description As in the terminal callback */
+            metadata: Record<string, never>;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            started_at?: string;
+            /** Format: date-time */
+            finished_at?: string;
+        };
+        JobPage: {
+            jobs: components["schemas"]["Job"][];
+            next_cursor?: string;
+        };
+        Health: {
+            /** @enum {string} */
+            status: "healthy" | "degraded" | "unhealthy";
+            qwen_loaded: boolean;
+            /** @description Seconds since 1970 with fraction */
+            timestamp: number;
+            worker_ready: boolean;
+        };
+        Readiness: {
+            ready: boolean;
+            reasons: string[];
+        };
+        Capabilities: {
+            worker_version: string;
+            /** @enum {string} */
+            queue: "embedded" | "redis";
+            /** @enum {string} */
+            storage: "folder" | "supabase";
+            job_types: {
+                [key: string]: {
+                    queue: components["schemas"]["QueueName"];
+                    /** @enum {string} */
+                    engine: "sdxl" | "wan";
+                    available: boolean;
+                    /** @enum {string} */
+                    output: "image" | "video";
+                    steps: number;
+                    guidance_scale: number;
+                    scheduler: string;
+                    image_counts: number[];
+                    enhanced: boolean;
+                    bucket: string;
+                    expected_seconds: number[];
+                };
+            };
+            limits: {
+                prompt_characters: number;
+                width_pixels: components["schemas"]["Range"];
+                height_pixels: components["schemas"]["Range"];
+                frames: components["schemas"]["Range"];
+                body_bytes: number;
+                compel_weights: number;
+                /** @description Per queue; 0 means no limit */
+                waiting_jobs: number;
+            };
+            engines: {
+                [key: string]: {
+                    available: boolean;
+                    state: string;
+                    reason?: string;
+                    /** @enum {string|null} */
+                    device: "cuda" | "webgpu" | "cpu" | null;
+                    model: string | null;
+                    features: string[];
+                    /** @description Devices that were not taken, each with its cure */
+                    device_notes: string[];
+                };
+            };
+            features_off: {
+                feature: string;
+                reason: string;
+            }[];
+            templates?: Record<string, never>[];
+        };
+        Range: {
+            minimum: number;
+            maximum: number;
+            multiple_of?: number;
+        };
+        EnhanceRequest: {
+            prompt: components["schemas"]["Prompt"];
+            /** @enum {string} */
+            model?: "qwen_base" | "qwen_instruct";
+            /** @enum {string} */
+            enhance_type?: "natural_language";
+            session_id?: string;
+            conversation_context?: string;
+            stream?: boolean;
+            max_tokens?: number;
+            temperature?: number;
+            seed?: number;
+            /** @enum {string} */
+            target?: "image" | "video";
+            template?: string;
+        };
+        EnhanceResult: {
+            /** @constant */
+            success: true;
+            enhanced_prompt: string;
+            original_prompt: string;
+            enhancement_source: string;
+            /** @description seconds */
+            processing_time: number;
+            model: string;
+            prompt_tokens?: number;
+            completion_tokens?: number;
+            fallback?: boolean;
+        };
+        EnhanceFailure: {
+            /** @constant */
+            success: false;
+            error: string;
+            enhanced_prompt: string;
+        };
+        CompelTest: {
+            prompt: components["schemas"]["Prompt"];
+            compel_weights?: string | null;
+        };
+        Weight: {
+            text: string;
+            weight: number;
+            reason?: string;
+        };
+        CompelReport: {
+            prompt: string;
+            compel_weights: string | null;
+            parsed_weights: components["schemas"]["Weight"][];
+            dropped_weights: components["schemas"]["Weight"][];
+            combined_prompt: string;
+            token_count: number;
+            token_limit: number;
+            tensor_shapes: {
+                [key: string]: number[];
+            };
+            compel_success: boolean;
+            compel_error?: string;
+            /** @enum {string} */
+            enhancement_strategy: "compel" | "fallback" | "none";
+            /** @enum {string} */
+            final_prompt_type: "conditioning_tensor" | "string";
+            tokens?: {
+                token: string;
+                id: number;
+                weight: number;
+            }[];
+        };
+        WorkerStatus: {
+            /** @enum {string} */
+            status: "healthy" | "degraded" | "unhealthy";
+            /** @description This instance */
+            worker_id?: string;
+            workers: {
+                sdxl: components["schemas"]["WorkerState"];
+                wan: components["schemas"]["WorkerState"];
+            };
+            system: {
+                /** @description As "48GB"; "0GB" without a GPU, "unknown" when it does not tell */
+                gpu_memory_total: string;
+                gpu_memory_used: string;
+                /** @description As "85%" */
+                gpu_utilization: string;
+                active_jobs: number;
+                gpu_memory_total_bytes?: number | null;
+                gpu_memory_used_bytes?: number | null;
+                gpu_utilization_fraction?: number | null;
+            };
+            /** @description With `scope=cluster`: every process that shares the queue */
+            instances?: {
+                worker_id: string;
+                host: string;
+                pid: number;
+                /** Format: date-time */
+                started_at: string;
+                /** Format: date-time */
+                seen_at: string;
+                status: Record<string, never>;
+            }[];
+        };
+        WorkerState: {
+            /** @enum {string} */
+            status: "stopped" | "starting" | "warming" | "ready" | "busy" | "draining" | "restarting" | "backing_off" | "failed";
+            /** @description seconds */
+            uptime: number;
+            jobs_processed: number;
+            /** @description Seconds since 1970 */
+            last_job_time: number | null;
+            /** @description As "12.5GB" */
+            memory_usage: string;
+            memory_usage_bytes?: number | null;
+            error_count: number;
+            restarts?: number;
+            reason?: string | null;
+        };
+        WorkerResources: {
+            gpu: {
+                /** @description "none" without a GPU */
+                name: string;
+                memory_total: string;
+                memory_used: string;
+                memory_free: string;
+                utilization: string;
+                /** @description As "72°C" */
+                temperature: string;
+                memory_total_bytes?: number | null;
+                memory_used_bytes?: number | null;
+                memory_free_bytes?: number | null;
+                utilization_fraction?: number | null;
+                temperature_celsius?: number | null;
+            };
+            workers: {
+                sdxl: components["schemas"]["WorkerMemory"];
+                wan: components["schemas"]["WorkerMemory"];
+            };
+            queues: {
+                /** @description Jobs waiting, retries included */
+                sdxl_queue: number;
+                wan_queue: number;
+            };
+        };
+        WorkerMemory: {
+            memory_allocated: string;
+            memory_allocated_bytes?: number | null;
+            model_loaded: boolean;
+            queue_size: number;
+        };
+        WorkerValidation: {
+            /** @enum {string} */
+            status: "valid" | "invalid";
+            checks: {
+                /** @description Settings make sense: data folder writable, Redis and Supabase answer */
+                environment_variables: boolean;
+                model_paths: boolean;
+                /** @description True without a GPU too, as long as the models run on the CPU */
+                gpu_availability: boolean;
+                /** @description The native runtimes this service uses in place of Python packages are installed */
+                python_dependencies: boolean;
+                /** @description Entry points of the engine processes exist */
+                worker_scripts: boolean;
+            };
+            details: {
+                /** @description The runtime in its place: "onnxruntime-node x.y.z" */
+                pytorch_version: string;
+                /** @description Driver version, or "none" */
+                cuda_version: string;
+                gpu_memory: string;
+                missing_dependencies: string[];
+                findings?: {
+                    check: string;
+                    subject: string;
+                    /** @enum {string} */
+                    severity: "ok" | "warning" | "error";
+                    message: string;
+                    cure?: string;
+                    latency_ms?: number;
+                }[];
+            };
+        };
+        WorkerRestart: {
+            /** @constant */
+            status: "restarting";
+            /** @enum {string} */
+            worker_id: "sdxl" | "wan" | "qwen";
+            /** Format: date-time */
+            restart_time: string;
+            /** @description As "30s" */
+            estimated_startup_time: string;
+            estimated_startup_seconds?: number;
+        };
+        WorkerLogs: {
+            worker_id: string;
+            lines: string[];
+        };
+        DeadLetters: {
+            dead_letters: {
+                id: string;
+                queue: components["schemas"]["QueueName"];
+                /** @description What the producer pushed */
+                payload: string;
+                reason: string;
+                job_id?: string;
+                attempts: number;
+                /** Format: date-time */
+                at: string;
+            }[];
+        };
+        DeadLetterAction: {
+            id: string;
+            /** @enum {string} */
+            status: "requeued" | "dropped";
+        };
+        Callbacks: {
+            pending: number;
+            dead: {
+                id: string;
+                job_id: string;
+                event: string;
+                url: string;
+                attempts: number;
+                last_error?: string;
+                /** Format: date-time */
+                created_at: string;
+            }[];
+        };
+    };
+    responses: {
+        /** @description What is wrong and where */
+        Error: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+    };
+    parameters: never;
+    requestBodies: never;
+    headers: never;
+    pathItems: never;
+}
+export type $defs = Record<string, never>;
+export interface operations {
+    getHealth: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Alive */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Health"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    getReady: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It can */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Readiness"];
+                };
+            };
+            /** @description It cannot, and why */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Readiness"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    getMetrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Text exposition format */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    getDocs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    getCapabilities: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What this instance can do */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Capabilities"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    listJobs: {
+        parameters: {
+            query?: {
+                status?: components["schemas"]["JobStatus"];
+                type?: components["schemas"]["JobType"];
+                user_id?: string;
+                limit?: number;
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobPage"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    createJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JobPayload"];
+            };
+        };
+        responses: {
+            /** @description Queued, or known already */
+            202: {
+                headers: {
+                    location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobAccepted"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    getJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The job */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    cancelJob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Over */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Will end between two steps */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    followJob: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Last-Event-ID"?: string;
+            };
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The stream */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    getAsset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                bucket: string;
+                path: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
+                    "image/webp": string;
+                    "image/jpeg": string;
+                    "video/mp4": string;
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Not modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    enhancePrompt: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EnhanceRequest"];
+            };
+        };
+        responses: {
+            /** @description The enhanced prompt; with `stream: true` events `token`, then `done` with this JSON */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EnhanceResult"];
+                    "text/event-stream": string;
+                };
+            };
+            /** @description No model answered; the original prompt is handed back */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EnhanceFailure"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    deleteEnhanceSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Forgotten */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    testCompel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CompelTest"];
+            };
+        };
+        responses: {
+            /** @description Weights, tokens and shapes; never tensor values */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CompelReport"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    getWorkerStatus: {
+        parameters: {
+            query?: {
+                scope?: "instance" | "cluster";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description State */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkerStatus"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    getWorkerResources: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Resources */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkerResources"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    validateWorker: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The report */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkerValidation"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    restartWorker: {
+        parameters: {
+            query?: {
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                worker_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The restart has begun */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkerRestart"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    getWorkerLogs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                worker_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Lines, newest last */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkerLogs"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    listDeadLetters: {
+        parameters: {
+            query?: {
+                queue?: components["schemas"]["QueueName"];
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Dead letters */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetters"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    requeueDeadLetter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Back */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetterAction"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    dropDeadLetter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Gone */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetterAction"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    listCallbacks: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Callbacks */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Callbacks"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    retryCallbacks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    id?: string;
+                };
+            };
+        };
+        responses: {
+            /** @description How many are in line again */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        retried: number;
+                    };
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
+}

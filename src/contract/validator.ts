@@ -1,0 +1,78 @@
+import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js';
+import formats from 'ajv-formats';
+import type { ErrorDetail } from '../errors/app-error.js';
+import type { OpenApiDocument, Schema } from './document.js';
+
+export type Check = (value: unknown) => ErrorDetail[];
+export type ContractValidator = ReturnType<typeof createContractValidator>;
+
+/** Enough to mend a request by; a hostile body must not buy an endless answer. */
+const mostDetails = 20;
+
+/** Compiles schemas of the contract. Requests are checked without changing them, except that query strings become numbers and booleans. */
+export function createContractValidator(document: OpenApiDocument) {
+  const create = (coerceTypes: boolean) => {
+    const ajv = new Ajv2020({ allErrors: true, strict: false, coerceTypes, useDefaults: coerceTypes, verbose: true });
+    formats.default(ajv, ['uuid', 'date-time']);
+    ajv.addSchema({ $id: 'openapi', components: document.components });
+    return ajv;
+  };
+  const bodies = create(false);
+  const queries = create(true);
+  const compile = (ajv: Ajv2020, schema: Schema): ValidateFunction => ajv.compile(absolute(schema) as Schema);
+
+  return {
+    /** A check of a JSON body; details name fields as the client wrote them. */
+    forBody(schema: Schema): Check {
+      const validate = compile(bodies, schema);
+      return (value) => (validate(value) ? [] : describe(validate.errors ?? [], 'body'));
+    },
+    /** A check that also fills in defaults and turns text into the schema's types, in place. */
+    forParameters(schema: Schema, where: string): Check {
+      const validate = compile(queries, schema);
+      return (value) => (validate(value) ? [] : describe(validate.errors ?? [], where));
+    },
+    schemaOf(name: string): Schema {
+      return { $ref: `#/components/schemas/${name}` };
+    },
+  };
+}
+
+/** `#/components/…` means the contract, wherever the schema was cut out of it. */
+function absolute(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(absolute);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, key === '$ref' && typeof inner === 'string' && inner.startsWith('#/') ? `openapi${inner}` : absolute(inner)]));
+}
+
+function describe(found: ErrorObject[], where: string): ErrorDetail[] {
+  const details = new Map<string, ErrorDetail>();
+  for (const error of found) {
+    const base = error.instancePath.slice(1).split('/').filter((part) => part !== '').map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'));
+    const field = [...base, ...(error.keyword === 'required' ? [String(error.params['missingProperty'])] : [])].join('.') || where;
+    const detail = { field, rule: error.keyword, message: sentence(field, error) };
+    // the first broken rule of a field says enough
+    if (!details.has(field) && details.size < mostDetails) details.set(field, detail);
+  }
+  return [...details.values()];
+}
+
+function sentence(field: string, { keyword, params, schema }: ErrorObject): string {
+  const list = (values: unknown) => (values as unknown[]).filter((value) => value !== null).map(String).join(', ');
+  switch (keyword) {
+    case 'required': return `${field} is missing`;
+    case 'type': return `${field} must be ${list(([] as unknown[]).concat(schema).filter((type) => type !== 'null')).replaceAll(', ', ' or ')}`;
+    case 'enum': return `${field} must be one of ${list(params['allowedValues'])}`;
+    case 'const': return `${field} must be ${JSON.stringify(params['allowedValue'])}`;
+    case 'minimum': return `${field} must be at least ${String(params['limit'])}`;
+    case 'maximum': return `${field} must be at most ${String(params['limit'])}`;
+    case 'exclusiveMinimum': return `${field} must be more than ${String(params['limit'])}`;
+    case 'multipleOf': return `${field} must be a multiple of ${String(params['multipleOf'])}`;
+    case 'minLength': return `${field} must have at least ${String(params['limit'])} characters`;
+    case 'maxLength': return `${field} must have at most ${String(params['limit'])} characters`;
+    case 'format': return `${field} must be a ${String(params['format'])}`;
+    case 'pattern': return params['pattern'] === '\\S' ? `${field} must not be blank` : `${field} does not have the form ${String(params['pattern'])}`;
+    case 'additionalProperties': return `${field} must not have ${String(params['additionalProperty'])}`;
+    default: return `${field} breaks the rule ${keyword}`;
+  }
+}

@@ -1,0 +1,77 @@
+import { readDocument } from '../../contract/document.js';
+import { createContractValidator } from '../../contract/validator.js';
+import type { ErrorDetail } from '../../errors/app-error.js';
+import { catalogue, isJobType, jobTypes, jobTypesOf, type QueueName } from './catalogue.js';
+import type { PayloadCheck, ValidJob } from './valid-job.js';
+
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+/** Ids are echoed into callbacks and logs: longer ones are nobody's. */
+const longestId = 200;
+
+export type PayloadValidator = ReturnType<typeof createPayloadValidator>;
+
+/** Checks job payloads by the contract's own schemas and the catalogue; the same rules for HTTP bodies and queue strings. */
+export function createPayloadValidator(document = readDocument()) {
+  const validator = createContractValidator(document);
+  const checks = { sdxl: validator.forBody(validator.schemaOf('SdxlJob')), wan: validator.forBody(validator.schemaOf('WanJob')) };
+
+  /** `queue` is where the payload was found; its types alone are allowed then. */
+  function validatePayload(payload: unknown, queue?: QueueName): PayloadCheck {
+    if (typeof payload !== 'object' || payload === null || Array.isArray(payload)) {
+      return refuse({}, [{ field: 'body', rule: 'type', message: 'body must be a JSON object' }]);
+    }
+    const fields = payload as Record<string, unknown>;
+    const type = Object.hasOwn(fields, 'type') ? fields['type'] : undefined;
+    const details: ErrorDetail[] = [];
+    if (!isJobType(type)) {
+      details.push(type === undefined
+        ? { field: 'type', rule: 'required', message: 'type is missing' }
+        : { field: 'type', rule: 'enum', message: `type must be one of ${(queue === undefined ? jobTypes : jobTypesOf(queue)).join(', ')}` });
+    } else if (queue !== undefined && catalogue[type].queue !== queue) {
+      details.push({ field: 'type', rule: 'queue', message: `type ${type} belongs on ${catalogue[type].queue}, not on ${queue}` });
+    }
+    const engine = isJobType(type) ? catalogue[type].engine : queue === 'wan_queue' ? 'wan' : 'sdxl';
+    details.push(...checks[engine](ownFields(fields)).filter(({ field }) => field !== 'type'));
+    if (!Object.hasOwn(fields, 'id')) details.unshift({ field: 'id', rule: 'required', message: 'id is missing' });
+    const loneSurrogate = firstLoneSurrogate(fields);
+    if (loneSurrogate !== null) details.push({ field: loneSurrogate, rule: 'unicode', message: `${loneSurrogate} contains half of a character (a lone surrogate)` });
+    return details.length > 0 ? refuse(fields, details) : { ok: true, job: fields as unknown as ValidJob };
+  }
+
+  return {
+    validatePayload,
+    /** A string from a queue. What is not JSON, or no object, has no readable id. */
+    validateText(text: string, queue: QueueName): PayloadCheck {
+      let payload: unknown;
+      try {
+        payload = JSON.parse(text);
+      } catch {
+        return { ok: false, id: null, known: {}, summary: 'the payload is not JSON', details: [{ field: 'body', rule: 'json', message: 'the payload is not JSON' }] };
+      }
+      return validatePayload(payload, queue);
+    },
+  };
+}
+
+/** `JSON.parse` makes an own property of "__proto__": it must never reach code that reads by name. */
+function ownFields(fields: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(fields).filter(([name]) => name !== '__proto__'));
+}
+
+function firstLoneSurrogate(fields: Record<string, unknown>): string | null {
+  for (const name of ['prompt', 'compel_weights']) {
+    const value = fields[name];
+    if (typeof value === 'string' && /\p{Surrogate}/u.test(value)) return name;
+  }
+  return null;
+}
+
+function refuse(fields: Record<string, unknown>, details: ErrorDetail[]): PayloadCheck {
+  const { id, type, user_id: userId } = fields;
+  return {
+    ok: false, details,
+    id: typeof id === 'string' && id.length > 0 && id.length <= longestId ? id : null,
+    known: { ...(isJobType(type) ? { type } : {}), ...(typeof userId === 'string' && uuid.test(userId) ? { userId } : {}) },
+    summary: details.map(({ message }) => message).join('; '),
+  };
+}
