@@ -31,15 +31,21 @@ export function invalidParameters(summary: string): JobFailure {
 export function failureFrom(error: unknown): JobFailure {
   if (error instanceof EngineError) {
     if (error.code === 'out_of_memory') return { type: 'OutOfMemory', message: 'Insufficient VRAM for generation', retryable: true };
-    if (error.code === 'invalid_parameters') return invalidParameters(error.field === undefined ? error.message : `${error.field} ${error.message}`);
+    if (error.code === 'invalid_parameters') return invalidParameters(error.field === undefined ? error.message : naming(error.field, error.message));
     return generationFailed(error.message, error.retryable);
   }
   if (error instanceof AppError && error.statusCode < 500) {
     const detail = error.details[0];
-    return invalidParameters(detail === undefined ? error.message.replace(/^Invalid parameters: /, '') : `${detail.field} ${detail.message}`);
+    if (detail === undefined) return invalidParameters(error.message.replace(/^Invalid parameters: /, ''));
+    return invalidParameters(naming(detail.field, detail.message));
   }
   if (error instanceof StorageError) return { type: 'StorageFailed', message: `Generation failed: storage: ${error.message}`, retryable: error.retryable };
   return generationFailed(error instanceof Error ? error.message : String(error), true);
+}
+
+/** The message with the field it is about, which some messages begin with already. */
+function naming(field: string, message: string): string {
+  return message.includes(field) ? message : `${field} ${message}`;
 }
 
 function generationFailed(message: string, retryable: boolean): JobFailure {
