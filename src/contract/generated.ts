@@ -1175,7 +1175,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Forgotten */
+            /** @description Forgotten, or never known */
             204: {
                 headers: {
                     [name: string]: unknown;

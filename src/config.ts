@@ -1,0 +1,143 @@
+import path from 'node:path';
+
+/**
+ * The environment as one typed, frozen value. Every variable is declared once, with unit, default and rule;
+ * `.env.example` lists the same. Only `server.ts` and the command line read `process.env`.
+ */
+
+type Problem = { variable: string; value: string; rule: string };
+type Read<T> = (text: string | undefined) => T;
+interface Setting<T> { variable: string; secret?: boolean; read: Read<T> }
+
+class Refused extends Error {}
+
+const text = (fallback?: string): Read<string | undefined> => (value) => value ?? fallback;
+const path_ = (fallback: string): Read<string> => (value) => path.resolve(value ?? fallback);
+const integer = (fallback: number, minimum: number, maximum: number): Read<number> => (value) => {
+  if (value === undefined) return fallback;
+  const number = Number(value);
+  if (!Number.isInteger(number) || number < minimum || number > maximum) throw new Refused(`a whole number from ${minimum} to ${maximum}`);
+  return number;
+};
+const oneOf = <T extends string>(fallback: T | undefined, ...allowed: T[]): Read<T | undefined> => (value) => {
+  if (value === undefined) return fallback;
+  if (!allowed.includes(value as T)) throw new Refused(`one of ${allowed.join(', ')}`);
+  return value as T;
+};
+const flag = (fallback: boolean): Read<boolean> => (value) => {
+  if (value === undefined) return fallback;
+  if (['1', 'true', 'on', 'yes'].includes(value.toLowerCase())) return true;
+  if (['0', 'false', 'off', 'no'].includes(value.toLowerCase())) return false;
+  throw new Refused('on or off');
+};
+const url = (...protocols: string[]): Read<string | undefined> => (value) => {
+  if (value === undefined) return undefined;
+  if (!URL.canParse(value) || !protocols.includes(new URL(value).protocol)) throw new Refused(`an address starting with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`);
+  return value.replace(/\/+$/, '');
+};
+const list = (): Read<string[]> => (value) => (value ?? '').split(',').map((item) => item.trim()).filter((item) => item !== '');
+
+const settings = {
+  host: { variable: 'HOST', read: text('127.0.0.1') },
+  port: { variable: 'PORT', read: integer(7860, 0, 65535) },
+  dataDir: { variable: 'DATA_DIR', read: path_('data') },
+  modelsDir: { variable: 'MODELS_DIR', read: text() },
+  apiKey: { variable: 'WAN_WORKER_API_KEY', secret: true, read: text() },
+  logLevel: { variable: 'LOG_LEVEL', read: oneOf('info', 'trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent') },
+  logPrompts: { variable: 'LOG_PROMPTS', read: flag(false) },
+  rateLimit: { variable: 'RATE_LIMIT', read: flag(true) },
+  trustProxy: { variable: 'TRUST_PROXY', read: flag(false) },
+  publicUrl: { variable: 'PUBLIC_URL', read: url('http:', 'https:') },
+  redisUrl: { variable: 'REDIS_URL', secret: true, read: url('redis:', 'rediss:') },
+  upstashUrl: { variable: 'UPSTASH_REDIS_REST_URL', read: url('https:') },
+  upstashToken: { variable: 'UPSTASH_REDIS_REST_TOKEN', secret: true, read: text() },
+  redisBlockSeconds: { variable: 'REDIS_BLOCK_SECONDS', read: integer(5, 1, 30) },
+  supabaseUrl: { variable: 'SUPABASE_URL', read: url('http:', 'https:') },
+  supabaseServiceKey: { variable: 'SUPABASE_SERVICE_KEY', secret: true, read: text() },
+  storage: { variable: 'STORAGE', read: oneOf<'folder' | 'supabase'>(undefined, 'folder', 'supabase') },
+  assetUrls: { variable: 'ASSET_URLS', read: oneOf<'path' | 'public' | 'signed'>('path', 'path', 'public', 'signed') },
+  callbackUrl: { variable: 'CALLBACK_URL', read: url('http:', 'https:') },
+  callbackSecret: { variable: 'CALLBACK_SECRET', secret: true, read: text() },
+  callbackProgress: { variable: 'CALLBACK_PROGRESS', read: flag(false) },
+  metricsUrl: { variable: 'METRICS_URL', read: url('http:', 'https:') },
+  referenceAllowedHosts: { variable: 'REFERENCE_ALLOWED_HOSTS', read: list() },
+  podId: { variable: 'RUNPOD_POD_ID', read: text() },
+  ortDevice: { variable: 'ORT_DEVICE', read: oneOf('auto', 'auto', 'cuda', 'webgpu', 'cpu') },
+  ortThreads: { variable: 'ORT_THREADS', read: integer(0, 0, 256) },
+  gpuMemoryGigabytes: { variable: 'GPU_MEMORY_GB', read: integer(0, 0, 4096) },
+  sdxlScheduler: { variable: 'SDXL_SCHEDULER', read: oneOf('dpmpp_2m_karras', 'dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc') },
+  imageFormat: { variable: 'IMAGE_FORMAT', read: oneOf('png', 'png', 'webp', 'jpeg') },
+  previewEverySteps: { variable: 'PREVIEW_EVERY_STEPS', read: integer(5, 0, 100) },
+  autoNegative: { variable: 'AUTO_NEGATIVE_PROMPT', read: oneOf('auto', 'auto', 'on', 'off') },
+  maxAttempts: { variable: 'MAX_ATTEMPTS', read: integer(3, 1, 20) },
+  leaseSeconds: { variable: 'LEASE_SECONDS', read: integer(30, 2, 3600) },
+  maxWaitingJobs: { variable: 'MAX_WAITING_JOBS', read: integer(10_000, 0, 10_000_000) },
+  jobRetentionSeconds: { variable: 'JOB_RETENTION_SECONDS', read: integer(604_800, 60, 31_536_000) },
+  shutdownGraceSeconds: { variable: 'SHUTDOWN_GRACE_SECONDS', read: integer(30, 0, 3600) },
+} satisfies Record<string, Setting<unknown>>;
+
+type Settings = { [K in keyof typeof settings]: ReturnType<(typeof settings)[K]['read']> };
+type Filled = 'host' | 'logLevel' | 'assetUrls' | 'ortDevice' | 'sdxlScheduler' | 'imageFormat' | 'autoNegative';
+export type Config = Readonly<Omit<Settings, Filled> & { [K in Filled]: NonNullable<Settings[K]> }>;
+
+/** All problems of an environment in one error, ready for a terminal. */
+export class ConfigError extends Error {
+  constructor(readonly problems: readonly Problem[]) {
+    super(`The environment has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.map(({ variable, value, rule }) => `  ${variable} is ${value}; it must be ${rule}`).join('\n')}`);
+    this.name = 'ConfigError';
+  }
+}
+
+/** @throws ConfigError with every problem at once; secrets are masked */
+export function readConfig(environment: NodeJS.ProcessEnv): Config {
+  const problems: Problem[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries(settings) as Array<[string, Setting<unknown>]>) {
+    const given = environment[setting.variable]?.trim();
+    const value = given === '' ? undefined : given;
+    try {
+      values[name] = setting.read(value);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      problems.push({ variable: setting.variable, value: setting.secret === true ? mask(value ?? '') : JSON.stringify(value), rule: error.message });
+    }
+  }
+  const config = values as unknown as Config;
+  problems.push(...combinations(config));
+  if (problems.length > 0) throw new ConfigError(problems);
+  return Object.freeze(config);
+}
+
+function combinations(config: Config): Problem[] {
+  const problems: Problem[] = [];
+  const require = (variable: string, rule: string) => { problems.push({ variable, value: 'not set', rule }); };
+  const shared = config.redisUrl !== undefined || config.upstashUrl !== undefined || config.supabaseUrl !== undefined;
+  if (shared && config.apiKey === undefined) require('WAN_WORKER_API_KEY', 'set when Redis or Supabase is: there is no built-in key');
+  if (config.apiKey !== undefined && config.apiKey.length < 8) problems.push({ variable: 'WAN_WORKER_API_KEY', value: mask(config.apiKey), rule: 'at least 8 characters long' });
+  if (config.supabaseUrl !== undefined && config.supabaseServiceKey === undefined) require('SUPABASE_SERVICE_KEY', 'set together with SUPABASE_URL');
+  if (config.storage === 'supabase' && config.supabaseUrl === undefined) require('SUPABASE_URL', 'set when STORAGE is supabase');
+  if (config.upstashUrl !== undefined && config.upstashToken === undefined && config.redisUrl === undefined) require('UPSTASH_REDIS_REST_TOKEN', 'set together with UPSTASH_REDIS_REST_URL');
+  if (config.callbackSecret !== undefined && !/^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/.test(config.callbackSecret)) {
+    problems.push({ variable: 'CALLBACK_SECRET', value: mask(config.callbackSecret), rule: '"whsec_" and 24 to 64 random bytes in base64' });
+  }
+  return problems;
+}
+
+function mask(secret: string): string {
+  return `${secret.slice(0, 2)}${'*'.repeat(6)} (${secret.length} characters)`;
+}
+
+/** Redis over TLS from Upstash's REST pair: its token is the password of the same host. */
+export function redisUrlOf(config: Config): string | undefined {
+  if (config.redisUrl !== undefined) return config.redisUrl;
+  if (config.upstashUrl === undefined || config.upstashToken === undefined) return undefined;
+  return `rediss://default:${encodeURIComponent(config.upstashToken)}@${new URL(config.upstashUrl).hostname}:6379`;
+}
+
+/** Where callbacks go; none configured: they are kept and shown by the service. */
+export function callbackUrlOf(config: Config): string | undefined {
+  return config.callbackUrl ?? (config.supabaseUrl === undefined ? undefined : `${config.supabaseUrl}/functions/v1/job-callback`);
+}
+
+/** Every variable there is, for the check that `.env.example` lists the same ones. */
+export const variables: readonly string[] = Object.values(settings).map(({ variable }) => variable);
