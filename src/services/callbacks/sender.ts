@@ -1,0 +1,63 @@
+import { Agent, request } from 'undici';
+import { callbackHeaders, type SigningOptions } from './signature.js';
+
+export type Delivery =
+  | { outcome: 'accepted' }
+  /** Worth another try; the receiver may have said when. */
+  | { outcome: 'again'; reason: string; afterMs?: number }
+  | { outcome: 'refused'; reason: string };
+
+export type CallbackSender = ReturnType<typeof createCallbackSender>;
+
+/** Client errors that mean "later", not "never". */
+const retryable4xx = new Set([408, 425, 429]);
+const quotedBytes = 500;
+
+/** Sends one callback. Redirects are not followed: a webhook that moves must be told so by its operator. */
+export function createCallbackSender({ timeoutMs = 20_000, now = Date.now, ...signing }: SigningOptions & { timeoutMs?: number; now?: () => number }) {
+  const agent = new Agent({ connect: { timeout: Math.min(timeoutMs, 10_000) }, headersTimeout: timeoutMs, bodyTimeout: timeoutMs, keepAliveTimeout: 10_000 });
+  return {
+    async send(entry: { id: string; url: string; body: string }, signal?: AbortSignal): Promise<Delivery> {
+      try {
+        const response = await request(entry.url, {
+          dispatcher: agent, method: 'POST', body: entry.body, headers: callbackHeaders({ ...entry, atMs: now() }, signing),
+          signal: AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal === undefined ? [] : [signal])]),
+        });
+        const text = (await readStart(response.body)).trim();
+        const { statusCode } = response;
+        if (statusCode >= 200 && statusCode < 300) return { outcome: 'accepted' };
+        const reason = `${statusCode}${text === '' ? '' : ` ${text}`}`;
+        if (statusCode >= 400 && statusCode < 500 && !retryable4xx.has(statusCode)) return { outcome: 'refused', reason };
+        const afterMs = retryAfterMs(response.headers['retry-after'], now());
+        return { outcome: 'again', reason, ...(afterMs === null ? {} : { afterMs }) };
+      } catch (error) {
+        const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+        return { outcome: 'again', reason: cause instanceof Error ? `${(cause as NodeJS.ErrnoException).code ?? cause.name}: ${cause.message}` : String(cause) };
+      }
+    },
+    close: () => agent.close(),
+  };
+}
+
+/** First bytes of an answer; the rest is left unread, however long it is. */
+async function readStart(body: AsyncIterable<Uint8Array> & { destroy(): unknown }): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of body) {
+    chunks.push(chunk);
+    size += chunk.length;
+    if (size >= quotedBytes) {
+      body.destroy();
+      break;
+    }
+  }
+  return Buffer.concat(chunks).subarray(0, quotedBytes).toString('utf8');
+}
+
+function retryAfterMs(header: string | string[] | undefined, nowMs: number): number | null {
+  if (typeof header !== 'string') return null;
+  const seconds = Number(header);
+  if (Number.isFinite(seconds)) return Math.max(0, seconds * 1000);
+  const date = Date.parse(header);
+  return Number.isNaN(date) ? null : Math.max(0, date - nowMs);
+}
