@@ -9,7 +9,7 @@ export function createConnector(url: string, log: StoreLog | undefined) {
   const open = new Set<Redis>();
   const loggedAtMs = new Map<string, number>();
 
-  function connect(role: string, change: Pick<RedisOptions, 'enableAutoPipelining' | 'autoResendUnfulfilledCommands' | 'maxRetriesPerRequest'> = {}): Redis {
+  function connect(role: string, change: Pick<RedisOptions, 'autoResendUnfulfilledCommands' | 'maxRetriesPerRequest'> = {}): Redis {
     const redis = new Redis(url, {
       // Upstash and older proxies speak RESP2 in any case.
       protocol: 2,

@@ -36,7 +36,7 @@ const searchLimit = 10_000;
 export function createRedisStore(options: RedisStoreOptions): JobStore {
   const { url, prefix = 'ourvidz:', retentionMs = defaultRetentionMs, blockSeconds = 5, pollMs = 500, log, now } = options;
   const connector = createConnector(url, log);
-  const redis = connector.connect('main', { enableAutoPipelining: true });
+  const redis = connector.connect('main');
   const run = createScriptRunner(redis, { prefix, now });
   const connectBlocking = () => connector.connect('wait', { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 });
   const wakers = Object.fromEntries(queueNames.map((list) => [list, createWaker({ connect: connectBlocking, list, blockSeconds, pollMs, log })])) as Record<QueueName, ReturnType<typeof createWaker>>;

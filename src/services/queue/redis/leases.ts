@@ -25,6 +25,7 @@ const batchSize = 200;
 export function createLeaseCalls({ run, signals, retentionMs, held }: Options): LeaseCalls {
   const progress = new Map<string, { stage: string; sentAtMs: number; metadata: Record<string, unknown> }>();
   let housekeepingAtMs = 0;
+  let sweptTo = '';
 
   /** Ends a lease by a script that answers 1, or 0 when the lease was lost. */
   async function end(lease: Lease, call: Promise<unknown>): Promise<boolean> {
@@ -72,7 +73,7 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
       if (written !== 1) progress.delete(lease.token);
     },
 
-    finish: (lease, result) => end(lease, run('finish', lease.queue, lease.token, lease.jobId, ...finishArguments(result, retentionMs))),
+    finish: (lease, result) => end(lease, run('finish', lease.queue, lease.token, held.get(lease.token) ?? lease.jobId, ...finishArguments(result, retentionMs))),
     retryLater: (lease, delayMs, reason) => end(lease, run('retry-later', lease.queue, lease.token, delayMs, reason)),
     release: (lease) => end(lease, run('release', lease.queue, lease.token)),
     deadLetter: (lease, reason, result) => end(lease, run(
@@ -92,7 +93,7 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
       if (ids.length > 0) signals.notice();
       if (Date.now() >= housekeepingAtMs) {
         housekeepingAtMs = Date.now() + housekeepingIntervalMs;
-        await run('housekeep', queueNames[0], retentionMs, batchSize);
+        sweptTo = await run('housekeep', queueNames[0], retentionMs, batchSize, sweptTo) as string;
       }
       return ids;
     },

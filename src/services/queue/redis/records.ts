@@ -5,28 +5,30 @@ import type { Argument } from './scripts.js';
 
 /** The hash of a job as a record; null when there is none. */
 export function parseRecord(hash: Record<string, string>): JobRecord | null {
-  const { id, type, user, queue, created, status } = hash;
-  if (id === undefined || type === undefined || queue === undefined || created === undefined || status === undefined) return null;
+  const { id, type, user = '', queue, created, status } = hash;
+  if (!id || type === undefined || queue === undefined || created === undefined || status === undefined) return null;
   const record: JobRecord = {
-    ...createRecord({ id, type: type as JobType, userId: user ?? '' }, queue as QueueName, Number(created)),
+    ...createRecord({ id, type: type as JobType, userId: user }, queue as QueueName, Number(created)),
     status: status as JobStatus,
     attempts: Number(hash['attempts'] ?? 0),
-    assets: hash['assets'] === undefined ? [] : JSON.parse(hash['assets']) as string[],
-    metadata: hash['metadata'] === undefined ? {} : JSON.parse(hash['metadata']) as Record<string, unknown>,
     cancelRequested: hash['cancel'] === '1',
   };
-  if (hash['progress'] !== undefined) record.progress = JSON.parse(hash['progress']) as JobProgress;
-  if (hash['error'] !== undefined) record.errorMessage = hash['error'];
-  if (hash['started'] !== undefined) record.startedAtMs = Number(hash['started']);
-  if (hash['finished'] !== undefined) record.finishedAtMs = Number(hash['finished']);
-  if (hash['worker'] !== undefined) record.workerId = hash['worker'];
-  if (hash['lastError'] !== undefined) record.lastError = hash['lastError'];
+  // An empty field is an absent one.
+  const { assets, metadata, progress, error, started, finished, worker, lastError } = hash;
+  if (assets) record.assets = JSON.parse(assets) as string[];
+  if (metadata) record.metadata = JSON.parse(metadata) as Record<string, unknown>;
+  if (progress) record.progress = JSON.parse(progress) as JobProgress;
+  if (error) record.errorMessage = error;
+  if (started) record.startedAtMs = Number(started);
+  if (finished) record.finishedAtMs = Number(finished);
+  if (worker) record.workerId = worker;
+  if (lastError) record.lastError = lastError;
   if (isTerminal(record)) record.progress = { ...record.progress, etaSeconds: null };
   if (record.status === 'completed') record.progress = { ...record.progress, stage: 'done', step: record.progress.steps, fraction: 1 };
   return record;
 }
 
-/** The five arguments of a callback, as `callback_at` in common.lua reads them. */
+/** The five arguments of a callback, as `callback_at` in callbacks.lua reads them. */
 export function callbackArguments(entry: OutboxEntry | undefined): Argument[] {
   if (entry === undefined) return ['', '', '', 0, 0];
   const { attempts, nextAttemptAtMs, lastError: _, ...fixed } = entry;
@@ -42,7 +44,7 @@ export function parseCallback(entry: string, attempts: string, nextAttemptAtMs: 
   };
 }
 
-/** The terminal state, as `finish_job` in common.lua reads it. */
+/** The terminal state, as `finish_job` in jobs.lua reads it. */
 export function finishArguments(result: FinishedJob | undefined, retentionMs: number): Argument[] {
   if (result === undefined) return ['', '', '', '', 0, ...callbackArguments(undefined)];
   return [

@@ -10,14 +10,18 @@ interface Script {
   sha: string;
 }
 
-/** Every `scripts/*.lua` with `common.lua` in front, by file name. Lua is not compiled, so it is read from `src` also by `dist`. */
+/**
+ * Every `scripts/*.lua` by its name, with what it shares with others in front: `shared/common.lua`, and what its first line
+ * asks for. Lua is not compiled, so `dist` reads it from `src` as well.
+ */
 function loadScripts(): Map<string, Script> {
   const folder = path.join(projectRoot(), 'src/services/queue/redis/scripts');
-  const common = readFileSync(path.join(folder, 'common.lua'), 'utf8');
   const scripts = new Map<string, Script>();
   for (const file of readdirSync(folder)) {
-    if (!file.endsWith('.lua') || file === 'common.lua') continue;
-    const source = `${common}\n${readFileSync(path.join(folder, file), 'utf8')}`;
+    if (!file.endsWith('.lua')) continue;
+    const own = readFileSync(path.join(folder, file), 'utf8');
+    const shared = ['common', ...(/^-- with: (.+)/.exec(own)?.[1]?.split(' ') ?? [])];
+    const source = [...shared.map((name) => readFileSync(path.join(folder, 'shared', `${name}.lua`), 'utf8')), own].join('\n');
     scripts.set(file.slice(0, -4), { source, sha: createHash('sha1').update(source).digest('hex') });
   }
   return scripts;
@@ -35,18 +39,16 @@ export type RunScript = ReturnType<typeof createScriptRunner>;
 export function createScriptRunner(redis: Redis, options: { prefix: string; now: (() => number) | undefined }) {
   const scripts = loadScripts();
   const { prefix, now } = options;
-  const fixedKeys = ['jobs', 'finished', 'deadletters', 'callbacks:due', 'callbacks:dead'].map((name) => prefix + name);
 
   return async function runScript(name: ScriptName, queue: QueueName, ...args: Argument[]): Promise<unknown> {
     const script = scripts.get(name);
     if (script === undefined) throw new Error(`redis/scripts/${name}.lua is missing`);
-    const keys = [queue, `${prefix}delayed:${queue}`, `${prefix}leases:${queue}`, ...fixedKeys];
-    const all = [...keys, prefix, now === undefined ? '' : String(now()), ...args];
+    const all = [queue, `${prefix}delayed:${queue}`, `${prefix}leases:${queue}`, prefix, now === undefined ? '' : String(now()), ...args];
     try {
-      return await redis.evalsha(script.sha, keys.length, ...all);
+      return await redis.evalsha(script.sha, 3, ...all);
     } catch (error) {
       if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
-      return redis.eval(script.source, keys.length, ...all);
+      return redis.eval(script.source, 3, ...all);
     }
   };
 }

@@ -1,3 +1,4 @@
+-- with: callbacks
 -- Takes due callbacks for a relay. ARGV: limit, claim ms. Returns {entry, attempts, next attempt, error or ''} for each.
 local limit, until_ms = tonumber(ARGV[3]), now + math.max(1, tonumber(ARGV[4]))
 local claimed = {}

@@ -1,3 +1,4 @@
+-- with: callbacks
 -- Gives a callback up and keeps it. ARGV: callback id, reason.
 local id = ARGV[3]
 if not redis.call('ZSCORE', callbacks_due, id) then return 0 end

@@ -1,3 +1,4 @@
+-- with: callbacks
 -- ARGV: callback id, next attempt ms, error.
 local id = ARGV[3]
 if not redis.call('ZSCORE', callbacks_due, id) then return 0 end

@@ -1,3 +1,4 @@
+-- with: callbacks jobs lines
 -- ARGV: job id, queue, how far to search, then the terminal state for a job that still waits.
 -- Returns cancelled, requested, finished or unknown.
 local id, queue, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -15,9 +16,9 @@ if job[1] then
     redis.call('HSET', job_key(id), 'cancel', '1')
     return request(nil)
   end
-  if job[2] and redis.call('ZSCORE', delayed, job[2]) then
+  if job[2] and job[2] ~= '' and redis.call('ZSCORE', delayed, job[2]) then
     drop_entry(job[2])
-  elseif job[3] then
+  elseif (job[3] or '') ~= '' then
     -- Gone already when someone has just reserved it: `begin` then finds the job finished.
     redis.call('LREM', list, -1, job[3])
   end
@@ -27,8 +28,9 @@ else
   if where == 'leased' then return request(what) end
   local created, kind, user = now, '', ''
   if where == 'delayed' then
-    local entry = redis.call('HMGET', entry_key(what), 'queued', 'type', 'user')
-    created, kind, user = entry[1], entry[2], entry[3]
+    local _
+    _, kind, user = peek(redis.call('GET', payload_key(what)))
+    created = redis.call('HGET', entry_key(what), 'queued')
     drop_entry(what)
   else
     local _

@@ -1,10 +1,8 @@
+-- with: lines
 -- What can be said of a job that has no record. ARGV: job id, how far to search.
--- Returns {where, type, user, queued at (-1: unknown), how many before it}, or nothing.
+-- Returns {where, type, user, queued at, how many before it}, or nothing. A raw push carries no time: it counts from now.
 local where, what, position = locate(ARGV[3], tonumber(ARGV[4]))
 if not where then return {} end
-if where == 'list' then
-  local _, kind, user = peek(what)
-  return { where, kind, user, now, position }
-end
-local entry = redis.call('HMGET', entry_key(what), 'type', 'user', 'queued')
-return { where, entry[1], entry[2], tonumber(entry[3]), position }
+local _, kind, user = peek(where == 'list' and what or redis.call('GET', payload_key(what)))
+local queued = where == 'list' and now or tonumber(redis.call('HGET', entry_key(what), 'queued'))
+return { where, kind, user, queued, position }

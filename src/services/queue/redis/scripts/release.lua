@@ -1,6 +1,7 @@
+-- with: lines
 -- Back to the front; the attempt does not count. ARGV: token.
 local token = ARGV[3]
-if not is_held(token) then return 0 end
-local entry = redis.call('HMGET', entry_key(token), 'attempts', 'queued')
-hand_back(token, math.max(0, tonumber(entry[1]) - 1), tonumber(entry[2]), '')
+local entry = redis.call('HMGET', entry_key(token), 'worker', 'attempts', 'queued')
+if (entry[1] or '') == '' then return 0 end
+hand_back(token, math.max(0, tonumber(entry[2]) - 1), tonumber(entry[3]), '')
 return 1

@@ -5,13 +5,11 @@ local token, worker, lease_ms, scan_limit = ARGV[3], ARGV[4], tonumber(ARGV[5]),
 local excluded, excludes = {}, #ARGV > 6
 for i = 7, #ARGV do excluded[ARGV[i]] = true end
 
-local function describe()
-  local entry = redis.call('HMGET', entry_key(token), 'payload', 'id', 'attempts', 'queued', 'cancel')
-  return { 1, entry[1], entry[2], tonumber(entry[3]), tonumber(entry[4]), entry[5] == '1' and 1 or 0, now + lease_ms }
-end
-
 -- The client sends a command again when the connection broke before the answer: the same token is the same reservation.
-if is_held(token) then return describe() end
+if redis.call('ZADD', leases, 'NX', now + lease_ms, token) == 0 then
+  local entry = redis.call('HMGET', entry_key(token), 'id', 'attempts', 'queued', 'cancel')
+  return { 1, redis.call('GET', payload_key(token)), entry[1], tonumber(entry[2]), tonumber(entry[3]), entry[4] == '1' and 1 or 0, now + lease_ms }
+end
 
 local function take_retry()
   local offset = 0
@@ -21,6 +19,7 @@ local function take_retry()
       if not excludes or not excluded[redis.call('HGET', entry_key(old), 'type')] then
         redis.call('ZREM', delayed, old)
         redis.call('RENAME', entry_key(old), entry_key(token))
+        redis.call('RENAME', payload_key(old), payload_key(token))
         return old
       end
     end
@@ -49,32 +48,39 @@ local function take_new()
 end
 
 local old = take_retry()
-local id
+local payload, id, attempts, queued, cancel
 if old then
-  id = redis.call('HGET', entry_key(token), 'id')
-  redis.call('HINCRBY', entry_key(token), 'attempts', 1)
+  payload = redis.call('GET', payload_key(token))
+  attempts = redis.call('HINCRBY', entry_key(token), 'attempts', 1)
   redis.call('HSET', entry_key(token), 'worker', worker)
+  local entry = redis.call('HMGET', entry_key(token), 'id', 'queued', 'cancel')
+  id, queued, cancel = entry[1], tonumber(entry[2]), entry[3]
 else
-  local payload = take_new()
+  payload = take_new()
   if not payload then
+    redis.call('ZREM', leases, token)
     local next_retry = redis.call('ZRANGEBYSCORE', delayed, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     local passed_over = excludes and (redis.call('LLEN', list) > 0) and 1 or 0
     return { 0, next_retry[2] and tonumber(next_retry[2]) - now or -1, passed_over }
   end
-  local kind, user
-  id, kind, user = peek(payload)
-  redis.call('HSET', entry_key(token), 'payload', payload, 'id', id, 'type', kind, 'user', user, 'attempts', 1, 'queued', now, 'worker', worker)
+  local kind
+  id, kind = peek(payload)
+  attempts, queued = 1, now
+  redis.call('SET', payload_key(token), payload)
+  redis.call('HSET', entry_key(token), 'id', id, 'type', kind, 'attempts', 1, 'queued', now, 'worker', worker)
 end
-redis.call('ZADD', leases, now + lease_ms, token)
 
 if id ~= '' then
   local job = redis.call('HMGET', job_key(id), 'status', 'entry', 'cancel', 'created')
   if job[1] and not is_terminal(job[1]) then
     if not belongs_elsewhere(job[2], token) then
       redis.call('HSET', job_key(id), 'entry', token)
-      if not old then redis.call('HSET', entry_key(token), 'queued', job[4]) end
+      if not old then
+        queued = tonumber(job[4])
+        redis.call('HSET', entry_key(token), 'queued', queued)
+      end
     end
-    if job[3] == '1' then redis.call('HSET', entry_key(token), 'cancel', '1') end
+    if job[3] == '1' then cancel = '1' end
   end
 end
-return describe()
+return { 1, payload, id, attempts, queued, cancel == '1' and 1 or 0, now + lease_ms }

@@ -1,3 +1,4 @@
+-- with: callbacks jobs
 -- Creates a job and puts it on the list as a producer would.
 -- ARGV: job id, type, user, queue, payload, idempotency key ('' for none), fingerprint, retention ms, most that may wait (0: any number).
 -- Returns {outcome, id of the job meant, how many wait before it}.

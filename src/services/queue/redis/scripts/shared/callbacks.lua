@@ -1,0 +1,54 @@
+-- Callbacks wait in one lane (list of ids) per job. Only the head of a lane has a finite score in callbacks:due.
+local callbacks_due, callbacks_dead = prefix .. 'callbacks:due', prefix .. 'callbacks:dead'
+
+local function callback_key(id) return prefix .. 'callback:' .. id end
+local function lane_key(job_id) return prefix .. 'lane:' .. job_id end
+local function is_terminal_event(event) return event == 'completed' or event == 'failed' end
+
+local function remove_callback(id, keep)
+  local job_id = redis.call('HGET', callback_key(id), 'job')
+  redis.call('ZREM', callbacks_due, id)
+  if not keep then redis.call('DEL', callback_key(id)) end
+  if not job_id then return end
+  redis.call('LREM', lane_key(job_id), 1, id)
+  local head = redis.call('LINDEX', lane_key(job_id), 0)
+  if head and redis.call('ZSCORE', callbacks_due, head) == 'inf' then
+    redis.call('ZADD', callbacks_due, redis.call('HGET', callback_key(head), 'next'), head)
+  end
+end
+
+local function is_on_its_way(id)
+  local claimed = redis.call('HGET', callback_key(id), 'claimed')
+  return claimed and tonumber(claimed) > now
+end
+
+-- Five arguments of a callback from position `at`; an empty id means none.
+local function callback_at(at)
+  return { id = ARGV[at], event = ARGV[at + 1], entry = ARGV[at + 2], attempts = ARGV[at + 3], next = ARGV[at + 4] }
+end
+
+local function add_callback(job_id, callback)
+  if callback.id == '' then return end
+  local id, key = callback.id, callback_key(callback.id)
+  local score = redis.call('ZSCORE', callbacks_due, id)
+  if not score then
+    if redis.call('DEL', key) == 1 then redis.call('ZREM', callbacks_dead, id) end
+    local place = redis.call('RPUSH', lane_key(job_id), id)
+    redis.call('ZADD', callbacks_due, place == 1 and callback.next or '+inf', id)
+  elseif is_on_its_way(id) then
+    redis.call('HSET', key, 'replaced', '1')
+  elseif score ~= 'inf' then
+    redis.call('ZADD', callbacks_due, callback.next, id)
+  end
+  redis.call('HSET', key, 'entry', callback.entry, 'job', job_id, 'event', callback.event, 'next', callback.next, 'attempts', callback.attempts, 'error', '')
+end
+
+-- A terminal callback drops what is still to be said before it, except what a relay is sending right now.
+local function add_terminal_callback(job_id, callback)
+  for _, id in ipairs(redis.call('LRANGE', lane_key(job_id), 0, -1)) do
+    if id ~= callback.id then
+      if is_on_its_way(id) then redis.call('HSET', callback_key(id), 'superseded', '1') else remove_callback(id) end
+    end
+  end
+  add_callback(job_id, callback)
+end
