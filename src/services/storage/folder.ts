@@ -1,8 +1,6 @@
-import { createReadStream } from 'node:fs';
-import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { randomUUID } from 'node:crypto';
-import { pipeline } from 'node:stream/promises';
 import type { AssetService } from '../types.js';
 import { StorageError, type Storage } from './types.js';
 
@@ -40,13 +38,10 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
       const partial = `${target}.${randomUUID()}.part`;
       try {
         await mkdir(path.dirname(target), { recursive: true });
-        const handle = await open(partial, 'wx');
-        try {
-          await pipeline(createReadStream(localPath), handle.createWriteStream({ autoClose: false, flush: true }), { signal });
-          await handle.sync();
-        } finally {
-          await handle.close();
-        }
+        await copyFile(localPath, partial);
+        signal.throwIfAborted();
+        const handle = await open(partial, 'r+');
+        await handle.sync().finally(() => handle.close());
         await rename(partial, target);
       } catch (error) {
         await rm(partial, { force: true });
