@@ -27,7 +27,7 @@ export function createEventLog({ perJob = 500, jobs = 1000, now = Date.now }: Ev
     const events = logs.get(jobId) ?? [];
     logs.delete(jobId);
     logs.set(jobId, events);
-    const entry = { id: Math.max(now(), (events.at(-1)?.id ?? 0) + 1), ...event } as JobEvent;
+    const entry = { id: Math.max(now(), (events.at(-1)?.id ?? 0) + 1), ...event };
     if (entry.event === 'preview') {
       const previous = events.findIndex((each) => each.event === 'preview');
       if (previous >= 0) events.splice(previous, 1);

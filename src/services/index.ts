@@ -1,0 +1,162 @@
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import path from 'node:path';
+import type { Logger } from 'pino';
+import type { Registry } from 'prom-client';
+import { callbackUrlOf, redisUrlOf, type Config } from '../config.js';
+import type { EngineKind } from '../inference/engine-protocol.js';
+import { projectRoot } from '../project-root.js';
+import { createCallbackBuilder } from './callbacks/payload.js';
+import { createCallbackRelay } from './callbacks/relay.js';
+import { createCallbackSender } from './callbacks/sender.js';
+import { engineEnvironment } from './engines/engine-environment.js';
+import { createEngineService } from './engines/engine-service.js';
+import type { SupervisorOptions } from './engines/supervisor.js';
+import { createGpuMonitor } from './gpu/gpu-monitor.js';
+import { createNvidiaSmiProbe } from './gpu/nvidia-smi.js';
+import { createSysfsProbe } from './gpu/sysfs.js';
+import { catalogue } from './jobs/catalogue.js';
+import { createEventLog } from './jobs/event-log.js';
+import { createJobService } from './jobs/job-service.js';
+import { createPayloadValidator } from './jobs/payload.js';
+import { createProgressEstimator } from './jobs/progress-estimator.js';
+import { createRunner } from './jobs/runner.js';
+import { defaultLimits, type FinishedJobFacts, type RunnerParts } from './jobs/runner-parts.js';
+import { planSdxlJob } from './jobs/sdxl-plan.js';
+import { createWorkFolders } from './jobs/work-folders.js';
+import { createMaintenance } from './maintenance.js';
+import { createServiceMetrics } from './metrics.js';
+import { findModelFolders, type ModelFolder } from './model-folders.js';
+import { createNegativePrompts, readModelNegativeSettings } from './negative-prompt.js';
+import { createEmbeddedStore } from './queue/embedded/index.js';
+import { createRedisStore } from './queue/redis/index.js';
+import type { JobStore } from './queue/types.js';
+import { createServiceChecks } from './service-checks.js';
+import { createFolderStorage } from './storage/folder.js';
+import type { Services } from './types.js';
+
+export interface ServiceOptions {
+  /** Where metrics register. */
+  registry: Registry;
+  /** The service's environment; engines get the part of it that native runtimes read. */
+  environment: NodeJS.ProcessEnv;
+  /** Entry of the engine processes, when it is not the service's own. */
+  engineEntry?: string;
+  /** Settings of single engines in place of the defaults (timeouts, restart delays). */
+  engines?: Partial<Record<EngineKind, Partial<SupervisorOptions>>>;
+}
+
+/** Shared queue: a job is fetched ahead only when the running one is about to end; somebody else may be free. */
+const prepareAheadSeconds = 60;
+/** Kept of the shutdown's grace for delivering callbacks. */
+const flushMs = 2000;
+
+/**
+ * Builds everything behind the routes from the configuration: store, storage, callbacks, engines, runners. Nothing runs
+ * before `start()`. Throws when a part cannot be opened (the queue's folder belongs to another process, …).
+ */
+export async function createServices(config: Config, log: Logger, options: ServiceOptions) {
+  const version = await packageVersion();
+  const workerId = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`;
+  const store = await openStore(config, log);
+  const folderStorage = createFolderStorage({ root: path.join(config.dataDir, 'assets'), publicUrl: config.publicUrl });
+  const storage = folderStorage;
+  const gpu = createGpuMonitor({
+    probes: [createNvidiaSmiProbe(), createSysfsProbe()],
+    ...(config.gpuMemoryGigabytes > 0 ? { configuredTotalBytes: config.gpuMemoryGigabytes * 1e9 } : {}),
+  });
+
+  const folders = await findModelFolders(config.modelsDir ?? path.join(projectRoot(), 'models/pocket'));
+  const engineEntry = options.engineEntry ?? path.join(projectRoot(), 'dist/src/inference/engine-process.js');
+  const engines = createEngineService(engineOptions(config, log, folders, engineEntry, options));
+  const model = folders.sdxl.dir === null ? {} : await readModelNegativeSettings(folders.sdxl.dir);
+  const negativePrompts = await createNegativePrompts({
+    folder: path.join(projectRoot(), 'prompts/negative'), enabled: config.autoNegative !== 'off',
+    model: config.autoNegative === 'on' && model.autoNegative === false ? { ...model, autoNegative: true } : model,
+  });
+
+  const events = createEventLog();
+  const estimator = createProgressEstimator({ file: path.join(config.dataDir, 'estimates.json') });
+  const workFolders = createWorkFolders(path.join(config.dataDir, 'work'));
+  const callback = createCallbackBuilder({ url: callbackUrlOf(config) });
+  const sender = createCallbackSender({ secret: config.callbackSecret, serviceKey: config.supabaseServiceKey });
+  const relay = createCallbackRelay({ outbox: store.outbox, sender, workerId, log });
+  const metrics = createServiceMetrics({ registry: options.registry, store, engines });
+  const payloads = createPayloadValidator();
+  const onFinished = (_facts: FinishedJobFacts) => relay.wake();
+
+  const parts: RunnerParts = {
+    workerId, store, storage, engines, events, estimator, workFolders, callback, metrics, log, version, onFinished,
+    validate: (payload, queue) => payloads.validateText(payload, queue),
+    plan(job) {
+      const { engine } = catalogue[job.type];
+      if (engine !== 'sdxl') throw new Error(`no plan for jobs of the ${engine} engine`);
+      return planSdxlJob(job, { engines, negativePrompts, version, scheduler: config.sdxlScheduler, format: config.imageFormat, previewEverySteps: config.previewEverySteps });
+    },
+    fetchReference: () => Promise.reject(new Error('references are not fetched yet')),
+    enhance: ({ prompt, type }) => Promise.resolve({ type, prompt, success: false, seconds: 0, source: 'original' }),
+    readGpu: () => gpu.read(),
+    limits: { ...defaultLimits, leaseMs: config.leaseSeconds * 1000, maxAttempts: config.maxAttempts },
+  };
+  const runners = ([['sdxl_queue', 'sdxl'], ['wan_queue', 'wan']] as const)
+    .filter(([, engine]) => engines.has(engine))
+    .map(([queue, engine]) => createRunner({ queue, engine, parts, prepareAheadSeconds: store.kind === 'embedded' ? Infinity : prepareAheadSeconds }));
+  const jobs = createJobService({ store, engines, events, callback, version, maxWaiting: config.maxWaitingJobs, onFinished: (facts) => { metrics.jobFinished(facts); onFinished(facts); }, validate: (payload) => payloads.validatePayload(payload) });
+  const validation = createServiceChecks({ dataDir: config.dataDir, gpu, folders, engineEntry, store, storage });
+  const maintenance = createMaintenance({ store, engines, runners, workerId, leaseMs: config.leaseSeconds * 1000, log });
+
+  let stopped: Promise<void> | undefined;
+  async function stop(): Promise<void> {
+    const graceMs = config.shutdownGraceSeconds * 1000;
+    await Promise.all(runners.map((runner) => runner.stop(Math.max(0, graceMs - flushMs))));
+    await engines.stop({ force: true });
+    await relay.stop(Math.min(flushMs, graceMs));
+    maintenance.stop();
+    await estimator.saved();
+    await workFolders.removeAll();
+    await store.close();
+  }
+
+  const services: Services = {
+    jobs, engines, store, storage, gpu, validation, ...(storage === folderStorage ? { assets: folderStorage } : {}),
+    async start() {
+      await workFolders.clean();
+      await estimator.load();
+      engines.start();
+      relay.start();
+      maintenance.start();
+      for (const runner of runners) runner.start();
+      log.info({ worker_id: workerId, queue: store.kind, storage: storage.kind, engines: runners.map((runner) => runner.engine) }, 'taking jobs');
+    },
+    stop: () => (stopped ??= stop()),
+  };
+  return { ...services, workerId, version, relay, folders };
+}
+export type AllServices = Awaited<ReturnType<typeof createServices>>;
+
+async function openStore(config: Config, log: Logger): Promise<JobStore> {
+  const url = redisUrlOf(config);
+  const retentionMs = config.jobRetentionSeconds * 1000;
+  return url === undefined
+    ? createEmbeddedStore({ folder: path.join(config.dataDir, 'queue'), retentionMs })
+    : createRedisStore({ url, retentionMs, blockSeconds: config.redisBlockSeconds, log });
+}
+
+function engineOptions(config: Config, log: Logger, folders: Record<EngineKind, ModelFolder>, entry: string, { environment, engines: overrides = {} }: ServiceOptions): Parameters<typeof createEngineService>[0] {
+  const engines: SupervisorOptions[] = [];
+  const absent: Partial<Record<EngineKind, string>> = { wan: 'this version has no WAN engine', qwen: 'this version has no Qwen engine' };
+  if (folders.sdxl.dir === null) absent.sdxl = folders.sdxl.reason;
+  else {
+    engines.push({
+      kind: 'sdxl', entry, env: engineEnvironment(environment), log: log.child({ worker: 'sdxl' }),
+      load: { modelDir: folders.sdxl.dir, device: config.ortDevice, threads: config.ortThreads }, ...overrides.sdxl,
+    });
+  }
+  return { engines, absent };
+}
+
+async function packageVersion(): Promise<string> {
+  const { version } = JSON.parse(await readFile(path.join(projectRoot(), 'package.json'), 'utf8')) as { version: string };
+  return version;
+}
