@@ -66,6 +66,8 @@ export interface Reservation {
   /** When the payload was first seen by the store; producers that LPUSH leave no time of their own. */
   queuedAtMs: number;
   cancelRequested: boolean;
+  /** `begin` was asked for and done. */
+  begun: boolean;
 }
 
 export interface ReserveRequest {
@@ -74,6 +76,11 @@ export interface ReserveRequest {
   leaseMs: number;
   /** Job types that may not be taken now (their concurrency is used up); skipped over, order kept. */
   excludeTypes?: readonly JobType[];
+  /**
+   * Also begins the job in the same step when its payload has a readable id and a known type (`Reservation.begun`): a round
+   * trip less, for a caller that need not look at the payload first. What would be a duplicate is dropped and passed over.
+   */
+  begin?: boolean;
 }
 
 export type CallbackEvent = 'processing' | 'progress' | 'completed' | 'failed';

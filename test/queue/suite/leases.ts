@@ -32,6 +32,37 @@ export async function testLeases(t: Test, open: OpenHarness): Promise<void> {
     t.same(await store.get(job.id), done, 'late progress changes nothing');
   });
 
+  await t.test('reserving can begin the job in the same step', async (t) => {
+    const { store, clock } = await open(t);
+    const submitted = await submit(store);
+    const pushed = someJob();
+    await store.push('sdxl_queue', payloadOf(submitted));
+    await store.push('sdxl_queue', payloadOf(pushed));
+    await store.push('sdxl_queue', payloadOf(someJob()).replace('sdxl_image_fast', 'unknown_type'));
+    await store.push('sdxl_queue', 'not json');
+    const take = () => store.reserve({ queue: 'sdxl_queue', workerId: 'worker-1', leaseMs, begin: true });
+    const first = await take();
+    t.match(first, { begun: true, attempt: 1, lease: { jobId: submitted.id } });
+    t.match(await store.get(submitted.id), { status: 'processing', attempts: 1, workerId: 'worker-1', startedAtMs: clock.now() });
+    const second = await take();
+    t.match(second, { begun: true, lease: { jobId: pushed.id } }, 'the duplicate is passed over');
+    t.match(await store.get(pushed.id), { status: 'processing', type: pushed.type, userId: pushed.userId, queue: 'sdxl_queue' });
+    t.match(await take(), { begun: false, payload: /unknown_type/ });
+    t.match(await take(), { begun: false, payload: 'not json' });
+    t.equal(await take(), null);
+    t.match(await store.depth('sdxl_queue'), { waiting: 0, running: 4 });
+    if (first === null || second === null) return;
+    await store.retryLater(first.lease, 0, 'again');
+    const again = await take();
+    t.match(again, { begun: true, attempt: 2, lease: { jobId: submitted.id } });
+    t.match(await store.get(submitted.id), { status: 'processing', attempts: 2 });
+    if (again === null) return;
+    t.equal(await store.finish(again.lease, completed(clock, submitted.id)), true);
+    await store.push('sdxl_queue', payloadOf(submitted));
+    t.equal(await take(), null, 'a finished job is passed over as well');
+    t.match(await store.depth('sdxl_queue'), { waiting: 0, running: 3 });
+  });
+
   await t.test('a renewed lease holds, an expired one is taken back', async (t) => {
     const { store, clock } = await open(t);
     const job = await submit(store);

@@ -58,8 +58,7 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
       const known = key !== undefined && key.atMs + retentionMs > now() ? key : undefined;
       if (known !== undefined && known.fingerprint !== fingerprint) return { outcome: 'key_reused' };
       const stored = await context.loadJob(known?.jobId ?? job.id);
-      const record = stored?.record ?? pushedRecord(known?.jobId ?? job.id);
-      if (record !== null) return { outcome: 'exists', record, queuePosition: positionOf(record.id, stored?.entrySeq) ?? 0 };
+      if (stored !== undefined) return { outcome: 'exists', record: stored.record, queuePosition: positionOf(stored.record.id, stored.entrySeq) ?? 0 };
       const queuePosition = lines[queue].size();
       if (maxWaiting > 0 && queuePosition >= maxWaiting) return { outcome: 'full' };
       const created = createRecord(job, queue, now());

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { isJobType, type JobType } from '../../jobs/catalogue.js';
 import { begunRecord, createRecord, finishedRecord, isTerminal, waitingRecord } from '../records.js';
-import type { DeadLetter, FinishedJob, JobRecord, JobStore, Lease } from '../types.js';
+import type { DeadLetter, FinishedJob, JobRecord, JobStore, Lease, OutboxEntry } from '../types.js';
 import type { Context, LeasedEntry } from './context.js';
 import { sortable, type StoredJob, type Write } from './database.js';
 
@@ -39,41 +40,54 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
     return { writes: [...context.saveJob(done), ...outbox.addTerminal(job.record.id, result.callback)] };
   }
 
+  async function beginHeld(held: LeasedEntry, job: { id: string; type: JobType; userId: string }, callback?: OutboxEntry): Promise<'begun' | 'duplicate'> {
+    const { entry, lease } = held;
+    const stored = await context.loadJob(job.id);
+    if (stored !== undefined && (isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq))) {
+      await database.write(context.deleteEntry(entry.seq), { durable: false });
+      context.dropLease(lease.token);
+      return 'duplicate';
+    }
+    const base = { ...(stored?.record ?? createRecord(job, lease.queue, entry.queuedAtMs)), ...job };
+    const record: JobRecord = { ...begunRecord(base, entry.attempts, lease.workerId, now()), cancelRequested: base.cancelRequested || held.cancelRequested };
+    const next: StoredJob = { record, entrySeq: entry.seq };
+    await database.write([...context.saveJob(next), ...(callback === undefined ? [] : outbox.add(callback))], { durable: callback !== undefined });
+    running.set(job.id, next);
+    return 'begun';
+  }
+
   const finishedBefore = async (lease: Lease) => lease.jobId !== '' && (await context.loadJob(lease.jobId))?.finishedByToken === lease.token;
 
   return {
-    reserve: ({ queue, workerId, leaseMs, excludeTypes = [] }) => mutex.run(async () => {
-      const entry = lines[queue].take(now(), excludeTypes);
-      if (entry === null) {
-        context.foundEmpty.note(queue);
-        return null;
+    reserve: ({ queue, workerId, leaseMs, excludeTypes = [], begin = false }) => mutex.run(async () => {
+      for (;;) {
+        const entry = lines[queue].take(now(), excludeTypes);
+        if (entry === null) {
+          context.foundEmpty.note(queue);
+          return null;
+        }
+        const key = sortable(entry.seq);
+        // Written as due at once: should the process die now, the entry is first in line and the attempt has counted.
+        const leased = { ...entry, attempts: entry.attempts + 1, dueMs: entry.queuedAtMs };
+        await database.write([database.entries.put(key, leased)], { durable: false });
+        const job = entry.jobId === '' ? undefined : await context.loadJob(entry.jobId);
+        const lease: Lease = { queue, token: randomUUID(), jobId: entry.jobId, workerId, expiresAtMs: now() + leaseMs };
+        const cancelRequested = job !== undefined && !isTerminal(job.record) && job.record.cancelRequested;
+        const held: LeasedEntry = { entry: leased, lease, cancelRequested };
+        leases.set(lease.token, held);
+        const begun = begin && entry.jobId !== '' && isJobType(entry.type)
+          ? await beginHeld(held, { id: entry.jobId, type: entry.type, userId: entry.userId }) : undefined;
+        if (begun === 'duplicate') continue;
+        return {
+          lease, payload: await database.payloads.get(key) ?? '', attempt: leased.attempts, queuedAtMs: entry.queuedAtMs,
+          cancelRequested, begun: begun === 'begun',
+        };
       }
-      const key = sortable(entry.seq);
-      // Written as due at once: should the process die now, the entry is first in line and the attempt has counted.
-      const leased = { ...entry, attempts: entry.attempts + 1, dueMs: entry.queuedAtMs };
-      await database.write([database.entries.put(key, leased)], { durable: false });
-      const job = entry.jobId === '' ? undefined : await context.loadJob(entry.jobId);
-      const lease: Lease = { queue, token: randomUUID(), jobId: entry.jobId, workerId, expiresAtMs: now() + leaseMs };
-      const cancelRequested = job !== undefined && !isTerminal(job.record) && job.record.cancelRequested;
-      leases.set(lease.token, { entry: leased, lease, cancelRequested });
-      return { lease, payload: await database.payloads.get(key) ?? '', attempt: leased.attempts, queuedAtMs: entry.queuedAtMs, cancelRequested };
     }),
 
     begin: (lease, job, callback) => mutex.run(async () => {
       const held = leases.get(lease.token);
-      if (held === undefined) return 'lost';
-      const stored = await context.loadJob(job.id);
-      if (stored !== undefined && (isTerminal(stored.record) || context.belongsElsewhere(stored, held.entry.seq))) {
-        await database.write(context.deleteEntry(held.entry.seq), { durable: false });
-        context.dropLease(lease.token);
-        return 'duplicate';
-      }
-      const base = { ...(stored?.record ?? createRecord(job, lease.queue, held.entry.queuedAtMs)), ...job };
-      const record: JobRecord = { ...begunRecord(base, held.entry.attempts, lease.workerId, now()), cancelRequested: base.cancelRequested || held.cancelRequested };
-      const next: StoredJob = { record, entrySeq: held.entry.seq };
-      await database.write([...context.saveJob(next), ...(callback === undefined ? [] : outbox.add(callback))], { durable: callback !== undefined });
-      running.set(job.id, next);
-      return 'begun';
+      return held === undefined ? 'lost' : beginHeld(held, job, callback);
     }),
 
     async renew(lease, leaseMs) {

@@ -50,7 +50,7 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
   });
   subscriber.subscribe(`${prefix}cancel`, `${prefix}wake`).catch((error: unknown) => log?.warn({ err: error }, 'Redis refuses subscriptions; cancellation waits for the next lease renewal'));
 
-  const readRecord = async (id: string) => parseRecord(await redis.hgetall(`${prefix}job:${id}`));
+  const readRecord = async (id: string) => parseRecord(id, await redis.hgetall(`${prefix}job:${id}`));
 
   /** A pushed payload that no runner has begun yet has no record: this is what can be said of it. */
   async function locate(id: string): Promise<{ record: JobRecord; position: number | null } | null> {

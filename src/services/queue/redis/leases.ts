@@ -1,5 +1,5 @@
-import { randomUUID } from 'node:crypto';
-import { queueNames } from '../../jobs/catalogue.js';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { jobTypes, queueNames } from '../../jobs/catalogue.js';
 import type { JobStore, Lease } from '../types.js';
 import { callbackArguments, finishArguments } from './records.js';
 import type { RunScript } from './scripts.js';
@@ -17,6 +17,7 @@ interface Options {
 
 /** How many payloads of excluded types one reservation passes over. */
 const scanLimit = 1000;
+const knownTypes = `,${jobTypes.join(',')},`;
 const progressIntervalMs = 1000;
 const housekeepingIntervalMs = 60_000;
 const batchSize = 200;
@@ -24,6 +25,9 @@ const batchSize = 200;
 /** Everything a runner does with a reservation; each call is one script. */
 export function createLeaseCalls({ run, signals, retentionMs, held }: Options): LeaseCalls {
   const progress = new Map<string, { stage: string; sentAtMs: number; metadata: Record<string, unknown> }>();
+  // Short, for they are parts of keys and of everything that Redis writes to its log; unique by the random start.
+  const tokenStart = `${randomBytes(9).toString('base64url')}.`;
+  let nextToken = 1;
   let housekeepingAtMs = 0;
   let sweptTo = '';
 
@@ -38,20 +42,21 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
   }
 
   return {
-    async reserve({ queue, workerId, leaseMs, excludeTypes = [] }) {
-      const token = randomUUID();
-      const answer = await run('reserve', queue, token, workerId, leaseMs, scanLimit, ...excludeTypes) as [0, number, number] | [1, string, string, number, number, number, number];
+    async reserve({ queue, workerId, leaseMs, excludeTypes = [], begin = false }) {
+      const token = `${tokenStart}${(nextToken++).toString(36)}`;
+      const answer = await run('reserve', queue, token, workerId, leaseMs, scanLimit, begin ? knownTypes : '', ...excludeTypes) as
+        [0, number, number] | [1, string, string, number, number, number, number, number];
       if (answer[0] === 0) {
         signals.noteEmpty(queue, { retryInMs: answer[1], onlyExcluded: answer[2] === 1 });
         return null;
       }
-      const [, payload, jobId, attempt, queuedAtMs, cancelRequested, expiresAtMs] = answer;
+      const [, payload, jobId, attempt, queuedAtMs, cancelRequested, expiresAtMs, begun] = answer;
       held.set(token, jobId);
-      return { lease: { queue, token, jobId, workerId, expiresAtMs }, payload, attempt, queuedAtMs, cancelRequested: cancelRequested === 1 };
+      return { lease: { queue, token, jobId, workerId, expiresAtMs }, payload, attempt, queuedAtMs, cancelRequested: cancelRequested === 1, begun: begun === 1 };
     },
 
     async begin(lease, job, callback) {
-      const outcome = await run('begin', lease.queue, lease.token, job.id, job.type, job.userId, lease.queue, lease.workerId, ...callbackArguments(callback)) as 'begun' | 'duplicate' | 'lost';
+      const outcome = await run('begin', lease.queue, lease.token, job.id, job.type, job.userId, lease.workerId, ...callbackArguments(callback)) as 'begun' | 'duplicate' | 'lost';
       if (outcome === 'begun') held.set(lease.token, job.id);
       else held.delete(lease.token);
       return outcome;

@@ -1,14 +1,16 @@
-import type { JobType, QueueName } from '../../jobs/catalogue.js';
+import { catalogue, isJobType, queueNames, type JobType, type QueueName } from '../../jobs/catalogue.js';
 import { createRecord, isTerminal } from '../records.js';
 import type { FinishedJob, JobProgress, JobRecord, JobStatus, OutboxEntry } from '../types.js';
 import type { Argument } from './scripts.js';
 
 /** The hash of a job as a record; null when there is none. */
-export function parseRecord(hash: Record<string, string>): JobRecord | null {
-  const { id, type, user = '', queue, created, status } = hash;
-  if (!id || type === undefined || queue === undefined || created === undefined || status === undefined) return null;
+export function parseRecord(id: string, hash: Record<string, string>): JobRecord | null {
+  const { type, user = '', created, status } = hash;
+  if (type === undefined || created === undefined || status === undefined) return null;
+  // A job that a runner began is of a known type, which has its queue; others bring their queue.
+  const queue = (hash['queue'] ?? (isJobType(type) ? catalogue[type].queue : queueNames[0])) as QueueName;
   const record: JobRecord = {
-    ...createRecord({ id, type: type as JobType, userId: user }, queue as QueueName, Number(created)),
+    ...createRecord({ id, type: type as JobType, userId: user }, queue, Number(created)),
     status: status as JobStatus,
     attempts: Number(hash['attempts'] ?? 0),
     cancelRequested: hash['cancel'] === '1',
@@ -44,11 +46,14 @@ export function parseCallback(entry: string, attempts: string, nextAttemptAtMs: 
   };
 }
 
+/** JSON; empty for what is empty. */
+const textOf = (value: object) => (Object.keys(value).length === 0 ? '' : JSON.stringify(value));
+
 /** The terminal state, as `finish_job` in jobs.lua reads it. */
 export function finishArguments(result: FinishedJob | undefined, retentionMs: number): Argument[] {
   if (result === undefined) return ['', '', '', '', 0, ...callbackArguments(undefined)];
   return [
-    result.status, JSON.stringify(result.assets), result.errorMessage ?? '', JSON.stringify(result.metadata), retentionMs,
+    result.status, textOf(result.assets), result.errorMessage ?? '', textOf(result.metadata), retentionMs,
     ...callbackArguments(result.callback),
   ];
 }

@@ -39,6 +39,6 @@ else
   end
   create_job(id, kind, user, queue, created)
 end
-redis.call('HSET', job_key(id), 'cancel', '1')
+redis.call('HSET', job_key(id), 'cancel', '1', 'payload', '')
 finish_job(id, '', 6)
 return 'cancelled'

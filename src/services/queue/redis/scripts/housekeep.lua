@@ -11,7 +11,7 @@ local oldest = ARGV[5] ~= '' and '(' .. ARGV[5] or '+'
 local members = redis.call('ZREVRANGEBYLEX', listing, oldest, '[' .. listing_member('', before), 'LIMIT', 0, limit)
 for _, member in ipairs(members) do
   local key = job_key(string.sub(member, 15))
-  local job = redis.call('HMGET', key, 'id', 'finished')
+  local job = redis.call('HMGET', key, 'status', 'finished')
   if not job[1] or (job[2] and tonumber(job[2]) <= before) then
     redis.call('ZREM', listing, member)
     redis.call('DEL', key)
