@@ -78,7 +78,7 @@ export interface SdxlGenerateParams {
   reference?: { path: string; type: ReferenceType; strength: number };
   /** Emit a latent preview every n steps; 0 for none. */
   previewEverySteps: number;
-  /** Text put into the picture's metadata under `parameters`. */
+  /** Text put into the picture's metadata under `parameters`; its first `Seed: {seed}` becomes each picture's own seed. */
   parametersText: string;
   /** Fill `SdxlGenerateResult.explain`. */
   explain: boolean;

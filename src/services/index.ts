@@ -49,6 +49,8 @@ export interface ServiceOptions {
 
 /** Shared queue: a job is fetched ahead only when the running one is about to end; somebody else may be free. */
 const prepareAheadSeconds = 60;
+/** With CALLBACK_PROGRESS: at most one progress callback per job in this time. */
+const progressCallbackMs = 5000;
 /** Kept of the shutdown's grace for delivering callbacks. */
 const flushMs = 2000;
 
@@ -97,7 +99,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     fetchReference: () => Promise.reject(new Error('references are not fetched yet')),
     enhance: ({ prompt, type }) => Promise.resolve({ type, prompt, success: false, seconds: 0, source: 'original' }),
     readGpu: () => gpu.read(),
-    limits: { ...defaultLimits, leaseMs: config.leaseSeconds * 1000, maxAttempts: config.maxAttempts },
+    limits: { ...defaultLimits, leaseMs: config.leaseSeconds * 1000, maxAttempts: config.maxAttempts, progressCallbackMs: config.callbackProgress ? progressCallbackMs : 0 },
   };
   const runners = ([['sdxl_queue', 'sdxl'], ['wan_queue', 'wan']] as const)
     .filter(([, engine]) => engines.has(engine))
@@ -119,7 +121,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   }
 
   const services: Services = {
-    jobs, engines, store, storage, gpu, validation, ...(storage === folderStorage ? { assets: folderStorage } : {}),
+    jobs, engines, store, storage, gpu, validation, activeJobs: () => runners.reduce((sum, runner) => sum + runner.inFlight().length, 0), ...(storage === folderStorage ? { assets: folderStorage } : {}),
     async start() {
       await workFolders.clean();
       await estimator.load();

@@ -53,6 +53,21 @@ t.test('events: queued, processing, progress that grows, the end', async (t) => 
   t.same(again, seen.map((each) => each.id).filter((each) => each > half), 'a reader that comes back misses nothing');
 });
 
+t.test('progress callbacks, when asked for, under ids of their own and never after the end', async (t) => {
+  const h = await harness(t, { limits: { progressCallbackMs: 50, progressIntervalMs: 20 } });
+  const ids: string[] = [];
+  const add = h.store.outbox.add.bind(h.store.outbox);
+  h.store.outbox.add = (entry) => { ids.push(entry.id); return add(entry); };
+  h.runner.start();
+  const id = await h.submit('is slow');
+  await h.ended(id);
+  t.ok(ids.length >= 2 && ids.length <= 15, `${ids.length} callbacks`);
+  t.equal(new Set(ids).size, ids.length);
+  t.same(ids[0], `${id}:progress:1.1`);
+  const callbacks = (await h.callbacks()).filter((each) => each.job_id === id);
+  t.equal(callbacks.filter((each) => each.status === 'completed').length, 1);
+});
+
 t.test('the engine dies mid-job: the job is tried again and completes', async (t) => {
   const h = await harness(t);
   h.runner.start();

@@ -37,8 +37,9 @@ t.test('defaults come from the catalogue, the model folder and the job id', asyn
   t.not(asked.seed, (await plan({ id: '7b0b3f0e-8d0a-4a53-9d9c-0d8f1f3f9a55' })).asked.seed);
   t.match(metadata, { model: 'pocket', device: 'cpu', reference_mode: 'none', negative_prompt_source: 'automatic' });
   t.same(made.references, []);
-  t.match(asked.parametersText, /a red circle\nNegative prompt: .*\nSteps: 15, .*Model: pocket, Version: ourvidz 1\.2\.3/);
+  t.match(asked.parametersText, /a red circle\nNegative prompt: .*\nSteps: 15, .*Seed: \{seed\}, .*Model: pocket, Version: ourvidz 1\.2\.3/);
   t.match((await plan({})).asked, { width: 1024, height: 1024 });
+  t.equal((await plan({ prompt: 'a Seed: {seed} in the prompt' })).asked.parametersText.split('Seed: {seed}').length, 2, "the engine's mark is there once");
 });
 
 t.test('high quality, sizes, seeds and numbers of the job', async (t) => {

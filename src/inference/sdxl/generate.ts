@@ -50,7 +50,7 @@ export async function generateImages(pipeline: Pipeline, params: SdxlGeneratePar
         throwIfCancelled(context.signal);
         const name = `${image}.${extensionOf(params.format)}`;
         const seed = params.seed + image;
-        const write = clock('encode', () => writeImage(path.join(params.outputDir, name), picture, { format: params.format, parameters: params.parametersText, seed }));
+        const write = clock('encode', () => writeImage(path.join(params.outputDir, name), picture, { format: params.format, parameters: params.parametersText.replace('Seed: {seed}', `Seed: ${seed}`), seed }));
         write.catch(() => undefined);
         writing.push(write);
       }

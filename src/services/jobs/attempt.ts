@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { EngineEvent, GeneratedFile } from '../../inference/engine-protocol.js';
 import { backoffDelayMs } from '../backoff.js';
 import { EngineError } from '../engines/engine-error.js';
-import type { FinishedJob, Reservation } from '../queue/types.js';
+import type { FinishedJob, JobProgress, Reservation } from '../queue/types.js';
 import { catalogue } from './catalogue.js';
 import { JobInterrupt, cancelledFailure, failureFrom, type JobFailure } from './failure.js';
 import { keepLease } from './lease-keeper.js';
@@ -62,6 +62,8 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
   let reporter: ReturnType<typeof createProgressReporter> | null = null;
   let folder: string | null = null;
   let generated: GeneratedFile[] = [];
+  let calledBackAtMs = Date.now();
+  let progressCalls = 1;
   let generation: Promise<unknown> = Promise.resolve();
 
   try {
@@ -70,7 +72,7 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     const tracker = parts.estimator.track(plan.estimateKey, plan.stages);
     reporter = createProgressReporter({
       jobId: job.id, tracker, events: parts.events, intervalMs: parts.limits.progressIntervalMs,
-      write: async (progress) => parts.store.updateProgress(lease, progress).catch((error: unknown) => log.debug({ err: error }, 'progress not written')),
+      write: async (progress) => writeProgress(progress).catch((error: unknown) => log.debug({ err: error }, 'progress not written')),
     });
     const { report } = reporter;
     folder = await parts.workFolders.create(job.id, reservation.attempt);
@@ -110,6 +112,16 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     const leftOver = folder;
     // The engine may still be writing for a job that was abandoned: its folder goes once it has noticed.
     if (leftOver !== null) void generation.then(() => parts.workFolders.remove(leftOver)).catch((error: unknown) => log.warn({ err: error }, 'work folder not removed'));
+  }
+
+  async function writeProgress(progress: JobProgress): Promise<void> {
+    await parts.store.updateProgress(lease, progress);
+    const everyMs = parts.limits.progressCallbackMs;
+    if (everyMs === 0 || Date.now() - calledBackAtMs < everyMs || signal.aborted) return;
+    calledBackAtMs = Date.now();
+    const { stage, step, steps, fraction, etaSeconds } = progress;
+    const entry = parts.callback('progress', { jobId: job.id, assets: [], metadata: { stage, step, steps, fraction, eta_seconds: etaSeconds, attempt: reservation.attempt, worker_version: parts.version } });
+    if (entry !== undefined) await parts.store.outbox.add({ ...entry, id: `${entry.id}:${reservation.attempt}.${progressCalls++}` });
   }
 
   async function fetchReferences(plan: GenerationPlan, target: string, report: (step: number, steps: number) => void): Promise<Map<PlannedReference['role'], string>> {

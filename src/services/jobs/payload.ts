@@ -7,6 +7,8 @@ import type { PayloadCheck, ValidJob } from './valid-job.js';
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 /** Ids are echoed into callbacks and logs: longer ones are nobody's. */
 const longestId = 200;
+/** Unknown fields are carried along, but what cannot be written as JSON again must not come in. */
+const deepestNesting = 64;
 
 export type PayloadValidator = ReturnType<typeof createPayloadValidator>;
 
@@ -33,8 +35,7 @@ export function createPayloadValidator(document = readDocument()) {
     const engine = isJobType(type) ? catalogue[type].engine : queue === 'wan_queue' ? 'wan' : 'sdxl';
     details.push(...checks[engine](ownFields(fields)).filter(({ field }) => field !== 'type'));
     if (!Object.hasOwn(fields, 'id')) details.unshift({ field: 'id', rule: 'required', message: 'id is missing' });
-    const loneSurrogate = firstLoneSurrogate(fields);
-    if (loneSurrogate !== null) details.push({ field: loneSurrogate, rule: 'unicode', message: `${loneSurrogate} contains half of a character (a lone surrogate)` });
+    if (nestingOf(fields) > deepestNesting) details.push({ field: 'body', rule: 'maxDepth', message: `body must not be nested deeper than ${deepestNesting}` });
     return details.length > 0 ? refuse(fields, details) : { ok: true, job: fields as unknown as ValidJob };
   }
 
@@ -58,12 +59,13 @@ function ownFields(fields: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(fields).filter(([name]) => name !== '__proto__'));
 }
 
-function firstLoneSurrogate(fields: Record<string, unknown>): string | null {
-  for (const name of ['prompt', 'compel_weights']) {
-    const value = fields[name];
-    if (typeof value === 'string' && /\p{Surrogate}/u.test(value)) return name;
+/** Walks level by level: recursion would overflow on just the payloads this is for. */
+function nestingOf(value: unknown): number {
+  let depth = 0;
+  for (let level = [value]; level.length > 0 && depth <= deepestNesting; depth += 1) {
+    level = level.filter((item) => typeof item === 'object' && item !== null).flatMap((item) => Object.values(item as object) as unknown[]);
   }
-  return null;
+  return depth;
 }
 
 function refuse(fields: Record<string, unknown>, details: ErrorDetail[]): PayloadCheck {

@@ -81,11 +81,13 @@ export interface RunnerLimits {
   uploadPatienceMs: number;
   uploadBackoff: BackoffOptions;
   progressIntervalMs: number;
+  /** A `progress` callback at most this often; 0 for none. */
+  progressCallbackMs: number;
   /** Hand-backs without counting the attempt when the engine died under another job's request. */
   maxBystanderReleases: number;
 }
 
 export const defaultLimits: RunnerLimits = {
   leaseMs: 30_000, maxAttempts: 3, retryBackoff: { baseMs: 2000, maxMs: 60_000, jitter: 0.2 },
-  uploadPatienceMs: 300_000, uploadBackoff: { baseMs: 500, maxMs: 15_000, jitter: 0.3 }, progressIntervalMs: 500, maxBystanderReleases: 3,
+  uploadPatienceMs: 300_000, uploadBackoff: { baseMs: 500, maxMs: 15_000, jitter: 0.3 }, progressIntervalMs: 500, progressCallbackMs: 0, maxBystanderReleases: 3,
 };

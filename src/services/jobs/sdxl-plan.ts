@@ -117,13 +117,18 @@ export function seedFromId(id: string): number {
   return createHash('sha256').update(id).digest().readUInt32BE(0) % (2 ** 32 - 8);
 }
 
+/** The engine fills in the first `Seed: {seed}`: it must be ours, not a prompt's. */
+function unmarked(text: string): string {
+  return text.replaceAll('Seed: {seed}', 'Seed:{seed}');
+}
+
 function parametersText(params: Omit<SdxlGenerateParams, 'outputDir' | 'parametersText'>, model: string | undefined, version: string): string {
   const weights = params.weights.map(({ text, weight }) => `(${text}:${weight})`).join(', ');
   const lines = [
-    weights === '' ? params.prompt : `${params.prompt}, ${weights}`,
-    ...(params.negativePrompt ? [`Negative prompt: ${params.negativePrompt}`] : []),
+    unmarked(weights === '' ? params.prompt : `${params.prompt}, ${weights}`),
+    ...(params.negativePrompt ? [unmarked(`Negative prompt: ${params.negativePrompt}`)] : []),
     [
-      `Steps: ${params.steps}`, `Sampler: ${params.scheduler}`, `CFG scale: ${params.guidanceScale}`, `Seed: ${params.seed}`,
+      `Steps: ${params.steps}`, `Sampler: ${params.scheduler}`, `CFG scale: ${params.guidanceScale}`, 'Seed: {seed}',
       `Size: ${params.width}x${params.height}`, ...(model === undefined ? [] : [`Model: ${model}`]), `Version: ourvidz ${version}`,
     ].join(', '),
   ];
