@@ -110,13 +110,13 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
 
 function combinations(config: Config): Problem[] {
   const problems: Problem[] = [];
-  const require = (variable: string, rule: string) => { problems.push({ variable, value: 'not set', rule }); };
+  const demand = (variable: string, rule: string) => { problems.push({ variable, value: 'not set', rule }); };
   const shared = config.redisUrl !== undefined || config.upstashUrl !== undefined || config.supabaseUrl !== undefined;
-  if (shared && config.apiKey === undefined) require('WAN_WORKER_API_KEY', 'set when Redis or Supabase is: there is no built-in key');
+  if (shared && config.apiKey === undefined) demand('WAN_WORKER_API_KEY', 'set when Redis or Supabase is: there is no built-in key');
   if (config.apiKey !== undefined && config.apiKey.length < 8) problems.push({ variable: 'WAN_WORKER_API_KEY', value: mask(config.apiKey), rule: 'at least 8 characters long' });
-  if (config.supabaseUrl !== undefined && config.supabaseServiceKey === undefined) require('SUPABASE_SERVICE_KEY', 'set together with SUPABASE_URL');
-  if (config.storage === 'supabase' && config.supabaseUrl === undefined) require('SUPABASE_URL', 'set when STORAGE is supabase');
-  if (config.upstashUrl !== undefined && config.upstashToken === undefined && config.redisUrl === undefined) require('UPSTASH_REDIS_REST_TOKEN', 'set together with UPSTASH_REDIS_REST_URL');
+  if (config.supabaseUrl !== undefined && config.supabaseServiceKey === undefined) demand('SUPABASE_SERVICE_KEY', 'set together with SUPABASE_URL');
+  if (config.storage === 'supabase' && config.supabaseUrl === undefined) demand('SUPABASE_URL', 'set when STORAGE is supabase');
+  if (config.upstashUrl !== undefined && config.upstashToken === undefined && config.redisUrl === undefined) demand('UPSTASH_REDIS_REST_TOKEN', 'set together with UPSTASH_REDIS_REST_URL');
   if (config.callbackSecret !== undefined && !/^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/.test(config.callbackSecret)) {
     problems.push({ variable: 'CALLBACK_SECRET', value: mask(config.callbackSecret), rule: '"whsec_" and 24 to 64 random bytes in base64' });
   }

@@ -30,6 +30,8 @@ export interface ContractOperation {
   path: string;
   /** As Fastify writes it: `/jobs/:id`; the last part of an asset's address may contain slashes. */
   url: string;
+  /** Matches the paths of requests for it. */
+  pattern: RegExp;
   open: boolean;
   parameters: Parameter[];
   body: Schema | null;
@@ -47,6 +49,7 @@ export function listOperations(document: OpenApiDocument): ContractOperation[] {
     return [{
       operationId: operation.operationId, method, path: route,
       url: route === '/assets/{bucket}/{path}' ? '/assets/:bucket/*' : route.replaceAll(/\{(\w+)\}/g, ':$1'),
+      pattern: new RegExp(`^${route.replace('{path}', '.+').replaceAll(/\{\w+\}/g, '[^/]+')}/?$`),
       open: operation.security?.length === 0,
       parameters: [...(item.parameters ?? []), ...(operation.parameters ?? [])],
       body: operation.requestBody?.content['application/json']?.schema ?? null,

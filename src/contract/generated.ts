@@ -422,6 +422,10 @@ export interface components {
         QueueName: "sdxl_queue" | "wan_queue";
         /** @enum {string} */
         JobStatus: "queued" | "processing" | "completed" | "failed" | "cancelled";
+        /**
+         * Format: text
+         * @description `format: text`: no NUL, no half of a surrogate pair
+         */
         Prompt: string;
         /** @description An https address, or `reference_images/…` or `workspace_assets/…` in storage */
         ReferenceUrl: string | null;
@@ -438,7 +442,10 @@ export interface components {
             /** Format: uuid */
             user_id: string;
             compel_enabled?: boolean | null;
-            /** @example (beautiful:1.3), (garden:1.1) */
+            /**
+             * Format: text
+             * @example (beautiful:1.3), (garden:1.1)
+             */
             compel_weights?: string | null;
             config?: {
                 /** @enum {integer|null} */
@@ -448,6 +455,7 @@ export interface components {
                 width?: number | null;
                 /** @description pixels */
                 height?: number | null;
+                /** Format: text */
                 negative_prompt?: string | null;
             } | null;
             metadata?: {
@@ -491,7 +499,9 @@ export interface components {
                 reference_strength?: components["schemas"]["ReferenceStrength"];
                 /** @enum {string|null} */
                 enhancement_type?: "base" | "chat" | "instruct_chat" | null;
+                /** Format: text */
                 session_id?: string | null;
+                /** Format: text */
                 conversation_context?: string | null;
             } | null;
         };
@@ -520,7 +530,9 @@ export interface components {
             assets: string[];
             error_message?: string;
             /** @description As in the terminal callback */
-            metadata: Record<string, never>;
+            metadata: {
+                [key: string]: unknown;
+            };
             /** Format: date-time */
             created_at: string;
             /** Format: date-time */
@@ -594,7 +606,13 @@ export interface components {
                 feature: string;
                 reason: string;
             }[];
-            templates?: Record<string, never>[];
+            /** @description Prompt templates a request to `/enhance` may name */
+            templates?: {
+                name: string;
+                strategy: string;
+                target: string;
+                version: string;
+            }[];
         };
         Range: {
             minimum: number;
@@ -607,7 +625,9 @@ export interface components {
             model?: "qwen_base" | "qwen_instruct";
             /** @enum {string} */
             enhance_type?: "natural_language";
+            /** Format: text */
             session_id?: string;
+            /** Format: text */
             conversation_context?: string;
             stream?: boolean;
             max_tokens?: number;
@@ -638,6 +658,7 @@ export interface components {
         };
         CompelTest: {
             prompt: components["schemas"]["Prompt"];
+            /** Format: text */
             compel_weights?: string | null;
         };
         Weight: {
@@ -680,9 +701,11 @@ export interface components {
             system: {
                 /** @description As "48GB"; "0GB" without a GPU, "unknown" when it does not tell */
                 gpu_memory_total: string;
+                /** @description By the same rule */
                 gpu_memory_used: string;
-                /** @description As "85%" */
+                /** @description As "85%"; "0%" without a GPU, "unknown" when it does not tell */
                 gpu_utilization: string;
+                /** @description Jobs this instance works on, from fetching references to upload */
                 active_jobs: number;
                 gpu_memory_total_bytes?: number | null;
                 gpu_memory_used_bytes?: number | null;
@@ -697,7 +720,10 @@ export interface components {
                 started_at: string;
                 /** Format: date-time */
                 seen_at: string;
-                status: Record<string, never>;
+                /** @description Engines and running jobs, for display */
+                status: {
+                    [key: string]: unknown;
+                };
             }[];
         };
         WorkerState: {
@@ -708,7 +734,7 @@ export interface components {
             jobs_processed: number;
             /** @description Seconds since 1970 */
             last_job_time: number | null;
-            /** @description As "12.5GB" */
+            /** @description As "12.5GB": device memory where the platform tells, else the memory of the process; "0GB" while none runs, "unknown" before the first report */
             memory_usage: string;
             memory_usage_bytes?: number | null;
             error_count: number;
@@ -719,11 +745,13 @@ export interface components {
             gpu: {
                 /** @description "none" without a GPU */
                 name: string;
+                /** @description As "48GB"; "0GB" without a GPU, "unknown" when it does not tell; so are the next two */
                 memory_total: string;
                 memory_used: string;
                 memory_free: string;
+                /** @description As "85%"; "0%" without a GPU, "unknown" when it does not tell */
                 utilization: string;
-                /** @description As "72°C" */
+                /** @description As "72°C"; "unknown" without a GPU, or when it does not tell */
                 temperature: string;
                 memory_total_bytes?: number | null;
                 memory_used_bytes?: number | null;

@@ -9,11 +9,15 @@ export type ContractValidator = ReturnType<typeof createContractValidator>;
 /** Enough to mend a request by; a hostile body must not buy an endless answer. */
 const mostDetails = 20;
 
+/** What databases, file systems and tokenizers disagree about: NUL, and half of a surrogate pair. */
+const unstorable = /[\0\p{Surrogate}]/u;
+
 /** Compiles schemas of the contract. Requests are checked without changing them, except that query strings become numbers and booleans. */
 export function createContractValidator(document: OpenApiDocument) {
   const create = (coerceTypes: boolean) => {
     const ajv = new Ajv2020({ allErrors: true, strict: false, coerceTypes, useDefaults: coerceTypes, verbose: true });
     formats.default(ajv, ['uuid', 'date-time']);
+    ajv.addFormat('text', (text: string) => !unstorable.test(text));
     ajv.addSchema({ $id: 'openapi', components: document.components });
     return ajv;
   };
@@ -70,7 +74,7 @@ function sentence(field: string, { keyword, params, schema }: ErrorObject): stri
     case 'multipleOf': return `${field} must be a multiple of ${String(params['multipleOf'])}`;
     case 'minLength': return `${field} must have at least ${String(params['limit'])} characters`;
     case 'maxLength': return `${field} must have at most ${String(params['limit'])} characters`;
-    case 'format': return `${field} must be a ${String(params['format'])}`;
+    case 'format': return params['format'] === 'text' ? `${field} must be text without NUL and without half of a surrogate pair` : `${field} must be a ${String(params['format'])}`;
     case 'pattern': return params['pattern'] === '\\S' ? `${field} must not be blank` : `${field} does not have the form ${String(params['pattern'])}`;
     case 'additionalProperties': return `${field} must not have ${String(params['additionalProperty'])}`;
     default: return `${field} breaks the rule ${keyword}`;

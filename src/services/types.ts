@@ -1,7 +1,9 @@
 import type { Readable } from 'node:stream';
 import type { EngineKind, DescribePromptParams, DescribePromptResult, LoadResult, MemoryReport } from '../inference/engine-protocol.js';
 import type { CancelResult, JobFilter, JobPage, JobProgress, JobRecord, JobStatus, JobStore } from './queue/types.js';
+import type { GpuMonitor } from './gpu/gpu-monitor.js';
 import type { Storage } from './storage/types.js';
+import type { Validation } from './validation/validation.js';
 
 /**
  * What the routes see of the service. `createServices(config, log)` builds the real ones; tests build the app with
@@ -14,6 +16,12 @@ export interface Services {
   storage: Storage;
   /** Files of the folder storage by URL path; absent when storage is elsewhere. */
   assets?: AssetService;
+  gpu: Pick<GpuMonitor, 'read'>;
+  validation: Validation;
+  /** Jobs this process works on, from fetching references to upload. */
+  activeJobs(): number;
+  /** Absent without a Qwen model. */
+  enhancement?: EnhancementService;
   /** Starts consuming (after `listen`), so that a broken port never takes jobs. */
   start(): Promise<void>;
   /** Stops taking jobs, finishes or hands back within the grace, flushes the outbox, ends the engines. */
@@ -58,11 +66,52 @@ export interface EngineStatus {
 export interface EngineService {
   status(kind: EngineKind): EngineStatus;
   statuses(): EngineStatus[];
+  /** False for an engine this service does not have; its status says why. */
+  has(kind: EngineKind): boolean;
   /** Ends the process (after its job, unless forced) and starts a new one. Resolves when the restart has begun. */
   restart(kind: EngineKind, options: { force: boolean }): Promise<void>;
   describePrompt(params: DescribePromptParams, signal: AbortSignal): Promise<DescribePromptResult>;
   /** Last log lines of the engine process, newest last. */
   logs(kind: EngineKind): string[];
+}
+
+export interface EnhancePromptRequest {
+  prompt: string;
+  model?: 'qwen_base' | 'qwen_instruct';
+  sessionId?: string;
+  conversationContext?: string;
+  maxTokens?: number;
+  temperature?: number;
+  seed?: number;
+  target?: 'image' | 'video';
+  template?: string;
+  /** Sees the text as it is written; absent: only the whole answer counts. */
+  onToken?: (text: string) => void;
+}
+
+export type EnhancePromptAnswer =
+  | {
+    success: true;
+    enhancedPrompt: string;
+    /** `qwen_base`, `qwen_instruct`. */
+    source: string;
+    model: string;
+    seconds: number;
+    promptTokens: number;
+    completionTokens: number;
+    /** Another strategy than the one asked for answered. */
+    fallback: boolean;
+  }
+  /** `reason` as the contract words it, after "Enhancement failed: ". */
+  | { success: false; reason: string };
+
+export interface EnhancementService {
+  /** Throws `errors.tooManyRequests` with `retryAfterSeconds` when the line is full, `errors.promptRejected`, `errors.invalidParameters`. */
+  enhance(request: EnhancePromptRequest, signal: AbortSignal): Promise<EnhancePromptAnswer>;
+  /** A session that is not known is forgotten already. */
+  forgetSession(sessionId: string): Promise<void>;
+  /** For `/capabilities`. */
+  templates(): Array<{ name: string; strategy: string; target: string; version: string }>;
 }
 
 export interface AssetService {

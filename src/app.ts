@@ -1,0 +1,74 @@
+import { randomUUID } from 'node:crypto';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import type { Registry } from 'prom-client';
+import type { Config } from './config.js';
+import { createContract } from './contract/routes.js';
+import { authPlugin } from './plugins/auth.js';
+import { docsPlugin } from './plugins/docs.js';
+import { errorsPlugin, renderError } from './plugins/errors.js';
+import { metricsPlugin } from './plugins/metrics.js';
+import { assetRoutes } from './routes/assets.js';
+import type { RouteContext, ServiceFacts } from './routes/context.js';
+import { createDisconnectSignals } from './routes/disconnect.js';
+import { enhanceRoutes } from './routes/enhance.js';
+import { healthRoutes } from './routes/health.js';
+import { jobRoutes } from './routes/jobs.js';
+import { operatorRoutes } from './routes/operators.js';
+import { capabilitiesRoutes, metricsRoutes } from './routes/service.js';
+import { testCompelRoutes } from './routes/test-compel.js';
+import { workerRoutes } from './routes/worker.js';
+import type { Services } from './services/types.js';
+
+const bodyLimitBytes = 1024 * 1024;
+const failuresPerMinute = 20;
+
+export interface AppOptions {
+  config: Pick<Config, 'trustProxy' | 'rateLimit' | 'maxWaitingJobs' | 'sdxlScheduler'>;
+  apiKey: string;
+  services: Services;
+  registry: Registry;
+  log: FastifyBaseLogger;
+  facts: Pick<ServiceFacts, 'version' | 'workerId' | 'featuresOff'>;
+}
+
+/** The HTTP side of the service: what is registered first is there for everything after it. Neither listens nor starts jobs. */
+export async function buildApp({ config, apiKey, services, registry, log, facts }: AppOptions): Promise<FastifyInstance> {
+  const app: FastifyInstance = Fastify({
+    loggerInstance: log,
+    genReqId: ({ headers }) => acceptedId(headers['x-request-id']) ?? randomUUID(),
+    bodyLimit: bodyLimitBytes,
+    trustProxy: config.trustProxy,
+    exposeHeadRoutes: false,
+    requestTimeout: 30_000,
+    keepAliveTimeout: 65_000,
+    forceCloseConnections: 'idle',
+    routerOptions: { maxParamLength: 300 },
+    frameworkErrors: (error, request, reply) => { renderError(error, request, reply, app); },
+  });
+  const contract = createContract();
+  contract.requireCompleteness(app, { served: [{ operationId: 'getDocs', below: '/docs' }] });
+  const context: RouteContext = {
+    services, registry, document: contract.document, disconnect: createDisconnectSignals(app),
+    facts: { ...facts, bodyLimitBytes, maxWaitingJobs: config.maxWaitingJobs, scheduler: config.sdxlScheduler },
+  };
+
+  await app.register(errorsPlugin, { contract });
+  await app.register(metricsPlugin, { registry });
+
+  contract.register(app, 'open', { ...healthRoutes(context), ...metricsRoutes(context) });
+  await app.register(docsPlugin, { document: contract.document });
+
+  await app.register(async (scope) => {
+    await scope.register(authPlugin, { apiKey, failuresPerMinute: config.rateLimit ? failuresPerMinute : null });
+    contract.register(scope, 'protected', {
+      ...jobRoutes(context), ...assetRoutes(context), ...enhanceRoutes(context), ...testCompelRoutes(context),
+      ...workerRoutes(context), ...operatorRoutes(context), ...capabilitiesRoutes(context),
+    });
+  });
+  return app;
+}
+
+/** A caller's own id is kept when it cannot disturb a log line. */
+function acceptedId(header: string | string[] | undefined): string | undefined {
+  return typeof header === 'string' && /^[\w.:-]{1,64}$/.test(header) ? header : undefined;
+}

@@ -1,0 +1,61 @@
+import { STATUS_CODES } from 'node:http';
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import fp from 'fastify-plugin';
+import type { Contract } from '../contract/routes.js';
+import { AppError } from '../errors/app-error.js';
+import { errors } from '../errors/codes.js';
+import { StorageError } from '../services/storage/types.js';
+
+/** The one place that turns errors into answers: catalogue errors as they are, everything else hidden behind `INTERNAL`. */
+export const errorsPlugin = fp<{ contract: Contract }>((app, { contract }, done) => {
+  app.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id); });
+
+  app.setErrorHandler((error, request, reply) => renderError(error, request, reply, app));
+
+  app.setNotFoundHandler((request, reply) => {
+    const [path = ''] = request.url.split('?');
+    const allowed = contract.methodsFor(path);
+    if (allowed.length === 0) return renderError(errors.notFound(path.slice(0, 200)), request, reply, app);
+    reply.header('allow', allowed.join(', '));
+    return renderError(errors.methodNotAllowed(request.method, allowed.join(' or ')), request, reply, app);
+  });
+  done();
+}, { name: 'errors', fastify: '5.x' });
+
+/** Also for what Fastify refuses before a route is found (a path that cannot be decoded). */
+export function renderError(thrown: unknown, request: FastifyRequest, reply: FastifyReply, app: Pick<FastifyInstance, 'initialConfig'>): FastifyReply {
+  const error = toAppError(thrown, app.initialConfig.bodyLimit ?? 0);
+  if (error.statusCode >= 500) request.log.error({ err: thrown }, error.message);
+  if (error.statusCode === 401) reply.header('www-authenticate', 'Bearer realm="ourvidz"');
+  if (error.retryAfterSeconds !== undefined) reply.header('retry-after', String(Math.ceil(error.retryAfterSeconds)));
+  return reply.code(error.statusCode).header('x-request-id', request.id).type('application/json; charset=utf-8').send({
+    statusCode: error.statusCode, code: error.code, error: STATUS_CODES[error.statusCode] ?? 'Error', message: error.message, request_id: request.id,
+    ...(error.details.length > 0 ? { details: error.details } : {}),
+  });
+}
+
+function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {
+  if (thrown instanceof AppError) return thrown;
+  if (thrown instanceof StorageError && thrown.code === 'unavailable') return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The storage does not answer');
+  const { code = '', statusCode = 500, message } = thrown as Partial<FastifyError> & { message: string };
+  switch (code) {
+    case 'FST_ERR_CTP_BODY_TOO_LARGE': return errors.bodyTooLarge(bodyLimitBytes);
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE': return errors.unsupportedMediaType();
+    case 'FST_ERR_CTP_EMPTY_JSON_BODY':
+    case 'FST_ERR_CTP_INVALID_JSON_BODY': return invalidJson(message);
+    case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH': return errors.badRequest('The body does not have the length its header states');
+    case 'FST_ERR_BAD_URL': return errors.badRequest('The path cannot be decoded');
+  }
+  if (thrown instanceof SyntaxError && statusCode === 400) {
+    return message.includes('forbidden prototype property')
+      ? errors.invalidParameters.with({ details: [{ field: 'body', rule: 'prototype', message: 'body must not have the keys __proto__ or constructor.prototype' }] }, 'body must not have the keys __proto__ or constructor.prototype')
+      : invalidJson(message);
+  }
+  if (statusCode === 404) return errors.notFound('This');
+  if (statusCode >= 400 && statusCode < 500) return new AppError(code === '' ? 'BAD_REQUEST' : code, statusCode, message);
+  return errors.internal();
+}
+
+function invalidJson(reason: string): AppError {
+  return errors.invalidJson.with({ details: [{ field: 'body', rule: 'json', message: 'body is not valid JSON' }] }, reason);
+}

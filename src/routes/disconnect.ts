@@ -1,0 +1,19 @@
+import type { FastifyInstance, FastifyReply } from 'fastify';
+
+/**
+ * Signals that abort when the client goes away, or when the service begins to stop: slow work is never done for nobody,
+ * and an open event stream never holds up a shutdown.
+ */
+export function createDisconnectSignals(app: FastifyInstance) {
+  const closing = new AbortController();
+  app.addHook('preClose', async () => { closing.abort(new Error('the service is stopping')); });
+
+  return {
+    of(reply: FastifyReply): AbortSignal {
+      const gone = new AbortController();
+      reply.raw.once('close', () => gone.abort(new Error('the client went away')));
+      return AbortSignal.any([gone.signal, closing.signal]);
+    },
+  };
+}
+export type DisconnectSignals = ReturnType<typeof createDisconnectSignals>;

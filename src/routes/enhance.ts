@@ -1,0 +1,67 @@
+import type { components } from '../contract/generated.js';
+import type { Handlers } from '../contract/routes.js';
+import { AppError } from '../errors/app-error.js';
+import type { EnhancePromptAnswer, EnhancePromptRequest, Services } from '../services/types.js';
+import type { RouteContext } from './context.js';
+import { sendEvents, type ServerSentEvent } from './server-sent-events.js';
+
+type EnhanceBody = components['schemas']['EnhanceRequest'];
+
+export function enhanceRoutes({ services, disconnect }: RouteContext): Handlers {
+  return {
+    async enhancePrompt(request, reply) {
+      const { body } = request;
+      if (services.enhancement === undefined) return reply.code(503).send(failureOf(body.prompt, 'Model not available'));
+      const signal = disconnect.of(reply);
+      if (body.stream === true) return sendEvents(reply, streamAnswer(services.enhancement, body, signal));
+      const answer = await services.enhancement.enhance(toRequest(body), signal);
+      if (!answer.success) reply.code(503);
+      return answerOf(body.prompt, answer);
+    },
+
+    async deleteEnhanceSession(request, reply) {
+      await services.enhancement?.forgetSession(request.params.session_id);
+      return reply.code(204).send();
+    },
+  };
+}
+
+/** `token` events while the text is written, then `done` with what the plain answer would have been, or `error`. */
+async function* streamAnswer(enhancement: NonNullable<Services['enhancement']>, body: EnhanceBody, signal: AbortSignal): AsyncGenerator<ServerSentEvent> {
+  const written: string[] = [];
+  let wake = () => {};
+  const running = enhancement.enhance({ ...toRequest(body), onToken: (text) => { written.push(text); wake(); } }, signal);
+  let ended = false;
+  running.then(() => { ended = true; wake(); }, () => { ended = true; wake(); });
+  for (;;) {
+    for (let text = written.shift(); text !== undefined; text = written.shift()) yield { event: 'token', data: { text } };
+    if (ended) break;
+    await new Promise<void>((resolve) => { wake = resolve; if (written.length > 0 || ended) resolve(); });
+  }
+  try {
+    yield { event: 'done', data: answerOf(body.prompt, await running) };
+  } catch (error) {
+    if (signal.aborted) return;
+    const { code, message } = error instanceof AppError ? error : { code: 'INTERNAL', message: 'Model not available' };
+    yield { event: 'error', data: { code, ...failureOf(body.prompt, message) } };
+  }
+}
+
+function toRequest(body: EnhanceBody): EnhancePromptRequest {
+  const { prompt, model, session_id: sessionId, conversation_context: conversationContext, max_tokens: maxTokens, temperature, seed, target, template } = body;
+  const given = Object.entries({ model, sessionId, conversationContext, maxTokens, temperature, seed, target, template }).filter(([, value]) => value !== undefined);
+  return { prompt, ...(Object.fromEntries(given) as Partial<EnhancePromptRequest>) };
+}
+
+function answerOf(prompt: string, answer: EnhancePromptAnswer): components['schemas']['EnhanceResult'] | components['schemas']['EnhanceFailure'] {
+  if (!answer.success) return failureOf(prompt, answer.reason);
+  return {
+    success: true, enhanced_prompt: answer.enhancedPrompt, original_prompt: prompt, enhancement_source: answer.source, processing_time: answer.seconds, model: answer.model,
+    prompt_tokens: answer.promptTokens, completion_tokens: answer.completionTokens, fallback: answer.fallback,
+  };
+}
+
+/** Whatever happens, the caller keeps a prompt to go on with. */
+function failureOf(prompt: string, reason: string): components['schemas']['EnhanceFailure'] {
+  return { success: false, error: `Enhancement failed: ${reason}`, enhanced_prompt: prompt };
+}

@@ -1,0 +1,74 @@
+import type { components } from '../contract/generated.js';
+import type { Handlers } from '../contract/routes.js';
+import { errors } from '../errors/codes.js';
+import type { JobProgress, JobRecord } from '../services/queue/types.js';
+import type { JobEvent } from '../services/types.js';
+import type { RouteContext } from './context.js';
+import { sendEvents, type ServerSentEvent } from './server-sent-events.js';
+
+type JobView = components['schemas']['Job'];
+
+export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
+  const { jobs } = services;
+
+  async function requireJob(id: string) {
+    const job = await jobs.get(id);
+    if (job === null) throw errors.notFound(`Job ${id}`);
+    return job;
+  }
+
+  return {
+    async createJob(request, reply) {
+      const idempotencyKey = request.headers['idempotency-key'];
+      const { record, queuePosition } = await jobs.submit(request.body, typeof idempotencyKey === 'string' ? { idempotencyKey } : {});
+      reply.code(202).header('location', `/jobs/${record.id}`);
+      return { id: record.id, status: record.status, queue_position: queuePosition };
+    },
+
+    async listJobs(request) {
+      const { status, type, user_id: userId, limit = 20, cursor } = request.query;
+      const page = await jobs.list({ ...(status === undefined ? {} : { status }), ...(type === undefined ? {} : { type }), ...(userId === undefined ? {} : { userId: userId.toLowerCase() }) }, limit, cursor);
+      return { jobs: page.jobs.map((record) => jobView(record, null)), ...(page.nextCursor === undefined ? {} : { next_cursor: page.nextCursor }) };
+    },
+
+    async getJob(request) {
+      const { record, queuePosition } = await requireJob(request.params.id);
+      return jobView(record, queuePosition);
+    },
+
+    async cancelJob(request, reply) {
+      const result = await jobs.cancel(request.params.id);
+      if (result.outcome === 'unknown') throw errors.notFound(`Job ${request.params.id}`);
+      reply.code(result.outcome === 'requested' ? 202 : 200);
+      return jobView(result.record, null);
+    },
+
+    async followJob(request, reply) {
+      const { id } = request.params;
+      await requireJob(id);
+      const lastId = Number(request.headers['last-event-id'] ?? 0);
+      return sendEvents(reply, toWire(jobs.events(id, lastId, disconnect.of(reply))));
+    },
+  };
+}
+
+async function* toWire(events: AsyncIterable<JobEvent>): AsyncGenerator<ServerSentEvent> {
+  for await (const event of events) {
+    yield event.event === 'progress' ? { ...event, data: progressView(event.data) } : event;
+  }
+}
+
+function progressView({ stage, step, steps, fraction, etaSeconds }: JobProgress): components['schemas']['JobProgress'] {
+  return { stage, step, steps, fraction, eta_seconds: etaSeconds };
+}
+
+function jobView(record: JobRecord, queuePosition: number | null): JobView {
+  return {
+    id: record.id, type: record.type, status: record.status, queue_position: queuePosition, progress: progressView(record.progress),
+    attempts: record.attempts, assets: record.assets, metadata: record.metadata,
+    ...(record.errorMessage === undefined ? {} : { error_message: record.errorMessage }),
+    created_at: new Date(record.createdAtMs).toISOString(),
+    ...(record.startedAtMs === undefined ? {} : { started_at: new Date(record.startedAtMs).toISOString() }),
+    ...(record.finishedAtMs === undefined ? {} : { finished_at: new Date(record.finishedAtMs).toISOString() }),
+  };
+}

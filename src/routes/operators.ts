@@ -1,0 +1,41 @@
+import type { Handlers } from '../contract/routes.js';
+import { errors } from '../errors/codes.js';
+import type { RouteContext } from './context.js';
+
+/** What was given up, and what operators can do about it. */
+export function operatorRoutes({ services: { store } }: RouteContext): Handlers {
+  return {
+    async listDeadLetters(request) {
+      const letters = await store.deadLetters(request.query.queue, request.query.limit ?? 50);
+      return {
+        dead_letters: letters.map(({ id, queue, payload, reason, jobId, attempts, atMs }) => ({
+          id, queue, payload, reason, attempts, at: new Date(atMs).toISOString(), ...(jobId === undefined ? {} : { job_id: jobId }),
+        })),
+      };
+    },
+
+    async requeueDeadLetter({ params: { id } }) {
+      if (!await store.requeueDeadLetter(id)) throw errors.notFound(`Dead letter ${id}`);
+      return { id, status: 'requeued' };
+    },
+
+    async dropDeadLetter({ params: { id } }) {
+      if (!await store.dropDeadLetter(id)) throw errors.notFound(`Dead letter ${id}`);
+      return { id, status: 'dropped' };
+    },
+
+    async listCallbacks(request) {
+      const [pending, dead] = await Promise.all([store.outbox.pending(), store.outbox.listDead(request.query.limit ?? 50)]);
+      return {
+        pending,
+        dead: dead.map(({ id, jobId, event, url, attempts, lastError, createdAtMs }) => ({
+          id, job_id: jobId, event, url, attempts, created_at: new Date(createdAtMs).toISOString(), ...(lastError === undefined ? {} : { last_error: lastError }),
+        })),
+      };
+    },
+
+    async retryCallbacks(request) {
+      return { retried: await store.outbox.retryDead(request.body.id) };
+    },
+  };
+}

@@ -1,0 +1,64 @@
+import type { OpenApiDocument, Schema } from '../contract/document.js';
+import type { components } from '../contract/generated.js';
+import type { Handlers } from '../contract/routes.js';
+import { catalogue, jobTypes } from '../services/jobs/catalogue.js';
+import { maxWeights } from '../services/jobs/compel-weights.js';
+import type { EngineStatus } from '../services/types.js';
+import type { RouteContext } from './context.js';
+
+type Capabilities = components['schemas']['Capabilities'];
+
+export function metricsRoutes({ registry }: RouteContext): Handlers {
+  return {
+    getMetrics: async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
+  };
+}
+
+export function capabilitiesRoutes({ services, document, facts }: RouteContext): Handlers {
+  const limits = readLimits(document, facts);
+
+  return {
+    getCapabilities(): Capabilities {
+      const statuses = services.engines.statuses();
+      const has = (kind: EngineStatus['kind']) => services.engines.has(kind);
+      return {
+        worker_version: facts.version, queue: services.store.kind, storage: services.storage.kind, limits,
+        job_types: Object.fromEntries(jobTypes.map((type): [string, Capabilities['job_types'][string]] => {
+          const { queue, engine, output, steps, guidanceScale, imageCounts, enhanced, bucket, expectedSeconds } = catalogue[type];
+          return [type, {
+            queue, engine, available: has(engine), output, steps, guidance_scale: guidanceScale, scheduler: engine === 'sdxl' ? facts.scheduler : 'unipc',
+            image_counts: [...imageCounts], enhanced, bucket, expected_seconds: [...expectedSeconds],
+          }];
+        })),
+        engines: Object.fromEntries(statuses.map((status) => [status.kind, engineView(status, has(status.kind))])),
+        features_off: [
+          ...statuses.filter(({ kind }) => !has(kind)).map(({ kind, reason }) => ({ feature: kind, reason: reason ?? 'it is not configured' })),
+          ...(services.enhancement === undefined && has('qwen') ? [{ feature: 'enhancement', reason: 'no enhancement service' }] : []),
+          ...facts.featuresOff,
+        ],
+        ...(services.enhancement === undefined ? {} : { templates: services.enhancement.templates() }),
+      };
+    },
+  };
+}
+
+function engineView({ state, reason, loaded }: EngineStatus, available: boolean): Capabilities['engines'][string] {
+  return {
+    available, state, device: loaded?.device ?? null, model: loaded?.model.name ?? null, features: loaded?.model.features ?? [], device_notes: loaded?.deviceNotes ?? [],
+    ...(reason === null ? {} : { reason }),
+  };
+}
+
+/** Limits are stated once, in the schemas that enforce them. */
+function readLimits(document: OpenApiDocument, { bodyLimitBytes, maxWaitingJobs }: RouteContext['facts']): Capabilities['limits'] {
+  const schemas = document.components.schemas;
+  const range = (schema: Schema) => ({
+    minimum: schema['minimum'] as number, maximum: schema['maximum'] as number, ...(schema['multipleOf'] === undefined ? {} : { multiple_of: schema['multipleOf'] as number }),
+  });
+  const configOf = (name: string) => ((schemas[name]?.['properties'] as Record<string, Schema>)['config']?.['properties'] ?? {}) as Record<string, Schema>;
+  const sdxl = configOf('SdxlJob');
+  return {
+    prompt_characters: schemas['Prompt']?.['maxLength'] as number, width_pixels: range(sdxl['width'] ?? {}), height_pixels: range(sdxl['height'] ?? {}),
+    frames: range(configOf('WanJob')['frame_num'] ?? {}), body_bytes: bodyLimitBytes, compel_weights: maxWeights, waiting_jobs: maxWaitingJobs,
+  };
+}

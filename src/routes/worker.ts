@@ -1,0 +1,111 @@
+import type { components } from '../contract/generated.js';
+import type { Handlers } from '../contract/routes.js';
+import { errors } from '../errors/codes.js';
+import type { EngineKind } from '../inference/engine-protocol.js';
+import { formatCelsius, formatGigabytes, formatPercent } from '../services/gpu/format.js';
+import type { GpuReading } from '../services/gpu/types.js';
+import type { EngineStatus } from '../services/types.js';
+import { packageVersion } from '../services/validation/checks.js';
+import type { RouteContext } from './context.js';
+import { healthOf } from './health.js';
+
+const workerIds: readonly EngineKind[] = ['sdxl', 'wan', 'qwen'];
+/** What a restart takes before an engine has ever been loaded, seconds. */
+const typicalStartupSeconds = 30;
+
+export function workerRoutes({ services, facts }: RouteContext): Handlers {
+  const { engines, store, gpu, validation } = services;
+
+  function requireWorker(id: string): EngineKind {
+    const kind = workerIds.find((known) => known === id);
+    if (kind === undefined) throw errors.notFound(`Worker ${id}`);
+    return kind;
+  }
+
+  return {
+    async getWorkerStatus(request) {
+      const reading = await gpu.read();
+      return {
+        status: healthOf(services), worker_id: facts.workerId,
+        workers: { sdxl: workerState(engines.status('sdxl')), wan: workerState(engines.status('wan')) },
+        system: {
+          gpu_memory_total: totalOf(reading), gpu_memory_used: usedOf(reading), gpu_utilization: utilizationOf(reading), active_jobs: services.activeJobs(),
+          gpu_memory_total_bytes: reading?.totalBytes ?? null, gpu_memory_used_bytes: reading?.usedBytes ?? null, gpu_utilization_fraction: reading?.utilization ?? null,
+        },
+        ...(request.query.scope === 'cluster' ? { instances: await listInstances() } : {}),
+      };
+    },
+
+    async getWorkerResources() {
+      const [reading, sdxl, wan] = await Promise.all([gpu.read(), store.depth('sdxl_queue'), store.depth('wan_queue')]);
+      const queues = { sdxl_queue: sdxl.waiting + sdxl.delayed, wan_queue: wan.waiting + wan.delayed };
+      const free = reading === null || reading.totalBytes === null || reading.usedBytes === null ? null : Math.max(0, reading.totalBytes - reading.usedBytes);
+      return {
+        gpu: {
+          name: reading?.name ?? 'none', memory_total: totalOf(reading), memory_used: usedOf(reading), memory_free: reading === null ? formatGigabytes(0) : formatGigabytes(free),
+          utilization: utilizationOf(reading), temperature: formatCelsius(reading?.temperatureCelsius ?? null),
+          memory_total_bytes: reading?.totalBytes ?? null, memory_used_bytes: reading?.usedBytes ?? null, memory_free_bytes: free,
+          utilization_fraction: reading?.utilization ?? null, temperature_celsius: reading?.temperatureCelsius ?? null,
+        },
+        workers: { sdxl: workerMemory(engines.status('sdxl'), queues.sdxl_queue), wan: workerMemory(engines.status('wan'), queues.wan_queue) },
+        queues,
+      };
+    },
+
+    async validateWorker() {
+      const [report, reading] = await Promise.all([validation.run(), gpu.read()]);
+      return {
+        status: report.valid ? 'valid' : 'invalid', checks: report.checks,
+        details: {
+          pytorch_version: `onnxruntime-node ${packageVersion('onnxruntime-node') ?? 'is not installed'}`,
+          cuda_version: reading?.driver ?? 'none', gpu_memory: totalOf(reading),
+          missing_dependencies: report.findings.filter(({ check, severity }) => check === 'python_dependencies' && severity === 'error').map(({ subject }) => subject),
+          findings: report.findings.map(({ check, subject, severity, message, cure, latencyMs }) => ({
+            check, subject, severity, message, ...(cure === undefined ? {} : { cure }), ...(latencyMs === undefined ? {} : { latency_ms: latencyMs }),
+          })),
+        },
+      };
+    },
+
+    async restartWorker(request) {
+      const kind = requireWorker(request.params.worker_id);
+      const seconds = Math.ceil(engines.status(kind).loaded?.loadSeconds ?? typicalStartupSeconds);
+      await engines.restart(kind, { force: request.query.force ?? false });
+      return { status: 'restarting', worker_id: kind, restart_time: new Date().toISOString(), estimated_startup_time: `${seconds}s`, estimated_startup_seconds: seconds };
+    },
+
+    async getWorkerLogs(request) {
+      const kind = requireWorker(request.params.worker_id);
+      return { worker_id: kind, lines: engines.logs(kind) };
+    },
+  };
+
+  async function listInstances(): Promise<NonNullable<components['schemas']['WorkerStatus']['instances']>> {
+    return (await store.instances()).map(({ workerId, host, pid, startedAtMs, seenAtMs, status }) => ({
+      worker_id: workerId, host, pid, started_at: new Date(startedAtMs).toISOString(), seen_at: new Date(seenAtMs).toISOString(), status,
+    }));
+  }
+}
+
+function workerState(status: EngineStatus): components['schemas']['WorkerState'] {
+  const bytes = memoryOf(status);
+  return {
+    status: status.state, uptime: status.uptimeSeconds, jobs_processed: status.jobsProcessed, last_job_time: status.lastJobAtMs === null ? null : status.lastJobAtMs / 1000,
+    memory_usage: formatGigabytes(bytes), memory_usage_bytes: bytes, error_count: status.errorCount, restarts: status.restarts, reason: status.reason,
+  };
+}
+
+function workerMemory(status: EngineStatus, queueSize: number): components['schemas']['WorkerMemory'] {
+  const bytes = memoryOf(status);
+  return { memory_allocated: formatGigabytes(bytes), memory_allocated_bytes: bytes, model_loaded: status.loaded !== null && status.pid !== null, queue_size: queueSize };
+}
+
+/** Device memory where the platform tells, else the process's own; nothing runs, nothing is used. */
+function memoryOf({ pid, memory }: EngineStatus): number | null {
+  if (pid === null) return 0;
+  return memory === null ? null : memory.deviceBytes ?? memory.rssBytes;
+}
+
+const totalOf = (reading: GpuReading | null) => formatGigabytes(reading === null ? 0 : reading.totalBytes);
+const usedOf = (reading: GpuReading | null) => formatGigabytes(reading === null ? 0 : reading.usedBytes);
+const utilizationOf = (reading: GpuReading | null) => formatPercent(reading === null ? 0 : reading.utilization);

@@ -1,0 +1,81 @@
+/** The process: reads the environment, builds the service, listens, and ends with grace. Exit code 1 when it cannot start. */
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import closeWithGrace from 'close-with-grace';
+import { config as loadEnvFile } from 'dotenv';
+import { pino } from 'pino';
+import { Registry } from 'prom-client';
+import { buildApp } from './app.js';
+import { ConfigError, readConfig, type Config } from './config.js';
+import { createServices } from './services/index.js';
+
+/** For what must happen after the jobs' own grace: flushing, ending engine processes. */
+const closingMs = 10_000;
+
+loadEnvFile({ quiet: true });
+try {
+  await run(readConfig(process.env));
+} catch (error) {
+  process.stderr.write(`${explain(error)}\n`);
+  process.exit(1);
+}
+
+async function run(config: Config): Promise<void> {
+  const log = pino({ level: config.logLevel, redact: ['req.headers.authorization', 'headers.authorization'] });
+  const apiKey = config.apiKey ?? await localApiKey(config.dataDir);
+  const registry = new Registry();
+  const services = await createServices(config, log, { registry, environment: process.env });
+  const app = await buildApp({
+    config, apiKey, services, registry, log,
+    facts: { version: services.version, workerId: services.workerId, featuresOff: featuresOff(config) },
+  });
+
+  // Ends the process itself: at once on a second signal, or when the grace is over.
+  closeWithGrace({ delay: config.shutdownGraceSeconds * 1000 + closingMs, logger: log }, async ({ err, signal }) => {
+    if (err === undefined) log.info({ signal }, 'stopping');
+    else log.fatal({ err }, 'stopping after an error nobody handled');
+    await app.close();
+    await services.stop();
+  });
+
+  try {
+    await app.listen({ host: config.host, port: config.port });
+  } catch (error) {
+    await services.stop();
+    throw error;
+  }
+  await services.start();
+}
+
+/** Without a configured key a local service makes one, keeps it beside its data, and says what it is. */
+async function localApiKey(dataDir: string): Promise<string> {
+  const file = path.join(dataDir, 'api-key');
+  const known = await readFile(file, 'utf8').then((text) => text.trim(), () => '');
+  const key = known === '' ? randomBytes(32).toString('base64url') : known;
+  if (known === '') {
+    await mkdir(dataDir, { recursive: true });
+    await writeFile(file, `${key}\n`, { mode: 0o600 });
+  }
+  process.stdout.write(`API key of this local service: ${key} (kept in ${file}; set WAN_WORKER_API_KEY to choose one)\n`);
+  return key;
+}
+
+function featuresOff(config: Config): Array<{ feature: string; reason: string }> {
+  return [
+    ...(config.callbackUrl === undefined && config.supabaseUrl === undefined ? [{ feature: 'callbacks', reason: 'neither CALLBACK_URL nor SUPABASE_URL is set; outcomes are shown by GET /jobs/{id}' }] : []),
+    ...(config.metricsUrl === undefined ? [{ feature: 'usage_records', reason: 'METRICS_URL is not set' }] : []),
+    ...(config.podId === undefined ? [{ feature: 'url_registration', reason: 'RUNPOD_POD_ID is not set' }] : []),
+    ...(config.previewEverySteps === 0 ? [{ feature: 'previews', reason: 'PREVIEW_EVERY_STEPS is 0' }] : []),
+  ];
+}
+
+/** A sentence for whoever started the process; a stack only for what nobody foresaw. */
+function explain(error: unknown): string {
+  if (error instanceof ConfigError) return error.message;
+  const { code, address, port } = error as { code?: string; address?: string; port?: number };
+  if (code === 'EADDRINUSE') return `Port ${port} of ${address} is taken: stop what listens there, or set PORT (0 picks a free one).`;
+  if (code === 'EACCES' && port !== undefined) return `Port ${port} may not be opened by this user: set PORT to 1024 or higher.`;
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') return `HOST is not an address of this machine (${code}).`;
+  return error instanceof Error ? `The service could not start: ${error.stack ?? error.message}` : String(error);
+}
