@@ -63,7 +63,7 @@ function ownFields(fields: Record<string, unknown>): Record<string, unknown> {
 function nestingOf(value: unknown): number {
   let depth = 0;
   for (let level = [value]; level.length > 0 && depth <= deepestNesting; depth += 1) {
-    level = level.filter((item) => typeof item === 'object' && item !== null).flatMap((item) => Object.values(item as object));
+    level = level.flatMap((item): unknown[] => (typeof item === 'object' && item !== null ? Object.values(item) : []));
   }
   return depth;
 }
