@@ -32,6 +32,7 @@ import { createNegativePrompts, readModelNegativeSettings } from './negative-pro
 import { createEmbeddedStore } from './queue/embedded/index.js';
 import { createRedisStore } from './queue/redis/index.js';
 import type { JobStore } from './queue/types.js';
+import { createReferenceFetcher } from './references/fetcher.js';
 import { createServiceChecks } from './service-checks.js';
 import { createFolderStorage } from './storage/folder.js';
 import type { Services } from './types.js';
@@ -86,6 +87,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const relay = createCallbackRelay({ outbox: store.outbox, sender, workerId, log });
   const metrics = createServiceMetrics({ registry: options.registry, store, engines });
   const payloads = createPayloadValidator();
+  const references = createReferenceFetcher({ storage, policy: { allowedHosts: config.referenceAllowedHosts } });
   const onFinished = (_facts: FinishedJobFacts) => relay.wake();
 
   const parts: RunnerParts = {
@@ -96,7 +98,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
       if (engine !== 'sdxl') throw new Error(`no plan for jobs of the ${engine} engine`);
       return planSdxlJob(job, { engines, negativePrompts, version, scheduler: config.sdxlScheduler, format: config.imageFormat, previewEverySteps: config.previewEverySteps });
     },
-    fetchReference: () => Promise.reject(new Error('references are not fetched yet')),
+    fetchReference: async (reference, folder, signal) => (await references.fetch(reference, folder, signal)).path,
     enhance: ({ prompt, type }) => Promise.resolve({ type, prompt, success: false, seconds: 0, source: 'original' }),
     readGpu: () => gpu.read(),
     limits: { ...defaultLimits, leaseMs: config.leaseSeconds * 1000, maxAttempts: config.maxAttempts, progressCallbackMs: config.callbackProgress ? progressCallbackMs : 0 },

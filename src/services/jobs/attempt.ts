@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
 import type { EngineEvent, GeneratedFile } from '../../inference/engine-protocol.js';
 import { backoffDelayMs } from '../backoff.js';
 import { EngineError } from '../engines/engine-error.js';
@@ -77,7 +78,10 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     const { report } = reporter;
     folder = await parts.workFolders.create(job.id, reservation.attempt);
 
-    const references = await fetchReferences(plan, folder, (step, steps) => report('references', step, steps));
+    // Two folders: the engine finds its own empty.
+    const [incoming, outputDir] = [path.join(folder, 'references'), path.join(folder, 'pictures')];
+    await Promise.all([mkdir(incoming), mkdir(outputDir)]);
+    const references = await fetchReferences(plan, incoming, (step, steps) => report('references', step, steps));
     const enhancement = await enhance(plan, () => report('enhance'));
     const prompt = enhancement?.prompt ?? job.prompt;
 
@@ -86,7 +90,7 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     attempt.phase = 'computing';
     const startedMs = performance.now();
     const generating = plan.generate({
-      outputDir: folder, prompt, references, attempt: reservation.attempt, signal,
+      outputDir, prompt, references, attempt: reservation.attempt, signal,
       onEvent: (event) => onEngineEvent(event, report, releaseCompute),
     }).finally(releaseCompute);
     generation = generating.catch(() => {});
