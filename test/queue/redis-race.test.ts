@@ -22,7 +22,7 @@ if (redisOrSkip(t)) {
     const script = fileURLToPath(new URL('processes/racer.js', import.meta.url));
     const results = await Promise.all(Array.from({ length: racers }, async (_, index) => {
       const child = spawn(process.execPath, [script, server.url, `racer-${index}`], { stdio: ['ignore', 'pipe', 'inherit'] });
-      const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'exit')]);
+      const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'exit') as Promise<[number | null]>]);
       t.equal(code, 0);
       return JSON.parse(output) as { finished: string[]; heldTwice: string[]; reservations: number };
     }));

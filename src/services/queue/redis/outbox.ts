@@ -29,7 +29,7 @@ export function createRedisOutbox(redis: Redis, run: RunScript, prefix: string):
     async listDead(limit) {
       const ids = await redis.zrange(`${prefix}callbacks:dead`, 0, String(limit - 1));
       const hashes = await Promise.all(ids.map((id) => redis.hmget(`${prefix}callback:${id}`, 'entry', 'attempts', 'next', 'error')));
-      return hashes.flatMap(([entry, attempts, next, error]) => (entry == null ? [] : [parseCallback(entry, attempts ?? '0', next ?? '0', error ?? '')]));
+      return hashes.flatMap(([entry, attempts, next, error]) => (typeof entry !== 'string' ? [] : [parseCallback(entry, attempts ?? '0', next ?? '0', error ?? '')]));
     },
     retryDead: async (id = '') => await run('callback-retry-dead', queue, id) as number,
   };
