@@ -47,7 +47,7 @@ export function createClient({ url, apiKey }: Connection) {
     },
 
     /** Events of a job after `lastEventId`, until the service ends the stream. */
-    events: async function* (jobId: string, lastEventId: string | undefined, signal: AbortSignal): AsyncGenerator<{ id: string | undefined; event: string; data: unknown }> {
+    async *events(jobId: string, lastEventId: string | undefined, signal: AbortSignal): AsyncGenerator<{ id: string | undefined; event: string; data: unknown }> {
       const headers: Record<string, string> = { accept: 'text/event-stream', ...(lastEventId === undefined ? {} : { 'last-event-id': lastEventId }) };
       const response = await send('GET', `/jobs/${encodeURIComponent(jobId)}/events`, { headers, signal });
       if (!response.body) return;

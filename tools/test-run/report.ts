@@ -13,7 +13,7 @@ export function reportTap(stream: Readable, say: (line: string) => void): Promis
   const summary: TestSummary = { passed: 0, failed: 0, skipped: [] };
   const files = new Map<string, FileReport>();
   const parser = new Parser();
-  parser.on('child', (child) => {
+  parser.on('child', (child: Parser) => {
     child.on('complete', (results: FinalResults) => {
       const report = files.get(child.name) ?? { passed: 0, skipped: 0, failures: [] };
       const seconds = ((results.time ?? 0) / 1000).toFixed(1);
@@ -22,7 +22,7 @@ export function reportTap(stream: Readable, say: (line: string) => void): Promis
       for (const failure of report.failures) for (const line of describeFailure(failure)) say(`       ${line}`);
     });
   });
-  parser.on('result', (result) => {
+  parser.on('result', (result: Result) => {
     const [file = ''] = result.fullname.split(' > ');
     const report = files.get(file) ?? { passed: 0, skipped: 0, failures: [] };
     files.set(file, report);

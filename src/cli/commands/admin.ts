@@ -33,7 +33,7 @@ export function registerDeadLetters(program: Command): void {
     .option('--limit <count>', 'at most this many', toInteger, 50)
     .action(async (options: { queue?: string; limit: number }, command: Command) => {
       const query = new URLSearchParams({ limit: String(options.limit), ...(options.queue === undefined ? {} : { queue: options.queue }) });
-      const answer = await clientOf(command).request<{ dead_letters: DeadLetterView[] }>('GET', `/dead-letters?${query}`);
+      const answer = await clientOf(command).request<{ dead_letters: DeadLetterView[] }>('GET', `/dead-letters?${query.toString()}`);
       print(isJson(command), answer, () => (answer.dead_letters.length === 0 ? 'No dead letters.' : formatTable(['ID', 'QUEUE', 'JOB', 'ATTEMPTS', 'AT', 'REASON', 'PAYLOAD'],
         answer.dead_letters.map((letter) => [letter.id, letter.queue, letter.job_id, letter.attempts, letter.at, shorten(letter.reason, 60), shorten(letter.payload, 40)]))));
     });

@@ -23,7 +23,7 @@ export function registerJobs(program: Command): void {
     .option('--cursor <cursor>', 'where the page before ended')
     .action(async (options: Record<string, string | number | undefined>, command: Command) => {
       const query = new URLSearchParams(Object.entries(options).flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)] as [string, string]])));
-      const page = await clientOf(command).request<JobPageView>('GET', `/jobs?${query}`);
+      const page = await clientOf(command).request<JobPageView>('GET', `/jobs?${query.toString()}`);
       print(isJson(command), page, () => {
         if (page.jobs.length === 0) return 'No jobs.';
         const table = formatTable(['ID', 'TYPE', 'STATUS', 'PROGRESS', 'ATTEMPTS', 'CREATED'], page.jobs.map((job) => [job.id, job.type, job.status, `${Math.round(job.progress.fraction * 100)} %`, job.attempts, job.created_at]));
