@@ -17,6 +17,7 @@ import { createGpuMonitor } from './gpu/gpu-monitor.js';
 import { createNvidiaSmiProbe } from './gpu/nvidia-smi.js';
 import { createSysfsProbe } from './gpu/sysfs.js';
 import { catalogue } from './jobs/catalogue.js';
+import { createJobEnhancer } from './jobs/enhance-job.js';
 import { createEventLog } from './jobs/event-log.js';
 import { createJobService } from './jobs/job-service.js';
 import { createPayloadValidator } from './jobs/payload.js';
@@ -99,7 +100,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
       return planSdxlJob(job, { engines, negativePrompts, version, scheduler: config.sdxlScheduler, format: config.imageFormat, previewEverySteps: config.previewEverySteps });
     },
     fetchReference: async (reference, folder, signal) => (await references.fetch(reference, folder, signal)).path,
-    enhance: ({ prompt, type }) => Promise.resolve({ type, prompt, success: false, seconds: 0, source: 'original' }),
+    enhance: createJobEnhancer({ enhancement: undefined, log }),
     readGpu: () => gpu.read(),
     limits: { ...defaultLimits, leaseMs: config.leaseSeconds * 1000, maxAttempts: config.maxAttempts, progressCallbackMs: config.callbackProgress ? progressCallbackMs : 0 },
   };

@@ -9,6 +9,8 @@ const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const longestId = 200;
 /** Unknown fields are carried along, but what cannot be written as JSON again must not come in. */
 const deepestNesting = 64;
+/** WAN's grid: 8 pixels a latent, 2 latents a patch. */
+const sizeLimits = { maximum: 2048, multipleOf: 16 } as const;
 
 export type PayloadValidator = ReturnType<typeof createPayloadValidator>;
 
@@ -35,6 +37,7 @@ export function createPayloadValidator(document = readDocument()) {
     const engine = isJobType(type) ? catalogue[type].engine : queue === 'wan_queue' ? 'wan' : 'sdxl';
     details.push(...checks[engine](ownFields(fields)).filter(({ field }) => field !== 'type'));
     if (!Object.hasOwn(fields, 'id')) details.unshift({ field: 'id', rule: 'required', message: 'id is missing' });
+    if (engine === 'wan') details.push(...checkSize(fields['config']));
     if (nestingOf(fields) > deepestNesting) details.push({ field: 'body', rule: 'maxDepth', message: `body must not be nested deeper than ${deepestNesting}` });
     return details.length > 0 ? refuse(fields, details) : { ok: true, job: fields as unknown as ValidJob };
   }
@@ -57,6 +60,16 @@ export function createPayloadValidator(document = readDocument()) {
 /** `JSON.parse` makes an own property of "__proto__": it must never reach code that reads by name. */
 function ownFields(fields: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(fields).filter(([name]) => name !== '__proto__'));
+}
+
+/** `config.size` is text; what JSON Schema cannot say of the two numbers in it. */
+function checkSize(config: unknown): ErrorDetail[] {
+  const size = typeof config === 'object' && config !== null && 'size' in config ? config.size : undefined;
+  const sides = typeof size === 'string' ? /^(\d{2,4})[*x](\d{2,4})$/.exec(size)?.slice(1).map(Number) ?? [] : [];
+  const refused = (rule: string, what: string) => [{ field: 'config.size', rule, message: `config.size must have ${what}` }];
+  if (sides.some((side) => side > sizeLimits.maximum)) return refused('maximum', `sides of at most ${sizeLimits.maximum} pixels`);
+  if (sides.some((side) => side % sizeLimits.multipleOf !== 0)) return refused('multipleOf', `sides that are multiples of ${sizeLimits.multipleOf}`);
+  return [];
 }
 
 /** Walks level by level: recursion would overflow on just the payloads this is for. */

@@ -25,6 +25,7 @@ export interface EnhanceRequest {
   jobId: string;
   prompt: string;
   type: EnhancementType;
+  target: 'image' | 'video';
   sessionId?: string;
   context?: string;
 }

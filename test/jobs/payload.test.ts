@@ -1,0 +1,74 @@
+import t from 'tap';
+import { loadCases } from '../contract-cases/cases.js';
+import { goodPayloads, loadMalformedPayloads } from '../fixtures/malformed-payloads.js';
+import { requireShared } from '../helpers/requirements.js';
+import { createPayloadValidator } from '../../src/services/jobs/payload.js';
+
+const { validatePayload, validateText } = createPayloadValidator();
+const queueOf = (text: string) => (/"type": ?"(image|video)/.test(text) ? 'wan_queue' : 'sdxl_queue');
+/** What only fetching a reference can find out. */
+const foundOutLater = new Set(['sdxl, reference on a loopback address', 'sdxl, reference from a metadata service', 'sdxl, reference is a file url', 'sdxl, reference is not a picture']);
+
+t.test('contract cases', { skip: requireShared('contract/cases.json') }, async (t) => {
+  const cases = loadCases('http://assets.test:8080');
+  for (const { name, queue, payload, expect } of cases) {
+    const checked = validateText(payload, queue);
+    if (expect.status === 'completed' || foundOutLater.has(name)) {
+      t.ok(checked.ok, `${name}: accepted ${checked.ok ? '' : checked.summary}`);
+      continue;
+    }
+    if (checked.ok) {
+      t.fail(`${name}: accepted`);
+      continue;
+    }
+    if (expect.status === 'failed') {
+      t.match(checked.details.map(({ field }) => field), [expect.names], `${name}: names ${expect.names}`);
+      t.match(checked.summary, expect.names, `${name}: says so in words`);
+      t.type(checked.id, 'string', `${name}: has an id for its callback`);
+    } else {
+      t.equal(checked.id !== null, expect.callback, `${name}: ${expect.callback ? 'an' : 'no'} id for a callback`);
+    }
+  }
+});
+
+t.test('malformed payloads: field and rule', async (t) => {
+  const list = loadMalformedPayloads();
+  t.ok(list.length >= 60, `${list.length} payloads`);
+  t.equal(new Set(list.map(({ name }) => name)).size, list.length, 'each has its own name');
+  for (const { name, text, field, rule } of list) {
+    const checked = validateText(text, queueOf(text));
+    const details = checked.ok ? [] : checked.details;
+    t.match(details.find((detail) => detail.field === field), { rule, message: /\S/ }, `${name}: ${field} breaks ${rule}`);
+    if (!checked.ok) t.match(checked.summary, field === 'body' ? /payload|body/ : field, `${name}: the summary names the field`);
+  }
+});
+
+t.test('good payloads pass', async (t) => {
+  for (const [name, payload] of Object.entries(goodPayloads)) t.ok(validatePayload(payload).ok, name);
+  const { config: _config, metadata: _metadata, ...bare } = goodPayloads.sdxl;
+  t.ok(validatePayload(bare).ok, 'without config and metadata');
+  t.ok(validatePayload({ ...goodPayloads.wan, config: { seed: null, image: null, size: '832*480' }, metadata: { reference_strength: null, session_id: null } }).ok, 'null means not given');
+  t.ok(validatePayload({ ...goodPayloads.sdxl, prompt: 'ein roter Kreis — 红色圆形 🔴' }).ok, 'any script, whole surrogate pairs');
+  t.ok(validatePayload({ ...goodPayloads.sdxl, prompt: 'a'.repeat(10_000) }).ok, 'a prompt as long as it may be');
+  const future = { ...goodPayloads.sdxl, future: { a: '\0' }, config: { seed: 1, novel: [1] } };
+  t.same(validatePayload(future), { ok: true, job: future }, 'unknown fields are kept');
+});
+
+t.test('a type belongs on its own queue', async (t) => {
+  t.match(validatePayload(goodPayloads.wan, 'sdxl_queue'), { ok: false, details: [{ field: 'type', rule: 'queue' }], known: { type: 'video_fast' } });
+  t.ok(validatePayload(goodPayloads.wan, 'wan_queue').ok);
+  t.ok(validatePayload(goodPayloads.wan).ok, 'over HTTP the type chooses the queue');
+});
+
+t.test('what can be read of a refused payload', async (t) => {
+  const { id, user_id: userId } = goodPayloads.sdxl;
+  t.match(validatePayload({ ...goodPayloads.sdxl, prompt: '' }), { ok: false, id, known: { type: 'sdxl_image_fast', userId } });
+  t.match(validatePayload({ ...goodPayloads.sdxl, id: 'job-1', user_id: 'x' }), { ok: false, id: 'job-1', known: { type: 'sdxl_image_fast' } });
+  t.match(validatePayload({ ...goodPayloads.sdxl, id: 'x'.repeat(201) }), { ok: false, id: null }, 'an id nobody could have made is not echoed');
+  t.match(validateText('{"id": 5}', 'sdxl_queue'), { ok: false, id: null });
+});
+
+t.test('every problem is reported, but not endlessly many', async (t) => {
+  const checked = validatePayload({ ...goodPayloads.sdxl, prompt: '', config: { num_images: 2, seed: -1, width: 7 }, metadata: { reference_strength: 9 } });
+  t.same(checked.ok ? [] : checked.details.map(({ field }) => field).sort(), ['config.num_images', 'config.seed', 'config.width', 'metadata.reference_strength', 'prompt']);
+});
