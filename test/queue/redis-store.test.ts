@@ -125,6 +125,29 @@ if (redisOrSkip(t)) {
     for (const job of jobs) t.equal((await reserve(store)).lease.jobId, job.id);
   });
 
+  await t.test('a relay that asks again and again costs no commands while nothing can be due', async (t) => {
+    const { store, clock } = await open(t);
+    const calls = async () => Number(/cmdstat_evalsha:calls=(\d+)/.exec(await admin.info('commandstats'))?.[1] ?? 0);
+    const job = await submit(store);
+    const { lease } = await start(store, job);
+    t.same(await store.outbox.claimDue('r', 10, 1000), []);
+    const before = await calls();
+    for (let i = 0; i < 50; i += 1) t.same(await store.outbox.claimDue('r', 10, 1000), []);
+    await reserve(store).catch(() => undefined);
+    t.same(await store.outbox.claimDue('r', 10, 1000), []);
+    t.equal(await calls() - before, 1);
+    await store.finish(lease, completed(clock, job.id));
+    t.match(await store.outbox.claimDue('r', 10, 1000), [{ id: `${job.id}:completed` }], 'what this process adds is seen at once');
+    await store.outbox.delivered(`${job.id}:completed`);
+    t.same(await store.outbox.claimDue('r', 10, 1000), []);
+    const other = createStore(t, { now: clock.now });
+    const next = await submit(other);
+    await other.finish((await start(other, next)).lease, completed(clock, next.id));
+    t.same(await store.outbox.claimDue('r', 10, 1000), []);
+    clock.advance(5000);
+    t.match(await store.outbox.claimDue('r', 10, 1000), [{ id: `${next.id}:completed` }], 'what another adds, after a while');
+  });
+
   await t.test('when only excluded types wait, the list is left alone for a while', async (t) => {
     await admin.flushall();
     const store = createStore(t, { pollMs: 40 });

@@ -5,7 +5,7 @@ import { createConnector, type StoreLog } from './connection.js';
 import { createLeaseCalls } from './leases.js';
 import { createRedisOutbox } from './outbox.js';
 import { finishArguments, parseRecord } from './records.js';
-import { createScriptRunner } from './scripts.js';
+import { createScriptRunner, type RunScript, type ScriptName } from './scripts.js';
 import { createSignals } from './signals.js';
 import { createWaker } from './waker.js';
 
@@ -28,6 +28,8 @@ export interface RedisStoreOptions {
 const defaultRetentionMs = 7 * 24 * 3600 * 1000;
 /** How far into a list a job without a record is searched for. */
 const searchLimit = 10_000;
+/** Scripts after which no callback can be due that was not due before. */
+const withoutCallbacks: ReadonlySet<ScriptName> = new Set(['reserve', 'renew', 'progress', 'reclaim', 'housekeep', 'locate', 'position', 'depth', 'callback-claim']);
 
 /**
  * The queue that any number of processes share, on the lists the producers push to. Connects in the background; calls fail
@@ -37,7 +39,12 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
   const { url, prefix = 'ourvidz:', retentionMs = defaultRetentionMs, blockSeconds = 5, pollMs = 500, log, now } = options;
   const connector = createConnector(url, log);
   const redis = connector.connect('main');
-  const run = createScriptRunner(redis, { prefix, now });
+  const runScript = createScriptRunner(redis, { prefix, now });
+  let callbackChanges = 0;
+  const run: RunScript = (name, ...args) => {
+    if (!withoutCallbacks.has(name)) callbackChanges += 1;
+    return runScript(name, ...args);
+  };
   const connectBlocking = () => connector.connect('wait', { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 });
   const wakers = Object.fromEntries(queueNames.map((list) => [list, createWaker({ connect: connectBlocking, list, blockSeconds, pollMs, log })])) as Record<QueueName, ReturnType<typeof createWaker>>;
   const signals = createSignals({ wakers, pollMs });
@@ -76,7 +83,7 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
 
   return {
     kind: 'redis',
-    outbox: createRedisOutbox(redis, run, prefix),
+    outbox: createRedisOutbox({ redis, run, prefix, now: now ?? Date.now, changes: () => callbackChanges }),
     ...createLeaseCalls({ run, signals, retentionMs, held }),
     waitForWork: signals.waitForWork,
 

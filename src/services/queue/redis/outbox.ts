@@ -4,16 +4,35 @@ import type { Outbox } from '../types.js';
 import { callbackArguments, parseCallback } from './records.js';
 import type { RunScript } from './scripts.js';
 
-/** Callbacks in Redis; any instance's relay may deliver any of them. */
-export function createRedisOutbox(redis: Redis, run: RunScript, prefix: string): Outbox {
+interface Options {
+  redis: Redis;
+  run: RunScript;
+  prefix: string;
+  now: () => number;
+  /** Counts what this process has done that may have made a callback due. */
+  changes: () => number;
+}
+
+/** Callbacks of other processes are theirs to deliver; what they leave behind is noticed this late at most. */
+const longestQuietMs = 5000;
+
+/**
+ * Callbacks in Redis; any instance's relay may deliver any of them. A relay may ask as often as it likes: while nothing can
+ * have become due, the answer needs no command.
+ */
+export function createRedisOutbox({ redis, run, prefix, now, changes }: Options): Outbox {
   // Callbacks belong to no queue; the scripts want one all the same.
   const [queue] = queueNames;
+  let quiet = { untilMs: 0, changes: -1 };
   return {
     async add(entry) {
       await run('callback-add', queue, entry.jobId, ...callbackArguments(entry));
     },
     async claimDue(_workerId, limit, leaseMs) {
-      const claimed = await run('callback-claim', queue, limit, leaseMs) as [string, string, string, string][];
+      const before = changes();
+      if (quiet.changes === before && now() < quiet.untilMs) return [];
+      const [waitMs, ...claimed] = await run('callback-claim', queue, limit, leaseMs) as [number, ...[string, string, string, string][]];
+      if (claimed.length === 0) quiet = { untilMs: now() + (waitMs < 0 ? longestQuietMs : Math.min(waitMs, longestQuietMs)), changes: before };
       return claimed.map((fields) => parseCallback(...fields));
     },
     async delivered(id) {

@@ -1,5 +1,6 @@
 -- with: callbacks
--- Takes due callbacks for a relay. ARGV: limit, claim ms. Returns {entry, attempts, next attempt, error or ''} for each.
+-- Takes due callbacks for a relay. ARGV: limit, claim ms.
+-- Returns {ms until the next is due or -1, {entry, attempts, next attempt, error or ''}...}.
 local limit, until_ms = tonumber(ARGV[3]), now + math.max(1, tonumber(ARGV[4]))
 local claimed = {}
 while #claimed < limit do
@@ -18,4 +19,6 @@ while #claimed < limit do
     end
   end
 end
-return claimed
+local next_due = redis.call('ZRANGE', callbacks_due, 0, 0, 'WITHSCORES')
+local wait = next_due[2] and next_due[2] ~= 'inf' and math.max(0, tonumber(next_due[2]) - now) or -1
+return { wait, unpack(claimed) }
