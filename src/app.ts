@@ -6,6 +6,7 @@ import { createContract } from './contract/routes.js';
 import { authPlugin } from './plugins/auth.js';
 import { docsPlugin } from './plugins/docs.js';
 import { errorsPlugin, renderError } from './plugins/errors.js';
+import { jsonBodyPlugin } from './plugins/json-body.js';
 import { metricsPlugin } from './plugins/metrics.js';
 import { assetRoutes } from './routes/assets.js';
 import type { RouteContext, ServiceFacts } from './routes/context.js';
@@ -53,6 +54,7 @@ export async function buildApp({ config, apiKey, services, registry, log, facts 
   };
 
   await app.register(errorsPlugin, { contract });
+  await app.register(jsonBodyPlugin);
   await app.register(metricsPlugin, { registry });
 
   contract.register(app, 'open', { ...healthRoutes(context), ...metricsRoutes(context) });

@@ -13,7 +13,15 @@ export interface Operation {
   requestBody?: { required?: boolean; content: Record<string, { schema: Schema }> };
   responses: Record<string, ResponseObject | { $ref: string }>;
 }
-export interface ResponseObject { description: string; content?: Record<string, { schema: Schema }> }
+export interface ResponseObject {
+  description: string;
+  headers?: Record<string, unknown>;
+  content?: Record<string, {
+    schema: Schema;
+    /** Schemas of the events of an event stream, by name: OpenAPI 3.1 has no words for them. */
+    'x-events'?: Record<string, Schema>;
+  }>;
+}
 export interface OpenApiDocument {
   info: { version: string };
   paths: Record<string, { parameters?: Parameter[] } & Partial<Record<Method, Operation>>>;

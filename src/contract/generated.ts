@@ -485,7 +485,7 @@ export interface components {
                 sample_solver?: "unipc" | "dpm++" | "euler" | null;
                 sample_steps?: number | null;
                 seed?: components["schemas"]["Seed"];
-                /** @description width*height in pixels */
+                /** @description width*height in pixels; multiples of 16 up to 2048 */
                 size?: string | null;
                 /** @enum {string|null} */
                 content_type?: "image" | "video" | null;
@@ -539,6 +539,17 @@ export interface components {
             started_at?: string;
             /** Format: date-time */
             finished_at?: string;
+        };
+        JobStateEvent: {
+            status: components["schemas"]["JobStatus"];
+            attempts: number;
+            assets: string[];
+            error_message?: string;
+        };
+        JobPreviewEvent: {
+            step: number;
+            content_type: string;
+            base64: string;
         };
         JobPage: {
             jobs: components["schemas"]["Job"][];
@@ -651,6 +662,17 @@ export interface components {
             fallback?: boolean;
         };
         EnhanceFailure: {
+            /** @constant */
+            success: false;
+            error: string;
+            enhanced_prompt: string;
+        };
+        EnhanceAnswer: components["schemas"]["EnhanceResult"] | components["schemas"]["EnhanceFailure"];
+        EnhanceToken: {
+            text: string;
+        };
+        EnhanceError: {
+            code: string;
             /** @constant */
             success: false;
             error: string;
@@ -1110,7 +1132,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The stream */
+            /** @description The stream; the data of each event is JSON */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1170,7 +1192,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The enhanced prompt; with `stream: true` events `token`, then `done` with this JSON */
+            /** @description The enhanced prompt; with `stream: true` events `token`, then `done` with this JSON (or that of 503), or `error` */
             200: {
                 headers: {
                     [name: string]: unknown;

@@ -16,7 +16,9 @@ const unstorable = /[\0\p{Surrogate}]/u;
 export function createContractValidator(document: OpenApiDocument) {
   const create = (coerceTypes: boolean) => {
     const ajv = new Ajv2020({ allErrors: true, strict: false, coerceTypes, useDefaults: coerceTypes, verbose: true });
-    formats.default(ajv, ['uuid', 'date-time']);
+    formats.default(ajv, ['date-time']);
+    // ajv-formats also takes "urn:uuid:…", which would become part of a storage path
+    ajv.addFormat('uuid', /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i);
     ajv.addFormat('text', (text: string) => !unstorable.test(text));
     ajv.addSchema({ $id: 'openapi', components: document.components });
     return ajv;

@@ -41,21 +41,10 @@ function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {
   switch (code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE': return errors.bodyTooLarge(bodyLimitBytes);
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE': return errors.unsupportedMediaType();
-    case 'FST_ERR_CTP_EMPTY_JSON_BODY':
-    case 'FST_ERR_CTP_INVALID_JSON_BODY': return invalidJson(message);
     case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH': return errors.badRequest('The body does not have the length its header states');
     case 'FST_ERR_BAD_URL': return errors.badRequest('The path cannot be decoded');
-  }
-  if (thrown instanceof SyntaxError && statusCode === 400) {
-    return message.includes('forbidden prototype property')
-      ? errors.invalidParameters.with({ details: [{ field: 'body', rule: 'prototype', message: 'body must not have the keys __proto__ or constructor.prototype' }] }, 'body must not have the keys __proto__ or constructor.prototype')
-      : invalidJson(message);
   }
   if (statusCode === 404) return errors.notFound('This');
   if (statusCode >= 400 && statusCode < 500) return new AppError(code === '' ? 'BAD_REQUEST' : code, statusCode, message);
   return errors.internal();
-}
-
-function invalidJson(reason: string): AppError {
-  return errors.invalidJson.with({ details: [{ field: 'body', rule: 'json', message: 'body is not valid JSON' }] }, reason);
 }

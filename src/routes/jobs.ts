@@ -27,7 +27,7 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
 
     async listJobs(request) {
       const { status, type, user_id: userId, limit = 20, cursor } = request.query;
-      const page = await jobs.list({ ...(status === undefined ? {} : { status }), ...(type === undefined ? {} : { type }), ...(userId === undefined ? {} : { userId: userId.toLowerCase() }) }, limit, cursor);
+      const page = await jobs.list({ ...(status === undefined ? {} : { status }), ...(type === undefined ? {} : { type }), ...(userId === undefined ? {} : { userId }) }, limit, cursor);
       return { jobs: page.jobs.map((record) => jobView(record, null)), ...(page.nextCursor === undefined ? {} : { next_cursor: page.nextCursor }) };
     },
 
