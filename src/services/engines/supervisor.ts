@@ -1,11 +1,11 @@
 import { EventEmitter, once } from 'node:events';
 import type { Logger } from 'pino';
 import type { EngineKind, EngineMethod, EngineMethods, LoadParams, LoadResult, MemoryReport } from '../../inference/engine-protocol.js';
-import { backoffDelayMs } from '../backoff.js';
 import type { EngineState, EngineStatus } from '../types.js';
 import { EngineError, describeExit } from './engine-error.js';
 import { startEngineProcess, type CallOptions, type EngineProcess } from './engine-process.js';
 import { createLogRing } from './log-ring.js';
+import { createRestartPolicy, type RestartDecision } from './restart-policy.js';
 import { defaultStageLimitsMs, type StageLimits } from './stage-limits.js';
 
 export interface SupervisorOptions {
@@ -45,21 +45,21 @@ const defaults = {
   recycleAfterJobs: 0, recycleAboveRssBytes: 0, memoryIntervalMs: 30_000, helloTimeoutMs: 60_000, heartbeatTimeoutMs: 20_000, cancelGraceMs: 60_000,
 };
 
+/** The longest a timer can be set to. */
+const longestTimeoutMs = 2 ** 31 - 1;
+
 const jobMethods: ReadonlySet<EngineMethod> = new Set<EngineMethod>(['sdxl.generate', 'qwen.generate']);
 
-/**
- * Keeps one engine process alive: start → load → warm up → ready, and again after every end of it.
- *
- * Restart rule. A process that dies while it starts is tried again after `restartBaseMs × 2^(n−1)`; after
- * `maxFailedStarts` in a row the engine is `failed`. One that dies at work is replaced at once the first time (its job
- * is waiting for another attempt), with the same growing delay when that happens again before a request succeeded
- * or the stable period passed. A model folder that is missing or invalid is `failed` directly: trying again changes nothing.
- */
+/** Keeps one engine process alive: start → load → warm up → ready, and again after every end of it (`restart-policy.ts` says when). */
 export function createSupervisor(options: SupervisorOptions) {
   const { kind, log } = options;
   const settings = { ...defaults, restartBaseMs: kind === 'sdxl' ? 10_000 : 15_000, ...options };
   const stageLimitsMs = { ...defaultStageLimitsMs, ...options.stageLimitsMs };
   const logRing = createLogRing();
+  const policy = createRestartPolicy({
+    baseMs: settings.restartBaseMs, maxMs: settings.restartMaxMs, jitter: settings.restartJitter,
+    stablePeriodMs: settings.stablePeriodMs, maxFailedStarts: settings.maxFailedStarts, failedRetryMs: settings.failedRetryMs,
+  });
   const changes = new EventEmitter();
   changes.setMaxListeners(0);
 
@@ -74,8 +74,6 @@ export function createSupervisor(options: SupervisorOptions) {
   let jobsOfProcess = 0;
   let errorCount = 0;
   let restarts = 0;
-  let failedStarts = 0;
-  let deathsAtWork = 0;
   let activeCalls = 0;
   let wanted = false;
   let looping: Promise<void> | null = null;
@@ -136,39 +134,22 @@ export function createSupervisor(options: SupervisorOptions) {
       restarts += 1;
       const why = problem !== null && problem.code !== 'engine_died' ? problem.message : describeExit(exit);
       log.error({ engine: kind, exit_code: exit.code, signal: exit.signal, stage: exit.lastStage, reason: exit.reason }, `${kind} engine: ${why}`);
-      await backOff(wasReady, readyMs, problem, why);
+      await waitForRestart(wasReady ? policy.diedAtWork({ readyMs }) : policy.diedStarting({ hopeless: isHopeless(problem) }), why);
     }
     setState('stopped', settings.lazy ? 'starts with its first request' : 'stopped');
   }
 
-  async function backOff(wasReady: boolean, readyMs: number, problem: EngineError | null, why: string): Promise<void> {
-    let delayMs: number;
-    const delayOf = (n: number) => backoffDelayMs(n, { baseMs: settings.restartBaseMs, maxMs: settings.restartMaxMs, jitter: settings.restartJitter });
-    if (wasReady) {
-      failedStarts = 0;
-      deathsAtWork = readyMs >= settings.stablePeriodMs ? 1 : deathsAtWork + 1;
-      delayMs = deathsAtWork === 1 ? 0 : delayOf(deathsAtWork - 1);
-    } else {
-      failedStarts += 1;
-      delayMs = delayOf(failedStarts);
-    }
-    const hopeless = problem?.code === 'model_missing' || problem?.code === 'model_invalid' || problem?.code === 'invalid_parameters';
-    if (hopeless || failedStarts >= settings.maxFailedStarts) {
-      setState('failed', hopeless ? why : `${failedStarts} starts in a row failed; the last one ${why}`);
-      delayMs = settings.failedRetryMs > 0 ? settings.failedRetryMs : 2 ** 31 - 1;
-    } else if (delayMs === 0) {
-      setState('restarting', why);
-      return;
-    } else {
-      setState('backing_off', `${why}; next start in ${Math.max(1, Math.round(delayMs / 1000))} s`);
-    }
+  async function waitForRestart(decision: RestartDecision, why: string): Promise<void> {
+    if (decision.action === 'now') return setState('restarting', why);
+    if (decision.action === 'fail') setState('failed', decision.failedStarts >= settings.maxFailedStarts ? `${decision.failedStarts} starts in a row failed; the last one ${why}` : why);
+    else setState('backing_off', `${why}; next start in ${Math.max(1, Math.round(decision.delayMs / 1000))} s`);
     wake = new AbortController();
-    await sleep(delayMs, wake.signal);
+    await sleep(decision.delayMs ?? longestTimeoutMs, wake.signal);
     wake = null;
   }
 
   function becomeReady(process: EngineProcess): void {
-    failedStarts = 0;
+    policy.ready();
     readySinceMs = Date.now();
     setState('ready');
     log.info({ engine: kind, pid: process.pid, device: loaded?.device, load_seconds: loaded?.loadSeconds }, `${kind} engine is ready`);
@@ -246,7 +227,7 @@ export function createSupervisor(options: SupervisorOptions) {
         jobsProcessed += 1;
         jobsOfProcess += 1;
         lastJobAtMs = Date.now();
-        deathsAtWork = 0;
+        policy.succeeded();
       }
       return result;
     } catch (error) {
@@ -271,8 +252,7 @@ export function createSupervisor(options: SupervisorOptions) {
   }
 
   async function restart({ force }: { force: boolean }): Promise<void> {
-    failedStarts = 0;
-    deathsAtWork = 0;
+    policy.reset();
     if (engine === null) {
       ensureRunning();
       wake?.abort();
@@ -316,6 +296,11 @@ export function createSupervisor(options: SupervisorOptions) {
   };
 }
 export type Supervisor = ReturnType<typeof createSupervisor>;
+
+/** A missing or invalid model folder: trying again changes nothing. */
+function isHopeless(problem: EngineError | null): boolean {
+  return problem?.code === 'model_missing' || problem?.code === 'model_invalid' || problem?.code === 'invalid_parameters';
+}
 
 function sleep(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
