@@ -1,0 +1,51 @@
+import { isIP } from 'node:net';
+import { isPublicAddress } from './addresses.js';
+import type { ReferenceRule } from './refusal.js';
+
+export interface ReferencePolicy {
+  /**
+   * Operator's exceptions: `host:port`, `host` (standard ports) or an origin (`http://10.0.0.5:9000`). They may be private and speak
+   * plain http; every other host must be public, by https on port 443.
+   */
+  allowedHosts: readonly string[];
+}
+
+export type PolicyAnswer =
+  | { allowed: true; url: URL; /** Named by the operator: its addresses are not checked. */ trusted: boolean }
+  | { allowed: false; rule: ReferenceRule; problem: string };
+
+const longestUrl = 2048;
+/** Names that mean the machine or its network, whatever a resolver says. */
+const localName = /(^|\.)(localhost|local|internal|intranet|lan|home|corp|arpa)$/;
+
+/** Decides on an address before anything is sent. `base` is the address that redirected here. */
+export function checkUrl(text: string, { allowedHosts }: ReferencePolicy, base?: URL): PolicyAnswer {
+  const refuse = (rule: ReferenceRule, problem: string): PolicyAnswer => ({ allowed: false, rule, problem });
+  if (text.length > longestUrl) return refuse('url', `must not be longer than ${longestUrl} characters`);
+  // What parsers read differently must not get past this one: it is refused instead of repaired.
+  if (/[\s\\\p{Cc}]/u.test(text)) return refuse('url', 'must not contain spaces, control characters or backslashes');
+  if (base === undefined && !/^[a-z][a-z0-9+.-]*:/i.test(text)) return refuse('url', 'must be an https address');
+  if (base === undefined && /^https?:/i.test(text) && !/^https?:\/\/[^/]/i.test(text)) return refuse('url', 'must have // and a host behind its scheme');
+  if (!URL.canParse(text, base?.href)) return refuse('url', 'is not an address that can be read');
+  const url = new URL(text, base);
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') return refuse('scheme', 'must be an https address');
+  if (url.username !== '' || url.password !== '') return refuse('credentials', 'must not contain a user name or password');
+  if (allowedHosts.some((entry) => matches(entry, url))) return { allowed: true, url, trusted: true };
+  const host = bareHost(url);
+  if (isIP(host) !== 0 ? !isPublicAddress(host) : localName.test(host)) return refuse('publicAddress', 'must not point to a private, local or reserved address');
+  if (isIP(host) === 0 && !host.includes('.')) return refuse('publicAddress', 'must have a full host name');
+  if (url.protocol !== 'https:') return refuse('scheme', 'must be an https address');
+  if (url.port !== '') return refuse('port', 'must use the standard port');
+  return { allowed: true, url, trusted: false };
+}
+
+/** Host without the brackets of IPv6 and the dot that ends a full name. */
+export function bareHost(url: URL): string {
+  return url.hostname.replace(/^\[|\]$/g, '').replace(/\.$/, '').toLowerCase();
+}
+
+function matches(entry: string, url: URL): boolean {
+  if (entry.includes('://')) return URL.canParse(entry) && new URL(entry).origin === url.origin;
+  if (!URL.canParse(`${url.protocol}//${entry}`)) return false;
+  return new URL(`${url.protocol}//${entry}`).host === url.host;
+}
