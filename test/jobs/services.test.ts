@@ -59,6 +59,11 @@ t.test('the real engine: from a payload to pictures on the disk and a callback',
   t.match(await registry.metrics(), /ourvidz_jobs_total\{type="sdxl_image_fast",outcome="completed",reason="completed"\} 2/);
   t.notOk(existsSync(path.join(dir, 'work', id)));
 
+  const explained = await submit({ prompt: 'a (red:1.3) circle', config: { ...small, explain: true } });
+  t.match((await ended(explained))?.metadata['explain'], { tokens: [{ token: 'a', weight: 1 }, { token: 'red', weight: 1.3 }, { token: 'circle', weight: 1 }], timesteps: { length: 15 } });
+  await until('its callback', () => received.some((each) => each['job_id'] === explained && each['status'] === 'completed'));
+  t.notOk(JSON.stringify(received).includes('timesteps'), 'callbacks stay short');
+
   const { pid } = services.engines.status('sdxl');
   const interrupted = await submit({ type: 'sdxl_image_high', config: { width: 256, height: 256 } });
   await until('the engine to be busy with it', () => services.engines.status('sdxl').state === 'busy');

@@ -177,7 +177,8 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
       gpu, engineBytes, attempts: reservation.attempt, workerVersion: parts.version, timings: done.stageSeconds,
       generation: { ...done.plan.metadata, ...done.outcome.metadata },
     });
-    const callback = parts.callback('completed', { jobId: job.id, assets: done.assets, metadata });
+    // What `explain` asked for is for the one who looks at the job, not for the receiver of its callback.
+    const callback = parts.callback('completed', { jobId: job.id, assets: done.assets, metadata: { ...metadata, explain: undefined } });
     const result: FinishedJob = { status: 'completed', assets: done.assets, metadata, ...(callback === undefined ? {} : { callback }) };
     if (!(await write('finish the job', () => parts.store.finish(lease, result)))) throw new JobInterrupt('lease_lost');
     finished(result, 'completed', { generationSeconds: done.generationSeconds, files: done.outcome.files, stageSeconds: done.stageSeconds, deviceBytes: gpu?.usedBytes ?? engineBytes });

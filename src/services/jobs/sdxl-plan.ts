@@ -37,7 +37,7 @@ export function planSdxlJob(job: ValidJob, { engines, negativePrompts, scheduler
 
   const base: Omit<SdxlGenerateParams, 'outputDir' | 'prompt' | 'parametersText' | 'reference'> = {
     jobId: job.id, negativePrompt: negative.text, parseWeights: job.compel_enabled !== false, weights: compel.weights,
-    steps: type.steps, guidanceScale: type.guidanceScale, scheduler, width, height, seed, numImages, format, previewEverySteps, explain: false,
+    steps: type.steps, guidanceScale: type.guidanceScale, scheduler, width, height, seed, numImages, format, previewEverySteps, explain: config.explain === true,
   };
 
   return {

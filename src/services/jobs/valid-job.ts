@@ -18,6 +18,8 @@ export interface ValidJob {
     image: string; first_frame: string; last_frame: string;
     frame_num: number; sample_guide_scale: number; sample_shift: number; sample_solver: string; sample_steps: number; size: string;
     expected_time: number;
+    /** Ask for tokens with weights, timesteps and cache use in the job's metadata. */
+    explain: boolean;
   }> | null | undefined;
   metadata?: Optional<{
     reference_image_url: string; reference_type: ReferenceType; reference_strength: number;
