@@ -42,6 +42,38 @@ t.test('the time left is unknown, then guessed from the steps, then known from p
   t.ok(Math.abs((second[2 + 5]?.fraction ?? 0) - 6 / 13) < 0.001);
 });
 
+t.test('pictures drawn one after another: denoising and decoding take turns, and neither counts before it is done', async (t) => {
+  const clock = { ms: 0 };
+  const estimator = createProgressEstimator({ now: () => clock.ms });
+  const runBatch = () => {
+    const tracker = estimator.track('three pictures', stages);
+    const said = [tracker.at('text')];
+    for (let picture = 0; picture < 3; picture += 1) {
+      for (let step = picture * 10 + 1; step <= picture * 10 + 10; step += 1) {
+        clock.ms += 1000;
+        said.push(tracker.at('denoise', step, 30));
+      }
+      said.push(tracker.at('decode', picture, 3));
+      clock.ms += 1000;
+    }
+    said.push(tracker.at('encode', 0, 3));
+    tracker.succeeded();
+    return said;
+  };
+  const first = runBatch();
+  const atPicture = (said: typeof first, picture: number) => said[picture * 11 + 6];
+  t.equal(atPicture(first, 2)?.step, 26);
+  t.ok(Math.abs((atPicture(first, 1)?.etaSeconds ?? 0) - 17) <= 4, `${atPicture(first, 1)?.etaSeconds} s left in the middle, really 17`);
+  const second = runBatch();
+  for (const said of [first, second]) {
+    for (const picture of [0, 1, 2]) {
+      const fraction = atPicture(said, picture)?.fraction ?? 0;
+      t.ok(Math.abs(fraction - (picture + 0.55) / 3) < 0.15, `${fraction} in the middle of picture ${picture}`);
+    }
+  }
+  t.ok(Math.abs((atPicture(second, 2)?.etaSeconds ?? 0) - 5) <= 2, `${atPicture(second, 2)?.etaSeconds} s left near the end, really 5`);
+});
+
 t.test('what was learnt survives a restart; a damaged file is learnt anew', async (t) => {
   const file = path.join(t.testdir({ damaged: '{"a":' }), 'estimates.json');
   const clock = { ms: 0 };

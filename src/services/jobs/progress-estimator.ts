@@ -56,7 +56,19 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
     const measured: StageSeconds = {};
     let current: { stage: TimedStage; sinceMs: number } | null = null;
     let highest = 0;
-    let firstStepMs: number | null = null;
+    let firstStep: { step: number; ms: number } | null = null;
+    /** How far the two stages are that take turns, picture by picture; 0–1. */
+    const reached = { denoise: 0, decode: 0 };
+
+    /** Seconds done when `stage` is `within` (0–1) through: all stages before it, except what other pictures still need. */
+    function secondsDone(stage: TimedStage, within: number): number {
+      if (stage === 'denoise' || stage === 'decode') reached[stage] = within;
+      const position = planned.indexOf(stage);
+      return planned.reduce((sum, each, index) => {
+        const takesTurns = (each === 'denoise' && stage === 'decode') || (each === 'decode' && stage === 'denoise');
+        return sum + seconds(each) * (index === position ? within : takesTurns ? reached[each] : index < position ? 1 : 0);
+      }, 0);
+    }
 
     function close(): void {
       if (current === null) return;
@@ -66,12 +78,10 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
 
     return {
       at(stage: TimedStage, step = 0, steps = 0): JobProgress {
-        if (current?.stage !== stage) { close(); current = { stage, sinceMs: now() }; firstStepMs = null; }
-        const before = planned.slice(0, Math.max(0, planned.indexOf(stage))).reduce((sum, each) => sum + seconds(each), 0);
+        if (current?.stage !== stage) { close(); current = { stage, sinceMs: now() }; firstStep = null; }
         const within = steps > 0 ? Math.min(1, step / steps) : 0;
-        const done = (before + within * (stages.has(stage) ? seconds(stage) : 0)) / total;
-        highest = Math.min(0.99, Math.max(highest, done));
-        if (stage === 'denoise' && step >= 1 && firstStepMs === null) firstStepMs = now();
+        highest = Math.min(0.99, Math.max(highest, secondsDone(stage, within) / total));
+        if (stage === 'denoise' && step >= 1) firstStep ??= { step, ms: now() };
         return { stage, step, steps, fraction: round(highest), etaSeconds: timeLeft(stage, step, steps) };
       },
       /** The attempt ended well: remember how long its stages took. */
@@ -96,8 +106,8 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
     function timeLeft(stage: TimedStage, step: number, steps: number): number | null {
       if (known !== undefined) return round(Math.max(0, (1 - highest) * total));
       // Nothing learnt yet: the steps done in this very job tell the time of the rest, stages after it by their usual share.
-      if (stage !== 'denoise' || firstStepMs === null || step < 2) return null;
-      const perStep = (now() - firstStepMs) / 1000 / (step - 1);
+      if (stage !== 'denoise' || firstStep === null || step <= firstStep.step) return null;
+      const perStep = (now() - firstStep.ms) / 1000 / (step - firstStep.step);
       return round(perStep * (steps - step) + perStep * steps * 0.2);
     }
   }
