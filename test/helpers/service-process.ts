@@ -20,7 +20,7 @@ export const testApiKey = 'test-key-of-the-service-process-helper';
 
 /**
  * Starts the real service (`dist/src/server.js`) in a process of its own, on a free port, with nothing of the caller's
- * environment but PATH and HOME. `restart` starts it again on the same port and data, as an operator would.
+ * environment but PATH and HOME; models are the pocket ones, or those in OURVIDZ_TEST_MODELS. `restart` starts it again on the same port and data, as an operator would.
  */
 export async function startService(options: ServiceOptions = {}) {
   const ownsDataDir = options.dataDir === undefined;
@@ -38,6 +38,7 @@ export async function startService(options: ServiceOptions = {}) {
     const settings = {
       PATH: process.env['PATH'], HOME: process.env['HOME'],
       HOST: '127.0.0.1', PORT: String(port), DATA_DIR: dataDir, WAN_WORKER_API_KEY: testApiKey, LOG_LEVEL: 'info', RATE_LIMIT: 'off', ORT_DEVICE: 'cpu',
+      MODELS_DIR: process.env['OURVIDZ_TEST_MODELS'],
       ...options.env, ...extraEnv,
     };
     const env = Object.fromEntries(Object.entries(settings).filter((entry): entry is [string, string] => entry[1] !== undefined));
