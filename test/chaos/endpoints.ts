@@ -49,7 +49,7 @@ export async function startEndpoints({ random, failureRate }: { random: Random; 
       return answer(response, 503, { error: 'unavailable' });
     }
     const done = act(request, route, body);
-    if (ends === 'broken after') return void request.destroy();
+    if (ends === 'broken after') return void request.socket.destroy();
     if (ends === 'error after') return answer(response, 500, { statusCode: '500', error: 'internal', message: 'failed after it was done' });
     return answer(response, done.status, done.body);
   }
@@ -97,7 +97,7 @@ export async function startEndpoints({ random, failureRate }: { random: Random; 
     counts.requests += 1;
     if (down) {
       counts.refusedWhileDown += 1;
-      return void request.destroy();
+      return void request.socket.destroy();
     }
     const chunks: Buffer[] = [];
     request.on('error', () => undefined);

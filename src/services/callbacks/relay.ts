@@ -16,6 +16,7 @@ export interface RelayOptions {
   idleMs?: number;
   /** Deliveries at a time. */
   concurrency?: number;
+  /** How long an entry is this relay's alone; a third of it more than the sender's timeout. */
   claimMs?: number;
   now?: () => number;
 }
@@ -29,8 +30,9 @@ const hour = 3_600_000;
  * noting that repeats the delivery under the same id. Order within one job is the outbox's promise.
  */
 export function createCallbackRelay(options: RelayOptions) {
-  const { outbox, sender, workerId, log, backoff = { baseMs: 1000, maxMs: hour, jitter: 0.3 }, giveUpAfterMs = 24 * hour, idleMs = 1000, concurrency = 8, claimMs = 60_000, now = Date.now } = options;
+  const { outbox, sender, workerId, log, backoff = { baseMs: 1000, maxMs: hour, jitter: 0.3 }, giveUpAfterMs = 24 * hour, idleMs = 1000, concurrency = 8, claimMs = 30_000, now = Date.now } = options;
   const stopping = new AbortController();
+  const sending = new Set<Promise<void>>();
   let wake = () => {};
   let loop: Promise<void> | undefined;
 
@@ -53,22 +55,39 @@ export function createCallbackRelay(options: RelayOptions) {
     }
   }
 
-  /** Everything that is due now; returns how many were tried. */
-  async function round(): Promise<number> {
-    const entries = await outbox.claimDue(workerId, concurrency, claimMs);
-    await Promise.all(entries.map((entry) => deliver(entry).catch((error: unknown) => { log.warn({ err: error, job_id: entry.jobId }, 'the outcome of a callback could not be noted; it will be sent again'); })));
+  /** Takes as many due entries as there are free places and sends them; returns how many. A receiver that hangs holds one place, not the others. */
+  async function sendDue(): Promise<number> {
+    const free = concurrency - sending.size;
+    if (free === 0) return 0;
+    const claimedAtMs = now();
+    const entries = await outbox.claimDue(workerId, free, claimMs);
+    // A process that was suspended meanwhile must not send what others may have sent since, and gone beyond.
+    if (now() - claimedAtMs > claimMs / 3) return entries.length;
+    for (const entry of entries) {
+      const delivery = deliver(entry)
+        .catch((error: unknown) => { log.warn({ err: error, job_id: entry.jobId }, 'the outcome of a callback could not be noted; it will be sent again'); })
+        .finally(() => sending.delete(delivery));
+      sending.add(delivery);
+    }
     return entries.length;
   }
 
   async function run(): Promise<void> {
     while (!stopping.signal.aborted) {
       const woken = new Promise<void>((resolve) => { wake = resolve; });
-      const tried = await round().catch((error: unknown) => {
+      const sent = await sendDue().catch((error: unknown) => {
         log.warn({ err: error }, 'the outbox does not answer');
         return 0;
       });
-      if (tried === 0) await Promise.race([woken, delay(idleMs, undefined, { signal: stopping.signal }).catch(() => undefined)]);
+      if (sent === 0) await pause(idleMs, woken, ...sending);
     }
+  }
+
+  /** Until the time is over, the relay is stopped, or one of the promises is settled. */
+  async function pause(ms: number, ...promises: Promise<unknown>[]): Promise<void> {
+    const timer = new AbortController();
+    await Promise.race([...promises, delay(ms, undefined, { signal: AbortSignal.any([stopping.signal, timer.signal]) }).catch(() => undefined)]);
+    timer.abort();
   }
 
   return {
@@ -81,8 +100,11 @@ export function createCallbackRelay(options: RelayOptions) {
     async stop(graceMs: number): Promise<void> {
       stopping.abort();
       await loop;
-      const deadline = now() + graceMs;
-      while (now() < deadline && (await Promise.race([round().catch(() => 0), delay(Math.max(0, deadline - now()), 0)])) > 0);
+      const deadline = Date.now() + graceMs;
+      const left = () => Math.max(0, deadline - Date.now());
+      do {
+        await Promise.race([Promise.all(sending), delay(left(), undefined, { ref: false })]);
+      } while (left() > 0 && (await Promise.race([sendDue().catch(() => 0), delay(left(), 0, { ref: false })])) > 0);
       await Promise.race([sender.close(), delay(1000)]);
     },
   };

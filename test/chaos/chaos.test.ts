@@ -1,0 +1,19 @@
+import t from 'tap';
+import { redisOrSkip } from '../helpers/redis.js';
+import { runChaos } from './chaos.js';
+
+/** The short form of `npm run test:chaos`, with a seed of its own every time; a failure prints it. */
+const seed = Number(process.env['CHAOS_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+
+if (redisOrSkip(t)) {
+  await t.test(`50 jobs, three services, everything failing now and then (seed ${seed})`, async (t) => {
+    const report = await runChaos({
+      seed, jobs: 50, services: 3, spanMs: 15_000, leaseSeconds: 3, failureRate: 0.3, patienceMs: 70_000,
+      blows: { serviceKills: 3, engineKills: 3, freezes: 1, redisRestarts: 1, cuts: 1, outages: 1, outageMs: 3000 },
+    });
+    t.same(report.faults, [], `seed ${seed}; logs in ${report.folder}`);
+    t.equal(report.numbers['jobs'], 50);
+    t.ok((report.numbers['endpoint requests failed'] ?? 0) > 0, 'the endpoints did fail');
+    t.comment(JSON.stringify(report.numbers));
+  });
+}
