@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { Config } from './config.js';
 import { createContract } from './contract/routes.js';
@@ -8,6 +8,7 @@ import { docsPlugin } from './plugins/docs.js';
 import { errorsPlugin, renderError } from './plugins/errors.js';
 import { jsonBodyPlugin } from './plugins/json-body.js';
 import { metricsPlugin } from './plugins/metrics.js';
+import { requestLogPlugin } from './plugins/request-log.js';
 import { assetRoutes } from './routes/assets.js';
 import type { RouteContext, ServiceFacts } from './routes/context.js';
 import { createDisconnectSignals } from './routes/disconnect.js';
@@ -36,6 +37,7 @@ export interface AppOptions {
 export async function buildApp({ config, apiKey, services, registry, log, facts }: AppOptions): Promise<FastifyInstance> {
   const app: FastifyInstance = Fastify({
     loggerInstance: log,
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
     genReqId: ({ headers }) => acceptedId(headers['x-request-id']) ?? randomUUID(),
     bodyLimit: bodyLimitBytes,
     trustProxy: config.trustProxy,
@@ -54,6 +56,7 @@ export async function buildApp({ config, apiKey, services, registry, log, facts 
   };
 
   await app.register(errorsPlugin, { contract });
+  await app.register(requestLogPlugin);
   await app.register(jsonBodyPlugin);
   await app.register(metricsPlugin, { registry });
 

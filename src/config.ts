@@ -16,7 +16,7 @@ const path_ = (fallback: string): Read<string> => (value) => path.resolve(value 
 const integer = (fallback: number, minimum: number, maximum: number): Read<number> => (value) => {
   if (value === undefined) return fallback;
   const number = Number(value);
-  if (!Number.isInteger(number) || number < minimum || number > maximum) throw new Refused(`a whole number from ${minimum} to ${maximum}`);
+  if (!/^\d{1,15}$/.test(value) || number < minimum || number > maximum) throw new Refused(`a whole number from ${minimum} to ${maximum}`);
   return number;
 };
 const oneOf = <T extends string>(fallback: T | undefined, ...allowed: T[]): Read<T | undefined> => (value) => {
@@ -124,7 +124,7 @@ function combinations(config: Config): Problem[] {
 }
 
 function mask(secret: string): string {
-  return `${secret.slice(0, 2)}${'*'.repeat(6)} (${secret.length} characters)`;
+  return `${'*'.repeat(6)} (${secret.length} characters)`;
 }
 
 /** Redis over TLS from Upstash's REST pair: its token is the password of the same host. */

@@ -13,6 +13,7 @@ export const errors = {
   methodNotAllowed: createAppError('METHOD_NOT_ALLOWED', 405, (method: string, allowed: string) => `${method} is not possible here; ${allowed} is`),
   conflict: createAppError('CONFLICT', 409, (reason: string) => reason),
   bodyTooLarge: createAppError('BODY_TOO_LARGE', 413, (limitBytes: number) => `The body is larger than ${limitBytes} bytes`),
+  addressTooLong: createAppError('ADDRESS_TOO_LONG', 414, () => 'A part of the path is too long'),
   unsupportedMediaType: createAppError('UNSUPPORTED_MEDIA_TYPE', 415, () => 'Send the body as application/json'),
   promptRejected: createAppError('PROMPT_REJECTED', 422, () => 'The prompt is on the operator\'s deny list'),
   tooManyRequests: createAppError('TOO_MANY_REQUESTS', 429, (what: string) => what),

@@ -42,9 +42,10 @@ function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {
     case 'FST_ERR_CTP_BODY_TOO_LARGE': return errors.bodyTooLarge(bodyLimitBytes);
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE': return errors.unsupportedMediaType();
     case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH': return errors.badRequest('The body does not have the length its header states');
+    case 'FST_ERR_MAX_PARAM_LENGTH': return errors.addressTooLong();
     case 'FST_ERR_BAD_URL': return errors.badRequest('The path cannot be decoded');
   }
   if (statusCode === 404) return errors.notFound('This');
-  if (statusCode >= 400 && statusCode < 500) return new AppError(code === '' ? 'BAD_REQUEST' : code, statusCode, message);
+  if (statusCode >= 400 && statusCode < 500) return new AppError('BAD_REQUEST', statusCode, message);
   return errors.internal();
 }

@@ -6,7 +6,12 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
  */
 export function createDisconnectSignals(app: FastifyInstance) {
   const closing = new AbortController();
-  app.addHook('preClose', async () => { closing.abort(new Error('the service is stopping')); });
+  app.addHook('preClose', async () => {
+    closing.abort(new Error('the service is stopping'));
+    // Fastify closes connections that are idle now; those whose stream ends a moment later would be kept alive by their clients.
+    const sweep = setInterval(() => app.server.closeIdleConnections(), 50).unref();
+    app.server.once('close', () => clearInterval(sweep));
+  });
 
   return {
     of(reply: FastifyReply): AbortSignal {
