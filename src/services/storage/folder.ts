@@ -1,10 +1,13 @@
-import { copyFile, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
-import path from 'node:path';
 import { randomUUID } from 'node:crypto';
+import { copyFile, mkdir, open, readdir, readFile, realpath, rename, rm, stat, access, constants } from 'node:fs/promises';
+import path from 'node:path';
 import type { AssetService } from '../types.js';
+import { checkPlace, isPlace } from './places.js';
 import { StorageError, type Storage } from './types.js';
 
 const contentTypes: Readonly<Record<string, string>> = { '.png': 'image/png', '.webp': 'image/webp', '.jpg': 'image/jpeg', '.mp4': 'video/mp4' };
+/** Half-written files of killed processes go when the same place is written again after this. */
+const abandonedMs = 3600_000;
 
 export interface FolderStorageOptions {
   /** Buckets are folders below it. */
@@ -16,58 +19,65 @@ export interface FolderStorageOptions {
 /** Assets in a folder, served by the service at `/assets/{bucket}/{path}`. A file is whole or not there. */
 export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptions): Storage & AssetService {
   const base = path.resolve(root);
+  const targetOf = (bucket: string, name: string) => path.join(base, bucket, name);
 
-  /** Null for anything that would leave its bucket's folder. */
-  function locate(bucket: string, name: string): string | null {
-    if (!/^[a-z0-9_]{1,64}$/.test(bucket) || name.includes('\0')) return null;
-    const folder = path.join(base, bucket);
-    const file = path.resolve(folder, name);
-    return file.startsWith(folder + path.sep) ? file : null;
-  }
-
-  function require_(bucket: string, name: string): string {
-    const file = locate(bucket, name);
-    if (file === null) throw new StorageError(`${bucket}/${name} is not a place in the storage folder`, 'rejected', false);
-    return file;
+  /** The file's real place, null when there is none or a link in it leads out of the bucket. */
+  async function find(bucket: string, name: string): Promise<string | null> {
+    try {
+      const [folder, file] = await Promise.all([realpath(path.join(base, bucket)), realpath(targetOf(bucket, name))]);
+      return file.startsWith(folder + path.sep) ? file : null;
+    } catch {
+      return null;
+    }
   }
 
   return {
     kind: 'folder',
     async put(bucket, name, { localPath }, signal) {
-      const target = require_(bucket, name);
+      checkPlace(bucket, name);
+      signal.throwIfAborted();
+      const target = targetOf(bucket, name);
       const partial = `${target}.${randomUUID()}.part`;
       try {
         await mkdir(path.dirname(target), { recursive: true });
         await copyFile(localPath, partial);
         signal.throwIfAborted();
-        const handle = await open(partial, 'r+');
-        await handle.sync().finally(() => handle.close());
+        await sync(partial, 'r+');
         await rename(partial, target);
+        // The name must survive a power cut as well as the bytes; not every file system lets a folder be synced.
+        await sync(path.dirname(target), 'r').catch(() => {});
+        await removeAbandoned(target);
       } catch (error) {
         await rm(partial, { force: true });
         signal.throwIfAborted();
-        throw new StorageError(`cannot write ${target}: ${(error as Error).message}`, 'unavailable', true, { cause: error });
+        throw new StorageError(`cannot write ${bucket}/${name}: ${(error as Error).message}`, 'unavailable', true, { cause: error });
       }
       return `${publicUrl}/assets/${bucket}/${name.split('/').map(encodeURIComponent).join('/')}`;
     },
     async read(bucket, name, maxBytes, signal) {
-      const file = require_(bucket, name);
-      const info = await stat(file).catch(() => null);
-      if (info === null || !info.isFile()) throw new StorageError(`${bucket}/${name} does not exist`, 'not_found', false);
+      checkPlace(bucket, name);
+      const file = await find(bucket, name);
+      const info = file === null ? null : await stat(file).catch(() => null);
+      if (file === null || info === null || !info.isFile()) throw new StorageError(`${bucket}/${name} does not exist`, 'not_found', false);
       if (info.size > maxBytes) throw new StorageError(`${bucket}/${name} has ${info.size} bytes, more than ${maxBytes}`, 'too_large', false);
-      return readFile(file, { signal });
+      signal.throwIfAborted();
+      return readFile(file, { signal }).catch((error: unknown) => {
+        signal.throwIfAborted();
+        throw new StorageError(`cannot read ${bucket}/${name}: ${(error as Error).message}`, 'unavailable', true, { cause: error });
+      });
     },
     async remove(bucket, names) {
-      await Promise.all(names.map(async (name) => rm(require_(bucket, name), { force: true })));
+      for (const name of names) checkPlace(bucket, name);
+      await Promise.all(names.map(async (name) => rm(targetOf(bucket, name), { force: true })));
     },
     async ping() {
       await mkdir(base, { recursive: true });
+      await access(base, constants.W_OK);
     },
     async open(bucket, name) {
-      const file = locate(bucket, name);
-      if (file === null) return null;
-      const handle = await open(file).catch(() => null);
-      if (handle === null) return null;
+      const file = isPlace(bucket, name) ? await find(bucket, name) : null;
+      const handle = file === null ? null : await open(file).catch(() => null);
+      if (file === null || handle === null) return null;
       const info = await handle.stat();
       if (!info.isFile()) {
         await handle.close();
@@ -76,4 +86,18 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
       return { stream: handle.createReadStream(), contentType: contentTypes[path.extname(file)] ?? 'application/octet-stream', bytes: info.size, modifiedAt: info.mtime };
     },
   };
+}
+
+async function sync(file: string, flags: 'r' | 'r+'): Promise<void> {
+  const handle = await open(file, flags);
+  await handle.sync().finally(() => handle.close());
+}
+
+async function removeAbandoned(target: string): Promise<void> {
+  const folder = path.dirname(target);
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(`${path.basename(target)}.`) || !name.endsWith('.part')) continue;
+    const info = await stat(path.join(folder, name)).catch(() => null);
+    if (info !== null && Date.now() - info.mtimeMs > abandonedMs) await rm(path.join(folder, name), { force: true });
+  }
 }

@@ -1,0 +1,91 @@
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import fc from 'fast-check';
+import t, { type Test } from 'tap';
+import { createFolderStorage } from '../../src/services/storage/folder.js';
+import { localFile, signal, storageErrorOf, testStorage } from './storage-suite.js';
+
+async function temporaryRoot(t: Test): Promise<string> {
+  const root = await mkdtemp(path.join(tmpdir(), 'ourvidz-folder-'));
+  t.teardown(() => rm(root, { recursive: true, force: true }));
+  return root;
+}
+const types: Record<string, string> = { '.png': 'image/png', '.mp4': 'video/mp4' };
+
+testStorage(t, 'folder', async (t) => {
+  const root = await temporaryRoot(t);
+  return {
+    storage: createFolderStorage({ root }),
+    async stored(bucket, name) {
+      const body = await readFile(path.join(root, bucket, name)).catch(() => null);
+      return body === null ? null : { body, contentType: types[path.extname(name)] ?? '' };
+    },
+  };
+});
+
+void t.test('addresses are relative to the service, or absolute when it knows its own', async (t) => {
+  const root = await temporaryRoot(t);
+  const file = await localFile(t, 'x');
+  t.equal(await createFolderStorage({ root }).put('video_fast', 'u 1/j/0.mp4', file, signal), '/assets/video_fast/u%201/j/0.mp4');
+  t.equal(await createFolderStorage({ root, publicUrl: 'https://w.example.com' }).put('video_fast', 'u/j/0.mp4', file, signal), 'https://w.example.com/assets/video_fast/u/j/0.mp4');
+});
+
+void t.test('open serves a file with what a response needs', async (t) => {
+  const root = await temporaryRoot(t);
+  const storage = createFolderStorage({ root });
+  await storage.put('video_fast', 'u/j/0.mp4', await localFile(t, 'moving pictures'), signal);
+  const asset = await storage.open('video_fast', 'u/j/0.mp4');
+  t.match(asset, { contentType: 'video/mp4', bytes: 15 });
+  t.ok(asset !== null && Math.abs(asset.modifiedAt.getTime() - Date.now()) < 60_000);
+  t.equal(asset === null ? '' : (await buffer(asset.stream)).toString(), 'moving pictures');
+  for (const [bucket, name] of [['video_fast', 'u/j/1.mp4'], ['video_fast', 'u/j'], ['video_fast', ''], ['..', 'x'], ['none', 'x'], ['video_fast', 'u/j/0.mp4/x']] as const) t.equal(await storage.open(bucket, name), null, `${bucket}/${name}`);
+});
+
+void t.test('a write that fails leaves the old file and no remains', async (t) => {
+  const root = await temporaryRoot(t);
+  const storage = createFolderStorage({ root });
+  await storage.put('video_fast', 'a.mp4', await localFile(t, 'old'), signal);
+  await mkdir(path.join(root, 'video_fast', 'b.mp4', 'in-the-way'), { recursive: true });
+  t.match(await storageErrorOf(storage.put('video_fast', 'a.mp4', { localPath: '/nowhere', contentType: 'video/mp4', bytes: 1 }, signal)), { code: 'unavailable', retryable: true });
+  t.match(await storageErrorOf(storage.put('video_fast', 'b.mp4', await localFile(t, 'new'), signal)), { code: 'unavailable', retryable: true });
+  t.equal((await readFile(path.join(root, 'video_fast', 'a.mp4'))).toString(), 'old');
+  t.same((await readdir(path.join(root, 'video_fast'))).sort(), ['a.mp4', 'b.mp4']);
+});
+
+void t.test('what a killed process left half-written goes with the next write to the same place', async (t) => {
+  const root = await temporaryRoot(t);
+  const storage = createFolderStorage({ root });
+  const folder = path.join(root, 'video_fast', 'u');
+  await mkdir(folder, { recursive: true });
+  const hoursAgo = new Date(Date.now() - 2 * 3600_000);
+  for (const name of ['0.mp4.old.part', '0.mp4.new.part', '1.mp4.old.part']) await writeFile(path.join(folder, name), 'half');
+  for (const name of ['0.mp4.old.part', '1.mp4.old.part']) await utimes(path.join(folder, name), hoursAgo, hoursAgo);
+  await storage.put('video_fast', 'u/0.mp4', await localFile(t, 'whole'), signal);
+  t.same((await readdir(folder)).sort(), ['0.mp4', '0.mp4.new.part', '1.mp4.old.part']);
+});
+
+void t.test('whatever the path, nothing outside its bucket is read', async (t) => {
+  const root = await temporaryRoot(t);
+  await writeFile(path.join(root, 'secret.txt'), 'secret');
+  await mkdir(path.join(root, 'assets', 'video_fast', 'a'), { recursive: true });
+  await mkdir(path.join(root, 'assets', 'video_fast2'), { recursive: true });
+  await writeFile(path.join(root, 'assets', 'video_fast2', 'secret.txt'), 'secret');
+  await symlink(path.join(root, 'secret.txt'), path.join(root, 'assets', 'video_fast', 'link.txt'));
+  const storage = createFolderStorage({ root: path.join(root, 'assets') });
+  const piece = fc.constantFrom('..', '.', '', 'a', 'secret.txt', 'link.txt', 'video_fast', 'video_fast2', 'assets', '..\\', '%2e%2e', '\0', '~', root);
+  await fc.assert(fc.asyncProperty(piece, fc.array(piece, { maxLength: 6 }), async (bucket, pieces) => {
+    const asset = await storage.open(bucket, pieces.join('/'));
+    if (asset === null) return;
+    const text = (await buffer(asset.stream)).toString();
+    if (text === 'secret' && bucket !== 'video_fast2') throw new Error(`read ${bucket} ${pieces.join('/')}`);
+  }), { numRuns: 1500 });
+  t.equal(await storage.open('video_fast', 'link.txt'), null, 'a link that leads out is not followed');
+});
+
+void t.test('a folder that cannot be written does not answer a ping', async (t) => {
+  const root = await temporaryRoot(t);
+  await writeFile(path.join(root, 'file'), '');
+  await t.rejects(createFolderStorage({ root: path.join(root, 'file', 'assets') }).ping(signal));
+});
