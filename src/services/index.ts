@@ -36,7 +36,9 @@ import type { JobStore } from './queue/types.js';
 import { createReferenceFetcher } from './references/fetcher.js';
 import { createServiceChecks } from './service-checks.js';
 import { createFolderStorage } from './storage/folder.js';
-import type { Services } from './types.js';
+import { createSupabaseStorage } from './storage/supabase.js';
+import type { Storage } from './storage/types.js';
+import type { AssetService, Services } from './types.js';
 
 export interface ServiceOptions {
   /** Where metrics register. */
@@ -64,8 +66,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const version = await packageVersion();
   const workerId = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`;
   const store = await openStore(config, log);
-  const folderStorage = createFolderStorage({ root: path.join(config.dataDir, 'assets'), publicUrl: config.publicUrl });
-  const storage = folderStorage;
+  const { storage, assets } = openStorage(config);
   const gpu = createGpuMonitor({
     probes: [createNvidiaSmiProbe(), createSysfsProbe()],
     ...(config.gpuMemoryGigabytes > 0 ? { configuredTotalBytes: config.gpuMemoryGigabytes * 1e9 } : {}),
@@ -124,7 +125,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   }
 
   const services: Services = {
-    jobs, engines, store, storage, gpu, validation, activeJobs: () => runners.reduce((sum, runner) => sum + runner.inFlight().length, 0), ...(storage === folderStorage ? { assets: folderStorage } : {}),
+    jobs, engines, store, storage, gpu, validation, activeJobs: () => runners.reduce((sum, runner) => sum + runner.inFlight().length, 0), ...(assets === undefined ? {} : { assets }),
     async start() {
       await workFolders.clean();
       await estimator.load();
@@ -146,6 +147,16 @@ async function openStore(config: Config, log: Logger): Promise<JobStore> {
   return url === undefined
     ? createEmbeddedStore({ folder: path.join(config.dataDir, 'queue'), retentionMs })
     : createRedisStore({ url, retentionMs, blockSeconds: config.redisBlockSeconds, log });
+}
+
+/** The folder unless Supabase is configured; its files are then served by the service. */
+function openStorage(config: Config): { storage: Storage; assets?: AssetService } {
+  const { supabaseUrl: url, supabaseServiceKey: serviceKey } = config;
+  if ((config.storage ?? (url === undefined ? 'folder' : 'supabase')) === 'supabase' && url !== undefined && serviceKey !== undefined) {
+    return { storage: createSupabaseStorage({ url, serviceKey, assetUrls: config.assetUrls }) };
+  }
+  const folder = createFolderStorage({ root: path.join(config.dataDir, 'assets'), publicUrl: config.publicUrl });
+  return { storage: folder, assets: folder };
 }
 
 function engineOptions(config: Config, log: Logger, folders: Record<EngineKind, ModelFolder>, entry: string, { environment, engines: overrides = {} }: ServiceOptions): Parameters<typeof createEngineService>[0] {
