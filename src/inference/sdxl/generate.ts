@@ -59,7 +59,7 @@ export async function generateImages(pipeline: Pipeline, params: SdxlGeneratePar
     const files = await Promise.all(writing);
     throwIfCancelled(context.signal);
     context.emit({ kind: 'progress', stage: 'encode', step: params.numImages, steps: params.numImages });
-    return describeResult(params, files, timings, text as EncodedText | undefined, reference, scheduler as Scheduler | undefined);
+    return describeResult(params, files, timings, text, reference, scheduler);
   } catch (error) {
     await Promise.allSettled(writing);
     await Promise.all(Array.from({ length: params.numImages }, (_, i) => rm(path.join(params.outputDir, `${i}.${extensionOf(params.format)}`), { force: true })));

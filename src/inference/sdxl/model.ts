@@ -72,7 +72,7 @@ export async function openSdxlModel(folder: string, options: { device: Device; t
     ],
     async release(): Promise<void> {
       const sessions = [...encoders.map(({ session }) => session), unet, vaeDecoder, vaeEncoder, imageEncoder];
-      await Promise.all(sessions.map((session) => session?.release()));
+      await Promise.all(sessions.map(async (session) => session?.release()));
     },
   };
 }
