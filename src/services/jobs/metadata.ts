@@ -56,7 +56,7 @@ export function completionMetadata(facts: CompletionFacts): Record<string, unkno
     worker_version: facts.workerVersion,
     ...facts.generation,
     attempts: facts.attempts,
-    stage_times: facts.timings,
+    stage_times: Object.fromEntries(Object.entries(facts.timings).map(([stage, seconds]) => [stage, round(seconds)])),
   };
 }
 
