@@ -62,6 +62,10 @@ t.test('every case one by one, and after each the next good job still runs', { s
     });
   }
   checkOrder(t, ready, parts.receiver);
+  // One job of the SDXL engine for each case that completes there, and for the good one after each that does not.
+  const drawn = ready.filter((one) => one.expect.status !== 'completed' || one.queue === 'sdxl_queue').length;
+  const { workers } = await parts.service.getJson('/worker/status') as { workers: { sdxl: { jobs_processed: number } } };
+  t.equal(workers.sdxl.jobs_processed, drawn, 'refused payloads were never computed');
 });
 
 t.test('all cases together in random order', { skip }, async (t) => {

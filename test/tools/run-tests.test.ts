@@ -7,6 +7,7 @@ const stream = `TAP version 14
 1..2
 # Subtest: dist/test/a.test.js
     # Subtest: group
+        # two cases wait for the wan engine
         ok 1 - fine
         not ok 2 - differs
           ---
@@ -32,6 +33,7 @@ t.test('the report counts test points, names failures with their place, and list
   const lines: string[] = [];
   const summary = await reportTap(Readable.from([stream]), (line) => lines.push(line));
   t.same(summary, { passed: 2, failed: 1, skipped: [{ name: 'dist/test/a.test.js > elsewhere', reason: 'redis-server is not installed' }] });
+  t.equal(lines.shift(), '     # two cases wait for the wan engine');
   t.match(lines[0], /^FAIL dist\/test\/a\.test\.js {2}1 passed, 1 failed, 1 skipped/);
   t.match(lines.join('\n'), /✖ group > differs\n\s+at a\.ts:4\n\s+diff:\n\s+-2\n\s+\+1/);
   t.match(lines.at(-1), /^ok {3}dist\/test\/b\.test\.js {2}1 passed/);

@@ -13,7 +13,15 @@ export function reportTap(stream: Readable, say: (line: string) => void): Promis
   const summary: TestSummary = { passed: 0, failed: 0, skipped: [] };
   const files = new Map<string, FileReport>();
   const parser = new Parser();
+  /** What a test says by `t.comment`, at any depth; the parser's own remarks on time and counts are left out. */
+  const showComments = (group: Parser) => {
+    group.on('comment', (comment: string) => {
+      if (!/^# (Subtest|time=|\{)/.test(comment)) say(`     ${comment.trim()}`);
+    });
+    group.on('child', showComments);
+  };
   parser.on('child', (child: Parser) => {
+    showComments(child);
     child.on('complete', (results: FinalResults) => {
       const report = files.get(child.name) ?? { passed: 0, skipped: 0, failures: [] };
       const seconds = ((results.time ?? 0) / 1000).toFixed(1);
