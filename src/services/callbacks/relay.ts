@@ -12,7 +12,7 @@ export interface RelayOptions {
   backoff?: BackoffOptions;
   /** After this long an entry is given up and kept for inspection. */
   giveUpAfterMs?: number;
-  /** Longest wait between two looks at the outbox. */
+  /** Longest wait between two looks at the outbox; a look costs nothing while nothing can be due. */
   idleMs?: number;
   /** Deliveries at a time. */
   concurrency?: number;
@@ -24,13 +24,15 @@ export interface RelayOptions {
 export type CallbackRelay = ReturnType<typeof createCallbackRelay>;
 
 const hour = 3_600_000;
+/** An old entry that somebody put back in line gets a fair number of attempts, too. */
+const fewestAttempts = 10;
 
 /**
  * Delivers the outbox at least once. An entry stays in it until a receiver has answered 2xx: a crash between sending and
  * noting that repeats the delivery under the same id. Order within one job is the outbox's promise.
  */
 export function createCallbackRelay(options: RelayOptions) {
-  const { outbox, sender, workerId, log, backoff = { baseMs: 1000, maxMs: hour, jitter: 0.3 }, giveUpAfterMs = 24 * hour, idleMs = 1000, concurrency = 8, claimMs = 30_000, now = Date.now } = options;
+  const { outbox, sender, workerId, log, backoff = { baseMs: 1000, maxMs: hour / 6, jitter: 0.3 }, giveUpAfterMs = 24 * hour, idleMs = 250, concurrency = 8, claimMs = 30_000, now = Date.now } = options;
   const stopping = new AbortController();
   const sending = new Set<Promise<void>>();
   let wake = () => {};
@@ -45,7 +47,7 @@ export function createCallbackRelay(options: RelayOptions) {
     } else if (delivery.outcome === 'refused') {
       await outbox.deadLetter(entry.id, delivery.reason);
       log.error({ ...fields, reason: delivery.reason }, 'callback refused for good; kept for inspection');
-    } else if (now() - entry.createdAtMs > giveUpAfterMs) {
+    } else if (now() - entry.createdAtMs > giveUpAfterMs && entry.attempts + 1 >= fewestAttempts) {
       await outbox.deadLetter(entry.id, delivery.reason);
       log.error({ ...fields, reason: delivery.reason }, 'callback given up; kept for inspection');
     } else {
@@ -105,7 +107,8 @@ export function createCallbackRelay(options: RelayOptions) {
       do {
         await Promise.race([Promise.all(sending), delay(left(), undefined, { ref: false })]);
       } while (left() > 0 && (await Promise.race([sendDue().catch(() => 0), delay(left(), 0, { ref: false })])) > 0);
-      await Promise.race([sender.close(), delay(1000)]);
+      await sender.close();
+      await Promise.race([Promise.all(sending), delay(1000, undefined, { ref: false })]);
     },
   };
 }

@@ -12,6 +12,8 @@ export type CallbackSender = ReturnType<typeof createCallbackSender>;
 /** Client errors that mean "later", not "never". */
 const retryable4xx = new Set([408, 425, 429]);
 const quotedBytes = 500;
+/** A receiver may ask for patience, not for ever. */
+const longestRetryAfterMs = 3_600_000;
 
 /** Sends one callback. Redirects are not followed: a webhook that moves must be told so by its operator. */
 export function createCallbackSender({ timeoutMs = 20_000, now = Date.now, ...signing }: SigningOptions & { timeoutMs?: number; now?: () => number }) {
@@ -23,19 +25,24 @@ export function createCallbackSender({ timeoutMs = 20_000, now = Date.now, ...si
           dispatcher: agent, method: 'POST', body: entry.body, headers: callbackHeaders({ ...entry, atMs: now() }, signing),
           signal: AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal === undefined ? [] : [signal])]),
         });
-        const text = (await readStart(response.body)).trim();
         const { statusCode } = response;
-        if (statusCode >= 200 && statusCode < 300) return { outcome: 'accepted' };
+        if (statusCode >= 200 && statusCode < 300) {
+          // The status alone counts: a body that never ends must not repeat the delivery.
+          void response.body.dump({ limit: 16_384 }).catch(() => {});
+          return { outcome: 'accepted' };
+        }
+        const text = (await readStart(response.body).catch(() => '')).trim();
         const reason = `${statusCode}${text === '' ? '' : ` ${text}`}`;
         if (statusCode >= 400 && statusCode < 500 && !retryable4xx.has(statusCode)) return { outcome: 'refused', reason };
         const afterMs = retryAfterMs(response.headers['retry-after'], now());
-        return { outcome: 'again', reason, ...(afterMs === null ? {} : { afterMs }) };
+        return { outcome: 'again', reason, ...(afterMs === null ? {} : { afterMs: Math.min(afterMs, longestRetryAfterMs) }) };
       } catch (error) {
         const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
         return { outcome: 'again', reason: cause instanceof Error ? `${(cause as NodeJS.ErrnoException).code ?? cause.name}: ${cause.message}` : String(cause) };
       }
     },
-    close: () => agent.close(),
+    /** Ends what is being sent: its entries stay in the outbox. */
+    close: () => agent.destroy(),
   };
 }
 

@@ -1,0 +1,86 @@
+import type { Logger } from 'pino';
+import { backoffDelayMs, type BackoffOptions } from '../backoff.js';
+import type { CallbackSender } from '../callbacks/sender.js';
+import type { FinishedJobFacts } from '../jobs/runner-parts.js';
+import { wait } from '../jobs/wait.js';
+import { buildUsageRecords } from './usage-records.js';
+
+export interface UsageReporterOptions {
+  url: string;
+  sender: CallbackSender;
+  workerId: string;
+  log: Logger;
+  backoff?: BackoffOptions;
+  maxAttempts?: number;
+  /** Records kept while the endpoint does not answer; beyond that the oldest are dropped. */
+  maxWaiting?: number;
+  now?: () => number;
+}
+
+export type UsageReporter = ReturnType<typeof createUsageReporter>;
+
+interface WaitingRecord { id: string; url: string; body: string }
+
+/**
+ * Sends the usage records of finished jobs, one at a time, in the background. Best effort with retries: what matters of a job is in
+ * its record and its callback, so statistics never take a place in the outbox and never hold a job up. Lost with the process.
+ */
+export function createUsageReporter({ url, sender, workerId, log, backoff = { baseMs: 1000, maxMs: 60_000, jitter: 0.3 }, maxAttempts = 12, maxWaiting = 2000, now = Date.now }: UsageReporterOptions) {
+  const waiting: WaitingRecord[] = [];
+  const stopping = new AbortController();
+  let dropped = 0;
+  let sending: Promise<void> | null = null;
+
+  async function send(record: WaitingRecord): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      const delivery = await sender.send(record);
+      if (delivery.outcome === 'accepted') return;
+      if (delivery.outcome === 'refused' || attempt >= maxAttempts) {
+        dropped += 1;
+        return log.warn({ record: record.id, reason: delivery.reason, dropped }, 'usage record dropped');
+      }
+      if (stopping.signal.aborted) throw new Error(delivery.reason);
+      await wait(Math.max(delivery.afterMs ?? 0, backoffDelayMs(attempt, backoff)), stopping.signal);
+    }
+  }
+
+  async function sendAll(): Promise<void> {
+    for (let record = waiting[0]; record !== undefined; record = waiting[0]) {
+      await send(record);
+      if (waiting[0] === record) waiting.shift();
+    }
+  }
+
+  function start(): void {
+    sending ??= sendAll().catch(() => {}).finally(() => { sending = null; });
+  }
+
+  return {
+    /** Never throws, never waits. */
+    report(facts: FinishedJobFacts): void {
+      for (const { id, record } of buildUsageRecords(facts, { workerId, atMs: now() })) {
+        if (waiting.length >= maxWaiting) {
+          // The first one may be on its way.
+          waiting.splice(1, 1);
+          dropped += 1;
+          if (dropped % 100 === 1) log.warn({ dropped }, 'the usage endpoint does not answer; the oldest records are dropped');
+        }
+        waiting.push({ id, url, body: JSON.stringify(record) });
+      }
+      start();
+    },
+    pending: () => waiting.length,
+    dropped: () => dropped,
+    /** Tries once more what waits, within `graceMs`; the rest is lost and counted in the log. */
+    async stop(graceMs: number): Promise<void> {
+      stopping.abort(new Error('the service ends'));
+      await sending;
+      start();
+      const grace = new AbortController();
+      await Promise.race([sending ?? undefined, wait(graceMs, grace.signal).catch(() => {})]);
+      grace.abort();
+      if (waiting.length > 0) log.warn({ records: waiting.length }, 'usage records lost: their endpoint did not answer');
+      await sender.close();
+    },
+  };
+}
