@@ -39,6 +39,7 @@ import { createFolderStorage } from './storage/folder.js';
 import { createSupabaseStorage } from './storage/supabase.js';
 import type { Storage } from './storage/types.js';
 import type { AssetService, Services } from './types.js';
+import { createUsageReporter } from './usage/usage-reporter.js';
 
 export interface ServiceOptions {
   /** Where metrics register. */
@@ -90,7 +91,11 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const metrics = createServiceMetrics({ registry: options.registry, store, engines });
   const payloads = createPayloadValidator();
   const references = createReferenceFetcher({ storage, policy: { allowedHosts: config.referenceAllowedHosts } });
-  const onFinished = (_facts: FinishedJobFacts) => relay.wake();
+  const usage = openUsage(config, workerId, log);
+  const onFinished = (facts: FinishedJobFacts) => {
+    relay.wake();
+    usage?.report(facts);
+  };
 
   const parts: RunnerParts = {
     workerId, store, storage, engines, events, estimator, workFolders, callback, metrics, log, version, onFinished,
@@ -117,7 +122,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     const graceMs = config.shutdownGraceSeconds * 1000;
     await Promise.all(runners.map((runner) => runner.stop(Math.max(0, graceMs - flushMs))));
     await engines.stop({ force: true });
-    await relay.stop(Math.min(flushMs, graceMs));
+    await Promise.all([relay.stop(Math.min(flushMs, graceMs)), usage?.stop(Math.min(flushMs, graceMs))]);
     maintenance.stop();
     await estimator.saved();
     await workFolders.removeAll();
@@ -147,6 +152,13 @@ async function openStore(config: Config, log: Logger): Promise<JobStore> {
   return url === undefined
     ? createEmbeddedStore({ folder: path.join(config.dataDir, 'queue'), retentionMs })
     : createRedisStore({ url, retentionMs, blockSeconds: config.redisBlockSeconds, log });
+}
+
+/** The service key goes to Supabase only: the metrics endpoint may be anybody's. */
+function openUsage({ metricsUrl: url, supabaseUrl, supabaseServiceKey, callbackSecret: secret }: Config, workerId: string, log: Logger) {
+  if (url === undefined) return undefined;
+  const serviceKey = supabaseUrl !== undefined && new URL(url).origin === new URL(supabaseUrl).origin ? supabaseServiceKey : undefined;
+  return createUsageReporter({ url, sender: createCallbackSender({ secret, serviceKey }), workerId, log });
 }
 
 /** The folder unless Supabase is configured; its files are then served by the service. */

@@ -29,15 +29,17 @@ async function start(t: Test, dir: string, environment: Record<string, string> =
 
 t.test('the real engine: from a payload to pictures on the disk and a callback', async (t) => {
   const received: Array<Record<string, unknown>> = [];
+  const usage: Array<Record<string, unknown>> = [];
   const server = createServer((request, response) => {
     let body = '';
-    request.on('data', (chunk) => { body += String(chunk); }).on('end', () => { received.push(JSON.parse(body) as Record<string, unknown>); response.end(); });
+    request.on('data', (chunk) => { body += String(chunk); }).on('end', () => { (request.url === '/usage' ? usage : received).push(JSON.parse(body) as Record<string, unknown>); response.end(); });
   }).listen(0, '127.0.0.1');
   t.teardown(() => { server.close(); server.closeAllConnections(); });
   await new Promise((resolve) => server.once('listening', resolve));
 
+  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const dir = t.testdir({});
-  const { services, registry, submit, ended } = await start(t, dir, { CALLBACK_URL: `http://127.0.0.1:${(server.address() as AddressInfo).port}/job-callback` });
+  const { services, registry, submit, ended } = await start(t, dir, { CALLBACK_URL: `${origin}/job-callback`, METRICS_URL: `${origin}/usage` });
   await services.start();
   const id = await submit({ config: { ...small, num_images: 3 }, compel_enabled: true, compel_weights: '(red:1.3), (circle:1.2)' });
   const record = await ended(id);
@@ -56,6 +58,8 @@ t.test('the real engine: from a payload to pictures on the disk and a callback',
 
   await until('the callbacks', () => received.filter((each) => each['status'] === 'completed').length === 2);
   t.match(received.find((each) => each['status'] === 'completed'), { job_id: id, assets: record?.assets, metadata: { num_images: 3, worker_version: services.version } });
+  await until('the usage records', () => usage.length === 4);
+  t.match(usage, [{ worker_id: services.workerId, job_type: 'sdxl_image_fast', success: true }, { job_id: id, assets_generated: 3 }, { success: true }, { assets_generated: 1 }]);
   t.match(await registry.metrics(), /ourvidz_jobs_total\{type="sdxl_image_fast",outcome="completed",reason="completed"\} 2/);
   t.notOk(existsSync(path.join(dir, 'work', id)));
 
