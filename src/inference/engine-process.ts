@@ -1,3 +1,4 @@
+import { setPriority } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { cancelled, describeFailure, EngineFailure, type Engine, type RequestContext } from './engine.js';
 import type { EngineKind, EngineMethod, FromEngine, MemoryReport, ToEngine } from './engine-protocol.js';
@@ -20,6 +21,9 @@ const heartbeatSource = `
   setInterval(beat, 1000);
 `;
 
+/** Niceness while computing: enough to give way at once, little enough to keep a share beside other busy programs. */
+const computingPriority = 10;
+
 function send(message: FromEngine): void {
   if (process.connected) process.send?.(message);
 }
@@ -31,6 +35,9 @@ async function main(kind: EngineKind): Promise<void> {
   }
   process.on('disconnect', () => process.exit(0));
   new Worker(heartbeatSource, { eval: true }).unref();
+  // On Linux this lowers the main thread and all it starts from here on, the kernels' threads included, but not the
+  // heartbeat above: computing takes what the service and the heartbeat leave, so that `/health` answers as when idle.
+  setPriority(computingPriority);
   const engine = await load();
   serve(engine);
   send({ type: 'hello', engine: kind, pid: process.pid });
