@@ -192,7 +192,8 @@ export function startEngineProcess(options: EngineProcessOptions) {
   }
 
   async function call<M extends EngineMethod>(method: M, params: EngineMethods[M]['params'], callOptions: CallOptions = {}): Promise<EngineMethods[M]['result']> {
-    if (exit !== null) throw engineDied(kind, exit);
+    // It never reached the process, so it cannot have ended it.
+    if (exit !== null) throw engineDied(kind, exit, true);
     if (callOptions.signal?.aborted) throw new EngineError('cancelled', 'Cancelled before it was sent to the engine');
     const id = String(nextId++);
     let onAbort: (() => void) | undefined;
