@@ -62,6 +62,19 @@ export async function testCancellation(t: Test, open: OpenHarness): Promise<void
     t.same(await store.renew(lease, leaseMs), { held: true, cancelRequested: true });
   });
 
+  await t.test('a request made before the job began outlives its worker', async (t) => {
+    const { store, clock } = await open(t);
+    const job = someJob();
+    await store.push('sdxl_queue', payloadOf(job));
+    await reserve(store);
+    t.match(await store.cancel(job.id, cancelled(clock)), { outcome: 'requested' });
+    clock.advance(leaseMs);
+    t.same(await store.reclaimExpired(), [job.id]);
+    const again = await store.reserve({ queue: 'sdxl_queue', workerId: 'worker-2', leaseMs, begin: true });
+    t.match(again, { begun: true, cancelRequested: true });
+    t.match(await store.get(job.id), { status: 'processing', cancelRequested: true });
+  });
+
   await t.test('a running job is told, through the record, the renewal and the listener', async (t) => {
     const { store, clock } = await open(t);
     const job = await submit(store);

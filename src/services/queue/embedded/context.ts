@@ -10,7 +10,6 @@ import { createWaitingLine, type StoredEntry } from './waiting-line.js';
 export interface LeasedEntry {
   entry: StoredEntry;
   lease: Lease;
-  cancelRequested: boolean;
 }
 
 export type Context = Awaited<ReturnType<typeof openContext>>;

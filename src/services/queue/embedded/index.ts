@@ -98,8 +98,10 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
       const held = context.leaseOf(id);
       if (held !== undefined && (record.status === 'processing' || stored === undefined)) {
         const next = { ...record, cancelRequested: true };
-        held.cancelRequested = true;
-        if (stored !== undefined) {
+        if (stored === undefined) {
+          held.entry = { ...held.entry, cancelRequested: true };
+          await database.write([database.entries.put(sortable(held.entry.seq), held.entry)], { durable: true });
+        } else {
           stored.record = next;
           await database.write(context.saveJob(stored), { durable: true });
         }

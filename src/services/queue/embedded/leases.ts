@@ -49,7 +49,7 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
       return 'duplicate';
     }
     const base = { ...(stored?.record ?? createRecord(job, lease.queue, entry.queuedAtMs)), ...job };
-    const record: JobRecord = { ...begunRecord(base, entry.attempts, lease.workerId, now()), cancelRequested: base.cancelRequested || held.cancelRequested };
+    const record: JobRecord = { ...begunRecord(base, entry.attempts, lease.workerId, now()), cancelRequested: base.cancelRequested || entry.cancelRequested === true };
     const next: StoredJob = { record, entrySeq: entry.seq };
     await database.write([...context.saveJob(next), ...(callback === undefined ? [] : outbox.add(callback))], { durable: callback !== undefined });
     running.set(job.id, next);
@@ -72,8 +72,8 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
         await database.write([database.entries.put(key, leased)], { durable: false });
         const job = entry.jobId === '' ? undefined : await context.loadJob(entry.jobId);
         const lease: Lease = { queue, token: randomUUID(), jobId: entry.jobId, workerId, expiresAtMs: now() + leaseMs };
-        const cancelRequested = job !== undefined && !isTerminal(job.record) && job.record.cancelRequested;
-        const held: LeasedEntry = { entry: leased, lease, cancelRequested };
+        const cancelRequested = entry.cancelRequested === true || (job !== undefined && !isTerminal(job.record) && job.record.cancelRequested);
+        const held: LeasedEntry = { entry: leased, lease };
         leases.set(lease.token, held);
         const begun = begin && entry.jobId !== '' && isJobType(entry.type)
           ? await beginHeld(held, { id: entry.jobId, type: entry.type, userId: entry.userId }) : undefined;
@@ -94,7 +94,7 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
       const held = leases.get(lease.token);
       if (held === undefined) return { held: false, cancelRequested: false };
       held.lease.expiresAtMs = now() + leaseMs;
-      return { held: true, cancelRequested: running.get(lease.jobId)?.record.cancelRequested ?? held.cancelRequested };
+      return { held: true, cancelRequested: running.get(lease.jobId)?.record.cancelRequested ?? held.entry.cancelRequested === true };
     },
 
     updateProgress: (lease, progress, metadata) => mutex.run(async () => {

@@ -12,6 +12,8 @@ export interface StoredEntry {
   queuedAtMs: number;
   /** Set once the entry has been handed out: earliest time of the next attempt. Such entries go before new ones. */
   dueMs?: number;
+  /** Asked for before the job had a record to say so. */
+  cancelRequested?: true;
 }
 
 /** The order of one queue in memory: entries handed back first, by due time, then new ones by arrival. */

@@ -100,6 +100,7 @@ while true do
     if begin_types ~= '' and kind ~= '' and string.find(begin_types, ',' .. kind .. ',', 1, true) then
       begun = begin(id, kind, user, attempts, queued, job)
       duplicate = not begun
+      if begun and cancel == '1' then redis.call('HSET', job_key(id), 'cancel', '1') end
     elseif job[1] and not is_terminal(job[1]) and not belongs_elsewhere(job[2], token) then
       redis.call('HSET', job_key(id), 'entry', token)
     end
