@@ -4,7 +4,11 @@ import fp from 'fastify-plugin';
 import type { Contract } from '../contract/routes.js';
 import { AppError } from '../errors/app-error.js';
 import { errors } from '../errors/codes.js';
+import { EngineError } from '../services/engines/engine-error.js';
 import { StorageError } from '../services/storage/types.js';
+
+/** How clients of Redis and other servers say that nobody answers. */
+const unreachable = new Set(['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'UND_ERR_CONNECT_TIMEOUT']);
 
 /** The one place that turns errors into answers: catalogue errors as they are, everything else hidden behind `INTERNAL`. */
 export const errorsPlugin = fp<{ contract: Contract }>((app, { contract }, done) => {
@@ -37,7 +41,13 @@ export function renderError(thrown: unknown, request: FastifyRequest, reply: Fas
 function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {
   if (thrown instanceof AppError) return thrown;
   if (thrown instanceof StorageError && thrown.code === 'unavailable') return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The storage does not answer');
-  const { code = '', statusCode = 500, message } = thrown as Partial<FastifyError> & { message: string };
+  if (thrown instanceof EngineError && thrown.code === 'invalid_parameters') {
+    const details = thrown.field === undefined ? [] : [{ field: thrown.field, rule: 'engine', message: thrown.message }];
+    return errors.invalidParameters.with({ details }, thrown.message);
+  }
+  if (thrown instanceof EngineError) return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The engine could not answer; try again');
+  const { code = '', statusCode = 500, message, name } = thrown as Partial<FastifyError> & { message: string };
+  if (name === 'MaxRetriesPerRequestError' || message === 'Connection is closed.' || unreachable.has(code)) return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The queue does not answer');
   switch (code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE': return errors.bodyTooLarge(bodyLimitBytes);
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE': return errors.unsupportedMediaType();

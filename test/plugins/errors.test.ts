@@ -1,5 +1,8 @@
 import t from 'tap';
+import { EngineError } from '../../src/services/engines/engine-error.js';
 import { build } from '../helpers/build.js';
+
+const failing = { status: () => { throw new Error('not asked'); }, statuses: () => [], has: () => false, restart: () => Promise.resolve(), logs: () => [] };
 
 t.test('every error has one shape', async (t) => {
   const { call, inject } = await build(t);
@@ -42,4 +45,18 @@ t.test('request ids: a caller\'s own is kept when it is harmless', async (t) => 
   const { inject } = await build(t);
   t.equal((await inject({ url: '/health', headers: { 'x-request-id': 'trace-7' } })).headers['x-request-id'], 'trace-7');
   for (const id of ['a b', 'x'.repeat(65), '{"a":1}', 'ä']) t.not((await inject({ url: '/health', headers: { 'x-request-id': id } })).headers['x-request-id'], id, 'another one is made');
+});
+
+t.test('parts that do not answer are 503 with a time to come back, without their words', async (t) => {
+  const refused = Object.assign(new Error('connect ECONNREFUSED 10.0.0.7:6379'), { code: 'ECONNREFUSED' });
+  const retried = Object.assign(new Error('Reached the max retries per request limit'), { name: 'MaxRetriesPerRequestError' });
+  for (const error of [refused, retried, new EngineError('engine_failed', 'the engine died: signal SIGKILL')]) {
+    const { call } = await build(t, { services: { engines: { ...failing, describePrompt: () => Promise.reject(error) } } });
+    const answer = await call('POST', '/test-compel', { prompt: 'x' });
+    t.match(answer.json(), { statusCode: 503, code: 'UNAVAILABLE' }, error.message);
+    t.match(answer.headers['retry-after'], /^\d+$/);
+    t.notMatch(answer.payload, /10\.0\.0\.7|SIGKILL/);
+  }
+  const { call } = await build(t, { services: { engines: { ...failing, describePrompt: () => Promise.reject(new EngineError('invalid_parameters', 'prompt has no tokens', { field: 'prompt' })) } } });
+  t.match((await call('POST', '/test-compel', { prompt: 'x' })).json(), { statusCode: 400, details: [{ field: 'prompt', rule: 'engine' }] });
 });
