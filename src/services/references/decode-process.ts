@@ -60,5 +60,6 @@ decode(input, output, limits).then(answer, (error: unknown) => answer(refused('d
 
 function firstLine(error: unknown): string {
   // File names of this machine are nobody's business.
-  return (error instanceof Error ? error.message : String(error)).split('\n')[0]?.replaceAll(input ?? '', 'the file') ?? 'unknown';
+  const [line = ''] = (error instanceof Error ? error.message : String(error)).split('\n');
+  return line.replaceAll(input ?? '', 'the file').replace(/[:\s]+$/, '');
 }
