@@ -1032,6 +1032,7 @@ export interface operations {
                     "application/json": components["schemas"]["JobPage"];
                 };
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -1084,6 +1085,7 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -1116,6 +1118,7 @@ export interface operations {
                     "application/json": components["schemas"]["Job"];
                 };
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -1141,6 +1144,7 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -1176,6 +1180,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -1281,6 +1286,7 @@ export interface operations {
                     "application/json": components["schemas"]["WorkerStatus"];
                 };
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -1302,6 +1308,7 @@ export interface operations {
                     "application/json": components["schemas"]["WorkerResources"];
                 };
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -1323,6 +1330,7 @@ export interface operations {
                     "application/json": components["schemas"]["WorkerValidation"];
                 };
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -1396,6 +1404,7 @@ export interface operations {
                     "application/json": components["schemas"]["DeadLetters"];
                 };
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -1419,6 +1428,7 @@ export interface operations {
                     "application/json": components["schemas"]["DeadLetterAction"];
                 };
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -1442,6 +1452,7 @@ export interface operations {
                     "application/json": components["schemas"]["DeadLetterAction"];
                 };
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -1465,6 +1476,7 @@ export interface operations {
                     "application/json": components["schemas"]["Callbacks"];
                 };
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -1494,6 +1506,7 @@ export interface operations {
                     };
                 };
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };

@@ -35,6 +35,7 @@ import { createRedisStore } from './queue/redis/index.js';
 import type { JobStore } from './queue/types.js';
 import { createReferenceFetcher } from './references/fetcher.js';
 import { createServiceChecks } from './service-checks.js';
+import { createUrlRegistration } from './registration/url-registration.js';
 import { createFolderStorage } from './storage/folder.js';
 import { createSupabaseStorage } from './storage/supabase.js';
 import type { Storage } from './storage/types.js';
@@ -115,12 +116,15 @@ export async function createServices(config: Config, log: Logger, options: Servi
     .map(([queue, engine]) => createRunner({ queue, engine, parts, prepareAheadSeconds: store.kind === 'embedded' ? Infinity : prepareAheadSeconds }));
   const jobs = createJobService({ store, engines, events, callback, version, maxWaiting: config.maxWaitingJobs, onFinished: (facts) => { metrics.jobFinished(facts); onFinished(facts); }, validate: (payload) => payloads.validatePayload(payload) });
   const validation = createServiceChecks({ dataDir: config.dataDir, gpu, folders, engineEntry, store, storage });
+  const registration = createUrlRegistration({
+    podId: config.podId, supabaseUrl: config.supabaseUrl, serviceKey: config.supabaseServiceKey, log, ...(config.publicUrl === undefined ? {} : { publicUrl: config.publicUrl }),
+  });
   const maintenance = createMaintenance({ store, engines, runners, workerId, leaseMs: config.leaseSeconds * 1000, log });
 
   let stopped: Promise<void> | undefined;
   async function stop(): Promise<void> {
     const graceMs = config.shutdownGraceSeconds * 1000;
-    await Promise.all(runners.map((runner) => runner.stop(Math.max(0, graceMs - flushMs))));
+    await Promise.all([registration.stop(), ...runners.map((runner) => runner.stop(Math.max(0, graceMs - flushMs)))]);
     await engines.stop({ force: true });
     await Promise.all([relay.stop(Math.min(flushMs, graceMs)), usage?.stop(Math.min(flushMs, graceMs))]);
     maintenance.stop();
@@ -138,6 +142,8 @@ export async function createServices(config: Config, log: Logger, options: Servi
       relay.start();
       maintenance.start();
       for (const runner of runners) runner.start();
+      // Without a pod nobody asked for it: a local service has nothing to say about that.
+      if (config.podId !== undefined || config.supabaseUrl !== undefined) registration.start();
       log.info({ worker_id: workerId, queue: store.kind, storage: storage.kind, engines: runners.map((runner) => runner.engine) }, 'taking jobs');
     },
     stop: () => (stopped ??= stop()),

@@ -63,7 +63,9 @@ t.test('list: newest first, filters, pages', async (t) => {
 t.test('a full queue says so, with when to try again', async (t) => {
   const { call } = await buildWaiting(t);
   for (let count = 0; count < 5; count += 1) t.equal((await call('POST', '/jobs', fresh())).statusCode, 202);
-  t.match((await call('POST', '/jobs', fresh())).json(), { statusCode: 429, code: 'QUEUE_FULL' });
+  const full = await call('POST', '/jobs', fresh());
+  t.match(full.json(), { statusCode: 429, code: 'QUEUE_FULL' });
+  t.equal(full.headers['retry-after'], '30');
 });
 
 t.test('cancel: at once while waiting, idempotent; unknown is 404', async (t) => {

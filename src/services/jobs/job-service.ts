@@ -11,6 +11,9 @@ import { failureMetadata } from './metadata.js';
 import type { BuildCallback, FinishedJobFacts } from './runner-parts.js';
 import type { PayloadCheck } from './valid-job.js';
 
+/** A full queue empties at the pace of jobs, not of requests. */
+const fullQueueRetrySeconds = 30;
+
 export interface JobServiceOptions {
   store: JobStore;
   engines: Pick<Engines, 'has' | 'status'>;
@@ -45,7 +48,7 @@ export function createJobService({ store, engines, validate, events, callback, v
         ...(idempotencyKey === undefined ? {} : { idempotencyKey, fingerprint: createHash('sha256').update(JSON.stringify(payload)).digest('hex') }),
       });
       if (result.outcome === 'key_reused') throw errors.conflict('This Idempotency-Key was used before with another payload');
-      if (result.outcome === 'full') throw errors.queueFull(queue);
+      if (result.outcome === 'full') throw errors.queueFull.with({ retryAfterSeconds: fullQueueRetrySeconds }, queue);
       const created = result.outcome === 'created';
       if (created) events.publish(job.id, { event: 'state', data: stateOf(result.record) });
       return { record: result.record, queuePosition: result.queuePosition, created };
