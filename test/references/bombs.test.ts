@@ -1,34 +1,15 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { crc32, deflateSync } from 'node:zlib';
+import { deflateSync } from 'node:zlib';
 import t from 'tap';
 import sharp from 'sharp';
 import { decodePicture } from '../../src/services/references/decode.js';
-import { signal, temporaryFolder } from './support.js';
+import { hollowPng, pngChunk, signal, temporaryFolder } from './support.js';
 
 const megabyte = 1024 * 1024;
 const limits = { maxPixels: 36_000_000, minSide: 8, targetSide: 2048, maxMemoryBytes: 768 * megabyte };
 /** A process that has loaded Node and libvips and nothing else holds about 80 MiB. */
 const refusedWithinBytes = 250 * megabyte;
-
-function chunk(type: string, data: Buffer): Buffer {
-  const body = Buffer.concat([Buffer.from(type, 'latin1'), data]);
-  const framed = Buffer.alloc(body.length + 8);
-  framed.writeUInt32BE(data.length, 0);
-  body.copy(framed, 4);
-  framed.writeUInt32BE(crc32(body), body.length + 4);
-  return framed;
-}
-
-function png(columns: number, rows: number, options: { rowsOfData?: number; extra?: Buffer[] } = {}): Buffer {
-  const { rowsOfData = 0, extra = [] } = options;
-  const header = Buffer.alloc(13);
-  header.writeUInt32BE(columns, 0);
-  header.writeUInt32BE(rows, 4);
-  header.set([8, 2, 0, 0, 0], 8);
-  const data = chunk('IDAT', deflateSync(Buffer.alloc(rowsOfData * (columns * 3 + 1)), { level: 9 }));
-  return Buffer.concat([Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), chunk('IHDR', header), ...extra, data, chunk('IEND', Buffer.alloc(0))]);
-}
 
 /** A good picture with its size overwritten. */
 function withPatch(picture: Buffer, patch: (bytes: Buffer) => void): Buffer {
@@ -46,9 +27,9 @@ t.test('what a file says it would take is refused before it is taken', async (t)
   const webp = await small().webp({ lossless: true }).toBuffer();
   const zeros = deflateSync(Buffer.alloc(400 * megabyte), { level: 9 });
   const bombs: Array<[name: string, bytes: Buffer]> = [
-    ['PNG of 100,000 × 100,000', png(100_000, 100_000, { rowsOfData: 1 })],
-    ['PNG of 2³¹−1 × 2³¹−1', png(2 ** 31 - 1, 2 ** 31 - 1)],
-    ['PNG of 6,000 × 6,001, complete', png(6000, 6001, { rowsOfData: 6001 })],
+    ['PNG of 100,000 × 100,000', hollowPng(100_000, 100_000, 1)],
+    ['PNG of 2³¹−1 × 2³¹−1', hollowPng(2 ** 31 - 1, 2 ** 31 - 1, 0)],
+    ['PNG of 6,000 × 6,001, complete', hollowPng(6000, 6001, 6001)],
     ['JPEG of 65,500 × 65,500', withPatch(jpeg, (bytes) => { bytes.writeUInt16BE(65_500, startOfFrame + 5); bytes.writeUInt16BE(65_500, startOfFrame + 7); })],
     // The screen's size and the first frame's.
     ['GIF of 65,535 × 65,535', withPatch(gif, (bytes) => { for (const at of [6, frame + 5]) bytes.writeUInt32LE(0xffffffff, at); })],
@@ -66,9 +47,9 @@ t.test('what a file says it would take is refused before it is taken', async (t)
   // Compressed text and colour profiles beside a harmless picture: refused or ignored, never unpacked in full.
   const latin1 = (text: string) => Buffer.from(text, 'latin1');
   const hidden: Array<[name: string, bytes: Buffer]> = [
-    ['a profile of 400 MB', png(64, 64, { rowsOfData: 64, extra: [chunk('iCCP', Buffer.concat([latin1('p\0\0'), zeros]))] })],
-    ['a text of 400 MB', png(64, 64, { rowsOfData: 64, extra: [chunk('zTXt', Buffer.concat([latin1('t\0\0'), zeros]))] })],
-    ['200 texts of 7 MB', png(64, 64, { rowsOfData: 64, extra: Array.from({ length: 200 }, (_, index) => chunk('zTXt', Buffer.concat([latin1(`t${index}\0\0`), deflateSync(Buffer.alloc(7 * megabyte), { level: 9 })]))) })],
+    ['a profile of 400 MB', hollowPng(64, 64, 64, [pngChunk('iCCP', Buffer.concat([latin1('p\0\0'), zeros]))])],
+    ['a text of 400 MB', hollowPng(64, 64, 64, [pngChunk('zTXt', Buffer.concat([latin1('t\0\0'), zeros]))])],
+    ['200 texts of 7 MB', hollowPng(64, 64, 64, Array.from({ length: 200 }, (_, index) => pngChunk('zTXt', Buffer.concat([latin1(`t${index}\0\0`), deflateSync(Buffer.alloc(7 * megabyte), { level: 9 })]))))],
   ];
   for (const [name, bytes] of hidden) {
     const folder = await temporaryFolder(t);

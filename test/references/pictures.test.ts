@@ -1,10 +1,9 @@
-import { crc32, deflateSync } from 'node:zlib';
 import { readdir, readFile } from 'node:fs/promises';
 import t from 'tap';
 import sharp from 'sharp';
 import { createReferenceFetcher, type ReferenceFetcherOptions } from '../../src/services/references/fetcher.js';
 import { StorageError } from '../../src/services/storage/types.js';
-import { failureOf, noStorage, signal, startServer, temporaryFolder } from './support.js';
+import { failureOf, hollowPng, noStorage, signal, startServer, temporaryFolder } from './support.js';
 
 const field = 'config.first_frame';
 const width = 48;
@@ -84,23 +83,6 @@ void t.test('a large picture is made smaller, never larger', async (t) => {
   const bytes = await sharp({ create: { width: 3000, height: 1500, channels: 3, background: '#123456' } }).jpeg().toBuffer();
   t.match(await (await fetchBytes(t, bytes)).result, { width: 2048, height: 1024 });
 });
-
-/** A PNG that says it has this size; its data is as short as zlib makes it. */
-function hollowPng(columns: number, rows: number, rowsOfData: number): Buffer {
-  const chunk = (type: string, data: Buffer) => {
-    const body = Buffer.concat([Buffer.from(type, 'latin1'), data]);
-    const framed = Buffer.alloc(body.length + 8);
-    framed.writeUInt32BE(data.length, 0);
-    body.copy(framed, 4);
-    framed.writeUInt32BE(crc32(body), body.length + 4);
-    return framed;
-  };
-  const header = Buffer.alloc(13);
-  header.writeUInt32BE(columns, 0);
-  header.writeUInt32BE(rows, 4);
-  header.set([8, 2, 0, 0, 0], 8);
-  return Buffer.concat([Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), chunk('IHDR', header), chunk('IDAT', deflateSync(Buffer.alloc(rowsOfData * (columns * 3 + 1)), { level: 9 })), chunk('IEND', Buffer.alloc(0))]);
-}
 
 void t.test('what is no acceptable picture is refused by its content', async (t) => {
   const good = await halves().jpeg().toBuffer();

@@ -3,6 +3,7 @@ import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { crc32, deflateSync } from 'node:zlib';
 import type { Test } from 'tap';
 import { AppError } from '../../src/errors/app-error.js';
 import { StorageError, type Storage } from '../../src/services/storage/types.js';
@@ -43,3 +44,22 @@ export async function failureOf(promise: Promise<unknown>): Promise<{ code: stri
 }
 
 export const signal = new AbortController().signal;
+
+export function pngChunk(type: string, data: Buffer): Buffer {
+  const body = Buffer.concat([Buffer.from(type, 'latin1'), data]);
+  const framed = Buffer.alloc(body.length + 8);
+  framed.writeUInt32BE(data.length, 0);
+  body.copy(framed, 4);
+  framed.writeUInt32BE(crc32(body), body.length + 4);
+  return framed;
+}
+
+/** A black RGB PNG that says it has this size and brings that many rows, as short as zlib makes them. */
+export function hollowPng(columns: number, rows: number, rowsOfData: number, extra: Buffer[] = []): Buffer {
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(columns, 0);
+  header.writeUInt32BE(rows, 4);
+  header.set([8, 2, 0, 0, 0], 8);
+  const data = pngChunk('IDAT', deflateSync(Buffer.alloc(rowsOfData * (columns * 3 + 1)), { level: 9 }));
+  return Buffer.concat([Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), pngChunk('IHDR', header), ...extra, data, pngChunk('IEND', Buffer.alloc(0))]);
+}
