@@ -24,7 +24,10 @@ export function flowSigmas(grid: FlowGrid, steps: number, shift: number): number
 
 /** Noise levels of diffusers' FlowMatchEulerDiscreteScheduler with a static shift, which acts on both ends and on the grid. */
 export function flowEulerSigmas(steps: number, shift: number, trainSteps = 1000): number[] {
-  const lowest = shiftSigma(1 / trainSteps, shift);
+  // the lower end is float32 there, operation by operation; the last timestep shows it
+  const { fround } = Math;
+  const unshifted = fround(1 / trainSteps);
+  const lowest = fround(fround(shift * unshifted) / fround(1 + fround((shift - 1) * unshifted)));
   return Array.from({ length: steps }, (_, i) => shiftSigma(steps === 1 ? 1 : 1 + ((lowest - 1) * i) / (steps - 1), shift));
 }
 
