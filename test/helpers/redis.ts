@@ -5,6 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
+import { findFreePort } from '../../src/cli/free-port.js';
 
 export interface RedisServer {
   url: string;
@@ -33,14 +34,6 @@ export function redisOrSkip(t: Test): boolean {
   return false;
 }
 
-async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => { server.close(resolve); });
-  return port;
-}
-
 async function answers(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = net.connect(port, '127.0.0.1');
@@ -58,7 +51,7 @@ async function answers(port: number): Promise<boolean> {
  */
 export async function startRedis(options: { fsync?: 'always' | 'everysec' } = {}): Promise<RedisServer> {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'redis-'));
-  const port = await freePort();
+  const port = await findFreePort();
   const persistence = options.fsync === undefined ? ['--appendonly', 'no'] : ['--appendonly', 'yes', '--appendfsync', options.fsync];
   let child: ChildProcess | undefined;
 
