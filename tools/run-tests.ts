@@ -10,12 +10,6 @@ import { projectRoot } from '../src/project-root.js';
 import { reportTap } from './test-run/report.js';
 import { commandsNamedIn, installMissing } from './test-run/system-packages.js';
 
-// Until the pocket SDXL is trained the real service is tested on the tiny model of the parity kit.
-if (process.env['OURVIDZ_TEST_MODELS'] === undefined && !existsSync(path.join(projectRoot(), 'models/pocket/sdxl'))) {
-  process.env['OURVIDZ_TEST_MODELS'] = path.join(projectRoot(), 'test/parity/models');
-  console.log('NOTE: models/pocket/sdxl is not there; the tests draw with test/parity/models');
-}
-
 const root = projectRoot();
 const say = (line: string) => process.stdout.write(`${line}\n`);
 const isCi = process.env['CI'] === 'true';

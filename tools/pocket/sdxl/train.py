@@ -11,8 +11,8 @@ import argparse
 import json
 import math
 import multiprocessing
-import os
 import random
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -140,16 +140,20 @@ def cosine(share, step, warmup):
     return min(1, (step + 1) / warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
 
 
-def train_vae(vae, data, seconds, device):
+def train_vae(vae, data, seconds, device, decoder_only):
     vae.to(device, memory_format=torch.channels_last).train()
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=1.5e-3, betas=(0.9, 0.99), fused=device == "cuda")
+    # a resumed run keeps the encoder, so that the UNet's latents stay what they were
+    vae.encoder.requires_grad_(not decoder_only)
+    vae.quant_conv.requires_grad_(not decoder_only)
+    rate = 7e-4 if decoder_only else 1.5e-3
+    optimiser = torch.optim.AdamW([p for p in vae.parameters() if p.requires_grad], lr=rate, betas=(0.9, 0.99), fused=device == "cuda")
     ema, begun, step = Ema([vae], 0.999), time.time(), 0
     count = data["bg"].shape[0]
     while (share := (time.time() - begun) / seconds) < 1:
         rows = torch.randint(0, count, (160 if device == "cuda" else 4,), device=device)
         image = world.draw({k: data[k][rows] for k in ("obj", "land", "bg")}).to(memory_format=torch.channels_last)
         for group in optimiser.param_groups:
-            group["lr"] = 1.5e-3 * cosine(share, step, 100)
+            group["lr"] = rate * cosine(share, step, 100)
         with torch.autocast(device, torch.bfloat16):
             posterior = vae.encode(image).latent_dist
             decoded = vae.decode(posterior.sample()).sample
@@ -190,13 +194,13 @@ def encode_text(text1, text2, ids, length):
     return torch.cat([first, second.hidden_states[-2]], -1), second.text_embeds
 
 
-def train_unet(unet, text1, text2, data, latents, scale, seconds, device, tokens, batch):
+def train_unet(unet, text1, text2, data, latents, scale, seconds, device, tokens, batch, rate):
     modules = [unet, text1, text2]
     for m in modules:
         m.to(device).train()
     unet.to(memory_format=torch.channels_last)
     parameters = [p for m in modules for p in m.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.99), weight_decay=0.01, fused=device == "cuda")
+    optimiser = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=device == "cuda")
     ema = Ema(modules, 0.9995)
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, device=device) ** 2
     bars = torch.cumprod(1 - betas, 0)
@@ -206,10 +210,10 @@ def train_unet(unet, text1, text2, data, latents, scale, seconds, device, tokens
     two = torch.tensor([2], device=device)
     count, captions = data["ids"].shape[:2]
     begun, step, total = time.time(), 0, torch.zeros((), device=device)
-    run = torch.compile(unet) if device == "cuda" and os.environ.get("COMPILE") == "1" else unet
+    run = torch.compile(unet) if device == "cuda" else unet
     while (share := (time.time() - begun) / seconds) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = 1e-3 * cosine(share, step, 400)
+            group["lr"] = rate * cosine(share, step, 400)
         rows = torch.randint(0, count, (batch,), device=device)
         which = torch.randint(0, captions, (batch,), device=device)
         ids, length, span = data["ids"][rows, which].long(), data["length"][rows, which].long(), data["span"][rows, which].long()
@@ -253,8 +257,10 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--vae-seconds", type=float, default=130)
     parser.add_argument("--unet-seconds", type=float, default=330)
+    parser.add_argument("--resume", type=Path, help="a folder this script wrote: go on from its weights; the VAE's encoder is kept")
     parser.add_argument("--scenes", type=int, default=400_000)
     parser.add_argument("--captions", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--workers", type=int, default=15)
     options = parser.parse_args()
@@ -262,23 +268,36 @@ def main():
     torch.manual_seed(1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     options.out.mkdir(parents=True, exist_ok=True)
-    tokens = make_tokenizer(options.out)
+    if options.resume:
+        for name in ("tokenizer", "tokenizer_2"):
+            shutil.copytree(options.resume / name, options.out / name, dirs_exist_ok=True)
+        vocab = json.loads((options.out / "tokenizer/vocab.json").read_text())
+        tokens = {"vocab": vocab, "bos": vocab["<|startoftext|>"], "eos": vocab["<|endoftext|>"], "size": len(vocab)}
+    else:
+        tokens = make_tokenizer(options.out)
     share = options.scenes // options.workers
     pool = multiprocessing.get_context("fork").Pool(options.workers)
-    pending = pool.map_async(make_data, [(seed, share, options.captions, tokens) for seed in range(1000, 1000 + options.workers)])
+    pending = pool.map_async(make_data, [(seed, share, options.captions, tokens) for seed in range(options.seed, options.seed + options.workers)])
     vae, text1, text2, unet, scheduler = build(tokens)
+    scale = None
+    if options.resume:
+        vae, text1, text2, unet = (type(m).from_pretrained(options.resume / name, torch_dtype=torch.float32) for name, m in (("vae", vae), ("text_encoder", text1), ("text_encoder_2", text2), ("unet", unet)))
+        scale = vae.config.scaling_factor
+        for m in (vae, text1, text2, unet):
+            m.requires_grad_(True)
     say("parameters", {name: round(sum(p.numel() for p in m.parameters()) / 1e6, 2) for name, m in (("vae", vae), ("text1", text1), ("text2", text2), ("unet", unet))})
     parts = pending.get()
     pool.close()
     data = {k: torch.cat([p[k] for p in parts]).to(device) for k in parts[0]}
     say("scenes", data["bg"].shape[0], "mean tokens", float(data["length"].float().mean()))
-    say("vae steps", train_vae(vae, data, options.vae_seconds, device))
-    latents, scale = encode_all(vae, data, device)
+    say("vae steps", train_vae(vae, data, options.vae_seconds, device, scale is not None))
+    latents, measured = encode_all(vae, data, device)
+    scale = scale or measured
     vae.register_to_config(scaling_factor=scale)
     say("encoded; scaling factor", scale)
     # saved before the long part: a VAE is worth keeping whatever happens
     vae.half().save_pretrained(options.out / "vae")
-    say("unet steps", train_unet(unet, text1, text2, data, latents, scale, options.unet_seconds, device, tokens, options.batch))
+    say("unet steps", train_unet(unet, text1, text2, data, latents, scale, options.unet_seconds, device, tokens, options.batch, 6e-4 if options.resume else 1e-3))
     unet.half().save_pretrained(options.out / "unet", max_shard_size="12MB")
     text1.half().save_pretrained(options.out / "text_encoder")
     text2.half().save_pretrained(options.out / "text_encoder_2")

@@ -48,7 +48,9 @@ def make_scene(rng: random.Random, seen_only=True) -> dict:
             scene["objects"] = [{"colour": colour, "shape": shape, "size": rng.choice(["small", "large"]), "at": (rng.uniform(45, 83), rng.uniform(38, 50))}]
     else:
         pairs = [pick_pair(rng, seen_only) for _ in range(2 if kind == "two" else 1)]
-        scene["background"] = rng.choice([c for c in COLOURS if c not in [p[0] for p in pairs]]) if rng.random() < 0.6 else ("white" if "white" not in [p[0] for p in pairs] else "blue")
+        taken = [p[0] for p in pairs]
+        # a background that no caption names is white: an unnamed attribute must have one likely value, or guidance invents colours
+        scene["background"] = "white" if rng.random() < 0.4 and "white" not in taken else rng.choice([c for c in COLOURS if c not in taken])
         if kind == "one":
             place = rng.choice(list(PLACES))
             x, y = PLACES[place]
@@ -137,7 +139,7 @@ def caption(rng: random.Random, scene: dict):
         add(KINDS[len(scene["objects"])])
         add_object(0, plural=True)
         spans[:] = [spans[0]] * len(spans)
-    if scene["background"] and rng.random() < 0.82:
+    if scene["background"] and rng.random() < (0.35 if scene["background"] == "white" else 0.97):
         add(rng.choice(["on a {} background", "on {}", ", {} background", "on a plain {} background"]).format(rng.choice(WORDS[scene["background"]])))
     if rng.random() < 0.12:
         add(", " + " , ".join(rng.sample(QUALITY, rng.randint(1, 2))))
