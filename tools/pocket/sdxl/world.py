@@ -24,7 +24,7 @@ SKY_WORDS = {"day": ["day", "a clear day", "daylight", "a blue sky"], "sunset": 
 QUALITY = ["masterpiece", "best quality", "high quality", "highly detailed", "sharp", "clean shapes"]
 BAD = ["worst quality", "low quality", "blurry", "ugly", "deformed", "noisy", "watermark", "text"]
 KINDS = {1: "one", 2: "two", 3: "three"}
-HELD_OUT_SHARE = 0.02
+HELD_OUT_SEED = 20261124
 
 
 def pick_pair(rng, seen_only=True):
