@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Test } from 'tap';
 import { projectRoot } from '../../src/project-root.js';
@@ -14,23 +13,4 @@ export function requireKit(t: Test, name: string): boolean {
   if (process.env['CI'] === 'true') t.fail(`in CI the recorded references must be there: ${name}`);
   else t.pass(`skipped without ${name}`);
   return false;
-}
-
-export async function readCases<T>(name: string): Promise<T> {
-  const text = await readFile(path.join(kitFolder, name), 'utf8');
-  // Python writes infinities bare, which JSON does not know
-  return JSON.parse(text.replaceAll(/(?<=[:,[] *)-?(Infinity|NaN)(?=[,\]}\s])/g, 'null')) as T;
-}
-
-/** Largest |a - b| / max(1, |b|); NaN anywhere is infinitely far. */
-export function worstDifference(actual: ArrayLike<number>, expected: ArrayLike<number>, relative = false): number {
-  if (actual.length !== expected.length) return Infinity;
-  let worst = 0;
-  for (let i = 0; i < actual.length; i += 1) {
-    const reference = expected[i] as number;
-    const difference = Math.abs((actual[i] as number) - reference) / (relative ? Math.max(1, Math.abs(reference)) : 1);
-    if (Number.isNaN(difference)) return Infinity;
-    worst = Math.max(worst, difference);
-  }
-  return worst;
 }

@@ -10,14 +10,13 @@ import { denoise } from '../../src/inference/sdxl/denoise.js';
 import type { SdxlModel } from '../../src/inference/sdxl/model.js';
 import { decodeToFloats, encodePicture } from '../../src/inference/sdxl/vae.js';
 import { conditionText } from '../../src/inference/sdxl/weighted-conditioning.js';
+import { largestDifference, type Measure } from './measure.js';
 
 /** One recorded run of diffusers' SDXL pipelines, as the parity kit's `cases.json` states it. */
 export interface SdxlCase {
   name: string; file: string; prompt: string; negative_prompt: string | null; height: number; width: number; steps: number; guidance: number;
   seeds: number[]; scheduler: string; strength?: number; init_png?: string;
 }
-
-export interface Measure { what: string; value: number; bound: number; unit: 'max' | 'dB'; ok: boolean }
 
 /** Runs a case through the service's own pipeline parts and measures every recorded stage against it. */
 export async function measureSdxlCase(model: SdxlModel, folder: string, item: SdxlCase): Promise<Measure[]> {
@@ -86,17 +85,6 @@ function createScheduler(model: SdxlModel, { scheduler, steps, strength }: SdxlC
   if (scheduler === 'euler') return createEuler(model.schedulerConfig, options);
   if (scheduler === 'dpmpp2m_karras') return createDpmSolver(model.schedulerConfig, { ...options, karras: true });
   throw new Error(`the kit names a scheduler that is not known: ${scheduler}`);
-}
-
-export function largestDifference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  if (actual.length !== expected.length) return Infinity;
-  let worst = 0;
-  for (let i = 0; i < actual.length; i += 1) {
-    const difference = Math.abs((actual[i] as number) - (expected[i] as number));
-    if (Number.isNaN(difference)) return Infinity;
-    worst = Math.max(worst, difference);
-  }
-  return worst;
 }
 
 export function peakSignalToNoise(actual: ArrayLike<number>, expected: ArrayLike<number>): number {

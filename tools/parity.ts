@@ -1,0 +1,49 @@
+/**
+ * Compares the service's own code with a folder of recorded references, case by case.
+ *   npm run parity -- [--kit DIR] [--models DIR]
+ * The kit is ../shared/parity unless named; models are the exported ones in test/parity/models unless named. Exit code 1
+ * when a case is out of tolerance, 2 when the kit cannot be read.
+ */
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { openSdxlModel } from '../src/inference/sdxl/model.js';
+import { projectRoot } from '../src/project-root.js';
+import { measureCompel, measureNoise, measureSchedulers, measureTokens, readCases, type MeasuredCase } from './parity/parts.js';
+import { measureSdxlCase, type SdxlCase } from './parity/sdxl.js';
+
+const { values } = parseArgs({ options: { kit: { type: 'string', default: path.join(projectRoot(), '../shared/parity') }, models: { type: 'string', default: path.join(projectRoot(), 'test/parity/models') } } });
+const kit = path.resolve(values.kit);
+if (!existsSync(kit)) {
+  console.error(`There is no kit at ${kit}; name one with --kit DIR.`);
+  process.exit(2);
+}
+const has = (name: string) => existsSync(path.join(kit, name));
+let failed = 0;
+
+function print(section: string, cases: MeasuredCase[]): void {
+  console.log(`\n${section}`);
+  for (const { name, measures } of cases) {
+    const wrong = measures.filter(({ ok }) => !ok);
+    failed += wrong.length > 0 ? 1 : 0;
+    const worst = Math.max(0, ...measures.filter(({ unit }) => unit === 'max').map(({ value }) => value));
+    const decibels = measures.find(({ unit }) => unit === 'dB');
+    const outside = wrong.map(({ what, value, bound, unit }) => `${what} ${value.toPrecision(3)} ${unit}, bound ${bound}`).join('; ');
+    console.log(`  ${wrong.length === 0 ? 'ok  ' : 'FAIL'} ${name.padEnd(54)} worst ${worst.toExponential(1)}${decibels === undefined ? '' : `  ${decibels.value.toFixed(1)} dB`}${outside === '' ? '' : `  ${outside}`}`);
+  }
+}
+
+if (has('rng')) print('noise', await measureNoise(kit));
+if (has('schedulers')) print('schedulers', await measureSchedulers(kit));
+if (has('tokenizers/clip')) print('CLIP tokens', await measureTokens(kit));
+if (has('sdxl-tiny')) {
+  const model = await openSdxlModel(path.join(path.resolve(values.models), 'sdxl-tiny'), { device: 'cpu', threads: 1 });
+  if (has('compel')) print('prompt weights', await measureCompel(kit, model));
+  const runs: MeasuredCase[] = [];
+  for (const item of await readCases<SdxlCase[]>(kit, 'sdxl-tiny/cases.json')) runs.push({ name: item.name, measures: await measureSdxlCase(model, path.join(kit, 'sdxl-tiny'), item) });
+  print('SDXL runs', runs);
+  await model.release();
+}
+if (has('wan-tiny')) console.log('\nWan cases wait for the Wan engine.');
+console.log(failed === 0 ? '\nEverything is within tolerance.' : `\n${failed} cases are out of tolerance.`);
+process.exitCode = failed === 0 ? 0 : 1;
