@@ -100,6 +100,11 @@ def write_configs(pipe, source: Path, out: Path) -> None:
         (out / name).mkdir(parents=True, exist_ok=True)
         (out / name / "config.json").write_text(json.dumps(dict(pipe.vae.config), indent=2, default=str) + "\n")
     pipe.scheduler.save_pretrained(out / "scheduler")
+    for file in out.rglob("*.json"):
+        config = json.loads(file.read_text())
+        # where the checkpoint lay on the exporting machine is nobody's business
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(config, indent=2) + "\n")
     for name in ("tokenizer", "tokenizer_2"):
         if (source / name).is_dir():
             shutil.copytree(source / name, out / name, dirs_exist_ok=True)
