@@ -1,26 +1,8 @@
-/** A job as `GET /jobs/{id}` shows it (openapi.yaml, schema Job). */
-export interface JobView {
-  id: string;
-  type: string;
-  status: 'queued' | 'processing' | 'completed' | 'failed' | 'cancelled';
-  progress: ProgressView;
-  attempts: number;
-  assets: string[];
-  error_message?: string;
-  metadata: Record<string, unknown>;
-  created_at: string;
-  started_at?: string;
-  finished_at?: string;
-}
+import type { components } from '../contract/generated.js';
 
-export interface ProgressView {
-  stage: string;
-  step: number;
-  steps: number;
-  /** 0–1 over the whole job. */
-  fraction: number;
-  eta_seconds: number | null;
-}
+/** A job as `GET /jobs/{id}` shows it. */
+export type JobView = components['schemas']['Job'];
+export type ProgressView = components['schemas']['JobProgress'];
 
 export function isFinished(status: JobView['status']): boolean {
   return status === 'completed' || status === 'failed' || status === 'cancelled';

@@ -1,28 +1,9 @@
 import { Option, type Command } from 'commander';
+import type { components } from '../../contract/generated.js';
 import { queueNames } from '../../services/jobs/catalogue.js';
 import { CliError, exitCodes } from '../cli-error.js';
 import { clientOf, isJson, toInteger } from '../context.js';
 import { formatTable, print, shorten } from '../output.js';
-
-interface DeadLetterView {
-  id: string;
-  queue: string;
-  payload: string;
-  reason: string;
-  job_id?: string;
-  attempts: number;
-  at: string;
-}
-
-interface CallbackView {
-  id: string;
-  job_id: string;
-  event: string;
-  url: string;
-  attempts: number;
-  last_error?: string;
-  created_at: string;
-}
 
 export function registerDeadLetters(program: Command): void {
   const deadLetters = program.command('dead-letters').description('payloads that were given up: list, put back, drop');
@@ -33,7 +14,7 @@ export function registerDeadLetters(program: Command): void {
     .option('--limit <count>', 'at most this many', toInteger, 50)
     .action(async (options: { queue?: string; limit: number }, command: Command) => {
       const query = new URLSearchParams({ limit: String(options.limit), ...(options.queue === undefined ? {} : { queue: options.queue }) });
-      const answer = await clientOf(command).request<{ dead_letters: DeadLetterView[] }>('GET', `/dead-letters?${query.toString()}`);
+      const answer = await clientOf(command).request<components['schemas']['DeadLetters']>('GET', `/dead-letters?${query.toString()}`);
       print(isJson(command), answer, () => (answer.dead_letters.length === 0 ? 'No dead letters.' : formatTable(['ID', 'QUEUE', 'JOB', 'ATTEMPTS', 'AT', 'REASON', 'PAYLOAD'],
         answer.dead_letters.map((letter) => [letter.id, letter.queue, letter.job_id, letter.attempts, letter.at, shorten(letter.reason, 60), shorten(letter.payload, 40)]))));
     });
@@ -62,7 +43,7 @@ export function registerCallbacks(program: Command): void {
     .description('callbacks that were given up, with the last error')
     .option('--limit <count>', 'at most this many', toInteger, 50)
     .action(async (options: { limit: number }, command: Command) => {
-      const answer = await clientOf(command).request<{ pending: number; dead: CallbackView[] }>('GET', `/callbacks?limit=${options.limit}`);
+      const answer = await clientOf(command).request<components['schemas']['Callbacks']>('GET', `/callbacks?limit=${options.limit}`);
       print(isJson(command), answer, () => {
         const heading = `${answer.pending} waiting to be sent, ${answer.dead.length} given up`;
         return answer.dead.length === 0 ? heading : `${heading}\n${formatTable(['ID', 'EVENT', 'ATTEMPTS', 'CREATED', 'LAST ERROR'], answer.dead.map((entry) => [entry.id, entry.event, entry.attempts, entry.created_at, shorten(entry.last_error ?? '', 80)]))}`;

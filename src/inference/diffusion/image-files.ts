@@ -50,19 +50,6 @@ export function insertText(png: Buffer, keyword: string, text: string): Buffer {
   return Buffer.concat([png.subarray(0, 33), chunk, png.subarray(33)]);
 }
 
-/** The text of a PNG's iTXt chunk, or null. */
-export function readText(png: Buffer, keyword: string): string | null {
-  for (let at = 8; at + 8 <= png.length;) {
-    const length = png.readUInt32BE(at);
-    const data = png.subarray(at + 8, at + 8 + length);
-    if (png.toString('latin1', at + 4, at + 8) === 'iTXt' && data.toString('latin1', 0, keyword.length) === keyword && data[keyword.length] === 0) {
-      return data.toString('utf8', keyword.length + 5);
-    }
-    at += length + 12;
-  }
-  return null;
-}
-
 /** Reads a picture file fitted to a size: centre crop, never stretched. */
 export async function readPicture(file: string, width: number, height: number): Promise<Picture> {
   const data = await sharp(file).rotate().flatten({ background: '#ffffff' }).resize(width, height, { fit: 'cover', kernel: 'lanczos3' }).toColourspace('srgb').removeAlpha().raw().toBuffer();

@@ -4,3 +4,13 @@ export interface Picture {
   width: number;
   height: number;
 }
+
+/** [3, height, width] in [-1, 1], as the graphs take pictures. */
+export function toPlanes({ data, width, height }: Picture): Float32Array {
+  const pixels = width * height;
+  const planes = new Float32Array(pixels * 3);
+  for (let i = 0; i < pixels; i += 1) {
+    for (let channel = 0; channel < 3; channel += 1) planes[channel * pixels + i] = (data[i * 3 + channel] as number) / 127.5 - 1;
+  }
+  return planes;
+}

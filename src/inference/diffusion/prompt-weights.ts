@@ -37,10 +37,6 @@ export function plainText(parsed: ParsedPrompt): string {
   return lists.map((fragments) => fragments.map(({ text }) => text).join(' ')).join(' ');
 }
 
-export function hasWeights(parsed: ParsedPrompt): boolean {
-  return parsed.kind !== 'prompt' || parsed.fragments.some(({ weight }) => weight !== 1);
-}
-
 const combinationPattern = /^\s*\(\s*((?:"(?:[^"\\]|\\.)*"\s*,\s*)*"(?:[^"\\]|\\.)*")\s*\)\s*\.(and|blend)\(\s*([^()]*)\)\s*$/su;
 
 function parseCombination(text: string, syntax: WeightSyntax): ParsedPrompt | null {

@@ -1,7 +1,7 @@
 import { describeFailure, throwIfCancelled, yieldToMessages } from '../engine.js';
 import type { FloatTensor, Values } from '../onnx/session.js';
 import type { Scheduler } from '../diffusion/schedulers/index.js';
-import type { Conditioning } from './conditioning.js';
+import { concat, type Conditioning } from './conditioning.js';
 import type { SdxlModel } from './model.js';
 
 export interface DenoiseOptions {
@@ -106,14 +106,4 @@ function adapterFeeds(model: SdxlModel, adapter: AdapterInput | undefined, guide
     ip_tokens: { data: concat(parts.map(({ data }) => data)), dims: [batch, adapter.tokens.data.length / width, width] },
     ip_scale: { data: concat(parts.map(() => adapter.scales)), dims: [batch, layers] },
   };
-}
-
-export function concat(parts: readonly Float32Array[]): Float32Array {
-  const joined = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    joined.set(part, offset);
-    offset += part.length;
-  }
-  return joined;
 }

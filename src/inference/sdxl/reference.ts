@@ -1,5 +1,5 @@
 import { readPicture } from '../diffusion/image-files.js';
-import type { Picture } from '../diffusion/picture.js';
+import { toPlanes } from '../diffusion/picture.js';
 import type { ReferenceType } from '../engine-protocol.js';
 import type { AdapterInput } from './denoise.js';
 import type { SdxlModel } from './model.js';
@@ -34,15 +34,8 @@ export async function adapterInput(model: SdxlModel, reference: Reference, layer
   const encoder = model.imageEncoder;
   if (encoder === null) throw new Error('this model folder has no image encoder');
   const size = Number(encoder.inputShape('sample')[2]) || model.defaultSize;
-  const encode = async (picture: Picture) => {
-    const planes = new Float32Array(size * size * 3);
-    for (let i = 0; i < size * size; i += 1) {
-      for (let channel = 0; channel < 3; channel += 1) planes[channel * size * size + i] = (picture.data[i * 3 + channel] as number) / 127.5 - 1;
-    }
-    const { ip_tokens: tokens } = await encoder.run({ sample: { data: planes, dims: [1, 3, size, size] } }, ['ip_tokens']);
-    return tokens;
-  };
-  const tokens = await encode(await readPicture(reference.path, size, size));
+  const picture = await readPicture(reference.path, size, size);
+  const { ip_tokens: tokens } = await encoder.run({ sample: { data: toPlanes(picture), dims: [1, 3, size, size] } }, ['ip_tokens']);
   return {
     tokens,
     // the untouched side of the guidance sees no picture at all: zero tokens

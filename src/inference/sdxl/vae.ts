@@ -1,4 +1,4 @@
-import type { Picture } from '../diffusion/picture.js';
+import { toPlanes, type Picture } from '../diffusion/picture.js';
 import type { Generator } from '../diffusion/random.js';
 import { EngineFailure } from '../engine.js';
 import type { SdxlModel } from './model.js';
@@ -38,12 +38,7 @@ function toPicture(planes: Float32Array, width: number, height: number): Picture
 export async function encodePicture(model: SdxlModel, picture: Picture, generator: Generator): Promise<Float32Array> {
   const encoder = model.vaeEncoder;
   if (encoder === null) throw new EngineFailure('model_missing', 'This model folder has no vae_encoder: it cannot take reference images');
-  const pixels = picture.width * picture.height;
-  const planes = new Float32Array(pixels * 3);
-  for (let i = 0; i < pixels; i += 1) {
-    for (let channel = 0; channel < 3; channel += 1) planes[channel * pixels + i] = (picture.data[i * 3 + channel] as number) / 127.5 - 1;
-  }
-  const feeds = { sample: { data: planes, dims: [1, 3, picture.height, picture.width] } };
+  const feeds = { sample: { data: toPlanes(picture), dims: [1, 3, picture.height, picture.width] } };
   if (!encoder.outputNames.includes('latent_parameters')) {
     const { latent_sample: drawn } = await encoder.run(feeds, ['latent_sample']);
     return drawn.data.map((value) => value * model.scalingFactor);

@@ -1,5 +1,5 @@
 import { parsePrompt, plainText, type Fragment, type ParsedPrompt, type WeightSyntax } from '../diffusion/prompt-weights.js';
-import { encodeHidden, encodePooled, joinFeatures, type Conditioning, type HiddenState } from './conditioning.js';
+import { concat, encodeHidden, encodePooled, joinFeatures, type Conditioning, type HiddenState } from './conditioning.js';
 import type { SdxlModel } from './model.js';
 
 type Encoder = SdxlModel['encoders'][number];
@@ -79,7 +79,7 @@ export async function conditionPrompt(model: SdxlModel, parsed: ParsedPrompt, po
     for (const [i, fragments] of parsed.prompts.entries()) {
       parts.push(await embed(fragments.map(({ text, weight }) => ({ text, weight: weight * (parsed.weights[i] as number) }))));
     }
-    return { embeds: Float32Array.from(parts.flatMap((part) => [...part])), tokens: window * parts.length, pooled };
+    return { embeds: concat(parts), tokens: window * parts.length, pooled };
   }
   const total = parsed.normalise ? parsed.weights.reduce((sum, weight) => sum + weight, 0) : 1;
   let blended: Float32Array | undefined;
@@ -109,7 +109,7 @@ export async function padToSameLength(model: SdxlModel, a: Conditioning, b: Cond
   const pad = (shorter: Conditioning): Conditioning => {
     const missing = (longest - shorter.tokens) / empty.tokens;
     const parts = [shorter.embeds, ...new Array<Float32Array>(missing).fill(empty.embeds)];
-    return { ...shorter, tokens: longest, embeds: Float32Array.from(parts.flatMap((part) => [...part])) };
+    return { ...shorter, tokens: longest, embeds: concat(parts) };
   };
   return [pad(a), pad(b)];
 }

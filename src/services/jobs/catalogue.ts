@@ -47,9 +47,6 @@ export const catalogue: Readonly<Record<JobType, JobTypeSpec>> = {
   video7b_high_enhanced: { ...wan, ...high, output: 'video', enhanced: true, expectedSeconds: [240, 480], bucket: 'video7b_high_enhanced' },
 };
 
-/** Buckets that hold inputs, beside the one bucket per job type. */
-export const inputBuckets = ['reference_images', 'workspace_assets'] as const;
-
 export function isJobType(value: unknown): value is JobType {
   return typeof value === 'string' && Object.hasOwn(catalogue, value);
 }

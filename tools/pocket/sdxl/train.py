@@ -157,7 +157,7 @@ def train_vae(vae, data, seconds, device, decoder_only):
         with torch.autocast(device, torch.bfloat16):
             posterior = vae.encode(image).latent_dist
             decoded = vae.decode(posterior.sample()).sample
-        decoded, error = decoded.float(), None
+        decoded = decoded.float()
         error = decoded - image
         edges = sum((torch.diff(decoded, dim=d) - torch.diff(image, dim=d)).abs().mean() for d in (2, 3))
         loss = error.abs().mean() + 2 * error.square().mean() + 0.5 * edges + 3e-5 * posterior.kl().float().mean() / image[0].numel() * 100
