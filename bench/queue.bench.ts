@@ -32,7 +32,7 @@ async function push(count: number) {
 interface Options {
   count: number;
   concurrency: number;
-  /** Begin in a step of its own, as a runner does that validates the payload first. */
+  /** Begin in a step of its own, as a caller does that looks at the payload first. */
   separateBegin?: boolean;
   afterEach?: () => Promise<unknown>;
 }

@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { EngineEvent, GeneratedFile } from '../../inference/engine-protocol.js';
 import { backoffDelayMs } from '../backoff.js';
 import { EngineError } from '../engines/engine-error.js';
-import type { FinishedJob, JobProgress, Reservation } from '../queue/types.js';
+import type { FinishedJob, JobProgress, OutboxEntry, Reservation } from '../queue/types.js';
 import { catalogue } from './catalogue.js';
 import { JobInterrupt, cancelledFailure, failureFrom, type JobFailure } from './failure.js';
 import { keepLease } from './lease-keeper.js';
@@ -35,7 +35,7 @@ export interface Attempt {
 export type BystanderCounts = Map<string, number>;
 
 /**
- * One attempt at one valid job, from `begin` to its terminal write, its retry or its hand-back. Never throws.
+ * One attempt at one valid job, from its first callback to its terminal write, its retry or its hand-back. Never throws.
  * Every step can run twice with the same result; every write is fenced by the lease.
  */
 export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: RunnerParts, bystanders: BystanderCounts): Promise<void> {
@@ -50,7 +50,7 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
   const processing = reservation.cancelRequested ? undefined : parts.callback('processing', { jobId: job.id, assets: [], metadata: { worker_version: parts.version, attempt: reservation.attempt } });
   let begun: 'begun' | 'duplicate' | 'lost';
   try {
-    begun = await parts.store.begin(lease, identity, processing);
+    begun = await begin(processing);
   } catch (error) {
     log.error({ err: error }, 'the job could not be begun; its lease will run out and it is taken again');
     return;
@@ -126,6 +126,13 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     const { stage, step, steps, fraction, etaSeconds } = progress;
     const entry = parts.callback('progress', { jobId: job.id, assets: [], metadata: { stage, step, steps, fraction, eta_seconds: etaSeconds, attempt: reservation.attempt, worker_version: parts.version } });
     if (entry !== undefined) await parts.store.outbox.add({ ...entry, id: `${entry.id}:${reservation.attempt}.${progressCalls++}` });
+  }
+
+  /** `reserve` began the job already unless its type was unknown to the store; the callback is then all that is left to write. */
+  async function begin(processing: OutboxEntry | undefined): Promise<'begun' | 'duplicate' | 'lost'> {
+    if (!reservation.begun) return parts.store.begin(lease, identity, processing);
+    if (processing !== undefined) await parts.store.outbox.add(processing);
+    return 'begun';
   }
 
   async function fetchReferences(plan: GenerationPlan, target: string, report: (step: number, steps: number) => void): Promise<Map<PlannedReference['role'], string>> {

@@ -68,7 +68,7 @@ export function createRunner({ queue, engine, parts, maxPerType = {}, maxInFligh
         await engines.whenReady(engine, { signal, patient: true });
         await nearlyFree(signal);
         const excludeTypes = excludedTypes();
-        const reservation = await store.reserve({ queue, workerId: parts.workerId, leaseMs: parts.limits.leaseMs, ...(excludeTypes.length > 0 ? { excludeTypes } : {}) });
+        const reservation = await store.reserve({ queue, workerId: parts.workerId, leaseMs: parts.limits.leaseMs, begin: true, ...(excludeTypes.length > 0 ? { excludeTypes } : {}) });
         if (reservation !== null) {
           idleRounds = 0;
           const task = handle(reservation, releases).finally(() => { releaseAll(); tasks.delete(task); });
