@@ -19,7 +19,7 @@ const integer = (fallback: number, minimum: number, maximum: number): Read<numbe
   if (!/^\d{1,15}$/.test(value) || number < minimum || number > maximum) throw new Refused(`a whole number from ${minimum} to ${maximum}`);
   return number;
 };
-const oneOf = <T extends string>(fallback: T | undefined, ...allowed: T[]): Read<T | undefined> => (value) => {
+const oneOf = <T extends string, F extends T | undefined>(fallback: F, ...allowed: T[]): Read<T | F> => (value) => {
   if (value === undefined) return fallback;
   if (!allowed.includes(value as T)) throw new Refused(`one of ${allowed.join(', ')}`);
   return value as T;
@@ -54,8 +54,8 @@ const settings = {
   redisBlockSeconds: { variable: 'REDIS_BLOCK_SECONDS', read: integer(5, 1, 30) },
   supabaseUrl: { variable: 'SUPABASE_URL', read: url('http:', 'https:') },
   supabaseServiceKey: { variable: 'SUPABASE_SERVICE_KEY', secret: true, read: text() },
-  storage: { variable: 'STORAGE', read: oneOf<'folder' | 'supabase'>(undefined, 'folder', 'supabase') },
-  assetUrls: { variable: 'ASSET_URLS', read: oneOf<'path' | 'public' | 'signed'>('path', 'path', 'public', 'signed') },
+  storage: { variable: 'STORAGE', read: oneOf(undefined, 'folder', 'supabase') },
+  assetUrls: { variable: 'ASSET_URLS', read: oneOf('path', 'path', 'public', 'signed') },
   callbackUrl: { variable: 'CALLBACK_URL', read: url('http:', 'https:') },
   callbackSecret: { variable: 'CALLBACK_SECRET', secret: true, read: text() },
   callbackProgress: { variable: 'CALLBACK_PROGRESS', read: flag(false) },
@@ -65,6 +65,7 @@ const settings = {
   ortDevice: { variable: 'ORT_DEVICE', read: oneOf('auto', 'auto', 'cuda', 'webgpu', 'cpu') },
   ortThreads: { variable: 'ORT_THREADS', read: integer(0, 0, 256) },
   gpuMemoryGigabytes: { variable: 'GPU_MEMORY_GB', read: integer(0, 0, 4096) },
+  sdxlLongPrompts: { variable: 'SDXL_LONG_PROMPTS', read: oneOf('truncate', 'truncate', 'chunk') },
   sdxlScheduler: { variable: 'SDXL_SCHEDULER', read: oneOf('dpmpp_2m_karras', 'dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc') },
   imageFormat: { variable: 'IMAGE_FORMAT', read: oneOf('png', 'png', 'webp', 'jpeg') },
   previewEverySteps: { variable: 'PREVIEW_EVERY_STEPS', read: integer(5, 0, 100) },

@@ -184,7 +184,7 @@ function engineOptions(config: Config, log: Logger, folders: Record<EngineKind, 
   else {
     engines.push({
       kind: 'sdxl', entry, env: engineEnvironment(environment), log: log.child({ worker: 'sdxl' }),
-      load: { modelDir: folders.sdxl.dir, device: config.ortDevice, threads: config.ortThreads }, ...overrides.sdxl,
+      load: { modelDir: folders.sdxl.dir, device: config.ortDevice, threads: config.ortThreads, options: { longPrompts: config.sdxlLongPrompts } }, ...overrides.sdxl,
     });
   }
   return { engines, absent };

@@ -12,7 +12,8 @@ import type { NoiseScheduleConfig } from '../../src/inference/diffusion/schedule
 import type { ScheduleOptions, Scheduler } from '../../src/inference/diffusion/schedulers/types.js';
 import { createFlowUniPc } from '../../src/inference/diffusion/schedulers/unipc.js';
 import type { SdxlModel } from '../../src/inference/sdxl/model.js';
-import { conditionText, frameFragments } from '../../src/inference/sdxl/weighted-conditioning.js';
+import { conditionText } from '../../src/inference/sdxl/weighted-conditioning.js';
+import { frameFragments } from '../../src/inference/sdxl/windows.js';
 import { near, same, type Measure } from './measure.js';
 
 export interface MeasuredCase { name: string; measures: Measure[] }
@@ -121,7 +122,7 @@ export async function measureCompel(kit: string, model: SdxlModel): Promise<Meas
     const expected = item.parsed.parts.flatMap((part) => (part.type === 'blend' ? part.prompts : [part.fragments])).map((fragments) => squeeze(fragments.map(([text, weight]) => ({ text, weight }))));
     const measures = [same('fragments and weights', equal(lists.flatMap((list) => squeeze(list)), expected.flat()))];
     item.tokens?.forEach((tokens, i) => {
-      const [first, second] = model.encoders.map((encoder) => frameFragments(encoder, lists[i] ?? []));
+      const [first, second] = model.encoders.map((encoder) => frameFragments(encoder, lists[i] ?? [], 'truncate')[0]);
       measures.push(same('ids', equal(first?.ids ?? [], tokens.input_ids)), same('ids, second tokenizer', equal(second?.ids ?? [], tokens.input_ids_2)), near('token weights', first?.weights ?? [], tokens.weights, 1e-6));
     });
     const reference = recorded.get(`${item.name}/conditioning`);

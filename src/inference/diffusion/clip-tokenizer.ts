@@ -85,6 +85,7 @@ export async function loadClipTokenizer(folder: string) {
       const framed = [bosId, ...ids.slice(0, maxLength - 2), eosId];
       return [...framed, ...new Array<number>(maxLength - framed.length).fill(padId)];
     },
+    endsWord: (id: number) => (tokenTexts.get(id) ?? '').endsWith(endOfWord),
     /** The token as a person would write it, without the end-of-word mark. */
     tokenText(id: number): string {
       const token = (tokenTexts.get(id) ?? '').replace(endOfWord, '');

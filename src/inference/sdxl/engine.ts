@@ -21,14 +21,14 @@ export function createSdxlEngine(): Engine {
   };
 
   return {
-    async load({ modelDir, device: preference, threads: asked }) {
+    async load({ modelDir, device: preference, threads: asked, options = {} }) {
       const startedAt = performance.now();
       requireSdxlFiles(modelDir);
       await pipeline?.model.release();
       pipeline = undefined;
       const threads = asked > 0 ? asked : Math.min(availableParallelism(), 16);
       const { device, notes } = await chooseDevice(preference, path.join(modelDir, probeGraph), threads);
-      const model = await openSdxlModel(modelDir, { device, threads });
+      const model = await openSdxlModel(modelDir, { device, threads, longPrompts: options['longPrompts'] === 'chunk' ? 'chunk' : 'truncate' });
       const layersFile = path.join(modelDir, 'adapter.json');
       const adapterLayers = model.imageEncoder !== null && existsSync(layersFile) ? (JSON.parse(await readFile(layersFile, 'utf8')) as AdapterLayers) : null;
       pipeline = { model, texts: createTextCache(model), preview: null, adapterLayers };

@@ -6,6 +6,7 @@ import type { NoiseScheduleConfig } from '../diffusion/schedulers/noise-schedule
 import { EngineFailure } from '../engine.js';
 import type { Device } from '../engine-protocol.js';
 import { openSession } from '../onnx/session.js';
+import type { LongPrompts } from './windows.js';
 
 /** An SDXL model folder in the Optimum/diffusers ONNX layout, opened. Shapes and rules come from its own config files. */
 export type SdxlModel = Awaited<ReturnType<typeof openSdxlModel>>;
@@ -26,7 +27,7 @@ export function requireSdxlFiles(folder: string): void {
   if (missing.length > 0) throw new EngineFailure('model_missing', `${folder} is not an SDXL model folder: ${missing.join(', ')} missing (docs/models.md states the layout)`);
 }
 
-export async function openSdxlModel(folder: string, options: { device: Device; threads: number }) {
+export async function openSdxlModel(folder: string, { longPrompts = 'truncate', ...options }: { device: Device; threads: number; longPrompts?: LongPrompts }) {
   requireSdxlFiles(folder);
   const config = async <T>(file: string): Promise<T> => JSON.parse(await readFile(path.join(folder, file), 'utf8')) as T;
   const firstConfig = async <T>(...files: string[]): Promise<T> => {
@@ -52,6 +53,7 @@ export async function openSdxlModel(folder: string, options: { device: Device; t
 
   return {
     folder,
+    longPrompts,
     encoders,
     unet,
     vaeDecoder,

@@ -1,7 +1,7 @@
 import { parsePrompt, plainText, type Fragment, type ParsedPrompt } from '../diffusion/prompt-weights.js';
 import type { WeightedPhrase } from '../engine-protocol.js';
 import type { SdxlModel } from './model.js';
-import { frameFragments } from './weighted-conditioning.js';
+import { countTokens } from './windows.js';
 
 /** A prompt with the job's weights worked in, and what became of each. */
 export interface CombinedPrompt {
@@ -23,10 +23,12 @@ export interface CombinedPrompt {
 export function combinePrompt(model: SdxlModel, prompt: string, weights: readonly WeightedPhrase[], parseWeights: boolean): CombinedPrompt {
   const base: ParsedPrompt = parseWeights ? parsePrompt(prompt) : { kind: 'prompt', fragments: [{ text: prompt.trim(), weight: 1 }] };
   const window = model.encoders[0]?.tokenizer.maxLength ?? 77;
-  const count = (fragments: readonly Fragment[]) => Math.max(...model.encoders.map((encoder) => frameFragments(encoder, fragments).tokenCount));
+  // Chunked prompts get as many windows as they need: nothing overruns.
+  const limit = model.longPrompts === 'chunk' ? Infinity : window;
+  const count = (fragments: readonly Fragment[]) => Math.max(...model.encoders.map((encoder) => countTokens(encoder, fragments)));
   if (base.kind !== 'prompt') {
     const longest = Math.max(...base.prompts.map((fragments) => count(fragments)));
-    return { parsed: base, plain: plainText(base), used: [], dropped: weights.map((phrase) => ({ ...phrase, reason: 'the prompt is a blend or conjunction' })), tokenCount: longest, truncated: longest > window };
+    return { parsed: base, plain: plainText(base), used: [], dropped: weights.map((phrase) => ({ ...phrase, reason: 'the prompt is a blend or conjunction' })), tokenCount: longest, truncated: longest > limit };
   }
 
   let fragments = base.fragments;
@@ -44,7 +46,7 @@ export function combinePrompt(model: SdxlModel, prompt: string, weights: readonl
   let full = false;
   for (const phrase of appended) {
     const longer = [...fragments, { text: ',', weight: 1 }, { text: phrase.text, weight: phrase.weight }];
-    full ||= count(longer) > window;
+    full ||= count(longer) > limit;
     if (full) dropped.push({ ...phrase, reason: `the prompt would have more than ${window} tokens` });
     else {
       fragments = longer;
@@ -53,7 +55,7 @@ export function combinePrompt(model: SdxlModel, prompt: string, weights: readonl
   }
   const parsed: ParsedPrompt = { kind: 'prompt', fragments };
   const tokenCount = count(fragments);
-  return { parsed, plain: plainText(parsed), used: weights.filter((phrase) => used.includes(phrase)), dropped, tokenCount, truncated: tokenCount > window };
+  return { parsed, plain: plainText(parsed), used: weights.filter((phrase) => used.includes(phrase)), dropped, tokenCount, truncated: tokenCount > limit };
 }
 
 /** Splits the neutral fragment that holds the phrase as whole words; null when none does. */

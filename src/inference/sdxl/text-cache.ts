@@ -2,7 +2,8 @@ import type { DescribePromptParams, DescribePromptResult, SdxlGenerateParams } f
 import { zeroConditioning, type Conditioning } from './conditioning.js';
 import type { SdxlModel } from './model.js';
 import { combinePrompt, type CombinedPrompt } from './prompt.js';
-import { conditionPrompt, conditionText, frameFragments, padToSameLength } from './weighted-conditioning.js';
+import { conditionPrompt, conditionText, padToLongest } from './weighted-conditioning.js';
+import { frameFragments } from './windows.js';
 
 export interface EncodedText {
   positive: Conditioning;
@@ -27,7 +28,7 @@ export function createTextCache(model: SdxlModel, capacity = 64) {
     const unwanted = negativePrompt === null && model.zerosForNoNegative
       ? zeroConditioning(wanted)
       : await conditionText(model, negativePrompt ?? '', { parseWeights });
-    const [positive, negative] = await padToSameLength(model, wanted, unwanted);
+    const [positive, negative] = await padToLongest(model, [wanted, unwanted]) as [Conditioning, Conditioning];
     return { positive, negative, combined, tokens: listTokens(model, combined), fromCache: false };
   }
 
@@ -49,10 +50,8 @@ function listTokens(model: SdxlModel, { parsed }: CombinedPrompt): EncodedText['
   const [encoder] = model.encoders;
   if (encoder === undefined) return [];
   const lists = parsed.kind === 'prompt' ? [parsed.fragments] : parsed.prompts;
-  return lists.flatMap((fragments) => {
-    const { ids, weights, tokenCount } = frameFragments(encoder, fragments);
-    return ids.slice(1, Math.min(tokenCount, ids.length) - 1).map((id, i) => ({ token: encoder.tokenizer.tokenText(id), id, weight: weights[i + 1] ?? 1 }));
-  });
+  return lists.flatMap((fragments) => frameFragments(encoder, fragments, model.longPrompts)).flatMap(({ ids, weights, length }) =>
+    ids.slice(1, length + 1).map((id, i) => ({ token: encoder.tokenizer.tokenText(id), id, weight: weights[i + 1] ?? 1 })));
 }
 
 /** What weights would do to a prompt: counts and shapes, no values (`POST /test-compel`). */

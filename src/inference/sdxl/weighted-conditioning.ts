@@ -1,43 +1,16 @@
 import { parsePrompt, plainText, type Fragment, type ParsedPrompt, type WeightSyntax } from '../diffusion/prompt-weights.js';
 import { concat, encodeHidden, encodePooled, joinFeatures, type Conditioning, type HiddenState } from './conditioning.js';
 import type { SdxlModel } from './model.js';
+import { frameFragments, type WeightedIds } from './windows.js';
 
 type Encoder = SdxlModel['encoders'][number];
 
-/** Ids of the fragments end to end, with the weight of every position; framed by start, end and padding (weight 1). */
-export interface WeightedIds {
-  ids: number[];
-  weights: number[];
-  /** Positions of each down-weighted fragment. */
-  hidden: Array<{ weight: number; positions: number[] }>;
-  /** Tokens before truncation, start and end included. */
-  tokenCount: number;
-}
-
-/** Each fragment is tokenised by itself, the joined ids are cut to the window (compel, embeddings_provider.py). */
-export function frameFragments(encoder: Encoder, fragments: readonly Fragment[]): WeightedIds {
-  const room = encoder.tokenizer.maxLength - 2;
-  const pieces = fragments.map(({ text, weight }) => ({ weight, ids: encoder.tokenizer.encode(text).slice(0, room) }));
-  const all = pieces.flatMap(({ ids, weight }) => ids.map((id) => ({ id, weight })));
-  const kept = all.slice(0, room);
-  const ids = encoder.tokenizer.frame(kept.map(({ id }) => id));
-  const hidden: WeightedIds['hidden'] = [];
-  let start = 1;
-  for (const { weight, ids: piece } of pieces) {
-    const positions = piece.map((_, i) => start + i).filter((position) => position <= kept.length);
-    if (weight < 1 && positions.length > 0) hidden.push({ weight, positions });
-    start += piece.length;
-  }
-  return { ids, weights: ids.map((_, i) => (i >= 1 && i <= kept.length ? (kept[i - 1]?.weight ?? 1) : 1)), hidden, tokenCount: all.length + 2 };
-}
-
 /**
- * Compel's arithmetic for one encoder: rows move linearly from the empty prompt's, `e + w·(z - e)`, and every fragment
+ * Compel's arithmetic for one encoder and one window: rows move linearly from the empty prompt's, `e + w·(z - e)`, and every fragment
  * with w < 1 is in addition averaged with a version of the text in which it is hidden from attention, at
  * tan((1-w)·π/2) to 1. Without an `attention_mask` input only the linear part can be had.
  */
-async function encodeWeighted(encoder: Encoder, fragments: readonly Fragment[], empty: () => Promise<HiddenState>): Promise<HiddenState> {
-  const { ids, weights, hidden } = frameFragments(encoder, fragments);
+async function encodeWeighted(encoder: Encoder, { ids, weights, hidden }: WeightedIds, empty: () => Promise<HiddenState>): Promise<HiddenState> {
   const whole = await encodeHidden(encoder, ids);
   if (weights.every((weight) => weight === 1)) return whole;
   const base = await empty();
@@ -45,13 +18,15 @@ async function encodeWeighted(encoder: Encoder, fragments: readonly Fragment[], 
     const weight = weights[Math.floor(i / state.width)] as number;
     return weight === 1 ? value : (base.data[i] as number) + weight * (value - (base.data[i] as number));
   });
-  const sum = scale(whole);
+  const unmasked = scale(whole);
+  const sum = unmasked.slice();
   let total = 1;
   if (encoder.session.hasInput('attention_mask')) {
     for (const { weight, positions } of hidden) {
-      const mask = ids.map((_, i) => (positions.includes(i) ? 0 : 1));
       const share = Math.tan(((1 - Math.max(weight, 1e-5)) * Math.PI) / 2);
-      const without = scale(await encodeHidden(encoder, ids, mask));
+      const mask = ids.map((_, i) => (positions.includes(i) ? 0 : 1));
+      // a fragment of another window leaves this one as it is, and still has its share of the average
+      const without = positions.length === 0 ? unmasked : scale(await encodeHidden(encoder, ids, mask));
       for (let i = 0; i < sum.length; i += 1) sum[i] = (sum[i] as number) + share * (without[i] as number);
       total += share;
     }
@@ -59,36 +34,52 @@ async function encodeWeighted(encoder: Encoder, fragments: readonly Fragment[], 
   return { ...whole, data: sum.map((value) => value / total) };
 }
 
+/** Rows of the encoders side by side: a whole number of windows. */
+type Rows = Pick<Conditioning, 'embeds' | 'tokens'>;
+
 /** Conditioning of a prompt in one of the weight syntaxes. `pooledText` is what the pooled vector is taken of. */
 export async function conditionPrompt(model: SdxlModel, parsed: ParsedPrompt, pooledText: string): Promise<Conditioning> {
   const [first, second] = model.encoders as [Encoder, Encoder];
   const empties = new Map<Encoder, Promise<HiddenState>>();
-  const emptyOf = (encoder: Encoder) => () => {
+  const encode = (encoder: Encoder, framed: WeightedIds) => encodeWeighted(encoder, framed, () => {
     const state = empties.get(encoder) ?? encodeHidden(encoder, encoder.tokenizer.frame([]));
     empties.set(encoder, state);
     return state;
-  };
-  const embed = async (fragments: readonly Fragment[]) => joinFeatures(
-    await encodeWeighted(first, fragments, emptyOf(first)), await encodeWeighted(second, fragments, emptyOf(second)));
-  const pooled = await encodePooled(second, second.tokenizer.frame(second.tokenizer.encode(pooledText)));
-  const window = first.tokenizer.maxLength;
-  if (parsed.kind === 'prompt') return { embeds: await embed(parsed.fragments), tokens: window, pooled };
-  if (parsed.kind === 'and') {
-    // a part's own weight acts on each of its words
-    const parts: Float32Array[] = [];
-    for (const [i, fragments] of parsed.prompts.entries()) {
-      parts.push(await embed(fragments.map(({ text, weight }) => ({ text, weight: weight * (parsed.weights[i] as number) }))));
+  });
+  /** Window after window; both encoders share their vocabulary, and with it the places where a text is split. */
+  const embed = async (fragments: readonly Fragment[]): Promise<Rows> => {
+    const windows: Rows[] = [];
+    const others = frameFragments(second, fragments, model.longPrompts);
+    for (const [i, framed] of frameFragments(first, fragments, model.longPrompts).entries()) {
+      const other = others[i];
+      if (other === undefined) throw new Error('the two tokenizers split this text differently');
+      windows.push({ tokens: framed.ids.length, embeds: joinFeatures(await encode(first, framed), await encode(second, other)) });
     }
-    return { embeds: concat(parts), tokens: window * parts.length, pooled };
-  }
-  const total = parsed.normalise ? parsed.weights.reduce((sum, weight) => sum + weight, 0) : 1;
-  let blended: Float32Array | undefined;
+    return joinRows(windows);
+  };
+  const pooled = await encodePooled(second, second.tokenizer.frame(second.tokenizer.encode(pooledText)));
+  if (parsed.kind === 'prompt') return { ...await embed(parsed.fragments), pooled };
+  const parts: Rows[] = [];
   for (const [i, fragments] of parsed.prompts.entries()) {
-    const share = (parsed.weights[i] as number) / (total === 0 ? 1 : total);
-    const part = await embed(fragments);
-    blended = blended === undefined ? part.map((value) => value * share) : blended.map((value, k) => value + share * (part[k] as number));
+    // in a conjunction a part's own weight acts on each of its words
+    const own = parsed.kind === 'and' ? parsed.weights[i] as number : 1;
+    parts.push(await embed(fragments.map(({ text, weight }) => ({ text, weight: weight * own }))));
   }
-  return { embeds: blended ?? new Float32Array(0), tokens: window, pooled };
+  return { ...parsed.kind === 'and' ? joinRows(parts) : blend(await padToLongest(model, parts), parsed), pooled };
+}
+
+function joinRows(parts: readonly Rows[]): Rows {
+  return { tokens: parts.reduce((sum, { tokens }) => sum + tokens, 0), embeds: concat(parts.map(({ embeds }) => embeds)) };
+}
+
+function blend(parts: readonly Rows[], { weights, normalise }: Extract<ParsedPrompt, { kind: 'blend' }>): Rows {
+  const total = normalise ? weights.reduce((sum, weight) => sum + weight, 0) || 1 : 1;
+  const blended = new Float32Array(parts[0]?.embeds.length ?? 0);
+  for (const [i, { embeds }] of parts.entries()) {
+    const share = (weights[i] as number) / total;
+    for (let k = 0; k < blended.length; k += 1) blended[k] = (blended[k] as number) + share * (embeds[k] as number);
+  }
+  return { tokens: parts[0]?.tokens ?? 0, embeds: blended };
 }
 
 /** Reads the syntax, or takes the text as it is. Compel takes the pooled vector of the raw text, we of its words. */
@@ -99,17 +90,15 @@ export async function conditionText(model: SdxlModel, text: string, options: { p
 }
 
 /**
- * Gives two conditionings the same number of tokens by appending the empty prompt's window to the shorter one
+ * Gives conditionings the same number of tokens by appending the empty prompt's window to the shorter ones
  * (compel, pad_conditioning_tensors_to_same_length).
  */
-export async function padToSameLength(model: SdxlModel, a: Conditioning, b: Conditioning): Promise<[Conditioning, Conditioning]> {
-  if (a.tokens === b.tokens) return [a, b];
+export async function padToLongest<T extends Rows>(model: SdxlModel, conditionings: readonly T[]): Promise<T[]> {
+  const longest = Math.max(...conditionings.map(({ tokens }) => tokens));
+  if (conditionings.every(({ tokens }) => tokens === longest)) return [...conditionings];
   const empty = await conditionText(model, '', { parseWeights: false });
-  const longest = Math.max(a.tokens, b.tokens);
-  const pad = (shorter: Conditioning): Conditioning => {
-    const missing = (longest - shorter.tokens) / empty.tokens;
-    const parts = [shorter.embeds, ...new Array<Float32Array>(missing).fill(empty.embeds)];
-    return { ...shorter, tokens: longest, embeds: concat(parts) };
-  };
-  return [pad(a), pad(b)];
+  return conditionings.map((shorter) => {
+    const missing = new Array<Rows>((longest - shorter.tokens) / empty.tokens).fill(empty);
+    return { ...shorter, ...joinRows([shorter, ...missing]) };
+  });
 }
