@@ -24,6 +24,10 @@ const up = 1.1;
 const down = 0.9;
 /** A1111: one bracket divides by 1.1. */
 const bracket = 1 / 1.1;
+/** Beyond it the encoders' rows are so far from anything trained that the picture is noise. */
+const largestWeight = 10;
+/** Deeper brackets are read as text: nobody writes them, and every level costs a call. */
+const deepestNesting = 50;
 
 export function parsePrompt(text: string, syntax: WeightSyntax = 'both'): ParsedPrompt {
   const combined = parseCombination(text, syntax);
@@ -53,14 +57,14 @@ function parseCombination(text: string, syntax: WeightSyntax): ParsedPrompt | nu
 
 function parseFragments(text: string, syntax: WeightSyntax): Fragment[] {
   const fragments: Fragment[] = [];
-  read({ text, syntax, weight: 1, fragments });
-  return fuse(fragments);
+  read({ text, syntax, weight: 1, depth: 0, fragments });
+  return fuse(syntax === 'both' ? fragments.map(({ text: words, weight }) => ({ text: words, weight: Math.min(weight, largestWeight) })) : fragments);
 }
 
-interface Reading { text: string; syntax: WeightSyntax; weight: number; fragments: Fragment[] }
+interface Reading { text: string; syntax: WeightSyntax; weight: number; depth: number; fragments: Fragment[] }
 
 /** Reads one level of nesting; deeper levels are read with the weight multiplied. */
-function read({ text, syntax, weight, fragments }: Reading): void {
+function read({ text, syntax, weight, depth, fragments }: Reading): void {
   let plain = '';
   const flush = () => {
     if (plain !== '') fragments.push({ text: plain, weight });
@@ -74,12 +78,12 @@ function read({ text, syntax, weight, fragments }: Reading): void {
       at += 2;
       continue;
     }
-    if (char === '(' || (char === '[' && syntax === 'both')) {
+    if (depth < deepestNesting && (char === '(' || (char === '[' && syntax === 'both'))) {
       const close = matching(text, at);
       if (close > 0) {
         flush();
         const group = readGroup(text, at, close, syntax);
-        read({ text: group.text, syntax, weight: weight * group.factor, fragments });
+        read({ text: group.text, syntax, weight: weight * group.factor, depth: depth + 1, fragments });
         at = group.end;
         continue;
       }

@@ -18,7 +18,7 @@ export interface CombinedPrompt {
 /**
  * Works weights into a prompt: a phrase the prompt contains is weighted where it stands, any other is appended
  * (`prompt, phrase`). Appended ones that would overrun the window are dropped from the end; the prompt itself is never
- * cut to make room (spec section 5; docs/decisions/0004-weights-in-place.md says why in place).
+ * cut to make room (spec section 5). In place, because a phrase said twice is drawn twice.
  */
 export function combinePrompt(model: SdxlModel, prompt: string, weights: readonly WeightedPhrase[], parseWeights: boolean): CombinedPrompt {
   const base: ParsedPrompt = parseWeights ? parsePrompt(prompt) : { kind: 'prompt', fragments: [{ text: prompt.trim(), weight: 1 }] };
