@@ -61,6 +61,7 @@ export async function measureSdxlCase(model: SdxlModel, folder: string, item: Sd
       start = scheduler.addNoise(original, noise);
     }
     const latents = await denoise(model, start, {
+      images: 1, rowLimit: { rows: Infinity },
       positive, negative, guidanceScale: item.guidance, width: item.width, height: item.height, scheduler, signal: new AbortController().signal,
       onStep(index, current) { if (index === 0) first.push(...current); },
     });

@@ -1,10 +1,15 @@
-import { describeFailure, throwIfCancelled, yieldToMessages } from '../engine.js';
-import type { FloatTensor, Values } from '../onnx/session.js';
+import { throwIfCancelled, yieldToMessages } from '../engine.js';
+import { runInRows, type RowLimit } from '../onnx/rows.js';
+import type { FloatTensor } from '../onnx/session.js';
 import type { Scheduler } from '../diffusion/schedulers/index.js';
 import { concat, type Conditioning } from './conditioning.js';
 import type { SdxlModel } from './model.js';
 
 export interface DenoiseOptions {
+  /** Images drawn together; all share prompt, size and schedule. */
+  images: number;
+  /** How many rows one call of the UNet may have; learns when memory runs out. */
+  rowLimit: RowLimit;
   positive: Conditioning;
   /** Unused when the guidance scale is 1 or less: there is no second pass then. */
   negative: Conditioning;
@@ -31,48 +36,28 @@ export interface AdapterInput {
 }
 
 /**
- * Classifier-free guidance over the schedule, one image: latents [1, C, h, w] in, latents out, all arithmetic outside the
- * graph in float32. Batch order in the graph is negative, positive (diffusers, pipeline_stable_diffusion_xl.py).
+ * Classifier-free guidance over the schedule: latents [N, C, h, w] in, latents out, all arithmetic outside the graph in
+ * float32. Batch order in the graph is N negative, N positive (diffusers, pipeline_stable_diffusion_xl.py).
  */
 export async function denoise(model: SdxlModel, start: Float32Array, options: DenoiseOptions): Promise<Float32Array> {
-  const { scheduler, positive, negative, guidanceScale, width, height, signal } = options;
+  const { scheduler, positive, negative, guidanceScale, width, height, images, signal } = options;
   const guided = guidanceScale > 1;
-  const batch = guided ? 2 : 1;
-  const dims = [batch, model.latentChannels, height / model.vaeScale, width / model.vaeScale];
-  const rows = guided ? [negative, positive] : [positive];
+  const rows = (guided ? [negative, positive] : [positive]).flatMap((side) => new Array<Conditioning>(images).fill(side));
+  const dims = [rows.length, model.latentChannels, height / model.vaeScale, width / model.vaeScale];
   const conditioning = {
-    encoder_hidden_states: { data: concat(rows.map(({ embeds }) => embeds)), dims: [batch, positive.tokens, positive.embeds.length / positive.tokens] },
-    text_embeds: { data: concat(rows.map(({ pooled }) => pooled)), dims: [batch, positive.pooled.length] },
-    time_ids: { data: rows.flatMap(() => [height, width, 0, 0, height, width]), dims: [batch, 6] },
-    ...adapterFeeds(model, options.adapter, guided),
+    encoder_hidden_states: { data: concat(rows.map(({ embeds }) => embeds)), dims: [rows.length, positive.tokens, positive.embeds.length / positive.tokens] },
+    text_embeds: { data: concat(rows.map(({ pooled }) => pooled)), dims: [rows.length, positive.pooled.length] },
+    time_ids: { data: rows.flatMap(() => [height, width, 0, 0, height, width]), dims: [rows.length, 6] },
+    ...adapterFeeds(model, options.adapter, { guided, images }),
   };
-
-  let together = true;
-  /** Both passes in one call; when that does not fit, one after the other from then on. */
-  async function predict(scaled: Float32Array, timestep: number): Promise<Float32Array> {
-    const feeds = { ...conditioning, sample: { data: guided ? concat([scaled, scaled]) : scaled, dims }, timestep: { data: [timestep], dims: [] } };
-    if (together) {
-      try {
-        return (await model.unet.run(feeds, ['out_sample'])).out_sample.data;
-      } catch (error) {
-        if (!guided || describeFailure(error).code !== 'out_of_memory') throw error;
-        together = false;
-      }
-    }
-    const halves: Float32Array[] = [];
-    for (const row of [0, 1]) {
-      const { out_sample: half } = await model.unet.run(Object.fromEntries(Object.entries(feeds).map(([name, values]) => [name, rowOf(values, row)])), ['out_sample']);
-      halves.push(half.data);
-    }
-    return concat(halves);
-  }
 
   let latents = start;
   for (const [index, timestep] of scheduler.timesteps.entries()) {
     await yieldToMessages();
     throwIfCancelled(signal);
     const scaled = scheduler.scaleModelInput(latents, index);
-    const output = await predict(scaled, timestep);
+    const feeds = { ...conditioning, sample: { data: guided ? concat([scaled, scaled]) : scaled, dims }, timestep: { data: [timestep], dims: [] } };
+    const output = await runInRows(model.unet, feeds, 'out_sample', { rows: rows.length, limit: options.rowLimit, signal });
     const noise = guided ? guide(output, guidanceScale) : output;
     latents = scheduler.step(index, noise, latents, scheduler.needsNoise ? options.stepNoise?.() : undefined);
     await options.onStep(index, latents);
@@ -80,30 +65,21 @@ export async function denoise(model: SdxlModel, start: Float32Array, options: De
   return latents;
 }
 
-/** One row of a [2, …] tensor; scalars pass. */
-function rowOf(values: Values, row: number): Values {
-  if (values.dims.length === 0) return values;
-  const size = values.data.length / 2;
-  return { data: values.data.slice(row * size, (row + 1) * size), dims: [1, ...values.dims.slice(1)] };
-}
-
-/** neg + g·(pos - neg) over a [2, …] output. */
+/** neg + g·(pos - neg) over an output whose first half is the negative side. */
 function guide(output: Float32Array, guidanceScale: number): Float32Array {
   const half = output.length / 2;
   return output.subarray(0, half).map((negative, i) => negative + guidanceScale * ((output[half + i] as number) - negative));
 }
 
-function adapterFeeds(model: SdxlModel, adapter: AdapterInput | undefined, guided: boolean) {
+function adapterFeeds(model: SdxlModel, adapter: AdapterInput | undefined, { guided, images }: { guided: boolean; images: number }) {
   if (!model.unet.hasInput('ip_tokens')) return {};
   const layers = Number(model.unet.inputShape('ip_scale')[1]);
   const width = Number(model.unet.inputShape('ip_tokens')[2]);
-  const batch = guided ? 2 : 1;
-  if (adapter === undefined) {
-    return { ip_tokens: { data: new Float32Array(batch * width), dims: [batch, 1, width] }, ip_scale: { data: new Float32Array(batch * layers), dims: [batch, layers] } };
-  }
-  const parts = guided ? [adapter.emptyTokens, adapter.tokens] : [adapter.tokens];
+  const silent: AdapterInput = { tokens: { data: new Float32Array(width), dims: [1, width] }, emptyTokens: { data: new Float32Array(width), dims: [1, width] }, scales: new Float32Array(layers) };
+  const { tokens, emptyTokens, scales } = adapter ?? silent;
+  const rows = (guided ? [emptyTokens, tokens] : [tokens]).flatMap((side) => new Array<FloatTensor>(images).fill(side));
   return {
-    ip_tokens: { data: concat(parts.map(({ data }) => data)), dims: [batch, adapter.tokens.data.length / width, width] },
-    ip_scale: { data: concat(parts.map(() => adapter.scales)), dims: [batch, layers] },
+    ip_tokens: { data: concat(rows.map(({ data }) => data)), dims: [rows.length, tokens.data.length / width, width] },
+    ip_scale: { data: concat(rows.map(() => scales)), dims: [rows.length, layers] },
   };
 }

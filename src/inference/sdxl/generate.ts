@@ -5,8 +5,10 @@ import type { LatentPreview } from '../diffusion/latent-preview.js';
 import type { Picture } from '../diffusion/picture.js';
 import { createGenerator, type Generator } from '../diffusion/random.js';
 import { createSdxlScheduler, type Scheduler } from '../diffusion/schedulers/index.js';
-import { EngineFailure, throwIfCancelled, type RequestContext } from '../engine.js';
+import { EngineFailure, throwIfCancelled, yieldToMessages, type RequestContext } from '../engine.js';
 import type { GeneratedFile, SdxlGenerateParams, SdxlGenerateResult } from '../engine-protocol.js';
+import type { RowLimit } from '../onnx/rows.js';
+import { concat } from './conditioning.js';
 import { denoise, type AdapterInput } from './denoise.js';
 import type { EncodedText, TextCache } from './text-cache.js';
 import type { SdxlModel } from './model.js';
@@ -18,6 +20,9 @@ export interface Pipeline {
   texts: TextCache;
   /** Null until warm-up has fitted it. */
   preview: LatentPreview | null;
+  /** Images drawn together; fewer when memory runs out. */
+  batchSize: number;
+  rowLimit: RowLimit;
   /** Null: references start image-to-image runs. */
   adapterLayers: AdapterLayers | null;
 }
@@ -25,7 +30,7 @@ export interface Pipeline {
 /** Ancestral samplers draw their step noise from a generator of its own, this far from the image's seed (as the recorded references do). */
 const stepNoiseSeedOffset = 100_000;
 
-/** One SDXL request: text, then image by image denoise and decode on the device, files written while the next one computes. */
+/** One SDXL request: text once, then batch by batch denoise and decode on the device, files written while the next one computes. */
 export async function generateImages(pipeline: Pipeline, params: SdxlGenerateParams, context: RequestContext): Promise<SdxlGenerateResult> {
   const { model } = pipeline;
   requireSize(model, params);
@@ -44,15 +49,22 @@ export async function generateImages(pipeline: Pipeline, params: SdxlGeneratePar
         context.emit({ kind: 'progress', stage: 'reference', step: 0, steps: 1 });
         reference = await clock('reference', () => prepareReference(pipeline, params));
       }
-      for (let image = 0; image < params.numImages; image += 1) {
+      for (let first = 0; first < params.numImages; first += pipeline.batchSize) {
         scheduler = createSdxlScheduler(params.scheduler, model.schedulerConfig, { steps: params.steps, ...(reference.strength === undefined ? {} : { strength: reference.strength }) });
-        const picture = await drawImage(pipeline, params, { image, text, reference, scheduler, clock, context });
-        throwIfCancelled(context.signal);
-        const name = `${image}.${extensionOf(params.format)}`;
-        const seed = params.seed + image;
-        const write = clock('encode', () => writeImage(path.join(params.outputDir, name), picture, { format: params.format, parameters: params.parametersText.replace('Seed: {seed}', `Seed: ${seed}`), seed }));
-        write.catch(() => undefined);
-        writing.push(write);
+        const images = Math.min(pipeline.batchSize, params.numImages - first);
+        const latents = await drawLatents(pipeline, params, { first, images, text, reference, scheduler, clock, context });
+        const size = latents.length / images;
+        for (let image = first; image < first + images; image += 1) {
+          context.emit({ kind: 'progress', stage: 'decode', step: image, steps: params.numImages });
+          const picture = await clock('decode', () => decodeLatents(model, latents.subarray((image - first) * size, (image - first + 1) * size), params.width, params.height));
+          await yieldToMessages();
+          throwIfCancelled(context.signal);
+          const name = `${image}.${extensionOf(params.format)}`;
+          const seed = params.seed + image;
+          const write = clock('encode', () => writeImage(path.join(params.outputDir, name), picture, { format: params.format, parameters: params.parametersText.replace('Seed: {seed}', `Seed: ${seed}`), seed }));
+          write.catch(() => undefined);
+          writing.push(write);
+        }
       }
     });
     context.emit({ kind: 'progress', stage: 'encode', step: 0, steps: params.numImages });
@@ -93,8 +105,10 @@ async function prepareReference(pipeline: Pipeline, params: SdxlGenerateParams):
   return { picture: await readPicture(params.reference.path, params.width, params.height), strength: imageToImageStrength(params.reference) };
 }
 
-interface ImageJob {
-  image: number;
+interface Batch {
+  /** Index of the first image within the request. */
+  first: number;
+  images: number;
   text: EncodedText;
   reference: PreparedReference;
   scheduler: Scheduler;
@@ -102,31 +116,33 @@ interface ImageJob {
   context: RequestContext;
 }
 
-async function drawImage(pipeline: Pipeline, params: SdxlGenerateParams, { image, text, reference, scheduler, clock, context }: ImageJob): Promise<Picture> {
+/** Latents [images, C, h, w] of images that are denoised together, each from its own seed. */
+async function drawLatents(pipeline: Pipeline, params: SdxlGenerateParams, { first, images, text, reference, scheduler, clock, context }: Batch): Promise<Float32Array> {
   const { model } = pipeline;
   const { width, height } = params;
-  const seed = params.seed + image;
-  const start = await startLatents(model, params, createGenerator(seed), reference.picture, scheduler);
-  const stepNoise = createGenerator(seed + stepNoiseSeedOffset);
-  const steps = scheduler.timesteps.length * params.numImages;
-  const latents = await clock('denoise', () => denoise(model, start, {
+  const seeds = Array.from({ length: images }, (_, i) => params.seed + first + i);
+  const starts: Float32Array[] = [];
+  for (const seed of seeds) starts.push(await startLatents(model, params, createGenerator(seed), reference.picture, scheduler));
+  const size = starts[0]?.length ?? 0;
+  const stepNoises = seeds.map((seed) => createGenerator(seed + stepNoiseSeedOffset));
+  const stepsOfImage = scheduler.timesteps.length;
+  return clock('denoise', () => denoise(model, concat(starts), {
+    images, rowLimit: pipeline.rowLimit,
     positive: text.positive, negative: text.negative, guidanceScale: params.guidanceScale, width, height, scheduler,
-    stepNoise: () => stepNoise.randn(start.length),
+    stepNoise: () => concat(stepNoises.map((generator) => generator.randn(size))),
     ...(reference.adapter === undefined ? {} : { adapter: reference.adapter }),
     signal: context.signal,
     async onStep(index, current) {
-      const step = image * scheduler.timesteps.length + index + 1;
-      context.emit({ kind: 'progress', stage: 'denoise', step, steps });
-      if (pipeline.preview !== null && params.previewEverySteps > 0 && (index + 1) % params.previewEverySteps === 0 && index + 1 < scheduler.timesteps.length) {
+      const step = first * stepsOfImage + (index + 1) * images;
+      context.emit({ kind: 'progress', stage: 'denoise', step, steps: stepsOfImage * params.numImages });
+      if (pipeline.preview !== null && params.previewEverySteps > 0 && (index + 1) % params.previewEverySteps === 0 && index + 1 < stepsOfImage) {
         const file = path.join(params.outputDir, `preview-${step}.webp`);
-        const pixels = pipeline.preview.render(current, width / model.vaeScale, height / model.vaeScale);
+        const pixels = pipeline.preview.render(current.subarray(0, size), width / model.vaeScale, height / model.vaeScale);
         await writePreview(file, pixels, width, height);
         context.emit({ kind: 'preview', step, path: file, contentType: 'image/webp' });
       }
     },
   }));
-  context.emit({ kind: 'progress', stage: 'decode', step: image, steps: params.numImages });
-  return clock('decode', () => decodeLatents(model, latents, width, height));
 }
 
 /** Noise from the image's own seed; with a reference the posterior is drawn first and the noise second, as diffusers does. */
