@@ -1,17 +1,35 @@
 import { toPlanes, type Picture } from '../diffusion/picture.js';
 import type { Generator } from '../diffusion/random.js';
-import { EngineFailure } from '../engine.js';
+import { EngineFailure, describeFailure } from '../engine.js';
 import type { SdxlModel } from './model.js';
+import { decodeTiled } from './tiled-decode.js';
 
-/**
- * Decodes one image: latents / scaling factor through the decoder, then round(255·clamp(x/2 + 0.5)), halves to even.
- * @throws EngineFailure `engine_failed` when the decoder overflowed (NaN or infinity), as fp16 SDXL VAEs do
- */
+/** The decoder's memory grows with the area: about 8 GB in float32 at 1024², so larger pictures than 1536² go tile by tile. */
+const largestWhole = 1536 * 1536;
+/** Latents a side: the 1024² that SDXL's decoder knows; a quarter of it where even that did not fit. */
+const tiles = { tile: 128, overlap: 32 };
+const smallTiles = { tile: 64, overlap: 16 };
+
+/** Decodes one image: latents / scaling factor through the decoder, then round(255·clamp(x/2 + 0.5)), halves to even. */
 export async function decodeLatents(model: SdxlModel, latents: Float32Array, width: number, height: number): Promise<Picture> {
-  return toPicture(await decodeToFloats(model, latents, width, height), width, height);
+  return toPicture(await decodeWithinMemory(model, latents, width, height), width, height);
 }
 
-/** Decoder output [3, H, W], not clamped. */
+async function decodeWithinMemory(model: SdxlModel, latents: Float32Array, width: number, height: number): Promise<Float32Array> {
+  const shape = { channels: model.latentChannels, width: width / model.vaeScale, height: height / model.vaeScale, scale: model.vaeScale };
+  const inTiles = (options: typeof tiles) => decodeTiled(latents, shape, options, (part, tile) => decodeToFloats(model, part, tile.width * model.vaeScale, tile.height * model.vaeScale));
+  try {
+    return width * height <= largestWhole ? await decodeToFloats(model, latents, width, height) : await inTiles(tiles);
+  } catch (error) {
+    if (describeFailure(error).code !== 'out_of_memory') throw error;
+    return inTiles(smallTiles);
+  }
+}
+
+/**
+ * Decoder output [3, H, W], not clamped.
+ * @throws EngineFailure `engine_failed` when the decoder overflowed (NaN or infinity), as fp16 SDXL VAEs do
+ */
 export async function decodeToFloats(model: SdxlModel, latents: Float32Array, width: number, height: number): Promise<Float32Array> {
   const dims = [1, model.latentChannels, height / model.vaeScale, width / model.vaeScale];
   const { sample } = await model.vaeDecoder.run({ latent_sample: { data: latents.map((value) => value / model.scalingFactor), dims } }, ['sample']);
