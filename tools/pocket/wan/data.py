@@ -1,0 +1,68 @@
+"""Scenes with their captions as tensors, made by several processes, and their latents, made once on the device."""
+
+import random
+import time
+
+import torch
+
+import world
+from captions import caption
+from text import encode_texts, load_tokenizer
+from training import say
+
+CAPTIONS = 4
+LABELS = {"colour": list(world.COLOURS), "shape": world.SHAPES, "motion": world.MOTIONS, "background": list(world.COLOURS)}
+
+
+def make_part(arguments):
+    """(seed, count, picture) -> rows [n, FIELDS], ids [n, 4, 64], lengths [n, 4], labels [n, 4] (-100: not there)."""
+    seed, count, picture = arguments
+    torch.set_num_threads(1)
+    rng = random.Random(seed)
+    tokenizer = load_tokenizer()
+    scenes = [world.make_scene(rng, still=picture) for _ in range(count)]
+    rows = torch.tensor([world.pack(rng, scene) for scene in scenes])
+    ids, lengths = encode_texts(tokenizer, [caption(rng, scene, picture) for scene in scenes for _ in range(CAPTIONS)])
+    labels = torch.tensor([[values.index(scene[key]) if scene.get(key) in values else -100 for key, values in LABELS.items()] for scene in scenes])
+    return {"rows": rows, "ids": ids.view(count, CAPTIONS, -1), "lengths": lengths.view(count, CAPTIONS), "labels": labels}
+
+
+def begin_set(pool, workers, seed, count, picture=False):
+    share = max(1, count // workers)
+    return pool.map_async(make_part, [(seed + i, share, picture) for i in range(workers)], chunksize=1)
+
+
+def join(pending, device):
+    parts = pending.get()
+    return {k: torch.cat([p[k] for p in parts]).to(device) for k in parts[0]}
+
+
+@torch.no_grad()
+def encode_set(model, data, frames, mean, std, device, chunk, seconds):
+    """Adds normalised latents [n, z, F, h, w] (fp16) and those of the last frame shown as a still 5-frame clip; ends in time."""
+    begun, latents, stills = time.time(), [], []
+
+    def encode(clips):
+        with torch.autocast(device, torch.bfloat16):
+            found = model.encode(clips)[0]
+        return ((found - mean) / std).permute(0, 4, 1, 2, 3).half()
+
+    for part in data["rows"].split(chunk):
+        if len(part) < chunk and latents:
+            break
+        clips = world.draw(part, frames)
+        latents.append(encode(clips))
+        if frames > 1:
+            # what a last-frame reference gives the pipeline: the last latent of the still picture
+            stills.append(encode(clips[:, -1:].expand(-1, 5, -1, -1, -1))[:, :, -1])
+        if device == "cuda":
+            torch.cuda.synchronize()
+        if time.time() - begun > seconds:
+            break
+    data["latents"] = torch.cat(latents)
+    data["stills"] = torch.cat(stills) if stills else None
+    count = len(data["latents"])
+    for key in ("rows", "ids", "lengths", "labels"):
+        data[key] = data[key][:count]
+    say(f"{count} of {frames} frames encoded in {time.time() - begun:.1f} s")
+    return data
