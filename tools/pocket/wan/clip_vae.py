@@ -114,7 +114,7 @@ class ClipVae(nn.Module):
         encoder = self.vae.encoder
         moments = self.conv(self.vae.quant_conv, self.half(encoder, [*encoder.down_blocks, encoder.mid_block], clips.permute(0, 1, 3, 4, 2).contiguous()))
         mean, logvar = moments.float().chunk(2, dim=-1)
-        return mean, logvar.clamp(-30, 20)
+        return mean, logvar.clamp(-20, 4)
 
     def decode(self, latents):
         """[B, F, h, w, z] -> [B, 4F - 3, 3, H, W], not clamped."""

@@ -23,7 +23,7 @@ from clip_vae import ClipVae  # noqa: E402
 from data import CAPTIONS, LABELS, begin_set, encode_set, join  # noqa: E402
 from sample import generate, make_scheduler, references  # noqa: E402
 from text import build_text_encoder, embed, load_tokenizer, save_tokenizer  # noqa: E402
-from training import Ema, check_later, cosine, say, settle  # noqa: E402
+from training import Ema, check_later, clip_gradients, cosine, say, settle  # noqa: E402
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
@@ -100,7 +100,7 @@ class Trainer:
         said = sum(F.cross_entropy(head(mean), labels[:, i]) for i, head in enumerate(self.heads))
         self.optimiser.zero_grad(set_to_none=True)
         (loss + 0.05 * said).backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        clip_gradients(self.parameters)
         self.optimiser.step()
         self.ema.update()
         return loss.detach()
@@ -139,7 +139,7 @@ def parse():
     parser.add_argument("--resume", type=Path, help="a folder this script wrote: go on from its weights, with new scenes")
     parser.add_argument("--clips", type=int, default=120_000)
     parser.add_argument("--encode-seconds", type=float, default=60)
-    parser.add_argument("--final-seconds", type=float, default=55)
+    parser.add_argument("--final-seconds", type=float, default=40)
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the batch sizes")
     parser.add_argument("--chunk", type=int, default=128)
     parser.add_argument("--evaluations", type=int, default=4)

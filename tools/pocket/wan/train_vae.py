@@ -19,7 +19,7 @@ import check  # noqa: E402
 import held_out  # noqa: E402
 import world  # noqa: E402
 from clip_vae import ClipVae, build_vae  # noqa: E402
-from training import Ema, check_later, cosine, say, settle  # noqa: E402
+from training import Ema, check_later, clip_gradients, cosine, say, settle  # noqa: E402
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
@@ -137,7 +137,7 @@ def main():
         loss, error = losses(decoded, clips, mean, logvar)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        clip_gradients(list(vae.parameters()))
         optimiser.step()
         ema.update()
         step, frames_seen = step + 1, frames_seen + frames * batch

@@ -44,6 +44,14 @@ class Ema:
         self.swap()
 
 
+def clip_gradients(parameters):
+    """Norm at most 1; a step whose gradients are not finite changes nothing but the momentum's age."""
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    for p in parameters:
+        if p.grad is not None:
+            p.grad.nan_to_num_(0, 0, 0)
+
+
 def stated(item):
     return {k: v for k, v in item.items() if k != "scene"}
 
