@@ -1,6 +1,10 @@
 """What the exporters share: fused attention, one call of the exporter, weights stored as fp16, comparison with torch."""
 
+import hashlib
+import json
 import math
+import os
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -31,12 +35,21 @@ class FusedAttention(torch.autograd.Function):
 
 
 def export_graph(module, inputs: dict, outputs: list, path: Path, dynamic_axes: dict) -> None:
-    """Traces `module(*inputs.values())` with the TorchScript exporter: the one that takes diffusers' modules unchanged."""
+    """Traces `module(*inputs.values())` with the TorchScript exporter: the one that takes diffusers' modules unchanged.
+
+    Beyond protobuf's 2 GB the exporter writes a file a weight; those are gathered into `<path>_data`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(module.eval(), tuple(inputs.values()), str(path), input_names=list(inputs), output_names=outputs,
-                          dynamic_axes=dynamic_axes, opset_version=OPSET, dynamo=False, custom_opsets={"com.microsoft": 1})
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        traced = Path(scratch) / path.name
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(module.eval(), tuple(inputs.values()), str(traced), input_names=list(inputs), output_names=outputs,
+                              dynamic_axes=dynamic_axes, opset_version=OPSET, dynamo=False, custom_opsets={"com.microsoft": 1})
+        if len(list(Path(scratch).iterdir())) > 1:
+            share_weights([traced], f"{path.name}_data")
+            os.replace(traced.with_name(f"{path.name}_data"), path.with_name(f"{path.name}_data"))
+        os.replace(traced, path)
 
 
 def store_fp16(path: Path, smallest: int = 64) -> None:
@@ -63,27 +76,54 @@ def store_fp16(path: Path, smallest: int = 64) -> None:
     onnx.save(model, str(path))
 
 
+def raw_bytes(tensor, folder: Path) -> bytes:
+    """A weight's values, whether they lie in the graph or in a file beside it."""
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return numpy_helper.to_array(tensor).tobytes()
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    with open(folder / place["location"], "rb") as file:
+        file.seek(int(place.get("offset", 0)))
+        return file.read(int(place["length"])) if "length" in place else file.read()
+
+
 def share_weights(paths: list, data_name: str) -> None:
-    """Moves the weights of several graphs of one folder into one external file, equal ones stored once."""
+    """Moves the weights of one or several graphs of one folder into one external file, equal ones stored once."""
     offsets: dict = {}
     with open(paths[0].parent / data_name, "wb") as data:
         for path in paths:
-            model = onnx.load(str(path))
+            model = onnx.load(str(path), load_external_data=False)
             for tensor in model.graph.initializer:
-                raw = numpy_helper.to_array(tensor).tobytes()
+                raw = raw_bytes(tensor, path.parent)
                 if len(raw) < 1024:
+                    if tensor.data_location == TensorProto.EXTERNAL:
+                        keep_inside(tensor, raw)
                     continue
-                if raw not in offsets:
+                key = (hashlib.sha256(raw).digest(), len(raw))
+                if key not in offsets:
                     data.seek(math.ceil(data.tell() / 64) * 64)
-                    offsets[raw] = data.tell()
+                    offsets[key] = data.tell()
                     data.write(raw)
                 tensor.ClearField("raw_data")
                 tensor.ClearField("float_data")
                 tensor.data_location = TensorProto.EXTERNAL
                 del tensor.external_data[:]
-                for key, value in (("location", data_name), ("offset", offsets[raw]), ("length", len(raw))):
-                    tensor.external_data.add(key=key, value=str(value))
+                for name, value in (("location", data_name), ("offset", offsets[key]), ("length", len(raw))):
+                    tensor.external_data.add(key=name, value=str(value))
             onnx.save(model, str(path))
+
+
+def keep_inside(tensor, raw: bytes) -> None:
+    del tensor.external_data[:]
+    tensor.data_location = TensorProto.DEFAULT
+    tensor.raw_data = raw
+
+
+def forget_origin(folder: Path) -> None:
+    """Takes out of every config where the checkpoint lay on the exporting machine."""
+    for file in folder.rglob("*.json"):
+        config = json.loads(file.read_text())
+        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def psnr(a: np.ndarray, b: np.ndarray, peak: float) -> float:
@@ -92,15 +132,23 @@ def psnr(a: np.ndarray, b: np.ndarray, peak: float) -> float:
     return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
 
 
-def compare(name: str, path: Path, module, inputs: dict) -> bool:
-    """Runs the graph on the CPU beside torch; prints PSNR and the largest difference. True when they agree (>= 50 dB)."""
+def compare(name: str, path: Path, module, inputs: dict, least: float = 50) -> bool:
+    """Runs the graph on the CPU beside `module` (torch); prints PSNR and the largest difference. True from `least` dB."""
     with torch.no_grad():
         expected = module(*inputs.values())
-    expected = expected if isinstance(expected, tuple) else (expected,)
+    return compare_values(name, run_graph(path, inputs), expected if isinstance(expected, tuple) else (expected,), least)
+
+
+def run_graph(path: Path, inputs: dict) -> list:
+    """The graph's outputs on the CPU; inputs that the exporter dropped as unused are left out."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     known = {item.name for item in session.get_inputs()}
-    actual = session.run(None, {key: value.numpy() for key, value in inputs.items() if key in known})
-    worst = min(psnr(a, e.numpy(), float(e.abs().max()) or 1.0) for a, e in zip(actual, expected))
-    largest = max(float(np.abs(a - e.numpy()).max()) for a, e in zip(actual, expected))
-    print(f"{name:24} {worst:7.1f} dB   largest difference {largest:.2e}   {'ok' if worst >= 50 else 'DIFFERS'}")
-    return worst >= 50
+    return session.run(None, {key: value.numpy() for key, value in inputs.items() if key in known})
+
+
+def compare_values(name: str, actual, expected, least: float = 50) -> bool:
+    """Prints PSNR (peak: the reference's largest magnitude) and the largest difference over all pairs."""
+    worst = min(psnr(a, e.numpy(), float(e.abs().max()) or 1.0) for a, e in zip(actual, expected, strict=True))
+    largest = max(float(np.abs(a - e.numpy()).max()) for a, e in zip(actual, expected, strict=True))
+    print(f"{name:28} {worst:7.1f} dB   largest difference {largest:.2e}   {'ok' if worst >= least else 'DIFFERS'}")
+    return worst >= least

@@ -16,7 +16,7 @@ from diffusers import StableDiffusionXLPipeline
 from torch import nn
 
 from clip_text import ExportTextEncoder
-from common import FusedAttention, compare, export_graph, store_fp16
+from common import FusedAttention, compare, export_graph, forget_origin, store_fp16
 
 
 class FusedAttentionProcessor:
@@ -100,11 +100,7 @@ def write_configs(pipe, source: Path, out: Path) -> None:
         (out / name).mkdir(parents=True, exist_ok=True)
         (out / name / "config.json").write_text(json.dumps(dict(pipe.vae.config), indent=2, default=str) + "\n")
     pipe.scheduler.save_pretrained(out / "scheduler")
-    for file in out.rglob("*.json"):
-        config = json.loads(file.read_text())
-        # where the checkpoint lay on the exporting machine is nobody's business
-        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
-            file.write_text(json.dumps(config, indent=2) + "\n")
+    forget_origin(out)
     for name in ("tokenizer", "tokenizer_2"):
         if (source / name).is_dir():
             shutil.copytree(source / name, out / name, dirs_exist_ok=True)

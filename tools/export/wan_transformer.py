@@ -109,6 +109,15 @@ class ExportTransformer(nn.Module):
         self.proj_out = model.proj_out
         self.register_buffer("table", model.scale_shift_table.detach().float())
 
+    def halve(self) -> None:
+        """Attention, feed-forward and text matrices to fp16; norms, modulation, time embedding and the ends stay float32."""
+        for block in self.blocks:
+            for attention in (block.attn1, block.attn2):
+                for matrix in (attention.to_q, attention.to_k, attention.to_v, attention.to_out):
+                    matrix.half()
+            block.ffn.half()
+        self.text_embedder.half()
+
     def forward(self, hidden_states, timestep, encoder_hidden_states):
         batch, channels, frames, height, width = hidden_states.shape
         p_h, p_w = self.patch_size[1], self.patch_size[2]
@@ -118,15 +127,14 @@ class ExportTransformer(nn.Module):
         x = F.conv2d(planes.to(self.patch_weight.dtype), self.patch_weight, self.patch_bias, stride=(p_h, p_w))
         x = x.flatten(2).transpose(1, 2).reshape(batch, frames * rows * columns, self.dim).float()
 
-        matrix_type = self.proj_out.weight.dtype
         time_type = self.time_embedder.linear_1.weight.dtype
         embedding = self.time_embedder(self.time_proj(timestep).to(time_type))
         modulation = self.modulation(F.silu(embedding)).float().unflatten(1, (6, self.dim))
-        context = self.text_embedder(encoder_hidden_states.to(matrix_type))
+        context = self.text_embedder(encoder_hidden_states.to(self.text_embedder.linear_1.weight.dtype))
         for block in self.blocks:
             x = block(x, context, modulation, rotary)
 
         shift, scale = (self.table + embedding.float().unsqueeze(1)).chunk(2, dim=1)
-        x = self.proj_out((layer_norm(x, dim=self.dim, eps=self.eps) * (1 + scale) + shift).to(matrix_type)).float()
+        x = self.proj_out((layer_norm(x, dim=self.dim, eps=self.eps) * (1 + scale) + shift).to(self.proj_out.weight.dtype)).float()
         x = x.reshape(batch, frames, rows, columns, p_h, p_w, self.out_channels)
         return x.permute(0, 6, 1, 2, 4, 3, 5).reshape(batch, self.out_channels, frames, height, width)
