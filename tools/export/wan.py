@@ -13,7 +13,7 @@ from pathlib import Path
 
 import onnx
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, WanTransformer3DModel, WanVACETransformer3DModel
 from torch import nn
 from transformers import UMT5EncoderModel
 
@@ -40,15 +40,19 @@ def export_text_encoder(folder: Path, out: Path, precision: str, check: bool) ->
 
 
 def export_transformer(model: nn.Module, out: Path, precision: str, check: bool) -> bool:
-    """`model`: diffusers' WanTransformer3DModel; its matrices are halved in place when precision is "fp16"."""
+    """`model`: diffusers' WanTransformer3DModel or WanVACETransformer3DModel; its matrices are halved in place when precision is "fp16"."""
     config = model.config
     inputs = {
         "hidden_states": torch.randn(2, config.in_channels, 2, 8, 10), "timestep": torch.tensor([999, 500]),
         "encoder_hidden_states": torch.randn(2, 24, config.text_dim),
     }
+    if config.get("vace_layers"):
+        inputs["control_hidden_states"] = torch.randn(2, config.vace_in_channels, 2, 8, 10)
+        inputs["control_hidden_states_scale"] = torch.linspace(0.5, 1.5, len(config.vace_layers))
     expected = model(**inputs, return_dict=False)[0] if check else None
     volume = {0: "batch", 2: "frames", 3: "height", 4: "width"}
-    axes = {"hidden_states": volume, "sample": volume, "timestep": {0: "batch"}, "encoder_hidden_states": {0: "batch", 1: "sequence"}}
+    axes = {"hidden_states": volume, "sample": volume, "control_hidden_states": volume, "timestep": {0: "batch"}, "encoder_hidden_states": {0: "batch", 1: "sequence"}}
+    axes = {name: value for name, value in axes.items() if name in (*inputs, "sample")}
     return export_part(ExportTransformer(model), inputs, ["sample"], axes, out / "transformer" / "model.onnx", precision, expected)
 
 
@@ -145,8 +149,9 @@ def write_configs(folder: Path, out: Path) -> None:
 
 def transformer_class(folder: Path):
     name = json.loads((folder / "transformer" / "config.json").read_text())["_class_name"]
-    if name == "WanTransformer3DModel":
-        return WanTransformer3DModel
+    classes = {"WanTransformer3DModel": WanTransformer3DModel, "WanVACETransformer3DModel": WanVACETransformer3DModel}
+    if name in classes:
+        return classes[name]
     raise SystemExit(f"transformer/config.json names {name}: not a class this tool exports")
 
 

@@ -90,8 +90,35 @@ class Block(nn.Module):
         return x + self.ffn(inner).float() * gate2
 
 
+class VaceBlock(nn.Module):
+    """A side block of VACE: carries the control stream on and gives one hint for the main stream."""
+
+    def __init__(self, block, dim, eps):
+        super().__init__()
+        self.block, self.proj_in, self.proj_out = Block(block, dim, eps), block.proj_in, block.proj_out
+
+    def forward(self, control, x, context, modulation, rotary):
+        matrix_type = self.proj_out.weight.dtype
+        if self.proj_in is not None:
+            control = self.proj_in(control.to(matrix_type)).float() + x
+        control = self.block(control, context, modulation, rotary)
+        return control, self.proj_out(control.to(matrix_type)).float()
+
+
+def patches(conv: nn.Conv3d, volume):
+    """[B, C, F, h, w] -> float32 tokens [B, F*rows*columns, dim], by a 2D convolution over every frame."""
+    batch, channels, frames, height, width = volume.shape
+    planes = volume.transpose(1, 2).reshape(batch * frames, channels, height, width)
+    x = F.conv2d(planes, conv.weight[:, :, 0], conv.bias, stride=conv.stride[1:]).flatten(2).transpose(1, 2)
+    tokens = frames * (height // conv.stride[1]) * (width // conv.stride[2])
+    return x.reshape(batch, tokens, conv.out_channels).float()
+
+
 class ExportTransformer(nn.Module):
-    """hidden_states [B, C, F, h, w], timestep int64 [B], encoder_hidden_states [B, S, text_dim] -> sample like hidden_states."""
+    """hidden_states [B, C, F, h, w], timestep int64 [B], encoder_hidden_states [B, S, text_dim] -> sample like hidden_states.
+
+    A VACE model takes two more: control_hidden_states [B, vace channels, F, h, w] and control_hidden_states_scale [hints].
+    """
 
     def __init__(self, model):
         super().__init__()
@@ -100,39 +127,51 @@ class ExportTransformer(nn.Module):
         if config.patch_size[0] != 1:
             raise ValueError(f"patch_size {config.patch_size}: a temporal patch other than 1 is not supported")
         self.rotary = Rotary(model.rope, config.patch_size)
-        conv = model.patch_embedding
-        self.patch_weight, self.patch_bias = nn.Parameter(conv.weight.detach()[:, :, 0]), nn.Parameter(conv.bias.detach())
+        self.patch_embedding = model.patch_embedding
         embedder = model.condition_embedder
         self.time_proj, self.time_embedder, self.modulation = embedder.timesteps_proj, embedder.time_embedder, embedder.time_proj
         self.text_embedder = embedder.text_embedder
         self.blocks = nn.ModuleList([Block(block, self.dim, self.eps) for block in model.blocks])
+        self.vace_layers = list(config.get("vace_layers") or [])
+        self.vace_patch_embedding = model.vace_patch_embedding if self.vace_layers else None
+        self.vace_blocks = nn.ModuleList([VaceBlock(block, self.dim, self.eps) for block in (model.vace_blocks if self.vace_layers else [])])
         self.proj_out = model.proj_out
         self.register_buffer("table", model.scale_shift_table.detach().float())
 
     def halve(self) -> None:
         """Attention, feed-forward and text matrices to fp16; norms, modulation, time embedding and the ends stay float32."""
-        for block in self.blocks:
+        for block in [*self.blocks, *(side.block for side in self.vace_blocks)]:
             for attention in (block.attn1, block.attn2):
                 for matrix in (attention.to_q, attention.to_k, attention.to_v, attention.to_out):
                     matrix.half()
             block.ffn.half()
+        for side in self.vace_blocks:
+            side.proj_out.half()
+            if side.proj_in is not None:
+                side.proj_in.half()
         self.text_embedder.half()
 
-    def forward(self, hidden_states, timestep, encoder_hidden_states):
-        batch, channels, frames, height, width = hidden_states.shape
+    def forward(self, hidden_states, timestep, encoder_hidden_states, control_hidden_states=None, control_hidden_states_scale=None):
+        batch, _, frames, height, width = hidden_states.shape
         p_h, p_w = self.patch_size[1], self.patch_size[2]
         rows, columns = height // p_h, width // p_w
         rotary = self.rotary(hidden_states)
-        planes = hidden_states.transpose(1, 2).reshape(batch * frames, channels, height, width)
-        x = F.conv2d(planes.to(self.patch_weight.dtype), self.patch_weight, self.patch_bias, stride=(p_h, p_w))
-        x = x.flatten(2).transpose(1, 2).reshape(batch, frames * rows * columns, self.dim).float()
+        x = patches(self.patch_embedding, hidden_states)
 
         time_type = self.time_embedder.linear_1.weight.dtype
         embedding = self.time_embedder(self.time_proj(timestep).to(time_type))
         modulation = self.modulation(F.silu(embedding)).float().unflatten(1, (6, self.dim))
         context = self.text_embedder(encoder_hidden_states.to(self.text_embedder.linear_1.weight.dtype))
-        for block in self.blocks:
+        hints = {}
+        if self.vace_layers:
+            control = patches(self.vace_patch_embedding, control_hidden_states)
+            for i, (layer, side) in enumerate(zip(self.vace_layers, self.vace_blocks, strict=True)):
+                control, hint = side(control, x, context, modulation, rotary)
+                hints[layer] = hint * control_hidden_states_scale[i]
+        for i, block in enumerate(self.blocks):
             x = block(x, context, modulation, rotary)
+            if i in hints:
+                x = x + hints[i]
 
         shift, scale = (self.table + embedding.float().unsqueeze(1)).chunk(2, dim=1)
         x = self.proj_out((layer_norm(x, dim=self.dim, eps=self.eps) * (1 + scale) + shift).to(self.proj_out.weight.dtype)).float()
