@@ -40,11 +40,12 @@ def export_graph(module, inputs: dict, outputs: list, path: Path, dynamic_axes: 
     Beyond protobuf's 2 GB the exporter writes a file a weight; those are gathered into `<path>_data`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    device = next(module.parameters()).device
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         traced = Path(scratch) / path.name
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            torch.onnx.export(module.eval(), tuple(inputs.values()), str(traced), input_names=list(inputs), output_names=outputs,
+            torch.onnx.export(module.eval(), tuple(value.to(device) for value in inputs.values()), str(traced), input_names=list(inputs), output_names=outputs,
                               dynamic_axes=dynamic_axes, opset_version=OPSET, dynamo=False, custom_opsets={"com.microsoft": 1})
         if len(list(Path(scratch).iterdir())) > 1:
             share_weights([traced], f"{path.name}_data")
@@ -73,7 +74,17 @@ def store_fp16(path: Path, smallest: int = 64) -> None:
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend(casts + nodes)
-    onnx.save(model, str(path))
+    save_graph(model, path)
+
+
+def save_graph(model, path: Path, largest: int = 1_800_000_000) -> None:
+    """One file, or with more than `largest` bytes of weights the graph and `<path>_data`: protobuf ends at 2 GB."""
+    data = path.with_name(f"{path.name}_data")
+    data.unlink(missing_ok=True)
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) <= largest:
+        onnx.save(model, str(path))
+    else:
+        onnx.save(model, str(path), save_as_external_data=True, all_tensors_to_one_file=True, location=data.name)
 
 
 def raw_bytes(tensor, folder: Path) -> bytes:

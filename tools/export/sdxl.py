@@ -16,7 +16,10 @@ from diffusers import StableDiffusionXLPipeline
 from torch import nn
 
 from clip_text import ExportTextEncoder
-from common import FusedAttention, compare, export_graph, forget_origin, store_fp16
+from common import FusedAttention, compare_values, export_graph, forget_origin, run_graph, store_fp16
+
+
+GRAPHS = ("text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder")
 
 
 class FusedAttentionProcessor:
@@ -28,14 +31,37 @@ class FusedAttentionProcessor:
         return attn.to_out[1](attn.to_out[0](y))
 
 
+class Float32Norm(nn.Module):
+    """A normalisation that computes in float32 between fp16 neighbours: group sums overflow fp16."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm.float()
+
+    def forward(self, x):
+        return self.norm(x.float()).to(x.dtype)
+
+
+def halve(module) -> None:
+    """fp16 matrices and convolutions, float32 norms; in place."""
+    module.half()
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, (nn.GroupNorm, nn.LayerNorm)):
+                setattr(parent, name, Float32Norm(child))
+
+
 class ExportUnet(nn.Module):
+    """float32 at the border, whatever the weights' type is."""
+
     def __init__(self, unet):
         super().__init__()
         self.unet = unet
 
     def forward(self, sample, timestep, encoder_hidden_states, text_embeds, time_ids):
-        condition = {"text_embeds": text_embeds, "time_ids": time_ids}
-        return self.unet(sample, timestep, encoder_hidden_states=encoder_hidden_states, added_cond_kwargs=condition, return_dict=False)[0]
+        inner = self.unet.conv_in.weight.dtype
+        condition = {"text_embeds": text_embeds.to(inner), "time_ids": time_ids.to(inner)}
+        return self.unet(sample.to(inner), timestep, encoder_hidden_states=encoder_hidden_states.to(inner), added_cond_kwargs=condition, return_dict=False)[0].float()
 
 
 class ExportDecoder(nn.Module):
@@ -113,8 +139,9 @@ def main() -> int:
     parser.add_argument("--model", type=Path, required=True, help="diffusers folder or one .safetensors file")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--fp16-stored", nargs="*", metavar="PART", help="weights fp16 on disk, arithmetic fp32: these graphs, or all when none is named")
+    parser.add_argument("--fp16", action="store_true", help="the UNet computes in fp16 with float32 norms (GPU); the other graphs are stored as fp16")
     parser.add_argument("--fused-attention", action="store_true", help="com.microsoft.MultiHeadAttention in the UNet (GPU providers)")
-    parser.add_argument("--check", action="store_true", help="compare every graph with torch and fail under 50 dB")
+    parser.add_argument("--check", action="store_true", help="compare every graph with torch and fail under 50 dB (fp16 arithmetic: 40)")
     options = parser.parse_args()
 
     load = StableDiffusionXLPipeline.from_single_file if options.model.suffix == ".safetensors" else StableDiffusionXLPipeline.from_pretrained
@@ -124,15 +151,26 @@ def main() -> int:
     if options.fused_attention:
         pipe.unet.set_attn_processor(FusedAttentionProcessor())
     write_configs(pipe, options.model, options.out)
+    stored = [] if options.fp16_stored is None else options.fp16_stored or list(GRAPHS)
+    return 0 if export_parts(pipe, options.out, stored, options.fp16, options.check) else 1
+
+
+def export_parts(pipe, out: Path, stored: list, fp16: bool, check: bool) -> bool:
+    """Writes the graphs; `stored` names those with fp16 on disk. With `fp16` the UNet computes in it, the others are stored so."""
     agree = True
     for name, (module, inputs, outputs, axes) in parts_of(pipe).items():
-        path = options.out / name / "model.onnx"
+        path = out / name / "model.onnx"
+        computed = fp16 and name == "unet"
+        with torch.no_grad():
+            expected = module(*inputs.values()) if check else ()
+        if computed:
+            halve(module)
         export_graph(module, inputs, outputs, path, axes)
-        if options.fp16_stored is not None and name in (options.fp16_stored or [name]):
+        if (fp16 or name in stored) and not computed:
             store_fp16(path)
-        if options.check:
-            agree = compare(name, path, module, inputs) and agree
-    return 0 if agree else 1
+        if check:
+            agree &= compare_values(name, run_graph(path, inputs), expected if isinstance(expected, tuple) else (expected,), 40 if computed else 50)
+    return agree
 
 
 if __name__ == "__main__":
