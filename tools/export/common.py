@@ -130,11 +130,14 @@ def keep_inside(tensor, raw: bytes) -> None:
 
 
 def forget_origin(folder: Path) -> None:
-    """Takes out of every config where the checkpoint lay on the exporting machine."""
+    """Takes out of every config where the checkpoint lay, and infinities: Python writes them, JSON does not know them."""
     for file in folder.rglob("*.json"):
         config = json.loads(file.read_text())
-        if isinstance(config, dict) and config.pop("_name_or_path", None) is not None:
-            file.write_text(json.dumps(config, indent=2) + "\n")
+        if not isinstance(config, dict):
+            continue
+        kept = {key: value for key, value in config.items() if key != "_name_or_path" and not (isinstance(value, float) and math.isinf(value))}
+        if kept != config:
+            file.write_text(json.dumps(kept, indent=2, allow_nan=False) + "\n")
 
 
 def psnr(a: np.ndarray, b: np.ndarray, peak: float) -> float:

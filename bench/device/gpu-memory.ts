@@ -1,0 +1,23 @@
+/** Samples the GPU's used memory while something runs; without nvidia-smi everything is null. */
+import { spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+
+/** @returns `stop()` -> bytes used before and the most seen since, of the whole GPU (all processes) */
+export function watchGpuMemory(intervalMs = 200) {
+  const child = spawn('nvidia-smi', ['--query-gpu=memory.used', '--format=csv,noheader,nounits', `--loop-ms=${intervalMs}`], { stdio: ['ignore', 'pipe', 'ignore'] });
+  let first: number | null = null;
+  let most: number | null = null;
+  child.on('error', () => {});
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    const bytes = Number(line.trim()) * 2 ** 20;
+    if (!Number.isFinite(bytes)) return;
+    first ??= bytes;
+    most = Math.max(most ?? 0, bytes);
+  });
+  return {
+    stop(): { beforeBytes: number | null; peakBytes: number | null } {
+      child.kill();
+      return { beforeBytes: first, peakBytes: most };
+    },
+  };
+}
