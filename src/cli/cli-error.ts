@@ -18,6 +18,8 @@ export const exitCodes = {
   busy: 6,
   /** The service answered with an error of its own, or with something that is not its contract. */
   serviceError: 7,
+  /** `doctor` found warnings and no errors. */
+  warnings: 8,
   /** Ctrl-C; the job was cancelled. */
   interrupted: 130,
 } as const;

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { Command } from 'commander';
 import { projectRoot } from '../project-root.js';
 import { registerCallbacks, registerDeadLetters } from './commands/admin.js';
+import { registerDoctor } from './commands/doctor.js';
 import { registerGenerate } from './commands/generate.js';
 import { registerJobs } from './commands/jobs.js';
 import { registerServiceCommands } from './commands/service.js';
@@ -26,7 +27,7 @@ Examples:
 
 Exit codes:
   0 done   1 the job failed   2 wrong arguments or refused values   3 no service answers   4 API key missing or wrong
-  5 no such job or entry   6 full or not ready, try again later   7 error of the service   130 interrupted`);
-  for (const register of [registerGenerate, registerJobs, registerServiceCommands, registerDeadLetters, registerCallbacks]) register(program);
+  5 no such job or entry   6 full or not ready, try again later   7 error of the service   8 doctor: warnings only   130 interrupted`);
+  for (const register of [registerGenerate, registerJobs, registerServiceCommands, registerDoctor, registerDeadLetters, registerCallbacks]) register(program);
   return program;
 }

@@ -1,10 +1,13 @@
 import type { EngineKind } from '../inference/engine-protocol.js';
+import type { Engines } from './engines/engine-service.js';
 import type { GpuMonitor } from './gpu/gpu-monitor.js';
 import type { ModelFolder } from './model-folders.js';
 import type { JobStore } from './queue/types.js';
 import type { Storage } from './storage/types.js';
 import { checkDataFolder, checkEntryPoints, checkGpu, checkPackages, checkServer } from './validation/checks.js';
-import { checkModelFolder } from './validation/model-folder.js';
+import { checkEngines } from './validation/engines.js';
+import { checkModelFolder, checkQwenFolder } from './validation/model-folder.js';
+import { checkFfmpeg, checkNativeRuntimes } from './validation/runtimes.js';
 import type { Check, CheckName, Finding } from './validation/types.js';
 import { createValidation } from './validation/validation.js';
 
@@ -13,31 +16,45 @@ export interface ServiceChecksOptions {
   gpu: GpuMonitor;
   folders: Record<EngineKind, ModelFolder>;
   engineEntry: string;
-  store: Pick<JobStore, 'kind' | 'ping'>;
+  /** Absent where opening it is not for whoever asks: an embedded queue belongs to one process. */
+  store?: Pick<JobStore, 'kind' | 'ping'>;
   storage: Pick<Storage, 'kind' | 'ping'>;
+  /** Absent when no service runs: nothing is loaded then. */
+  engines?: Pick<Engines, 'has' | 'status'>;
 }
 
-/** What `GET /worker/validate` looks at, for the parts this service was built from. */
-export function createServiceChecks({ dataDir, gpu, folders, engineEntry, store, storage }: ServiceChecksOptions) {
+/** What `GET /worker/validate` and `ourvidz doctor` look at, for the parts a service is built from. */
+export function createServiceChecks({ dataDir, gpu, folders, engineEntry, store, storage, engines }: ServiceChecksOptions) {
   const checks: Array<{ name: CheckName; subject: string; run: Check }> = [
     { name: 'environment_variables', subject: 'DATA_DIR', run: checkDataFolder(dataDir) },
     { name: 'gpu_availability', subject: 'gpu', run: checkGpu(gpu) },
     { name: 'python_dependencies', subject: 'packages', run: checkPackages(['onnxruntime-node', 'sharp', 'node-llama-cpp']) },
     { name: 'worker_scripts', subject: 'engine processes', run: checkEntryPoints([engineEntry]) },
-    {
-      name: 'environment_variables', subject: `${store.kind} queue`,
-      run: checkServer(store.kind === 'redis' ? 'redis' : 'queue', () => store.ping(), store.kind === 'redis' ? 'See that REDIS_URL is right and the server runs.' : 'See that DATA_DIR can be written.'),
-    },
+    { name: 'python_dependencies', subject: 'native runtimes', run: checkNativeRuntimes() },
+    { name: 'python_dependencies', subject: 'ffmpeg', run: checkFfmpeg() },
+    ...(store === undefined ? [] : [checkStore(store)]),
     {
       name: 'environment_variables', subject: `${storage.kind} storage`,
       run: checkServer(storage.kind === 'supabase' ? 'supabase storage' : 'storage', (signal) => storage.ping(signal), storage.kind === 'supabase' ? 'See that SUPABASE_URL and SUPABASE_SERVICE_KEY are right.' : 'See that DATA_DIR can be written.'),
     },
-    { name: 'model_paths', subject: 'sdxl', run: folders.sdxl.dir === null ? missingFolder(folders.sdxl.reason) : checkModelFolder('sdxl', folders.sdxl.dir) },
+    { name: 'model_paths', subject: 'sdxl', run: folders.sdxl.dir === null ? missingFolder('sdxl', folders.sdxl.reason, 'error') : checkModelFolder('sdxl', folders.sdxl.dir) },
+    { name: 'model_paths', subject: 'wan', run: folders.wan.dir === null ? missingFolder('wan', folders.wan.reason, 'warning') : checkModelFolder('wan', folders.wan.dir) },
+    { name: 'model_paths', subject: 'qwen', run: folders.qwen.dir === null ? missingFolder('qwen', folders.qwen.reason, 'warning') : checkQwenFolder(folders.qwen.dir) },
+    ...(engines === undefined ? [] : [{ name: 'model_paths' as const, subject: 'engines', run: checkEngines(engines) }]),
   ];
   return createValidation({ checks });
 }
 
-function missingFolder(reason: string): Check {
-  const finding: Finding = { check: 'model_paths', subject: 'sdxl', severity: 'error', message: reason, cure: 'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.' };
+function checkStore(store: Pick<JobStore, 'kind' | 'ping'>): { name: CheckName; subject: string; run: Check } {
+  const redis = store.kind === 'redis';
+  return {
+    name: 'environment_variables', subject: `${store.kind} queue`,
+    run: checkServer(redis ? 'redis' : 'queue', () => store.ping(), redis ? 'See that REDIS_URL is right and the server runs.' : 'See that DATA_DIR can be written.'),
+  };
+}
+
+/** Without SDXL there is nothing to draw with; WAN and Qwen are extras that some installations leave out. */
+function missingFolder(engine: EngineKind, reason: string, severity: 'warning' | 'error'): Check {
+  const finding: Finding = { check: 'model_paths', subject: engine, severity, message: reason, cure: 'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.' };
   return () => Promise.resolve([finding]);
 }

@@ -1,0 +1,72 @@
+import path from 'node:path';
+import type { Command } from 'commander';
+import { config as loadEnvFile } from 'dotenv';
+import { pino } from 'pino';
+import { ConfigError, readConfig, redisUrlOf, type Config } from '../../config.js';
+import type { components } from '../../contract/generated.js';
+import { projectRoot } from '../../project-root.js';
+import { createGpuMonitor } from '../../services/gpu/gpu-monitor.js';
+import { createNvidiaSmiProbe } from '../../services/gpu/nvidia-smi.js';
+import { createSysfsProbe } from '../../services/gpu/sysfs.js';
+import { findModelFolders } from '../../services/model-folders.js';
+import { createRedisStore } from '../../services/queue/redis/index.js';
+import { createServiceChecks } from '../../services/service-checks.js';
+import { createFolderStorage } from '../../services/storage/folder.js';
+import { createSupabaseStorage } from '../../services/storage/supabase.js';
+import { exitCodes } from '../cli-error.js';
+import { clientOf, isJson } from '../context.js';
+import { formatTable, print } from '../output.js';
+
+type Finding = NonNullable<components['schemas']['WorkerValidation']['details']['findings']>[number];
+const marks = { ok: 'ok', warning: 'WARN', error: 'ERROR' } as const;
+
+export function registerDoctor(program: Command): void {
+  program.command('doctor')
+    .description('check everything the service needs; exit code 0 all is well, 8 warnings, 1 errors')
+    .option('--local', 'check this machine from its environment and .env, without a running service')
+    .action(async (options: { local?: boolean }, command: Command) => {
+      const findings = options.local === true ? await examineHere() : await askService(command);
+      const count = (severity: Finding['severity']) => findings.filter((finding) => finding.severity === severity).length;
+      const [errors, warnings] = [count('error'), count('warning')];
+      print(isJson(command), { status: errors > 0 ? 'invalid' : 'valid', findings }, () => {
+        const rows = findings.map(({ severity, subject, message, cure }) => [marks[severity], subject, message, severity === 'ok' ? '' : cure]);
+        return `${formatTable(['STATE', 'SUBJECT', 'FOUND', 'WHAT TO DO'], rows)}\n\n${findings.length} checked, ${errors} errors, ${warnings} warnings`;
+      });
+      process.exitCode = errors > 0 ? exitCodes.failed : warnings > 0 ? exitCodes.warnings : exitCodes.ok;
+    });
+}
+
+async function askService(command: Command): Promise<Finding[]> {
+  const report = await clientOf(command).request<components['schemas']['WorkerValidation']>('GET', '/worker/validate');
+  return report.details.findings ?? [];
+}
+
+/** For a service that does not start. The embedded queue is left alone: it may belong to a running process. */
+async function examineHere(): Promise<Finding[]> {
+  loadEnvFile({ quiet: true });
+  let config: Config;
+  try {
+    config = readConfig(process.env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.problems.map(({ variable, value, rule }) => ({ check: 'environment_variables', subject: variable, severity: 'error', message: `is ${value}`, cure: `It must be ${rule}.` }));
+  }
+  const url = redisUrlOf(config);
+  const store = url === undefined ? undefined : createRedisStore({ url, retentionMs: config.jobRetentionSeconds * 1000, blockSeconds: config.redisBlockSeconds, log: pino({ level: 'silent' }) });
+  const inSupabase = (config.storage ?? (config.supabaseUrl === undefined ? 'folder' : 'supabase')) === 'supabase';
+  const checks = createServiceChecks({
+    dataDir: config.dataDir,
+    gpu: createGpuMonitor({ probes: [createNvidiaSmiProbe(), createSysfsProbe()] }),
+    folders: await findModelFolders(config.modelsDir ?? path.join(projectRoot(), 'models/pocket')),
+    engineEntry: path.join(projectRoot(), 'dist/src/inference/engine-process.js'),
+    storage: inSupabase && config.supabaseUrl !== undefined && config.supabaseServiceKey !== undefined
+      ? createSupabaseStorage({ url: config.supabaseUrl, serviceKey: config.supabaseServiceKey, assetUrls: config.assetUrls })
+      : createFolderStorage({ root: path.join(config.dataDir, 'assets'), publicUrl: config.publicUrl }),
+    ...(store === undefined ? {} : { store }),
+  });
+  try {
+    return (await checks.run()).findings.map(({ latencyMs, ...finding }) => ({ ...finding, ...(latencyMs === undefined ? {} : { latency_ms: latencyMs }) }));
+  } finally {
+    await store?.close();
+  }
+}
