@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
@@ -92,7 +93,7 @@ def wan(options, started: float) -> dict:
 
 
 def sdxl_pipeline(options):
-    from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     tokenizers = [CLIPTokenizer.from_pretrained(options.clip_tokenizers / name) for name in ("tokenizer", "tokenizer_2")]
@@ -113,7 +114,9 @@ def sdxl_pipeline(options):
             down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, scaling_factor=0.13025, sample_size=options.height)
         encoders = CLIPTextModel(text(768, 12, 12, "quick_gelu")), CLIPTextModelWithProjection(text(1280, 32, 20, "gelu"))
     scheduler = DPMSolverMultistepScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", use_karras_sigmas=True, steps_offset=1)
-    pipe = StableDiffusionXLPipeline(vae, *encoders, *tokenizers, unet, scheduler)
+    pipe = SimpleNamespace(
+        vae=vae, text_encoder=encoders[0], text_encoder_2=encoders[1], tokenizer=tokenizers[0], tokenizer_2=tokenizers[1], unet=unet, scheduler=scheduler,
+        save_config=lambda out: (out.mkdir(parents=True, exist_ok=True), (out / "model_index.json").write_text('{ "force_zeros_for_empty_prompt": true }\n')))
     for module in (unet, vae, *encoders):
         module.requires_grad_(False).eval()
     return pipe

@@ -12,7 +12,6 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionXLPipeline
 from torch import nn
 
 from clip_text import ExportTextEncoder
@@ -143,6 +142,8 @@ def main() -> int:
     parser.add_argument("--fused-attention", action="store_true", help="com.microsoft.MultiHeadAttention in the UNet (GPU providers)")
     parser.add_argument("--check", action="store_true", help="compare every graph with torch and fail under 50 dB (fp16 arithmetic: 40)")
     options = parser.parse_args()
+
+    from diffusers import StableDiffusionXLPipeline  # here, so that what is exported may also be built without a pipeline
 
     load = StableDiffusionXLPipeline.from_single_file if options.model.suffix == ".safetensors" else StableDiffusionXLPipeline.from_pretrained
     pipe = load(str(options.model), torch_dtype=torch.float32)
