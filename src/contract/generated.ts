@@ -632,11 +632,17 @@ export interface components {
         };
         EnhanceRequest: {
             prompt: components["schemas"]["Prompt"];
-            /** @enum {string} */
+            /**
+             * @description `qwen_base` completes a template, `qwen_instruct` talks; without `session_id` it is `qwen_base` too
+             * @enum {string}
+             */
             model?: "qwen_base" | "qwen_instruct";
             /** @enum {string} */
             enhance_type?: "natural_language";
-            /** Format: text */
+            /**
+             * Format: text
+             * @description Names a conversation of this API key
+             */
             session_id?: string;
             /** Format: text */
             conversation_context?: string;
@@ -644,8 +650,12 @@ export interface components {
             max_tokens?: number;
             temperature?: number;
             seed?: number;
-            /** @enum {string} */
+            /**
+             * @description `image` keeps the answer within the 77 tokens SDXL reads
+             * @enum {string}
+             */
             target?: "image" | "video";
+            /** @description One of the templates of /capabilities */
             template?: string;
         };
         EnhanceResult: {
@@ -653,13 +663,19 @@ export interface components {
             success: true;
             enhanced_prompt: string;
             original_prompt: string;
+            /** @description `qwen_base` or `qwen_instruct`: what answered */
             enhancement_source: string;
             /** @description seconds */
             processing_time: number;
+            /** @description Name of the model that is loaded */
             model: string;
+            template?: string;
             prompt_tokens?: number;
             completion_tokens?: number;
+            attempts?: number;
+            /** @description Something else answered than was asked for */
             fallback?: boolean;
+            fallback_reason?: string;
         };
         EnhanceFailure: {
             /** @constant */
@@ -670,6 +686,10 @@ export interface components {
         EnhanceAnswer: components["schemas"]["EnhanceResult"] | components["schemas"]["EnhanceFailure"];
         EnhanceToken: {
             text: string;
+        };
+        EnhanceDiscard: {
+            /** @description Why the text so far is void */
+            reason: string;
         };
         EnhanceError: {
             code: string;
@@ -1197,7 +1217,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The enhanced prompt; with `stream: true` events `token`, then `done` with this JSON (or that of 503), or `error` */
+            /** @description The enhanced prompt; with `stream: true` events `token` with the text as it is written (`discard` when another attempt begins), then `done` with this JSON (or that of 503), or `error` */
             200: {
                 headers: {
                     [name: string]: unknown;

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+import type { FastifyRequest } from 'fastify';
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
 import { AppError } from '../errors/app-error.js';
@@ -13,37 +15,44 @@ export function enhanceRoutes({ services, disconnect }: RouteContext): Handlers 
       const { body } = request;
       if (services.enhancement === undefined) return reply.code(503).send(failureOf(body.prompt, 'Model not available'));
       const signal = disconnect.of(reply);
-      if (body.stream === true) return sendEvents(reply, streamAnswer(services.enhancement, body, signal));
-      const answer = await services.enhancement.enhance(toRequest(body), signal);
+      const asked = { ...toRequest(body), owner: ownerOf(request) };
+      if (body.stream === true) return sendEvents(reply, streamAnswer(services.enhancement, asked, signal));
+      const answer = await services.enhancement.enhance(asked, signal);
       if (!answer.success) reply.code(503);
       return answerOf(body.prompt, answer);
     },
 
     async deleteEnhanceSession(request, reply) {
-      await services.enhancement?.forgetSession(request.params.session_id);
+      await services.enhancement?.forgetSession(ownerOf(request), request.params.session_id);
       return reply.code(204).send();
     },
   };
 }
 
-/** `token` events while the text is written, then `done` with what the plain answer would have been, or `error`. */
-async function* streamAnswer(enhancement: NonNullable<Services['enhancement']>, body: EnhanceBody, signal: AbortSignal): AsyncGenerator<ServerSentEvent> {
-  const written: string[] = [];
+/**
+ * `token` events while the text is written (`discard` when another attempt begins), then `done` with what the plain answer
+ * would have been, or `error`.
+ */
+async function* streamAnswer(enhancement: NonNullable<Services['enhancement']>, asked: EnhancePromptRequest, signal: AbortSignal): AsyncGenerator<ServerSentEvent> {
+  const written: ServerSentEvent[] = [];
   let wake = () => {};
-  const running = enhancement.enhance({ ...toRequest(body), onToken: (text) => { written.push(text); wake(); } }, signal);
+  const push = (event: ServerSentEvent) => { written.push(event); wake(); };
+  const running = enhancement.enhance({
+    ...asked, onToken: (text) => push({ event: 'token', data: { text } }), onDiscard: (reason) => push({ event: 'discard', data: { reason } }),
+  }, signal);
   let ended = false;
   running.then(() => { ended = true; wake(); }, () => { ended = true; wake(); });
   for (;;) {
-    for (let text = written.shift(); text !== undefined; text = written.shift()) yield { event: 'token', data: { text } };
+    for (let event = written.shift(); event !== undefined; event = written.shift()) yield event;
     if (ended) break;
     await new Promise<void>((resolve) => { wake = resolve; if (written.length > 0 || ended) resolve(); });
   }
   try {
-    yield { event: 'done', data: answerOf(body.prompt, await running) };
+    yield { event: 'done', data: answerOf(asked.prompt, await running) };
   } catch (error) {
     if (signal.aborted) return;
     const { code, message } = error instanceof AppError ? error : { code: 'INTERNAL', message: 'Model not available' };
-    yield { event: 'error', data: { code, ...failureOf(body.prompt, message) } };
+    yield { event: 'error', data: { code, ...failureOf(asked.prompt, message) } };
   }
 }
 
@@ -57,11 +66,17 @@ function answerOf(prompt: string, answer: EnhancePromptAnswer): components['sche
   if (!answer.success) return failureOf(prompt, answer.reason);
   return {
     success: true, enhanced_prompt: answer.enhancedPrompt, original_prompt: prompt, enhancement_source: answer.source, processing_time: answer.seconds, model: answer.model,
-    prompt_tokens: answer.promptTokens, completion_tokens: answer.completionTokens, fallback: answer.fallback,
+    prompt_tokens: answer.promptTokens, completion_tokens: answer.completionTokens, template: answer.template, attempts: answer.attempts,
+    fallback: answer.fallback, ...(answer.fallbackReason === undefined ? {} : { fallback_reason: answer.fallbackReason }),
   };
 }
 
 /** Whatever happens, the caller keeps a prompt to go on with. */
 function failureOf(prompt: string, reason: string): components['schemas']['EnhanceFailure'] {
   return { success: false, error: `Enhancement failed: ${reason}`, enhanced_prompt: prompt };
+}
+
+/** Conversations belong to the key that began them; the key itself goes no further than here. */
+function ownerOf({ headers }: Pick<FastifyRequest, 'headers'>): string {
+  return createHash('sha256').update((headers.authorization ?? '').replace(/^bearer\s+/i, '')).digest('base64url');
 }

@@ -8,9 +8,10 @@ import { testEngineEntry, until } from '../engines/support.js';
 
 /** Says what it is told; its own tests are in test/enhancement. */
 const enhancement: EnhancementService = {
-  enhance: () => Promise.resolve({ success: true, enhancedPrompt: 'x', source: 'qwen_base', model: 'm', seconds: 1, promptTokens: 1, completionTokens: 1, fallback: false }),
+  enhance: () => Promise.resolve({ success: true, enhancedPrompt: 'x', source: 'qwen_base', model: 'm', seconds: 1, promptTokens: 1, completionTokens: 1, template: 'base-image', attempts: 1, fallback: false }),
   forgetSession: () => Promise.resolve(),
   templates: () => [{ name: 'base', strategy: 'base', target: 'image', version: '1' }],
+  preload: () => {}, yieldMemory: () => Promise.resolve(false),
 };
 
 t.test('every operation gives its good answers in the shape the contract declares', async (t) => {

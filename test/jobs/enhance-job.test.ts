@@ -4,13 +4,13 @@ import type { EnhancePromptAnswer, EnhancePromptRequest, EnhancementService } fr
 import { silentLog } from '../engines/support.js';
 
 const { signal } = new AbortController();
-const answered = (source: string): EnhancePromptAnswer => ({ success: true, enhancedPrompt: 'a better prompt', source, model: 'm', seconds: 1, promptTokens: 1, completionTokens: 1, fallback: false });
+const answered = (source: string): EnhancePromptAnswer => ({ success: true, enhancedPrompt: 'a better prompt', source, model: 'm', seconds: 1, promptTokens: 1, completionTokens: 1, template: 'base-image', attempts: 1, fallback: false });
 
 function enhancer(answer: (request: EnhancePromptRequest) => EnhancePromptAnswer) {
   const asked: EnhancePromptRequest[] = [];
   const enhancement: EnhancementService = {
     enhance: async (request) => { asked.push(request); return answer(request); },
-    forgetSession: () => Promise.resolve(), templates: () => [],
+    forgetSession: () => Promise.resolve(), templates: () => [], preload: () => {}, yieldMemory: () => Promise.resolve(false),
   };
   return { asked, enhance: createJobEnhancer({ enhancement, log: silentLog }) };
 }

@@ -19,12 +19,13 @@ function tellable() {
       signal.addEventListener('abort', () => { aborted += 1; });
       return next.answer(request, signal);
     },
-    forgetSession: (id) => { forgotten.push(id); return Promise.resolve(); },
+    forgetSession: (_owner, id) => { forgotten.push(id); return Promise.resolve(); },
     templates: () => [{ name: 'base', strategy: 'base', target: 'image', version: '1' }],
+    preload: () => {}, yieldMemory: () => Promise.resolve(false),
   };
   return { service, requests, forgotten, next, aborted: () => aborted };
 }
-const success = { success: true as const, enhancedPrompt: 'a bright red circle', source: 'qwen_base', model: 'pocket', seconds: 0.07, promptTokens: 12, completionTokens: 9, fallback: false };
+const success = { success: true as const, enhancedPrompt: 'a bright red circle', source: 'qwen_base', model: 'pocket', seconds: 0.07, promptTokens: 12, completionTokens: 9, template: 'base-image', attempts: 1, fallback: false };
 
 t.test('without a model: 503 in the contract\'s own shape, the prompt handed back', async (t) => {
   const { call } = await build(t);
