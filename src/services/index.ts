@@ -13,6 +13,11 @@ import { createCallbackSender } from './callbacks/sender.js';
 import { engineEnvironment } from './engines/engine-environment.js';
 import { createEngineService } from './engines/engine-service.js';
 import type { SupervisorOptions } from './engines/supervisor.js';
+import { readDenyList } from './enhancement/deny-list.js';
+import { createEnhancement } from './enhancement/service.js';
+import { createMemorySessions } from './enhancement/sessions/memory.js';
+import { createRedisSessions } from './enhancement/sessions/redis.js';
+import { readTemplates } from './enhancement/templates.js';
 import { createGpuMonitor } from './gpu/gpu-monitor.js';
 import { createNvidiaSmiProbe } from './gpu/nvidia-smi.js';
 import { createSysfsProbe } from './gpu/sysfs.js';
@@ -66,6 +71,9 @@ const flushMs = 2000;
  */
 export async function createServices(config: Config, log: Logger, options: ServiceOptions) {
   const version = await packageVersion();
+  const promptsDir = config.promptsDir ?? path.join(projectRoot(), 'prompts');
+  const templates = await readTemplates(path.join(promptsDir, 'enhancement'));
+  const denyList = await readDenyList(config.denyListFile ?? path.join(promptsDir, 'deny-list.txt'));
   const workerId = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`;
   const store = await openStore(config, log);
   const { storage, assets } = openStorage(config);
@@ -79,7 +87,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const engines = createEngineService(engineOptions(config, log, folders, engineEntry, options));
   const model = folders.sdxl.dir === null ? {} : await readModelNegativeSettings(folders.sdxl.dir);
   const negativePrompts = await createNegativePrompts({
-    folder: path.join(projectRoot(), 'prompts/negative'), enabled: config.autoNegative !== 'off',
+    folder: path.join(promptsDir, 'negative'), enabled: config.autoNegative !== 'off',
     model: config.autoNegative === 'on' && model.autoNegative === false ? { ...model, autoNegative: true } : model,
   });
 
@@ -90,7 +98,14 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const sender = createCallbackSender({ secret: config.callbackSecret, serviceKey: config.supabaseServiceKey });
   const relay = createCallbackRelay({ outbox: store.outbox, sender, workerId, log });
   const metrics = createServiceMetrics({ registry: options.registry, store, engines });
-  const payloads = createPayloadValidator();
+  const payloads = createPayloadValidator({ denyList });
+  const enhancement = createEnhancement({
+    engines, templates, denyList, sessions: openSessions(config, log), log,
+    limits: {
+      deadlineMs: config.enhanceTimeoutSeconds * 1000, maxAttempts: config.enhanceMaxAttempts, places: config.enhanceConcurrency, maxWaiting: config.enhanceMaxWaiting,
+      idleMs: config.enhanceIdleSeconds * 1000, keepWords: config.enhanceKeepWordsPercent / 100,
+    },
+  });
   const references = createReferenceFetcher({ storage, policy: { allowedHosts: config.referenceAllowedHosts } });
   const usage = openUsage(config, workerId, log);
   const onFinished = (facts: FinishedJobFacts) => {
@@ -102,12 +117,13 @@ export async function createServices(config: Config, log: Logger, options: Servi
     workerId, store, storage, engines, events, estimator, workFolders, callback, metrics, log, version, onFinished,
     validate: (payload, queue) => payloads.validateText(payload, queue),
     plan(job) {
-      const { engine } = catalogue[job.type];
+      const { engine, enhanced } = catalogue[job.type];
+      if (enhanced) enhancement.preload();
       if (engine !== 'sdxl') throw new Error(`no plan for jobs of the ${engine} engine`);
       return planSdxlJob(job, { engines, negativePrompts, version, scheduler: config.sdxlScheduler, format: config.imageFormat, previewEverySteps: config.previewEverySteps });
     },
     fetchReference: async (reference, folder, signal) => (await references.fetch(reference, folder, signal)).path,
-    enhance: createJobEnhancer({ enhancement: undefined, log }),
+    enhance: createJobEnhancer({ enhancement, log }),
     readGpu: () => gpu.read(),
     limits: { ...defaultLimits, leaseMs: config.leaseSeconds * 1000, maxAttempts: config.maxAttempts, progressCallbackMs: config.callbackProgress ? progressCallbackMs : 0 },
   };
@@ -128,13 +144,14 @@ export async function createServices(config: Config, log: Logger, options: Servi
     await engines.stop({ force: true });
     await Promise.all([relay.stop(Math.min(flushMs, graceMs)), usage?.stop(Math.min(flushMs, graceMs))]);
     maintenance.stop();
+    await enhancement.stop();
     await estimator.saved();
     await workFolders.removeAll();
     await store.close();
   }
 
   const services: Services = {
-    jobs, engines, store, storage, gpu, validation, activeJobs: () => runners.reduce((sum, runner) => sum + runner.inFlight().length, 0), ...(assets === undefined ? {} : { assets }),
+    jobs, engines, store, storage, gpu, validation, enhancement, activeJobs: () => runners.reduce((sum, runner) => sum + runner.inFlight().length, 0), ...(assets === undefined ? {} : { assets }),
     async start() {
       await workFolders.clean();
       await estimator.load();
@@ -158,6 +175,13 @@ async function openStore(config: Config, log: Logger): Promise<JobStore> {
   return url === undefined
     ? createEmbeddedStore({ folder: path.join(config.dataDir, 'queue'), retentionMs })
     : createRedisStore({ url, retentionMs, blockSeconds: config.redisBlockSeconds, log });
+}
+
+/** Conversations live where the queue does: what any replica may go on with, or this process alone. */
+function openSessions(config: Config, log: Logger) {
+  const url = redisUrlOf(config);
+  const limits = { ttlMs: config.enhanceSessionSeconds * 1000, maxTurns: config.enhanceSessionTurns, maxSessions: config.enhanceMaxSessions };
+  return url === undefined ? createMemorySessions(limits) : createRedisSessions({ url, log, ...limits });
 }
 
 /** The service key goes to Supabase only: the metrics endpoint may be anybody's. */

@@ -14,7 +14,7 @@ function enhancer(answer: (request: EnhancePromptRequest) => EnhancePromptAnswer
   };
   return { asked, enhance: createJobEnhancer({ enhancement, log: silentLog }) };
 }
-const request = { jobId: 'j', prompt: 'a prompt', target: 'video' } as const;
+const request = { jobId: 'j', userId: 'u', prompt: 'a prompt', target: 'video' } as const;
 
 t.test('types, sessions and what answered', async (t) => {
   const { asked, enhance } = enhancer(({ model }) => answered(model ?? ''));

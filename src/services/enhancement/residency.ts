@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import type { Engines } from '../engines/engine-service.js';
 
 export interface ResidencyOptions {
-  engines: Pick<Engines, 'release' | 'status' | 'whenReady'>;
+  engines: Pick<Engines, 'has' | 'release' | 'status' | 'whenReady'>;
   log: Logger;
   /** The model is unloaded when nobody has asked it for this long; 0 for never. */
   idleMs: number;
@@ -46,7 +46,7 @@ export function createResidency({ engines, log, idleMs }: ResidencyOptions) {
     },
     /** Starts loading; whoever needs the model a moment later waits less. */
     preload(): void {
-      if (stopped) return;
+      if (stopped || !engines.has('qwen')) return;
       void engines.whenReady('qwen', {}).then(restTimer, (error: unknown) => log.debug({ engine: 'qwen', err: error }, 'qwen model not preloaded'));
     },
     /** Gives the memory to someone else, unless somebody waits for an answer. */

@@ -148,7 +148,7 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
   async function enhance(plan: GenerationPlan, report: () => void): Promise<EnhancementOutcome | null> {
     if (plan.enhancement === undefined) return null;
     report();
-    const outcome = await orAborted(parts.enhance({ jobId: job.id, prompt: job.prompt, target: spec.output, ...plan.enhancement }, signal), signal);
+    const outcome = await orAborted(parts.enhance({ jobId: job.id, userId: job.user_id, prompt: job.prompt, target: spec.output, ...plan.enhancement }, signal), signal);
     log.info({ stage: 'enhance', success: outcome.success, seconds: outcome.seconds, source: outcome.source }, 'prompt enhanced');
     return outcome;
   }

@@ -10,14 +10,15 @@ import type { EnhancementType } from './plan.js';
  * is the one that answered.
  */
 export function createJobEnhancer({ enhancement, log }: { enhancement: EnhancementService | undefined; log: Logger }) {
-  return async function enhanceJob({ jobId, prompt, type: asked, sessionId, context, target }: EnhanceRequest, signal: AbortSignal): Promise<EnhancementOutcome> {
+  return async function enhanceJob({ jobId, userId, prompt, type: asked, sessionId, context, target }: EnhanceRequest, signal: AbortSignal): Promise<EnhancementOutcome> {
     const startedMs = performance.now();
     const type: EnhancementType = asked !== 'base' && sessionId === undefined ? 'base' : asked;
     const original = (): EnhancementOutcome => ({ type, prompt, success: false, seconds: (performance.now() - startedMs) / 1000, source: 'original' });
     if (enhancement === undefined) return original();
     try {
       const answer = await enhancement.enhance({
-        prompt, target, model: type === 'base' ? 'qwen_base' : 'qwen_instruct',
+        // WAN reads 512 tokens: SDXL's window is no measure here. A session id is the user's own, whoever else uses the same.
+        prompt, target, fitWindow: false, patient: true, owner: `user:${userId}`, model: type === 'base' ? 'qwen_base' : 'qwen_instruct',
         ...(type !== 'base' && sessionId !== undefined ? { sessionId } : {}), ...(context === undefined ? {} : { conversationContext: context }),
       }, signal);
       if (!answer.success) {

@@ -8,6 +8,7 @@ import type { EventLog } from './event-log.js';
 import { cancelledFailure } from './failure.js';
 import { followJob, stateOf } from './job-events.js';
 import { failureMetadata } from './metadata.js';
+import { deniedRule } from './payload.js';
 import type { BuildCallback, FinishedJobFacts } from './runner-parts.js';
 import type { PayloadCheck } from './valid-job.js';
 
@@ -38,6 +39,7 @@ export function createJobService({ store, engines, validate, events, callback, v
     async submit(payload, { idempotencyKey }) {
       const withId = typeof payload === 'object' && payload !== null && !Array.isArray(payload) && !Object.hasOwn(payload, 'id') ? { id: randomUUID(), ...payload } : payload;
       const checked = validate(withId);
+      if (!checked.ok && checked.details.some(({ rule }) => rule === deniedRule)) throw errors.promptRejected.with({ details: checked.details });
       if (!checked.ok) throw errors.invalidParameters.with({ details: checked.details }, checked.summary);
       const { job } = checked;
       const { queue, engine } = catalogue[job.type];

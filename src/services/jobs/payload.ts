@@ -1,6 +1,7 @@
 import { readDocument } from '../../contract/document.js';
 import { createContractValidator } from '../../contract/validator.js';
 import type { ErrorDetail } from '../../errors/app-error.js';
+import type { DenyList } from '../enhancement/deny-list.js';
 import { catalogue, isJobType, jobTypes, jobTypesOf, type QueueName } from './catalogue.js';
 import type { PayloadCheck, ValidJob } from './valid-job.js';
 
@@ -12,10 +13,13 @@ const deepestNesting = 64;
 /** WAN's grid: 8 pixels a latent, 2 latents a patch. */
 const sizeLimits = { maximum: 2048, multipleOf: 16 } as const;
 
+/** Rule of a detail that stands for the deny list: over HTTP such a job has a code of its own. */
+export const deniedRule = 'denyList';
+
 export type PayloadValidator = ReturnType<typeof createPayloadValidator>;
 
 /** Checks job payloads by the contract's own schemas and the catalogue; the same rules for HTTP bodies and queue strings. */
-export function createPayloadValidator(document = readDocument()) {
+export function createPayloadValidator({ document = readDocument(), denyList }: { document?: ReturnType<typeof readDocument>; denyList?: DenyList } = {}) {
   const validator = createContractValidator(document);
   const checks = { sdxl: validator.forBody(validator.schemaOf('SdxlJob')), wan: validator.forBody(validator.schemaOf('WanJob')) };
 
@@ -39,7 +43,10 @@ export function createPayloadValidator(document = readDocument()) {
     if (!Object.hasOwn(fields, 'id')) details.unshift({ field: 'id', rule: 'required', message: 'id is missing' });
     if (engine === 'wan') details.push(...checkSize(fields['config']));
     if (nestingOf(fields) > deepestNesting) details.push({ field: 'body', rule: 'maxDepth', message: `body must not be nested deeper than ${deepestNesting}` });
-    return details.length > 0 ? refuse(fields, details) : { ok: true, job: fields as unknown as ValidJob };
+    if (details.length > 0) return refuse(fields, details);
+    const job = fields as unknown as ValidJob;
+    const denied = denyList?.check(job.prompt, job.compel_weights, job.metadata?.conversation_context) ?? null;
+    return denied === null ? { ok: true, job } : refuse(fields, [{ field: 'prompt', rule: deniedRule, message: 'prompt is on the operator\'s deny list' }]);
   }
 
   return {

@@ -22,6 +22,7 @@ export interface CallbackContent {
 export type BuildCallback = (event: CallbackEvent, content: CallbackContent) => OutboxEntry | undefined;
 
 export interface EnhanceRequest {
+  userId: string;
   jobId: string;
   prompt: string;
   type: EnhancementType;
