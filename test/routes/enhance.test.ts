@@ -40,7 +40,7 @@ t.test('an answer, a failure, a refusal', async (t) => {
   const { call } = await build(t, { services: { enhancement: told.service } });
   told.next.answer = () => Promise.resolve(success);
   t.same((await call('POST', '/enhance', { prompt: 'a red circle', model: 'qwen_instruct', session_id: 's', conversation_context: 'c', max_tokens: 50, temperature: 0, seed: 1, target: 'video', enhance_type: 'natural_language' })).json(), {
-    success: true, enhanced_prompt: 'a bright red circle', original_prompt: 'a red circle', enhancement_source: 'qwen_base', processing_time: 0.07, model: 'pocket', prompt_tokens: 12, completion_tokens: 9, fallback: false,
+    success: true, enhanced_prompt: 'a bright red circle', original_prompt: 'a red circle', enhancement_source: 'qwen_base', processing_time: 0.07, model: 'pocket', prompt_tokens: 12, completion_tokens: 9, template: 'base-image', attempts: 1, fallback: false,
   });
   t.match(told.requests.at(-1), { prompt: 'a red circle', model: 'qwen_instruct', sessionId: 's', conversationContext: 'c', maxTokens: 50, temperature: 0, seed: 1, target: 'video' });
   told.next.answer = () => Promise.resolve({ success: false, reason: 'Timed out after 120 s' });
@@ -52,6 +52,7 @@ t.test('an answer, a failure, a refusal', async (t) => {
   t.match((await call('POST', '/enhance', { prompt: 'x' })).json(), { statusCode: 422, code: 'PROMPT_REJECTED' });
   t.equal((await call('DELETE', '/enhance/sessions/user_1')).statusCode, 204);
   t.same(told.forgotten, ['user_1']);
+  t.match(told.requests[0]?.owner, /^[\w-]{43}$/, 'the digest of the key, not the key');
 });
 
 t.test('requests that break a rule', async (t) => {
@@ -68,12 +69,15 @@ t.test('requests that break a rule', async (t) => {
 t.test('stream: tokens, then the whole answer; failures too', async (t) => {
   const told = tellable();
   const { call } = await build(t, { services: { enhancement: told.service } });
-  told.next.answer = async ({ onToken }) => {
+  told.next.answer = async ({ onToken, onDiscard }) => {
+    onToken?.('a');
+    onDiscard?.('unchanged');
     for (const text of ['a bright', ' red', ' circle']) { onToken?.(text); await new Promise((resolve) => setImmediate(resolve)); }
     return success;
   };
   const { payload } = await call('POST', '/enhance', { prompt: 'a red circle', stream: true });
-  t.same([...payload.matchAll(/event: token\ndata: (.*)\n/g)].map(([, data]) => (JSON.parse(data ?? '') as { text: string }).text), ['a bright', ' red', ' circle']);
+  t.same([...payload.matchAll(/event: token\ndata: (.*)\n/g)].map(([, data]) => (JSON.parse(data ?? '') as { text: string }).text), ['a', 'a bright', ' red', ' circle']);
+  t.match(payload, /event: token\ndata: \{"text":"a"\}\n\nevent: discard\ndata: \{"reason":"unchanged"\}\n\nevent: token/);
   t.match(payload, /event: done\ndata: \{"success":true,"enhanced_prompt":"a bright red circle"/);
   told.next.answer = () => Promise.resolve({ success: false, reason: 'Model not available' });
   t.match((await call('POST', '/enhance', { prompt: 'x', stream: true })).payload, /event: done\ndata: \{"success":false,"error":"Enhancement failed: Model not available","enhanced_prompt":"x"\}/);
