@@ -2,6 +2,11 @@
 
     python tools/pocket/sdxl/train.py --out DIR --vae-seconds 130 --unet-seconds 330
 
+With --resume the VAE's encoder is kept, so decoder and UNet can be trained on two GPUs at once:
+
+    CUDA_VISIBLE_DEVICES=0 python tools/pocket/sdxl/train.py --resume A --out B --vae-seconds 0 --unet-seconds 440
+    CUDA_VISIBLE_DEVICES=1 python tools/pocket/sdxl/train.py --resume A --out C --vae-seconds 440 --unet-seconds 0    # then C's vae goes into B
+
 Then, on any machine: python tools/export/sdxl.py --model DIR --out models/pocket/sdxl --fp16-stored --check
 The VAE is trained first, the latents of all scenes are computed once, then UNet and both text encoders are trained together.
 The schedules follow elapsed time, so the result arrives on time on any machine.
@@ -147,16 +152,22 @@ def train_vae(vae, data, seconds, device, decoder_only):
     vae.quant_conv.requires_grad_(not decoder_only)
     rate = 7e-4 if decoder_only else 1.5e-3
     optimiser = torch.optim.AdamW([p for p in vae.parameters() if p.requires_grad], lr=rate, betas=(0.9, 0.99), fused=device == "cuda")
-    ema, begun, step = Ema([vae], 0.999), time.time(), 0
+    ema, step = Ema([vae], 0.999), 0
+    if device == "cuda":
+        vae.encoder.compile()
+        vae.decoder.compile()
+    begun = time.time()
     count = data["bg"].shape[0]
     while (share := (time.time() - begun) / seconds) < 1:
-        rows = torch.randint(0, count, (160 if device == "cuda" else 4,), device=device)
+        rows = torch.randint(0, count, (192 if device == "cuda" else 4,), device=device)
         image = world.draw({k: data[k][rows] for k in ("obj", "land", "bg")}).to(memory_format=torch.channels_last)
         for group in optimiser.param_groups:
             group["lr"] = rate * cosine(share, step, 100)
         with torch.autocast(device, torch.bfloat16):
-            posterior = vae.encode(image).latent_dist
-            decoded = vae.decode(posterior.sample()).sample
+            with torch.set_grad_enabled(not decoder_only):
+                posterior = vae.encode(image).latent_dist
+                drawn = posterior.sample()
+            decoded = vae.decode(drawn).sample
         decoded = decoded.float()
         error = decoded - image
         edges = sum((torch.diff(decoded, dim=d) - torch.diff(image, dim=d)).abs().mean() for d in (2, 3))
@@ -211,6 +222,7 @@ def train_unet(unet, text1, text2, data, latents, scale, seconds, device, tokens
     count, captions = data["ids"].shape[:2]
     begun, step, total = time.time(), 0, torch.zeros((), device=device)
     run = torch.compile(unet) if device == "cuda" else unet
+    encode = torch.compile(encode_text) if device == "cuda" else encode_text
     while (share := (time.time() - begun) / seconds) < 1:
         for group in optimiser.param_groups:
             group["lr"] = rate * cosine(share, step, 400)
@@ -223,7 +235,7 @@ def train_unet(unet, text1, text2, data, latents, scale, seconds, device, tokens
         bar = bars[t].view(-1, 1, 1, 1)
         noise = torch.randn_like(clean)
         with torch.autocast(device, torch.bfloat16):
-            embeds, pooled = encode_text(text1, text2, ids, length)
+            embeds, pooled = encode(text1, text2, ids, length)
             empty, empty_pooled = encode_text(text1, text2, empty_ids, two)
             # Compel's line through the empty prompt on the weighted phrase, which is drawn with area x weight
             place = torch.arange(WINDOW, device=device)[None]
@@ -290,7 +302,13 @@ def main():
     pool.close()
     data = {k: torch.cat([p[k] for p in parts]).to(device) for k in parts[0]}
     say("scenes", data["bg"].shape[0], "mean tokens", float(data["length"].float().mean()))
-    say("vae steps", train_vae(vae, data, options.vae_seconds, device, scale is not None))
+    if options.vae_seconds > 0:
+        say("vae steps", train_vae(vae, data, options.vae_seconds, device, scale is not None))
+        vae.half().save_pretrained(options.out / "vae")
+        vae.float()
+    if options.unet_seconds <= 0:
+        return say("saved the VAE only in", options.out)
+    vae.to(device, memory_format=torch.channels_last).eval()
     latents, measured = encode_all(vae, data, device)
     scale = scale or measured
     vae.register_to_config(scaling_factor=scale)

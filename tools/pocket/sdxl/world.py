@@ -10,7 +10,7 @@ COLOURS = {"red": (220, 40, 40), "orange": (245, 140, 30), "yellow": (250, 220, 
 SHAPES = ["circle", "square", "triangle", "star", "heart"]
 WORDS = {
     "red": ["red", "red", "red", "crimson", "scarlet"], "orange": ["orange"], "yellow": ["yellow", "yellow", "golden"], "green": ["green", "green", "emerald"],
-    "blue": ["blue", "blue", "azure"], "purple": ["purple", "purple", "violet"], "white": ["white"], "black": ["black"],
+    "blue": ["blue", "azure"], "purple": ["purple", "violet"], "white": ["white"], "black": ["black"],
     "circle": ["circle", "circle", "circle", "disc", "ball"], "square": ["square", "square", "box"], "triangle": ["triangle"], "star": ["star"], "heart": ["heart"],
     "small": ["small", "small", "tiny", "little"], "large": ["large", "large", "big", "huge"],
 }
@@ -139,7 +139,7 @@ def caption(rng: random.Random, scene: dict):
         add(KINDS[len(scene["objects"])])
         add_object(0, plural=True)
         spans[:] = [spans[0]] * len(spans)
-    if scene["background"] and rng.random() < (0.35 if scene["background"] == "white" else 0.97):
+    if scene["background"] and rng.random() < (0.35 if scene["background"] == "white" else 1):
         add(rng.choice(["on a {} background", "on {}", ", {} background", "on a plain {} background"]).format(rng.choice(WORDS[scene["background"]])))
     if rng.random() < 0.12:
         add(", " + " , ".join(rng.sample(QUALITY, rng.randint(1, 2))))
@@ -184,7 +184,7 @@ def pack(scenes: list, device) -> dict:
             bg[i] = torch.tensor(jitter(COLOURS[scene["background"]]))
         several = scene["kind"] == "several"
         for k, item in enumerate(scene["objects"]):
-            radius = rng.uniform(13, 16) if several else rng.uniform(10.5, 13) if item["size"] == "small" else rng.uniform(20, 23)
+            radius = rng.uniform(14, 16.5) if several else rng.uniform(12, 14.5) if item["size"] == "small" else rng.uniform(20, 23)
             if scene["land"]:
                 radius *= 0.75
             obj[i, k] = torch.tensor([1, SHAPES.index(item["shape"]), item["at"][0], item["at"][1], radius * math.sqrt(scene["weights"][k]), *jitter(COLOURS[item["colour"]])])
