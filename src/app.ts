@@ -25,12 +25,12 @@ const bodyLimitBytes = 1024 * 1024;
 const failuresPerMinute = 20;
 
 export interface AppOptions {
-  config: Pick<Config, 'trustProxy' | 'rateLimit' | 'maxWaitingJobs' | 'sdxlScheduler'>;
+  config: Pick<Config, 'trustProxy' | 'rateLimit' | 'maxWaitingJobs'>;
   apiKey: string;
   services: Services;
   registry: Registry;
   log: FastifyBaseLogger;
-  facts: Pick<ServiceFacts, 'version' | 'workerId' | 'featuresOff'>;
+  facts: Pick<ServiceFacts, 'version' | 'workerId' | 'featuresOff' | 'scheduler'>;
 }
 
 /** The HTTP side of the service: what is registered first is there for everything after it. Neither listens nor starts jobs. */
@@ -52,7 +52,7 @@ export async function buildApp({ config, apiKey, services, registry, log, facts 
   contract.requireCompleteness(app, { served: [{ operationId: 'getDocs', below: '/docs' }] });
   const context: RouteContext = {
     services, registry, document: contract.document, disconnect: createDisconnectSignals(app),
-    facts: { ...facts, bodyLimitBytes, maxWaitingJobs: config.maxWaitingJobs, scheduler: config.sdxlScheduler },
+    facts: { ...facts, bodyLimitBytes, maxWaitingJobs: config.maxWaitingJobs },
   };
 
   await app.register(errorsPlugin, { contract });

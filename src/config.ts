@@ -66,7 +66,7 @@ const settings = {
   ortThreads: { variable: 'ORT_THREADS', read: integer(0, 0, 256) },
   gpuMemoryGigabytes: { variable: 'GPU_MEMORY_GB', read: integer(0, 0, 4096) },
   sdxlLongPrompts: { variable: 'SDXL_LONG_PROMPTS', read: oneOf('truncate', 'truncate', 'chunk') },
-  sdxlScheduler: { variable: 'SDXL_SCHEDULER', read: oneOf('dpmpp_2m_karras', 'dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc') },
+  sdxlScheduler: { variable: 'SDXL_SCHEDULER', read: oneOf('auto', 'auto', 'dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc') },
   imageFormat: { variable: 'IMAGE_FORMAT', read: oneOf('png', 'png', 'webp', 'jpeg') },
   previewEverySteps: { variable: 'PREVIEW_EVERY_STEPS', read: integer(5, 0, 100) },
   promptsDir: { variable: 'PROMPTS_DIR', read: text() },

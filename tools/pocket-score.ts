@@ -1,6 +1,6 @@
 /**
  * Scores the pocket SDXL: draws the held-out prompts through the engine's own code and lets the pixel check judge.
- *   node dist/tools/pocket-score.js [--models DIR] [--steps 15] [--guidance 6] [--every N] [--keep DIR]
+ *   node dist/tools/pocket-score.js [--models DIR] [--steps 15] [--guidance 6] [--scheduler euler] [--every N] [--keep DIR]
  */
 import { mkdir, mkdtemp, readFile, rename } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -8,11 +8,12 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import sharp from 'sharp';
 import type { RequestContext } from '../src/inference/engine.js';
+import { sdxlSchedulerNames } from '../src/inference/engine-protocol.js';
 import { createSdxlEngine } from '../src/inference/sdxl/engine.js';
 import { projectRoot } from '../src/project-root.js';
 import { judge, type HeldOut } from './pocket-check/judge.js';
 
-const { values } = parseArgs({ options: { models: { type: 'string', default: path.join(projectRoot(), 'models/pocket/sdxl') }, steps: { type: 'string', default: '15' }, guidance: { type: 'string', default: '6' }, every: { type: 'string', default: '1' }, keep: { type: 'string' } } });
+const { values } = parseArgs({ options: { models: { type: 'string', default: path.join(projectRoot(), 'models/pocket/sdxl') }, steps: { type: 'string', default: '15' }, guidance: { type: 'string', default: '6' }, scheduler: { type: 'string', default: 'euler' }, every: { type: 'string', default: '1' }, keep: { type: 'string' } } });
 const items = JSON.parse(await readFile(path.join(projectRoot(), 'test/fixtures/pocket-sdxl.json'), 'utf8')) as HeldOut[];
 const engine = createSdxlEngine();
 await engine.load({ modelDir: values.models, device: 'cpu', threads: 0 }, () => {});
@@ -25,7 +26,7 @@ for (const [index, item] of items.entries()) {
   if (index % Number(values.every) !== 0) continue;
   const result = await engine.methods['sdxl.generate']?.({
     jobId: 'score', outputDir: folder, prompt: item.prompt, negativePrompt: null, parseWeights: true, weights: [], steps: Number(values.steps), guidanceScale: Number(values.guidance),
-    scheduler: 'dpmpp_2m_karras', width: 128, height: 128, seed: 1000 + index, numImages: 1, format: 'png', previewEverySteps: 0, parametersText: '', explain: false,
+    scheduler: sdxlSchedulerNames.find((name) => name === values.scheduler) ?? 'dpmpp_2m_karras', width: 128, height: 128, seed: 1000 + index, numImages: 1, format: 'png', previewEverySteps: 0, parametersText: '', explain: false,
   }, context);
   const file = result?.files[0]?.path ?? '';
   const { data, info } = await sharp(file).raw().toBuffer({ resolveWithObject: true });

@@ -52,7 +52,8 @@ export interface WeightedPhrase {
 
 export type ReferenceType = 'style' | 'composition' | 'character';
 export type ImageFormat = 'png' | 'webp' | 'jpeg';
-export type SdxlSchedulerName = 'dpmpp_2m_karras' | 'dpmpp_2m' | 'euler' | 'euler_trailing' | 'euler_ancestral' | 'unipc';
+export const sdxlSchedulerNames = ['dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc'] as const;
+export type SdxlSchedulerName = (typeof sdxlSchedulerNames)[number];
 
 export interface SdxlGenerateParams {
   jobId: string;

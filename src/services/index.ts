@@ -29,12 +29,13 @@ import { createPayloadValidator } from './jobs/payload.js';
 import { createProgressEstimator } from './jobs/progress-estimator.js';
 import { createRunner } from './jobs/runner.js';
 import { defaultLimits, type FinishedJobFacts, type RunnerParts } from './jobs/runner-parts.js';
-import { planSdxlJob } from './jobs/sdxl-plan.js';
+import { defaultScheduler, planSdxlJob } from './jobs/sdxl-plan.js';
 import { createWorkFolders } from './jobs/work-folders.js';
 import { createMaintenance } from './maintenance.js';
 import { createServiceMetrics } from './metrics.js';
 import { findModelFolders, type ModelFolder } from './model-folders.js';
-import { createNegativePrompts, readModelNegativeSettings } from './negative-prompt.js';
+import { readModelWishes } from './model-wishes.js';
+import { createNegativePrompts } from './negative-prompt.js';
 import { createEmbeddedStore } from './queue/embedded/index.js';
 import { createRedisStore } from './queue/redis/index.js';
 import type { JobStore } from './queue/types.js';
@@ -85,7 +86,8 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const folders = await findModelFolders(config.modelsDir ?? path.join(projectRoot(), 'models/pocket'));
   const engineEntry = options.engineEntry ?? path.join(projectRoot(), 'dist/src/inference/engine-process.js');
   const engines = createEngineService(engineOptions(config, log, folders, engineEntry, options));
-  const model = folders.sdxl.dir === null ? {} : await readModelNegativeSettings(folders.sdxl.dir);
+  const model = folders.sdxl.dir === null ? {} : await readModelWishes(folders.sdxl.dir);
+  const scheduler = config.sdxlScheduler === 'auto' ? model.scheduler ?? defaultScheduler : config.sdxlScheduler;
   const negativePrompts = await createNegativePrompts({
     folder: path.join(promptsDir, 'negative'), enabled: config.autoNegative !== 'off',
     model: config.autoNegative === 'on' && model.autoNegative === false ? { ...model, autoNegative: true } : model,
@@ -120,7 +122,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
       const { engine, enhanced } = catalogue[job.type];
       if (enhanced) enhancement.preload();
       if (engine !== 'sdxl') throw new Error(`no plan for jobs of the ${engine} engine`);
-      return planSdxlJob(job, { engines, negativePrompts, version, scheduler: config.sdxlScheduler, format: config.imageFormat, previewEverySteps: config.previewEverySteps });
+      return planSdxlJob(job, { engines, negativePrompts, version, scheduler, format: config.imageFormat, previewEverySteps: config.previewEverySteps });
     },
     fetchReference: async (reference, folder, signal) => (await references.fetch(reference, folder, signal)).path,
     enhance: createJobEnhancer({ enhancement, log }),
@@ -165,7 +167,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     },
     stop: () => (stopped ??= stop()),
   };
-  return { ...services, workerId, version, relay, folders };
+  return { ...services, workerId, version, scheduler, relay, folders };
 }
 export type AllServices = Awaited<ReturnType<typeof createServices>>;
 

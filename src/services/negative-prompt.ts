@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import type { ModelWishes } from './model-wishes.js';
 import { createSceneDetector, type Scene, type SubjectLists } from './negative-prompt-scene.js';
 
 export interface NegativePrompt {
@@ -10,18 +11,12 @@ export interface NegativePrompt {
   scene: Scene | null;
 }
 
-/** What a model folder says of negative prompts, in its `ourvidz.json`. */
-export interface ModelNegativeSettings {
-  autoNegative?: boolean | Record<Scene, string>;
-  withoutNegative?: 'zeros' | 'empty';
-}
-
 export interface NegativePromptOptions {
   /** Folder with `common.txt`, `none.txt`, `single.txt`, `several.txt`, `subjects.json`. */
   folder: string;
   /** False: never without the job asking. */
   enabled: boolean;
-  model: ModelNegativeSettings;
+  model: Pick<ModelWishes, 'autoNegative' | 'withoutNegative'>;
 }
 
 /**
@@ -49,28 +44,6 @@ export async function createNegativePrompts({ folder, enabled, model }: Negative
   };
 }
 export type NegativePrompts = Awaited<ReturnType<typeof createNegativePrompts>>;
-
-/** `ourvidz.json` of a model folder; a folder without one has no wishes. */
-export async function readModelNegativeSettings(modelDir: string): Promise<ModelNegativeSettings> {
-  let text: string;
-  try {
-    text = await readFile(path.join(modelDir, 'ourvidz.json'), 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
-    throw error;
-  }
-  const value: unknown = JSON.parse(text);
-  if (typeof value !== 'object' || value === null) throw new Error(`${path.join(modelDir, 'ourvidz.json')} must hold an object`);
-  const { autoNegative, withoutNegative } = value as Record<string, unknown>;
-  const settings: ModelNegativeSettings = {};
-  if (typeof autoNegative === 'boolean' || isSceneTexts(autoNegative)) settings.autoNegative = autoNegative;
-  if (withoutNegative === 'zeros' || withoutNegative === 'empty') settings.withoutNegative = withoutNegative;
-  return settings;
-}
-
-function isSceneTexts(value: unknown): value is Record<Scene, string> {
-  return typeof value === 'object' && value !== null && ['none', 'single', 'several'].every((scene) => typeof (value as Record<string, unknown>)[scene] === 'string');
-}
 
 function phrases(text: string): string[] {
   return text.split('\n').filter((line) => !line.trimStart().startsWith('#')).join(',').split(',').map((each) => each.trim()).filter((each) => each !== '');

@@ -1,7 +1,8 @@
 import path from 'node:path';
 import t from 'tap';
 import { projectRoot } from '../../src/project-root.js';
-import { createNegativePrompts, readModelNegativeSettings } from '../../src/services/negative-prompt.js';
+import { readModelWishes } from '../../src/services/model-wishes.js';
+import { createNegativePrompts } from '../../src/services/negative-prompt.js';
 import type { Scene } from '../../src/services/negative-prompt-scene.js';
 
 const folder = path.join(projectRoot(), 'prompts/negative');
@@ -62,7 +63,7 @@ t.test('several subjects get the richer text; none is longer than the window lea
 
 t.test('a model folder replaces the texts or does without', async (t) => {
   const dir = t.testdir({ off: { 'ourvidz.json': '{"autoNegative":false,"withoutNegative":"empty"}' }, own: { 'ourvidz.json': '{"autoNegative":{"none":"n","single":"s","several":"m"},"name":"x"}' }, bare: {}, broken: { 'ourvidz.json': '{' } });
-  const of = async (name: string) => (await createNegativePrompts({ folder, enabled: true, model: await readModelNegativeSettings(path.join(dir, name)) })).forPrompt('two cats');
+  const of = async (name: string) => (await createNegativePrompts({ folder, enabled: true, model: await readModelWishes(path.join(dir, name)) })).forPrompt('two cats');
   t.same(await of('off'), { text: '', source: 'none', scene: null });
   t.same(await of('own'), { text: 'm', source: 'automatic', scene: 'several' });
   t.match(await of('bare'), { source: 'automatic', scene: 'several' });

@@ -17,12 +17,14 @@ export interface SdxlPlanOptions {
   version: string;
 }
 
+/** Where neither the operator nor the model names one. */
+export const defaultScheduler: SdxlSchedulerName = 'dpmpp_2m_karras';
 const defaultReferenceStrength = 0.85;
 /** Without a size in the job and in the model folder: what SDXL was trained on. */
 const fallbackSize = 1024;
 
 /** Plans an SDXL job: prompt weights, negative prompt, sizes and seeds decided here, the drawing left to the engine. */
-export function planSdxlJob(job: ValidJob, { engines, negativePrompts, scheduler = 'dpmpp_2m_karras', format = 'png', previewEverySteps = 5, version }: SdxlPlanOptions): GenerationPlan {
+export function planSdxlJob(job: ValidJob, { engines, negativePrompts, scheduler = defaultScheduler, format = 'png', previewEverySteps = 5, version }: SdxlPlanOptions): GenerationPlan {
   const type = catalogue[job.type];
   const config = job.config ?? {};
   const loaded = engines.status('sdxl').loaded;

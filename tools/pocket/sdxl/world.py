@@ -184,7 +184,7 @@ def pack(scenes: list, device) -> dict:
             bg[i] = torch.tensor(jitter(COLOURS[scene["background"]]))
         several = scene["kind"] == "several"
         for k, item in enumerate(scene["objects"]):
-            radius = rng.uniform(14, 16.5) if several else rng.uniform(12, 14.5) if item["size"] == "small" else rng.uniform(20, 23)
+            radius = rng.uniform(14, 16.5) - (2 if len(scene["objects"]) == 3 else 0) if several else rng.uniform(12, 14.5) if item["size"] == "small" else rng.uniform(20, 23)
             if scene["land"]:
                 radius *= 0.75
             obj[i, k] = torch.tensor([1, SHAPES.index(item["shape"]), item["at"][0], item["at"][1], radius * math.sqrt(scene["weights"][k]), *jitter(COLOURS[item["colour"]])])
