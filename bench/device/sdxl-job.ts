@@ -8,11 +8,11 @@ import { spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { findFreePort } from '../../src/cli/free-port.js';
 import { projectRoot } from '../../src/project-root.js';
 import { watchGpuMemory } from './gpu-memory.js';
 
@@ -25,7 +25,7 @@ const folder = values.models;
 if (folder === undefined) throw new Error('--models DIR is missing');
 const deadline = Date.now() + Number(values.seconds) * 1000;
 const key = randomBytes(16).toString('hex');
-const port = await freePort();
+const port = await findFreePort();
 const dataDir = await mkdtemp(path.join(tmpdir(), 'ourvidz-device-'));
 const memory = watchGpuMemory();
 const startedAt = performance.now();
@@ -97,13 +97,4 @@ async function answered(route: string): Promise<void> {
 
 function address(route: string): string {
   return `http://127.0.0.1:${port}${route}`;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer().once('error', reject).listen(0, '127.0.0.1', () => {
-      const { port: free } = probe.address() as AddressInfo;
-      probe.close(() => resolve(free));
-    });
-  });
 }

@@ -36,16 +36,11 @@ import { createServiceMetrics } from './metrics.js';
 import { findModelFolders, type ModelFolder } from './model-folders.js';
 import { readModelWishes } from './model-wishes.js';
 import { createNegativePrompts } from './negative-prompt.js';
-import { createEmbeddedStore } from './queue/embedded/index.js';
-import { createRedisStore } from './queue/redis/index.js';
-import type { JobStore } from './queue/types.js';
+import { engineEntryFile, modelsDirOf, openStorage, openStore } from './open-parts.js';
 import { createReferenceFetcher } from './references/fetcher.js';
 import { createServiceChecks } from './service-checks.js';
 import { createUrlRegistration } from './registration/url-registration.js';
-import { createFolderStorage } from './storage/folder.js';
-import { createSupabaseStorage } from './storage/supabase.js';
-import type { Storage } from './storage/types.js';
-import type { AssetService, Services } from './types.js';
+import type { Services } from './types.js';
 import { createUsageReporter } from './usage/usage-reporter.js';
 
 export interface ServiceOptions {
@@ -76,15 +71,15 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const templates = await readTemplates(path.join(promptsDir, 'enhancement'));
   const denyList = await readDenyList(config.denyListFile ?? path.join(promptsDir, 'deny-list.txt'));
   const workerId = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`;
-  const store = await openStore(config, log);
+  const store = await openStore(config, redisUrlOf(config), log);
   const { storage, assets } = openStorage(config);
   const gpu = createGpuMonitor({
     probes: [createNvidiaSmiProbe(), createSysfsProbe()],
     ...(config.gpuMemoryGigabytes > 0 ? { configuredTotalBytes: config.gpuMemoryGigabytes * 1e9 } : {}),
   });
 
-  const folders = await findModelFolders(config.modelsDir ?? path.join(projectRoot(), 'models/pocket'));
-  const engineEntry = options.engineEntry ?? path.join(projectRoot(), 'dist/src/inference/engine-process.js');
+  const folders = await findModelFolders(modelsDirOf(config));
+  const engineEntry = options.engineEntry ?? engineEntryFile();
   const engines = createEngineService(engineOptions(config, log, folders, engineEntry, options));
   const model = folders.sdxl.dir === null ? {} : await readModelWishes(folders.sdxl.dir);
   const scheduler = config.sdxlScheduler === 'auto' ? model.scheduler ?? defaultScheduler : config.sdxlScheduler;
@@ -171,14 +166,6 @@ export async function createServices(config: Config, log: Logger, options: Servi
 }
 export type AllServices = Awaited<ReturnType<typeof createServices>>;
 
-async function openStore(config: Config, log: Logger): Promise<JobStore> {
-  const url = redisUrlOf(config);
-  const retentionMs = config.jobRetentionSeconds * 1000;
-  return url === undefined
-    ? createEmbeddedStore({ folder: path.join(config.dataDir, 'queue'), retentionMs })
-    : createRedisStore({ url, retentionMs, blockSeconds: config.redisBlockSeconds, log });
-}
-
 /** Conversations live where the queue does: what any replica may go on with, or this process alone. */
 function openSessions(config: Config, log: Logger) {
   const url = redisUrlOf(config);
@@ -191,16 +178,6 @@ function openUsage({ metricsUrl: url, supabaseUrl, supabaseServiceKey, callbackS
   if (url === undefined) return undefined;
   const serviceKey = supabaseUrl !== undefined && new URL(url).origin === new URL(supabaseUrl).origin ? supabaseServiceKey : undefined;
   return createUsageReporter({ url, sender: createCallbackSender({ secret, serviceKey }), workerId, log });
-}
-
-/** The folder unless Supabase is configured; its files are then served by the service. */
-function openStorage(config: Config): { storage: Storage; assets?: AssetService } {
-  const { supabaseUrl: url, supabaseServiceKey: serviceKey } = config;
-  if ((config.storage ?? (url === undefined ? 'folder' : 'supabase')) === 'supabase' && url !== undefined && serviceKey !== undefined) {
-    return { storage: createSupabaseStorage({ url, serviceKey, assetUrls: config.assetUrls }) };
-  }
-  const folder = createFolderStorage({ root: path.join(config.dataDir, 'assets'), publicUrl: config.publicUrl });
-  return { storage: folder, assets: folder };
 }
 
 function engineOptions(config: Config, log: Logger, folders: Record<EngineKind, ModelFolder>, entry: string, { environment, engines: overrides = {} }: ServiceOptions): Parameters<typeof createEngineService>[0] {

@@ -1,18 +1,14 @@
-import path from 'node:path';
 import type { Command } from 'commander';
 import { config as loadEnvFile } from 'dotenv';
 import { pino } from 'pino';
 import { ConfigError, readConfig, redisUrlOf, type Config } from '../../config.js';
 import type { components } from '../../contract/generated.js';
-import { projectRoot } from '../../project-root.js';
 import { createGpuMonitor } from '../../services/gpu/gpu-monitor.js';
 import { createNvidiaSmiProbe } from '../../services/gpu/nvidia-smi.js';
 import { createSysfsProbe } from '../../services/gpu/sysfs.js';
 import { findModelFolders } from '../../services/model-folders.js';
-import { createRedisStore } from '../../services/queue/redis/index.js';
+import { engineEntryFile, modelsDirOf, openSharedStore, openStorage } from '../../services/open-parts.js';
 import { createServiceChecks } from '../../services/service-checks.js';
-import { createFolderStorage } from '../../services/storage/folder.js';
-import { createSupabaseStorage } from '../../services/storage/supabase.js';
 import { exitCodes } from '../cli-error.js';
 import { clientOf, isJson } from '../context.js';
 import { formatTable, print } from '../output.js';
@@ -51,17 +47,13 @@ async function examineHere(): Promise<Finding[]> {
     if (!(error instanceof ConfigError)) throw error;
     return error.problems.map(({ variable, value, rule }) => ({ check: 'environment_variables', subject: variable, severity: 'error', message: `is ${value}`, cure: `It must be ${rule}.` }));
   }
-  const url = redisUrlOf(config);
-  const store = url === undefined ? undefined : createRedisStore({ url, retentionMs: config.jobRetentionSeconds * 1000, blockSeconds: config.redisBlockSeconds, log: pino({ level: 'silent' }) });
-  const inSupabase = (config.storage ?? (config.supabaseUrl === undefined ? 'folder' : 'supabase')) === 'supabase';
+  const store = openSharedStore(config, redisUrlOf(config), pino({ level: 'silent' }));
   const checks = createServiceChecks({
     dataDir: config.dataDir,
     gpu: createGpuMonitor({ probes: [createNvidiaSmiProbe(), createSysfsProbe()] }),
-    folders: await findModelFolders(config.modelsDir ?? path.join(projectRoot(), 'models/pocket')),
-    engineEntry: path.join(projectRoot(), 'dist/src/inference/engine-process.js'),
-    storage: inSupabase && config.supabaseUrl !== undefined && config.supabaseServiceKey !== undefined
-      ? createSupabaseStorage({ url: config.supabaseUrl, serviceKey: config.supabaseServiceKey, assetUrls: config.assetUrls })
-      : createFolderStorage({ root: path.join(config.dataDir, 'assets'), publicUrl: config.publicUrl }),
+    folders: await findModelFolders(modelsDirOf(config)),
+    engineEntry: engineEntryFile(),
+    storage: openStorage(config).storage,
     ...(store === undefined ? {} : { store }),
   });
   try {

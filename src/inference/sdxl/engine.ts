@@ -37,7 +37,7 @@ export function createSdxlEngine(): Engine {
       const model = await openSdxlModel(modelDir, { device, threads, longPrompts: options['longPrompts'] === 'chunk' ? 'chunk' : 'truncate' });
       const layersFile = path.join(modelDir, 'adapter.json');
       const adapterLayers = model.imageEncoder !== null && existsSync(layersFile) ? (JSON.parse(await readFile(layersFile, 'utf8')) as AdapterLayers) : null;
-      const batchSize = Number(options['batchSize']) || (device === 'cpu' ? 1 : largestBatch);
+      const batchSize = device === 'cpu' ? 1 : largestBatch;
       pipeline = { model, texts: createTextCache(model), preview: null, adapterLayers, batchSize, rowLimit: { rows: Infinity } };
       return {
         device, deviceNotes: notes, loadSeconds: (performance.now() - startedAt) / 1000,

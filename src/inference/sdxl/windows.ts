@@ -34,7 +34,7 @@ export function countTokens({ tokenizer }: Encoder, fragments: readonly Fragment
 export function frameFragments(encoder: Encoder, fragments: readonly Fragment[], longPrompts: LongPrompts): WeightedIds[] {
   const room = encoder.tokenizer.maxLength - 2;
   const pieces = fragments.map(({ text, weight }) => ({ weight, ids: encoder.tokenizer.encode(text) })).filter(({ ids }) => ids.length > 0);
-  if (longPrompts === 'truncate') return [frameWindow(encoder, takeIds(pieces.map(({ weight, ids }) => ({ weight, ids: ids.slice(0, room) })), room).taken)];
+  if (longPrompts === 'truncate') return [frameWindow(encoder, takeIds(pieces, room).taken)];
   const windows: WeightedIds[] = [];
   let rest: Piece[] = pieces;
   do {

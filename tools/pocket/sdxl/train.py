@@ -23,13 +23,13 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1]))
 import world  # noqa: E402
+from schedule import Ema, cosine, say  # noqa: E402
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 
-started = time.time()
-say = lambda *what: print(f"[{time.time() - started:6.1f}]", *what, flush=True)
 WINDOW = 77
 
 
@@ -120,29 +120,6 @@ def build(tokens):
                                 cross_attention_dim=320, use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=32, projection_class_embeddings_input_dim=192 + 6 * 32, norm_num_groups=32)
     scheduler = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1)
     return vae, text1, text2, unet, scheduler
-
-
-class Ema:
-    def __init__(self, modules, decay):
-        self.modules, self.decay, self.count = modules, decay, 0
-        self.live = [p for m in modules for p in m.parameters()]
-        self.mean = [p.detach().clone() for p in self.live]
-
-    @torch.no_grad()
-    def update(self):
-        self.count += 1
-        torch._foreach_lerp_(self.mean, [p.detach() for p in self.live], 1 - min(self.decay, (1 + self.count) / (10 + self.count)))
-
-    @torch.no_grad()
-    def swap(self):
-        for p, m in zip(self.live, self.mean):
-            kept = p.detach().clone()
-            p.copy_(m)
-            m.copy_(kept)
-
-
-def cosine(share, step, warmup):
-    return min(1, (step + 1) / warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
 
 
 def train_vae(vae, data, seconds, device, decoder_only):
@@ -305,9 +282,8 @@ def main():
     say("scenes", data["bg"].shape[0], "mean tokens", float(data["length"].float().mean()))
     if options.vae_seconds > 0:
         say("vae steps", train_vae(vae, data, options.vae_seconds, device, scale is not None))
-        vae.half().save_pretrained(options.out / "vae")
-        vae.float()
     if options.unet_seconds <= 0:
+        vae.half().save_pretrained(options.out / "vae")
         return say("saved the VAE only in", options.out)
     vae.to(device, memory_format=torch.channels_last).eval()
     latents, measured = encode_all(vae, data, device)
