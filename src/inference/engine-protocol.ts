@@ -113,6 +113,73 @@ export interface SdxlGenerateResult {
   explain?: Record<string, unknown>;
 }
 
+/**
+ * Samplers of flow-matching models. `unipc`: Wan's original noise levels (and diffusers before 0.37); `unipc_diffusers`:
+ * those of diffusers 0.37 and later; `euler` and `dpmpp_2m` run on the original levels too.
+ */
+export const flowSchedulerNames = ['unipc', 'unipc_diffusers', 'euler', 'dpmpp_2m'] as const;
+export type FlowSchedulerName = (typeof flowSchedulerNames)[number];
+
+/** Known frames of a clip. `reference` is the picture a clip (or the one picture) starts from and resembles; `start` and `end` are its first and last frame. */
+export interface WanReferences {
+  reference?: string;
+  start?: string;
+  end?: string;
+}
+export type WanReferenceMode = 'none' | 'single' | 'start' | 'end' | 'both';
+/** How known frames enter: `latent_overwrite` and `latent_clean` pin latents of a plain text-to-video model, `vace` uses the checkpoint's own inputs. */
+export type WanReferenceMethod = 'latent_overwrite' | 'latent_clean' | 'vace';
+
+export interface WanGenerateParams {
+  jobId: string;
+  /** Existing, empty folder; the engine writes `0.mp4` and its poster, or `0.png`, there. */
+  outputDir: string;
+  prompt: string;
+  /** `null` and `''` both encode the empty text, as Wan does. */
+  negativePrompt: string | null;
+  steps: number;
+  guidanceScale: number;
+  /** Moves the noise levels toward noise (`sample_shift`). */
+  shift: number;
+  scheduler: FlowSchedulerName;
+  /** Pixels, multiples of the VAE's stride times the transformer's patch (16 for Wan 2.1). */
+  width: number;
+  height: number;
+  /** 4n + 1; 1 for a picture. */
+  frames: number;
+  seed: number;
+  output: 'image' | 'video';
+  /** Of the picture, or of a video's poster. */
+  format: ImageFormat;
+  /** H.264 constant rate factor, 0 (lossless) to 51. */
+  crf: number;
+  framesPerSecond: number;
+  /** Local paths; at most `reference`, or `start` and `end`. */
+  references: WanReferences;
+  /** 0.0–1.0: how firmly and how long known frames are held; null: 1. */
+  referenceStrength: number | null;
+  /** Emit a latent preview every n steps; 0 for none. */
+  previewEverySteps: number;
+  /** Text put into the picture's or the video's metadata. */
+  parametersText: string;
+  /** Fill `WanGenerateResult.explain`. */
+  explain: boolean;
+}
+
+export interface WanGenerateResult {
+  /** The video or picture first; a video's poster second. */
+  files: GeneratedFile[];
+  /** Seconds by stage: text, reference, denoise, decode, encode. */
+  timings: Record<string, number>;
+  frames: number;
+  /** Tokens of the prompt with its end token, before truncation to the model's length. */
+  tokenCount: number;
+  truncated: boolean;
+  referenceMode: WanReferenceMode;
+  referenceMethod?: WanReferenceMethod;
+  explain?: Record<string, unknown>;
+}
+
 export interface DescribePromptParams {
   prompt: string;
   weights: WeightedPhrase[];
@@ -158,6 +225,7 @@ export interface EngineMethods {
   warmUp: { params: Record<string, never>; result: { seconds: number } };
   'sdxl.generate': { params: SdxlGenerateParams; result: SdxlGenerateResult };
   'sdxl.describePrompt': { params: DescribePromptParams; result: DescribePromptResult };
+  'wan.generate': { params: WanGenerateParams; result: WanGenerateResult };
   'qwen.generate': { params: QwenGenerateParams; result: QwenGenerateResult };
   memory: { params: Record<string, never>; result: MemoryReport };
   unload: { params: Record<string, never>; result: Record<string, never> };
