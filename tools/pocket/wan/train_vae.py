@@ -1,6 +1,7 @@
 """Trains the pocket WAN's causal VAE from nothing on one GPU, in the time it is given, and says what it keeps of true clips.
 
     python tools/pocket/wan/train_vae.py --seconds 540 --out DIR
+    torchrun --nproc-per-node 2 tools/pocket/wan/train_vae.py --scale 0.5 --seconds 540 --out DIR      # the same batches shared by two GPUs
 
 Gate for the next step (train_transformer.py): true clips through the VAE >= 95 % all right, >= 34 dB at frame 16.
 First frames and 5-frame clips, then 17 frames, single frames and some of 33. The schedule follows elapsed time.
@@ -19,7 +20,7 @@ import check  # noqa: E402
 import held_out  # noqa: E402
 import world  # noqa: E402
 from clip_vae import ClipVae, build_vae  # noqa: E402
-from training import Ema, check_later, clip_gradients, cosine, say, settle  # noqa: E402
+from training import Ema, Team, check_later, clip_gradients, cosine, say, settle  # noqa: E402
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
@@ -99,8 +100,8 @@ def main():
     options = parser.parse_args()
     begun = time.time()
     pool = multiprocessing.get_context("fork").Pool(options.workers)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    settle(device)
+    device, team = "cuda" if torch.cuda.is_available() else "cpu", Team()
+    settle(device, team.rank)
     rng = random.Random(7)
     rows = torch.tensor([world.pack(rng, world.make_scene(rng, still=rng.random() < 0.1)) for _ in range(options.scenes)]).to(device)
     items = held_out.make_items()
@@ -116,17 +117,18 @@ def main():
     for p in vae.parameters():
         if p.ndim in (4, 5):
             p.data = p.data.contiguous(memory_format=torch.channels_last if p.ndim == 4 else torch.channels_last_3d)
+    parameters = list(vae.parameters())
+    team.same_weights(parameters)
     model = ClipVae(vae, compile_norms=device == "cuda")
     rate = 7e-4 if options.resume else 1.5e-3
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=device == "cuda")
+    optimiser = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.0, fused=device == "cuda")
     ema = Ema([vae], 0.999)
-    say("ready", f"{sum(p.numel() for p in vae.parameters()) / 1e6:.2f} M parameters", len(rows), "scenes", device)
+    say("ready", f"{sum(p.numel() for p in parameters) / 1e6:.2f} M parameters", len(rows), "scenes", device, "rank", team.rank)
 
     deadline = begun + options.seconds - options.final_seconds
     start, step, frames_seen, told, checked, pending = time.time(), 0, 0, time.time(), 0, None
     last, recent = {}, {}
-    while (now := time.time()) < deadline:
-        share = (now - start) / (deadline - start)
+    while (share := team.agree((time.time() - start) / (deadline - start))) < 1:
         frames, batch = plan(1.0 if options.resume else share, rng, options.scale)
         clips = world.draw(rows[torch.randint(0, len(rows), (batch,), device=device)], frames)
         for group in optimiser.param_groups:
@@ -137,16 +139,19 @@ def main():
         loss, error = losses(decoded, clips, mean, logvar)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        clip_gradients(list(vae.parameters()))
+        team.mean_gradients(parameters)
+        clip_gradients(parameters)
         optimiser.step()
         ema.update()
-        step, frames_seen = step + 1, frames_seen + frames * batch
+        step, frames_seen = step + 1, frames_seen + frames * batch * team.size
         last[frames] = (error, logvar.detach())
         recent[frames] = recent.get(frames, 0) + 1
-        if now - told > 15 or step == 1:
+        if not team.leads:
+            continue
+        if time.time() - told > 15 or step == 1:
             told = time.time()
             line = " ".join(f"T{f}: {psnr(e):.1f} dB (frame {e.shape[1] - 1} {psnr(e[:, -1]):.1f}) std {float(lv.mul(0.5).exp().mean()):.3f} x{recent.get(f, 0)}" for f, (e, lv) in sorted(last.items()))
-            say("step", step, f"{frames_seen / (told - start) / 1e3:.1f} k frames/s", line)
+            say("step", step, f"{frames_seen / max(1e-9, told - start) / 1e3:.1f} k frames/s", line)
             last, recent = {}, {}
         if pending and pending.ready():
             say("true clips through the VAE", check.summary(pending.get()))
@@ -158,6 +163,9 @@ def main():
                 save(vae, model, rows[:256], options.out, device)
             say("dB per frame", decibels)
             pending = check_later(pool, clip_items[:64], clips_out)
+    team.leave()
+    if not team.leads:
+        return pool.terminate()
     ema.swap()
     say("steps", step, f"{frames_seen / 1e6:.2f} M frames")
     say("latent std", save(vae, model, rows[:2048], options.out, device))
