@@ -74,6 +74,8 @@ const settings = {
   enhanceTimeoutSeconds: { variable: 'ENHANCE_TIMEOUT_SECONDS', read: integer(120, 1, 3600) },
   enhanceMaxAttempts: { variable: 'ENHANCE_MAX_ATTEMPTS', read: integer(2, 1, 10) },
   enhanceConcurrency: { variable: 'ENHANCE_CONCURRENCY', read: integer(8, 1, 64) },
+  enhanceContextTokens: { variable: 'ENHANCE_CONTEXT_TOKENS', read: integer(2560, 512, 131_072) },
+  enhanceThreads: { variable: 'ENHANCE_THREADS', read: integer(0, 0, 256) },
   enhanceMaxWaiting: { variable: 'ENHANCE_MAX_WAITING', read: integer(64, 0, 10_000) },
   enhanceIdleSeconds: { variable: 'ENHANCE_IDLE_SECONDS', read: integer(300, 0, 86_400) },
   enhanceKeepWordsPercent: { variable: 'ENHANCE_KEEP_WORDS_PERCENT', read: integer(100, 0, 100) },

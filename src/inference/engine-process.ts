@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises';
 import { setPriority } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { cancelled, describeFailure, EngineFailure, type Engine, type RequestContext } from './engine.js';
@@ -9,6 +10,7 @@ import type { EngineKind, EngineMethod, FromEngine, MemoryReport, ToEngine } fro
  */
 const loaders: Partial<Record<EngineKind, () => Promise<Engine>>> = {
   sdxl: async () => (await import('./sdxl/engine.js')).createSdxlEngine(),
+  qwen: async () => (await import('./llama/engine.js')).createQwenEngine(),
 };
 
 /** Heartbeats come from a thread of their own: the main thread is silent for the whole of a native call. */
@@ -34,6 +36,7 @@ async function main(kind: EngineKind): Promise<void> {
     throw new Error(`usage: fork this file with one of ${Object.keys(loaders).join(', ')} as its argument`);
   }
   process.on('disconnect', () => process.exit(0));
+  await lowerRunningThreads();
   new Worker(heartbeatSource, { eval: true }).unref();
   // On Linux this lowers the main thread and all it starts from here on, the kernels' threads included, but not the
   // heartbeat above: computing takes what the service and the heartbeat leave, so that `/health` answers as when idle.
@@ -41,6 +44,13 @@ async function main(kind: EngineKind): Promise<void> {
   const engine = await load();
   serve(engine);
   send({ type: 'hello', engine: kind, pid: process.pid });
+}
+
+/** The thread pool, where llama.cpp computes, runs already; on Linux a priority is a thread's own. The main thread's turn comes after the heartbeat's start. */
+async function lowerRunningThreads(): Promise<void> {
+  for (const thread of await readdir('/proc/self/task').catch(() => [])) {
+    if (Number(thread) !== process.pid) setPriority(Number(thread), computingPriority);
+  }
 }
 
 function serve(engine: Engine): void {

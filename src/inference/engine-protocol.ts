@@ -42,6 +42,8 @@ export interface MemoryReport {
   heapBytes: number;
   /** Device memory in use by this process, when the platform tells. */
   deviceBytes?: number;
+  /** Qwen: sequences that have a request. */
+  busySequences?: number;
 }
 
 /** A word or phrase with its weight (from `compel_weights`); weight 1.0 is neutral. */
@@ -199,7 +201,12 @@ export interface QwenGenerateParams {
   /** `completion` continues `prompt`; `chat` answers `messages` through the model's chat template. */
   mode: 'completion' | 'chat';
   prompt?: string;
+  /** Leading characters of `prompt` that are the template's, the same for every user: their evaluation is kept between requests. */
+  sharedLength?: number;
+  /** A first `system` message is the same for every user and kept likewise. */
   messages?: Array<{ role: 'system' | 'user' | 'assistant'; content: string }>;
+  /** The answer ends before the first of these. */
+  stop?: string[];
   maxTokens: number;
   maxInputTokens: number;
   temperature: number;
@@ -213,9 +220,11 @@ export interface QwenGenerateParams {
 
 export interface QwenGenerateResult {
   text: string;
+  /** Name of the model that wrote it. */
+  model: string;
   promptTokens: number;
   completionTokens: number;
-  stopReason: 'eos' | 'length' | 'aborted';
+  stopReason: 'eos' | 'length';
   seconds: number;
 }
 

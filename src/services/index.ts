@@ -182,12 +182,23 @@ function openUsage({ metricsUrl: url, supabaseUrl, supabaseServiceKey, callbackS
 
 function engineOptions(config: Config, log: Logger, folders: Record<EngineKind, ModelFolder>, entry: string, { environment, engines: overrides = {} }: ServiceOptions): Parameters<typeof createEngineService>[0] {
   const engines: SupervisorOptions[] = [];
-  const absent: Partial<Record<EngineKind, string>> = { wan: 'this version has no WAN engine', qwen: 'this version has no Qwen engine' };
+  const absent: Partial<Record<EngineKind, string>> = { wan: 'this version has no WAN engine' };
   if (folders.sdxl.dir === null) absent.sdxl = folders.sdxl.reason;
   else {
     engines.push({
       kind: 'sdxl', entry, env: engineEnvironment(environment), log: log.child({ worker: 'sdxl' }),
       load: { modelDir: folders.sdxl.dir, device: config.ortDevice, threads: config.ortThreads, options: { longPrompts: config.sdxlLongPrompts } }, ...overrides.sdxl,
+    });
+  }
+  if (folders.qwen.dir === null) absent.qwen = folders.qwen.reason;
+  else {
+    const { dir, completionDir } = folders.qwen;
+    engines.push({
+      kind: 'qwen', entry, env: engineEnvironment(environment), log: log.child({ worker: 'qwen' }), lazy: true,
+      load: {
+        modelDir: dir, device: config.ortDevice, threads: config.enhanceThreads,
+        options: { sequences: config.enhanceConcurrency, contextTokens: config.enhanceContextTokens, ...(completionDir === undefined ? {} : { completionDir }) },
+      }, ...overrides.qwen,
     });
   }
   return { engines, absent };

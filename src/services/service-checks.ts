@@ -39,7 +39,7 @@ export function createServiceChecks({ dataDir, gpu, folders, engineEntry, store,
     },
     { name: 'model_paths', subject: 'sdxl', run: folders.sdxl.dir === null ? missingFolder('sdxl', folders.sdxl.reason, 'error') : checkModelFolder('sdxl', folders.sdxl.dir) },
     { name: 'model_paths', subject: 'wan', run: folders.wan.dir === null ? missingFolder('wan', folders.wan.reason, 'warning') : checkModelFolder('wan', folders.wan.dir) },
-    { name: 'model_paths', subject: 'qwen', run: folders.qwen.dir === null ? missingFolder('qwen', folders.qwen.reason, 'warning') : checkQwenFolder(folders.qwen.dir) },
+    { name: 'model_paths', subject: 'qwen', run: folders.qwen.dir === null ? missingFolder('qwen', folders.qwen.reason, 'warning') : checkQwenFolder(folders.qwen.dir, folders.qwen.completionDir) },
     ...(engines === undefined ? [] : [{ name: 'model_paths' as const, subject: 'engines', run: checkEngines(engines) }]),
   ];
   return createValidation({ checks });

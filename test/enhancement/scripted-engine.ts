@@ -55,7 +55,7 @@ async function generate(id: string, params: QwenGenerateParams, signal: AbortSig
   const rule = rules[Math.min(attempt, rules.length - 1)] ?? '';
   const [name = '', ...rest] = rule.split(' ');
   const emit = (text: string) => { if (params.stream) send({ type: 'event', id, event: { kind: 'token', text } }); };
-  const end = (text: string, stopReason: QwenGenerateResult['stopReason'] = 'eos'): QwenGenerateResult => ({ text, promptTokens: 10, completionTokens: 5, stopReason, seconds: 0.01 });
+  const end = (text: string, stopReason: QwenGenerateResult['stopReason'] = 'eos'): QwenGenerateResult => ({ text, model: 'scripted', promptTokens: 10, completionTokens: 5, stopReason, seconds: 0.01 });
   emit('Enhanced ');
   switch (name) {
     case 'same': return end(`Enhanced detailed prompt: ${prompt}`);

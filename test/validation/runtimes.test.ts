@@ -7,9 +7,9 @@ const signal = new AbortController().signal;
 
 t.test('native runtimes load, each in a process of its own; one that dies is named', async (t) => {
   t.match(await checkNativeRuntimes()(signal), [
-    { subject: 'onnxruntime-node (native)', severity: 'ok', message: /cpu/ }, { subject: 'sharp (native)', severity: 'ok', message: /^libvips \d/ },
+    { subject: 'onnxruntime-node (native)', severity: 'ok', message: /cpu/ }, { subject: 'node-llama-cpp (native)', severity: 'ok', message: /^llama.cpp \S/ }, { subject: 'sharp (native)', severity: 'ok', message: /^libvips \d/ },
   ]);
-  const broken = { 'onnxruntime-node': "throw new Error('libonnxruntime.so: wrong ELF class')", sharp: "process.kill(process.pid, 'SIGSEGV'); await new Promise((resolve) => setTimeout(resolve, 5000))" };
+  const broken = { 'onnxruntime-node': "throw new Error('libonnxruntime.so: wrong ELF class')", 'node-llama-cpp': 'unused', sharp: "process.kill(process.pid, 'SIGSEGV'); await new Promise((resolve) => setTimeout(resolve, 5000))" };
   const findings = await checkNativeRuntimes(['onnxruntime-node', 'sharp'], broken)(signal);
   t.match(findings, [{ severity: 'error', message: /wrong ELF class/, cure: /npm ci/ }, { severity: 'error', cure: /npm ci/ }]);
 });

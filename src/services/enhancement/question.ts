@@ -1,7 +1,7 @@
 import type { QwenGenerateParams } from '../../inference/engine-protocol.js';
 import { buildMessages, mostInputTokens } from './conversation.js';
 import type { Turn } from './sessions/types.js';
-import { fillTemplate, type Strategy, type Target, type Template } from './templates.js';
+import { fillTemplate, placeholder, type Strategy, type Target, type Template } from './templates.js';
 
 /** What one request asks, as all its attempts share it. */
 export interface Question {
@@ -19,6 +19,8 @@ export interface Question {
 export const shortestLevel = 3;
 /** Rather more than a token holds: the engine counts exactly and says when it was too much. */
 const bytesPerToken = 4;
+/** A base model that does not know where to end goes on with another example. */
+const furtherExample = '\nOriginal prompt:';
 
 /**
  * The request to the engine. Attempts differ in their seed, so that a reproducible request does not repeat the answer it
@@ -32,7 +34,9 @@ export function buildQuestion(question: Question, template: Template, { attempt,
     ...(question.seed === undefined ? {} : { seed: (question.seed + attempt - 1) % 2 ** 32 }),
   };
   const prompt = shorten(question.prompt, template, level);
-  if (template.strategy === 'base') return { params: { ...common, mode: 'completion', prompt: fillTemplate(template, prompt) }, turnsUsed: 0 };
+  if (template.strategy === 'base') {
+    return { params: { ...common, mode: 'completion', prompt: fillTemplate(template, prompt), sharedLength: template.text.indexOf(placeholder), stop: [furtherExample] }, turnsUsed: 0 };
+  }
   const { messages, turnsUsed } = buildMessages({ system: template.text, turns: level > 0 ? [] : question.turns, context: level > 1 ? undefined : question.context, prompt });
   return { params: { ...common, mode: 'chat', messages }, turnsUsed };
 }

@@ -100,7 +100,7 @@ export function createEnhancement({ engines, templates, denyList, sessions, log,
     const { strategy, text, result, attempts, failures } = outcome;
     const fallback = planned ?? (strategy === strategies[0] ? undefined : failures.at(-1));
     return {
-      success: true, enhancedPrompt: text, source: sources[strategy], model: engines.status('qwen').loaded?.model.name ?? sources[strategy], template: templateOf(strategy).name,
+      success: true, enhancedPrompt: text, source: sources[strategy], model: result.model, template: templateOf(strategy).name,
       seconds: (performance.now() - startedMs) / 1000, promptTokens: result.promptTokens, completionTokens: result.completionTokens, attempts,
       fallback: fallback !== undefined, ...(fallback === undefined ? {} : { fallbackReason: fallback }),
     };

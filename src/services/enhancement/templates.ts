@@ -40,7 +40,7 @@ const strategies: readonly string[] = ['base', 'chat'] satisfies Strategy[];
 const targets: readonly string[] = ['image', 'video'] satisfies Target[];
 const known = new Set(['name', 'strategy', 'target', 'version', 'sampling']);
 const longestText = 8000;
-const placeholder = '{prompt}';
+export const placeholder = '{prompt}';
 
 /**
  * Reads every `*.md` of the folder. A request that names no template gets `base-image`, `base-video`, `chat-image` or

@@ -26,20 +26,22 @@ export function checkModelFolder(engine: 'sdxl' | 'wan', folder: string): Check 
   };
 }
 
-/** Qwen needs one GGUF file, known by its first four bytes. Without one enhancement is off, jobs still run. */
-export function checkQwenFolder(folder: string): Check {
-  return async () => {
-    const names = (await readdir(folder).catch(() => [] as string[])).filter((name) => name.endsWith('.gguf'));
-    if (names.length === 0) {
-      return [{ check: 'model_paths', subject: 'qwen', severity: 'warning', message: `${folder} holds no .gguf file: prompts are used as they come`, cure: 'Put a Qwen2.5 GGUF file there.' }];
-    }
-    return Promise.all(names.map(async (name): Promise<Finding> => {
-      const problem = await inspect(path.join(folder, name)) ?? ((await firstBytes(path.join(folder, name), 4)).toString('latin1') === 'GGUF' ? null : `${name} is not a GGUF file`);
-      return problem === null
-        ? { check: 'model_paths', subject: 'qwen', severity: 'ok', message: path.join(folder, name) }
-        : { check: 'model_paths', subject: 'qwen', severity: 'error', message: problem, cure: 'Download the file again.' };
-    }));
-  };
+/** Qwen needs one GGUF file a folder, known by its first four bytes. Without one enhancement is off, jobs still run. */
+export function checkQwenFolder(...folders: Array<string | undefined>): Check {
+  return async () => (await Promise.all(folders.filter((folder) => folder !== undefined).map(inspectQwenFolder))).flat();
+}
+
+async function inspectQwenFolder(folder: string): Promise<Finding[]> {
+  const names = (await readdir(folder).catch(() => [] as string[])).filter((name) => name.endsWith('.gguf'));
+  if (names.length === 0) {
+    return [{ check: 'model_paths', subject: 'qwen', severity: 'warning', message: `${folder} holds no .gguf file: prompts are used as they come`, cure: 'Put a Qwen2.5 GGUF file there.' }];
+  }
+  return Promise.all(names.map(async (name): Promise<Finding> => {
+    const problem = await inspect(path.join(folder, name)) ?? ((await firstBytes(path.join(folder, name), 4)).toString('latin1') === 'GGUF' ? null : `${name} is not a GGUF file`);
+    return problem === null
+      ? { check: 'model_paths', subject: 'qwen', severity: 'ok', message: path.join(folder, name) }
+      : { check: 'model_paths', subject: 'qwen', severity: 'error', message: problem, cure: 'Download the file again.' };
+  }));
 }
 
 async function inspect(file: string): Promise<string | null> {
