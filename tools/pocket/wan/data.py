@@ -39,8 +39,8 @@ def join(pending, device):
 
 @torch.no_grad()
 def encode_set(model, data, frames, mean, std, device, chunk, seconds):
-    """Adds normalised latents [n, z, F, h, w] (fp16) and those of the last frame shown as a still 5-frame clip; ends in time."""
-    begun, latents, stills = time.time(), [], []
+    """Adds normalised latents [n, z, F, h, w] (fp16) and those of the last frame shown as a still 5-frame clip; ends `seconds` after the first chunk."""
+    begun, latents, stills = None, [], []
 
     def encode(clips):
         with torch.autocast(device, torch.bfloat16):
@@ -57,6 +57,8 @@ def encode_set(model, data, frames, mean, std, device, chunk, seconds):
             stills.append(encode(clips[:, -1:].expand(-1, 5, -1, -1, -1))[:, :, -1])
         if device == "cuda":
             torch.cuda.synchronize()
+        # the first chunk pays for what every shape costs once
+        begun = begun or time.time()
         if time.time() - begun > seconds:
             break
     data["latents"] = torch.cat(latents)

@@ -128,7 +128,9 @@ def load_vae(folder, device):
         if p.ndim in (4, 5):
             p.data = p.data.contiguous(memory_format=torch.channels_last if p.ndim == 4 else torch.channels_last_3d)
     at = lambda values: torch.tensor(values, device=device)
-    return ClipVae(vae, compile_norms=device == "cuda"), at(vae.config.latents_mean), at(vae.config.latents_std)
+    # clips are encoded once, a few seconds long: compiling or trying out convolutions would take longer
+    torch.backends.cudnn.benchmark = False
+    return ClipVae(vae), at(vae.config.latents_mean), at(vae.config.latents_std)
 
 
 def parse():
