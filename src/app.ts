@@ -30,7 +30,7 @@ export interface AppOptions {
   services: Services;
   registry: Registry;
   log: FastifyBaseLogger;
-  facts: Pick<ServiceFacts, 'version' | 'workerId' | 'featuresOff' | 'scheduler'>;
+  facts: Pick<ServiceFacts, 'version' | 'workerId' | 'featuresOff' | 'schedulers'>;
 }
 
 /** The HTTP side of the service: what is registered first is there for everything after it. Neither listens nor starts jobs. */

@@ -68,6 +68,9 @@ const settings = {
   sdxlLongPrompts: { variable: 'SDXL_LONG_PROMPTS', read: oneOf('truncate', 'truncate', 'chunk') },
   sdxlScheduler: { variable: 'SDXL_SCHEDULER', read: oneOf('auto', 'auto', 'dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc') },
   imageFormat: { variable: 'IMAGE_FORMAT', read: oneOf('png', 'png', 'webp', 'jpeg') },
+  wanScheduler: { variable: 'WAN_SCHEDULER', read: oneOf('auto', 'auto', 'unipc', 'unipc_diffusers', 'euler', 'dpmpp_2m') },
+  videoCrf: { variable: 'VIDEO_CRF', read: integer(18, 0, 51) },
+  ffmpeg: { variable: 'FFMPEG', read: text() },
   previewEverySteps: { variable: 'PREVIEW_EVERY_STEPS', read: integer(5, 0, 100) },
   promptsDir: { variable: 'PROMPTS_DIR', read: text() },
   denyListFile: { variable: 'DENY_LIST_FILE', read: text() },
@@ -91,7 +94,7 @@ const settings = {
 } satisfies Record<string, Setting<unknown>>;
 
 type Settings = { [K in keyof typeof settings]: ReturnType<(typeof settings)[K]['read']> };
-type Filled = 'host' | 'logLevel' | 'assetUrls' | 'ortDevice' | 'sdxlScheduler' | 'imageFormat' | 'autoNegative';
+type Filled = 'host' | 'logLevel' | 'assetUrls' | 'ortDevice' | 'sdxlScheduler' | 'wanScheduler' | 'imageFormat' | 'autoNegative';
 export type Config = Readonly<Omit<Settings, Filled> & { [K in Filled]: NonNullable<Settings[K]> }>;
 
 /** All problems of an environment in one error, ready for a terminal. */

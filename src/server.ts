@@ -28,7 +28,7 @@ async function run(config: Config): Promise<void> {
   const services = await createServices(config, log, { registry, environment: process.env });
   const app = await buildApp({
     config, apiKey, services, registry, log,
-    facts: { version: services.version, workerId: services.workerId, scheduler: services.scheduler, featuresOff: featuresOff(config) },
+    facts: { version: services.version, workerId: services.workerId, schedulers: services.schedulers, featuresOff: featuresOff(config) },
   });
 
   // Ends the process itself: at once on a second signal, or when the grace is over.

@@ -479,6 +479,7 @@ export interface components {
                 last_frame?: components["schemas"]["ReferenceUrl"];
                 /** @description Rounded down to 4n+1; 83 means 81 */
                 frame_num?: number | null;
+                /** @description With a reference, its strength decides instead: 5 + 4 × strength */
                 sample_guide_scale?: number | null;
                 sample_shift?: number | null;
                 /** @enum {string|null} */
@@ -487,7 +488,10 @@ export interface components {
                 seed?: components["schemas"]["Seed"];
                 /** @description width*height in pixels; multiples of 16 up to 2048 */
                 size?: string | null;
-                /** @enum {string|null} */
+                /**
+                 * @description Of no effect; the job's type decides
+                 * @enum {string|null}
+                 */
                 content_type?: "image" | "video" | null;
                 /** @description seconds */
                 expected_time?: number | null;

@@ -19,7 +19,8 @@ export interface ServiceFacts {
   workerId: string;
   bodyLimitBytes: number;
   maxWaitingJobs: number;
-  scheduler: string;
+  /** What a job is sampled with that names nothing. */
+  schedulers: Record<'sdxl' | 'wan', string>;
   /** Features the configuration leaves off, each with the reason. */
   featuresOff: Array<{ feature: string; reason: string }>;
 }

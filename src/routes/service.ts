@@ -4,6 +4,7 @@ import type { Handlers } from '../contract/routes.js';
 import { catalogue, jobTypes } from '../services/jobs/catalogue.js';
 import { maxWeights } from '../services/jobs/compel-weights.js';
 import type { EngineStatus } from '../services/types.js';
+import { noVideoEncoder } from '../services/video-encoder.js';
 import type { RouteContext } from './context.js';
 
 type Capabilities = components['schemas']['Capabilities'];
@@ -26,13 +27,14 @@ export function capabilitiesRoutes({ services, document, facts }: RouteContext):
         job_types: Object.fromEntries(jobTypes.map((type): [string, Capabilities['job_types'][string]] => {
           const { queue, engine, output, steps, guidanceScale, imageCounts, enhanced, bucket, expectedSeconds } = catalogue[type];
           return [type, {
-            queue, engine, available: has(engine), output, steps, guidance_scale: guidanceScale, scheduler: engine === 'sdxl' ? facts.scheduler : 'unipc',
+            queue, engine, available: has(engine) && (output === 'image' || services.videoEncoder.available()), output, steps, guidance_scale: guidanceScale, scheduler: facts.schedulers[engine],
             image_counts: [...imageCounts], enhanced, bucket, expected_seconds: [...expectedSeconds],
           }];
         })),
         engines: Object.fromEntries(statuses.map((status) => [status.kind, engineView(status, has(status.kind))])),
         features_off: [
           ...statuses.filter(({ kind }) => !has(kind)).map(({ kind, reason }) => ({ feature: kind, reason: reason ?? 'it is not configured' })),
+          ...(has('wan') && !services.videoEncoder.available() ? [{ feature: 'video', reason: noVideoEncoder }] : []),
           ...(services.enhancement === undefined && has('qwen') ? [{ feature: 'enhancement', reason: 'no enhancement service' }] : []),
           ...facts.featuresOff,
         ],

@@ -21,27 +21,30 @@ import { readTemplates } from './enhancement/templates.js';
 import { createGpuMonitor } from './gpu/gpu-monitor.js';
 import { createNvidiaSmiProbe } from './gpu/nvidia-smi.js';
 import { createSysfsProbe } from './gpu/sysfs.js';
-import { catalogue } from './jobs/catalogue.js';
+import { catalogue, type JobType } from './jobs/catalogue.js';
 import { createJobEnhancer } from './jobs/enhance-job.js';
 import { createEventLog } from './jobs/event-log.js';
 import { createJobService } from './jobs/job-service.js';
 import { createPayloadValidator } from './jobs/payload.js';
 import { createProgressEstimator } from './jobs/progress-estimator.js';
+import { NotPossibleHere } from './jobs/failure.js';
 import { createRunner } from './jobs/runner.js';
 import { defaultLimits, type FinishedJobFacts, type RunnerParts } from './jobs/runner-parts.js';
 import { defaultScheduler, planSdxlJob } from './jobs/sdxl-plan.js';
+import { defaultFlowScheduler, planWanJob } from './jobs/wan-plan.js';
 import { createWorkFolders } from './jobs/work-folders.js';
 import { createMaintenance } from './maintenance.js';
 import { createServiceMetrics } from './metrics.js';
 import { findModelFolders, type ModelFolder } from './model-folders.js';
-import { readModelWishes } from './model-wishes.js';
-import { createNegativePrompts } from './negative-prompt.js';
+import { readModelWishes, readWanWishes } from './model-wishes.js';
+import { createNegativePrompts, readWanNegative } from './negative-prompt.js';
 import { engineEntryFile, modelsDirOf, openStorage, openStore } from './open-parts.js';
 import { createReferenceFetcher } from './references/fetcher.js';
 import { createServiceChecks } from './service-checks.js';
 import { createUrlRegistration } from './registration/url-registration.js';
 import type { Services } from './types.js';
 import { createUsageReporter } from './usage/usage-reporter.js';
+import { createVideoEncoder, noVideoEncoder } from './video-encoder.js';
 
 export interface ServiceOptions {
   /** Where metrics register. */
@@ -78,6 +81,8 @@ export async function createServices(config: Config, log: Logger, options: Servi
     ...(config.gpuMemoryGigabytes > 0 ? { configuredTotalBytes: config.gpuMemoryGigabytes * 1e9 } : {}),
   });
 
+  const videoEncoder = createVideoEncoder({ command: config.ffmpeg });
+  await videoEncoder.find();
   const folders = await findModelFolders(modelsDirOf(config));
   const engineEntry = options.engineEntry ?? engineEntryFile();
   const engines = createEngineService(engineOptions(config, log, folders, engineEntry, options));
@@ -87,6 +92,11 @@ export async function createServices(config: Config, log: Logger, options: Servi
     folder: path.join(promptsDir, 'negative'), enabled: config.autoNegative !== 'off',
     model: config.autoNegative === 'on' && model.autoNegative === false ? { ...model, autoNegative: true } : model,
   });
+  const wan = folders.wan.dir === null ? {} : await readWanWishes(folders.wan.dir);
+  const wanOptions = {
+    scheduler: config.wanScheduler === 'auto' ? wan.scheduler ?? defaultFlowScheduler : config.wanScheduler, ...(wan.shift === undefined ? {} : { shift: wan.shift }),
+    negativePrompt: await readWanNegative({ folder: path.join(promptsDir, 'negative'), enabled: config.autoNegative !== 'off', wish: config.autoNegative === 'on' && wan.autoNegative === false ? true : wan.autoNegative }),
+  };
 
   const events = createEventLog();
   const estimator = createProgressEstimator({ file: path.join(config.dataDir, 'estimates.json') });
@@ -105,6 +115,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   });
   const references = createReferenceFetcher({ storage, policy: { allowedHosts: config.referenceAllowedHosts } });
   const usage = openUsage(config, workerId, log);
+  const obstacle = (type: JobType) => (catalogue[type].output === 'video' && !videoEncoder.available() ? noVideoEncoder : null);
   const onFinished = (facts: FinishedJobFacts) => {
     relay.wake();
     usage?.report(facts);
@@ -115,9 +126,11 @@ export async function createServices(config: Config, log: Logger, options: Servi
     validate: (payload, queue) => payloads.validateText(payload, queue),
     plan(job) {
       const { engine, enhanced } = catalogue[job.type];
+      const why = obstacle(job.type);
+      if (why !== null) throw new NotPossibleHere(why);
       if (enhanced) enhancement.preload();
-      if (engine !== 'sdxl') throw new Error(`no plan for jobs of the ${engine} engine`);
-      return planSdxlJob(job, { engines, negativePrompts, version, scheduler, format: config.imageFormat, previewEverySteps: config.previewEverySteps });
+      const common = { engines, version, format: config.imageFormat, previewEverySteps: config.previewEverySteps };
+      return engine === 'sdxl' ? planSdxlJob(job, { ...common, negativePrompts, scheduler }) : planWanJob(job, { ...common, ...wanOptions, crf: config.videoCrf });
     },
     fetchReference: async (reference, folder, signal) => (await references.fetch(reference, folder, signal)).path,
     enhance: createJobEnhancer({ enhancement, log }),
@@ -127,8 +140,8 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const runners = ([['sdxl_queue', 'sdxl'], ['wan_queue', 'wan']] as const)
     .filter(([, engine]) => engines.has(engine))
     .map(([queue, engine]) => createRunner({ queue, engine, parts, prepareAheadSeconds: store.kind === 'embedded' ? Infinity : prepareAheadSeconds }));
-  const jobs = createJobService({ store, engines, events, callback, version, maxWaiting: config.maxWaitingJobs, onFinished: (facts) => { metrics.jobFinished(facts); onFinished(facts); }, validate: (payload) => payloads.validatePayload(payload) });
-  const validation = createServiceChecks({ dataDir: config.dataDir, gpu, folders, engineEntry, store, storage, engines });
+  const jobs = createJobService({ store, engines, obstacle, events, callback, version, maxWaiting: config.maxWaitingJobs, onFinished: (facts) => { metrics.jobFinished(facts); onFinished(facts); }, validate: (payload) => payloads.validatePayload(payload) });
+  const validation = createServiceChecks({ dataDir: config.dataDir, gpu, folders, engineEntry, videoEncoder, store, storage, engines });
   const registration = createUrlRegistration({
     podId: config.podId, supabaseUrl: config.supabaseUrl, serviceKey: config.supabaseServiceKey, log, ...(config.publicUrl === undefined ? {} : { publicUrl: config.publicUrl }),
   });
@@ -148,7 +161,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   }
 
   const services: Services = {
-    jobs, engines, store, storage, gpu, validation, enhancement, activeJobs: () => runners.reduce((sum, runner) => sum + runner.inFlight().length, 0), ...(assets === undefined ? {} : { assets }),
+    jobs, engines, store, storage, gpu, validation, videoEncoder, enhancement, activeJobs: () => runners.reduce((sum, runner) => sum + runner.inFlight().length, 0), ...(assets === undefined ? {} : { assets }),
     async start() {
       await workFolders.clean();
       await estimator.load();
@@ -162,7 +175,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     },
     stop: () => (stopped ??= stop()),
   };
-  return { ...services, workerId, version, scheduler, relay, folders };
+  return { ...services, workerId, version, schedulers: { sdxl: scheduler, wan: wanOptions.scheduler }, relay, folders };
 }
 export type AllServices = Awaited<ReturnType<typeof createServices>>;
 

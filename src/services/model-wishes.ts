@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { sdxlSchedulerNames, type SdxlSchedulerName } from '../inference/engine-protocol.js';
+import { flowSchedulerNames, sdxlSchedulerNames, type FlowSchedulerName, type SdxlSchedulerName } from '../inference/engine-protocol.js';
 import type { Scene } from './negative-prompt-scene.js';
 
 /** What a model folder asks for in its `ourvidz.json`; a folder without one has no wishes. Settings of the service go first. */
@@ -11,7 +11,36 @@ export interface ModelWishes {
   scheduler?: SdxlSchedulerName;
 }
 
+/** The same of a WAN folder. */
+export interface WanModelWishes {
+  /** False: without a negative prompt; a text: this one. */
+  autoNegative?: boolean | string;
+  scheduler?: FlowSchedulerName;
+  /** `sample_shift` of jobs that name none. */
+  shift?: number;
+}
+
 export async function readModelWishes(modelDir: string): Promise<ModelWishes> {
+  const { autoNegative, withoutNegative, scheduler } = await readWishes(modelDir);
+  const wishes: ModelWishes = {};
+  if (typeof autoNegative === 'boolean' || isSceneTexts(autoNegative)) wishes.autoNegative = autoNegative;
+  if (withoutNegative === 'zeros' || withoutNegative === 'empty') wishes.withoutNegative = withoutNegative;
+  const known = sdxlSchedulerNames.find((name) => name === scheduler);
+  if (known !== undefined) wishes.scheduler = known;
+  return wishes;
+}
+
+export async function readWanWishes(modelDir: string): Promise<WanModelWishes> {
+  const { autoNegative, scheduler, shift } = await readWishes(modelDir);
+  const wishes: WanModelWishes = {};
+  if (typeof autoNegative === 'boolean' || typeof autoNegative === 'string') wishes.autoNegative = autoNegative;
+  if (typeof shift === 'number' && shift > 0 && shift <= 100) wishes.shift = shift;
+  const known = flowSchedulerNames.find((name) => name === scheduler);
+  if (known !== undefined) wishes.scheduler = known;
+  return wishes;
+}
+
+async function readWishes(modelDir: string): Promise<Record<string, unknown>> {
   let text: string;
   try {
     text = await readFile(path.join(modelDir, 'ourvidz.json'), 'utf8');
@@ -21,13 +50,7 @@ export async function readModelWishes(modelDir: string): Promise<ModelWishes> {
   }
   const value: unknown = JSON.parse(text);
   if (typeof value !== 'object' || value === null) throw new Error(`${path.join(modelDir, 'ourvidz.json')} must hold an object`);
-  const { autoNegative, withoutNegative, scheduler } = value as Record<string, unknown>;
-  const wishes: ModelWishes = {};
-  if (typeof autoNegative === 'boolean' || isSceneTexts(autoNegative)) wishes.autoNegative = autoNegative;
-  if (withoutNegative === 'zeros' || withoutNegative === 'empty') wishes.withoutNegative = withoutNegative;
-  const known = sdxlSchedulerNames.find((name) => name === scheduler);
-  if (known !== undefined) wishes.scheduler = known;
-  return wishes;
+  return value as Record<string, unknown>;
 }
 
 function isSceneTexts(value: unknown): value is Record<Scene, string> {

@@ -45,6 +45,12 @@ export async function createNegativePrompts({ folder, enabled, model }: Negative
 }
 export type NegativePrompts = Awaited<ReturnType<typeof createNegativePrompts>>;
 
+/** The text every WAN job is guided away from, null for none. Upstream joins its phrases with full-width commas. */
+export async function readWanNegative({ folder, enabled, wish = true }: { folder: string; enabled: boolean; wish?: boolean | string | undefined }): Promise<string | null> {
+  if (!enabled || wish === false) return null;
+  return typeof wish === 'string' ? wish : phrases(await readFile(path.join(folder, 'wan.txt'), 'utf8')).join('，');
+}
+
 function phrases(text: string): string[] {
   return text.split('\n').filter((line) => !line.trimStart().startsWith('#')).join(',').split(',').map((each) => each.trim()).filter((each) => each !== '');
 }

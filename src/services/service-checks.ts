@@ -10,12 +10,14 @@ import { checkModelFolder, checkQwenFolder } from './validation/model-folder.js'
 import { checkFfmpeg, checkNativeRuntimes } from './validation/runtimes.js';
 import type { Check, CheckName, Finding } from './validation/types.js';
 import { createValidation } from './validation/validation.js';
+import type { VideoEncoder } from './video-encoder.js';
 
 export interface ServiceChecksOptions {
   dataDir: string;
   gpu: GpuMonitor;
   folders: Record<EngineKind, ModelFolder>;
   engineEntry: string;
+  videoEncoder: Pick<VideoEncoder, 'find'>;
   /** Absent where opening it is not for whoever asks: an embedded queue belongs to one process. */
   store?: Pick<JobStore, 'kind' | 'ping'>;
   storage: Pick<Storage, 'kind' | 'ping'>;
@@ -24,14 +26,14 @@ export interface ServiceChecksOptions {
 }
 
 /** What `GET /worker/validate` and `ourvidz doctor` look at, for the parts a service is built from. */
-export function createServiceChecks({ dataDir, gpu, folders, engineEntry, store, storage, engines }: ServiceChecksOptions) {
+export function createServiceChecks({ dataDir, gpu, folders, engineEntry, videoEncoder, store, storage, engines }: ServiceChecksOptions) {
   const checks: Array<{ name: CheckName; subject: string; run: Check }> = [
     { name: 'environment_variables', subject: 'DATA_DIR', run: checkDataFolder(dataDir) },
     { name: 'gpu_availability', subject: 'gpu', run: checkGpu(gpu) },
     { name: 'python_dependencies', subject: 'packages', run: checkPackages(['onnxruntime-node', 'sharp', 'node-llama-cpp']) },
     { name: 'worker_scripts', subject: 'engine processes', run: checkEntryPoints([engineEntry]) },
     { name: 'python_dependencies', subject: 'native runtimes', run: checkNativeRuntimes() },
-    { name: 'python_dependencies', subject: 'ffmpeg', run: checkFfmpeg() },
+    { name: 'python_dependencies', subject: 'ffmpeg', run: checkFfmpeg(videoEncoder) },
     ...(store === undefined ? [] : [checkStore(store)]),
     {
       name: 'environment_variables', subject: `${storage.kind} storage`,

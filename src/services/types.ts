@@ -4,6 +4,7 @@ import type { CancelResult, JobFilter, JobPage, JobProgress, JobRecord, JobStatu
 import type { GpuMonitor } from './gpu/gpu-monitor.js';
 import type { Storage } from './storage/types.js';
 import type { Validation } from './validation/validation.js';
+import type { VideoEncoder } from './video-encoder.js';
 
 /**
  * What the routes see of the service. `createServices(config, log)` builds the real ones; tests build the app with
@@ -18,6 +19,8 @@ export interface Services {
   assets?: AssetService;
   gpu: Pick<GpuMonitor, 'read'>;
   validation: Validation;
+  /** Without one videos are refused; pictures need none. */
+  videoEncoder: Pick<VideoEncoder, 'available'>;
   /** Jobs this process works on, from fetching references to upload. */
   activeJobs(): number;
   /** Absent without a Qwen model. */

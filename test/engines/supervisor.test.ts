@@ -4,6 +4,7 @@ import t, { type Test } from 'tap';
 import type { EngineEvent } from '../../src/inference/engine-protocol.js';
 import { EngineError } from '../../src/services/engines/engine-error.js';
 import { createSupervisor, type SupervisorOptions } from '../../src/services/engines/supervisor.js';
+import { measuredLimitMs } from '../../src/services/engines/stage-limits.js';
 import type { EngineState } from '../../src/services/types.js';
 import { generateParams, testEngine, until } from './support.js';
 
@@ -82,6 +83,13 @@ t.test('a process stopped by SIGSTOP is found by its silent heartbeat', async (t
   const error = await failure(draw('stops'));
   t.match(error, { code: 'engine_died', exit: { signal: 'SIGKILL', reason: /no heartbeat/ } });
   await supervisor.whenReady({ patient: true });
+});
+
+t.test('limits from measured times: by the part, never above the default, never impatient', async (t) => {
+  t.equal(measuredLimitMs(600_000, undefined, 25), 600_000, 'nothing measured');
+  t.equal(measuredLimitMs(600_000, 500, 25), 200_000, 'ten times the 20 s a step takes');
+  t.equal(measuredLimitMs(600_000, 2, 25), 60_000, 'quick stages have a minute');
+  t.equal(measuredLimitMs(600_000, 5000, 1), 600_000, 'the default is the most');
 });
 
 t.test('a hang is found by the watchdog of its stage, a long native call is not taken for one', async (t) => {

@@ -36,7 +36,7 @@ export async function build(t: Test, { env = {}, services: parts = {}, options =
   const registry = new Registry();
   const real = await createServices(config, silentLog, { registry, environment: process.env, ...options });
   const services: Services = { ...real, ...parts };
-  const app = await buildApp({ config, apiKey: testApiKey, services, registry, log: silentLog, facts: { version: real.version, workerId: real.workerId, scheduler: real.scheduler, featuresOff: [] } });
+  const app = await buildApp({ config, apiKey: testApiKey, services, registry, log: silentLog, facts: { version: real.version, workerId: real.workerId, schedulers: real.schedulers, featuresOff: [] } });
   t.teardown(async () => {
     await app.close();
     await real.stop();

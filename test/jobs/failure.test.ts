@@ -2,7 +2,7 @@ import { Registry } from 'prom-client';
 import t from 'tap';
 import { errors } from '../../src/errors/codes.js';
 import { EngineError } from '../../src/services/engines/engine-error.js';
-import { failureFrom } from '../../src/services/jobs/failure.js';
+import { failureFrom, NotPossibleHere } from '../../src/services/jobs/failure.js';
 import { completionMetadata, failureMetadata } from '../../src/services/jobs/metadata.js';
 import { createServiceMetrics } from '../../src/services/metrics.js';
 import { StorageError } from '../../src/services/storage/types.js';
@@ -17,6 +17,7 @@ t.test("every failure has one of the contract's three messages", async (t) => {
   t.match(failureFrom(new StorageError('full', 'unavailable', true)), { type: 'StorageFailed', message: /^Generation failed: storage: full/, retryable: true });
   t.match(failureFrom(new EngineError('model_invalid', 'no unet')), { message: 'Generation failed: no unet', retryable: false });
   t.match(failureFrom(new TypeError('boom')), { type: 'GenerationFailed', message: 'Generation failed: boom', retryable: true });
+  t.match(failureFrom(new NotPossibleHere('no ffmpeg')), { type: 'GenerationFailed', message: 'Generation failed: no ffmpeg', retryable: false });
   t.match(failureFrom('text'), { message: 'Generation failed: text' });
 });
 

@@ -31,6 +31,16 @@ t.test('contract cases', { skip: requireShared('contract/cases.json') }, async (
   }
 });
 
+t.test('a first and a last frame need more than one frame between them', async (t) => {
+  const ends = { first_frame: 'https://x.test/a.png', last_frame: 'https://x.test/b.png' };
+  const check = (fields: Record<string, unknown>) => validatePayload({ ...goodPayloads.wan, ...fields });
+  t.match(check({ type: 'image_fast', config: ends }), { ok: false, summary: /config\.last_frame needs a job of 5 frames/ });
+  t.match(check({ type: 'video_fast', config: { ...ends, frame_num: 4 } }), { ok: false, details: [{ field: 'config.last_frame', rule: 'frames' }] });
+  t.match(check({ type: 'video_fast', config: { ...ends, frame_num: 5 } }), { ok: true });
+  t.match(check({ type: 'video_fast', config: ends }), { ok: true });
+  t.match(check({ type: 'image_fast', config: { last_frame: ends.last_frame } }), { ok: true });
+});
+
 t.test('malformed payloads: field and rule', async (t) => {
   const list = loadMalformedPayloads();
   t.ok(list.length >= 60, `${list.length} payloads`);

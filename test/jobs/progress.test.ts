@@ -74,6 +74,41 @@ t.test('pictures drawn one after another: denoising and decoding take turns, and
   t.ok(Math.abs((atPicture(second, 2)?.etaSeconds ?? 0) - 5) <= 2, `${atPicture(second, 2)?.etaSeconds} s left near the end, really 5`);
 });
 
+t.test('a video is encoded while it is decoded: neither counts before it is done', async (t) => {
+  const clock = { ms: 0 };
+  const estimator = createProgressEstimator({ now: () => clock.ms });
+  const runVideo = (pace = 1) => {
+    const tracker = estimator.track('video', stages, ['decode', 'encode']);
+    const said: Array<ReturnType<typeof tracker.at> & { done: number }> = [];
+    const say = (...at: Parameters<typeof tracker.at>) => said.push({ ...tracker.at(...at), done: clock.ms });
+    say('text');
+    for (let step = 0; step <= 10; step += 1) {
+      say('denoise', step, 10);
+      if (step < 10) clock.ms += 400 * pace;
+    }
+    for (let frame = 1; frame <= 17; frame += 4) {
+      say('decode', frame, 17);
+      clock.ms += 900;
+      say('encode', frame, 17);
+      clock.ms += 100;
+    }
+    say('upload');
+    tracker.succeeded();
+    return said;
+  };
+  const start = clock.ms;
+  runVideo();
+  const whole = clock.ms - start;
+  const begin = clock.ms;
+  const second = runVideo();
+  for (const { stage, step, fraction, done, etaSeconds } of second) {
+    t.ok(Math.abs(fraction - (done - begin) / whole) < 0.13, `${fraction} at ${stage} ${step}, really ${(done - begin) / whole}`);
+    t.ok(Math.abs((etaSeconds ?? 0) - (whole - (done - begin)) / 1000) < 1.2, `${etaSeconds} s left at ${stage} ${step}`);
+  }
+  const slow = runVideo(5).filter(({ stage }) => stage === 'denoise');
+  t.ok(Math.abs((slow[5]?.etaSeconds ?? 0) - 15) < 1, `${slow[5]?.etaSeconds} s left half way at a fifth of the usual pace, really 15`);
+});
+
 t.test('what was learnt survives a restart; a damaged file is learnt anew', async (t) => {
   const file = path.join(t.testdir({ damaged: '{"a":' }), 'estimates.json');
   const clock = { ms: 0 };

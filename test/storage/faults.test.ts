@@ -31,7 +31,7 @@ void t.test('through any storm of passing faults every file arrives whole (HTTP 
         return { path: localPath, bytes, contentType: 'image/png', sha256: '', width: 1, height: 1, seed: 1 };
       }));
       double.setFault(({ index }) => faults[index]);
-      const assets = await uploadFiles({ storage, bucket: 'sdxl_image_fast', job, files, signal, patienceMs: 60_000, backoff: { baseMs: 1, maxMs: 3, jitter: 0 }, log, onFile: () => {} });
+      const { assets } = await uploadFiles({ storage, bucket: 'sdxl_image_fast', job, outcome: { files }, signal, patienceMs: 60_000, backoff: { baseMs: 1, maxMs: 3, jitter: 0 }, log, onFile: () => {} });
       if (assets.length !== 3) throw new Error('not every file has an address');
       for (const [index, content] of contents.entries()) {
         const name = (assets[index] ?? '').replace('sdxl_image_fast/', '');
@@ -52,6 +52,6 @@ void t.test('a fault that does not pass ends the upload at once (HTTP double of 
   const { localPath, bytes } = await localFile(t, 'x');
   const files = [{ path: localPath, bytes, contentType: 'image/png', sha256: '', width: 1, height: 1, seed: 1 }];
   double.setFault(() => ({ status: 415, code: 'InvalidMimeType', error: 'invalid_mime_type', message: 'mime type image/png is not supported' }));
-  await t.rejects(uploadFiles({ storage, bucket: 'sdxl_image_fast', job, files, signal, patienceMs: 60_000, backoff: { baseMs: 1, maxMs: 3, jitter: 0 }, log, onFile: () => {} }), { code: 'rejected', message: /mime type/ });
+  await t.rejects(uploadFiles({ storage, bucket: 'sdxl_image_fast', job, outcome: { files }, signal, patienceMs: 60_000, backoff: { baseMs: 1, maxMs: 3, jitter: 0 }, log, onFile: () => {} }), { code: 'rejected', message: /mime type/ });
   t.equal(double.requests.length, 1);
 });

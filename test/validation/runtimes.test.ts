@@ -1,6 +1,7 @@
 import t from 'tap';
 import { checkEngines } from '../../src/services/validation/engines.js';
 import { checkFfmpeg, checkNativeRuntimes } from '../../src/services/validation/runtimes.js';
+import { createVideoEncoder } from '../../src/services/video-encoder.js';
 import type { EngineStatus } from '../../src/services/types.js';
 
 const signal = new AbortController().signal;
@@ -15,7 +16,7 @@ t.test('native runtimes load, each in a process of its own; one that dies is nam
 });
 
 t.test('ffmpeg: the first that runs; none is a warning', async (t) => {
-  t.match(await checkFfmpeg(['no-such-ffmpeg', process.execPath.replace(/node$/, 'no-such-node')])(signal), [{ severity: 'warning', message: /videos cannot be encoded/ }]);
+  t.match(await checkFfmpeg(createVideoEncoder({ command: 'no-such-ffmpeg' }))(signal), [{ severity: 'warning', message: /videos cannot be encoded/, cure: /FFMPEG/ }]);
 });
 
 t.test('engines: state, device notes and what to do', async (t) => {

@@ -9,6 +9,7 @@ import { createSysfsProbe } from '../../services/gpu/sysfs.js';
 import { findModelFolders } from '../../services/model-folders.js';
 import { engineEntryFile, modelsDirOf, openSharedStore, openStorage } from '../../services/open-parts.js';
 import { createServiceChecks } from '../../services/service-checks.js';
+import { createVideoEncoder } from '../../services/video-encoder.js';
 import { exitCodes } from '../cli-error.js';
 import { clientOf, isJson } from '../context.js';
 import { formatTable, print } from '../output.js';
@@ -53,6 +54,7 @@ async function examineHere(): Promise<Finding[]> {
     gpu: createGpuMonitor({ probes: [createNvidiaSmiProbe(), createSysfsProbe()] }),
     folders: await findModelFolders(modelsDirOf(config)),
     engineEntry: engineEntryFile(),
+    videoEncoder: createVideoEncoder({ command: config.ffmpeg }),
     storage: openStorage(config).storage,
     ...(store === undefined ? {} : { store }),
   });

@@ -1,10 +1,10 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Logger } from 'pino';
-import type { EngineEvent, EngineKind, EngineMethod, EngineMethods, FromEngine, ToEngine } from '../../inference/engine-protocol.js';
+import type { EngineEvent, EngineKind, EngineMethod, EngineMethods, EngineStage, FromEngine, ToEngine } from '../../inference/engine-protocol.js';
 import { EngineError, engineDied, engineErrorFrom, type EngineExit } from './engine-error.js';
 import type { LogRing } from './log-ring.js';
-import type { StageLimits } from './stage-limits.js';
+import { measuredLimitMs, type StageLimits } from './stage-limits.js';
 
 export interface EngineProcessOptions {
   kind: EngineKind;
@@ -29,6 +29,8 @@ export interface CallOptions {
   /** Aborting sends `cancel`; the call then ends with the engine's own `cancelled`. */
   signal?: AbortSignal | undefined;
   onEvent?: ((event: EngineEvent) => void) | undefined;
+  /** How long the stages of such a request usually take, seconds; a hang is then noticed sooner than by the defaults. */
+  expectedStageSeconds?: Partial<Record<EngineStage, number>> | undefined;
 }
 
 interface PendingCall {
@@ -42,6 +44,7 @@ interface PendingCall {
   cancelledAtMs: number | null;
   computeDone: boolean;
   onEvent: ((event: EngineEvent) => void) | undefined;
+  expectedStageSeconds: Partial<Record<string, number>>;
   resolve: (result: unknown) => void;
   reject: (error: Error) => void;
 }
@@ -170,7 +173,7 @@ export function startEngineProcess(options: EngineProcessOptions) {
       }
       const graceMs = Math.max(options.cancelGraceMs, 3 * call.longestStepMs);
       if (call.cancelledAtMs !== null && now - call.cancelledAtMs > graceMs) return kill(`did not stop within ${seconds(graceMs)} of a cancellation`);
-      const limitMs = options.stageLimitsMs[call.stage];
+      const limitMs = measuredLimitMs(options.stageLimitsMs[call.stage], call.stage === 'waiting' ? undefined : call.expectedStageSeconds[call.stage], call.steps);
       if (now - call.sinceMs > limitMs) return kill(`no progress in stage ${call.stage} for ${seconds(limitMs)}`);
     }
   }
@@ -201,7 +204,7 @@ export function startEngineProcess(options: EngineProcessOptions) {
       return await new Promise<EngineMethods[M]['result']>((resolve, reject) => {
         const entry: PendingCall = {
           method, stage: method === 'load' ? 'load' : method === 'warmUp' ? 'warmUp' : 'waiting', step: 0, steps: 0,
-          sinceMs: Date.now(), longestStepMs: 0, cancelledAtMs: null, computeDone: false, onEvent: callOptions.onEvent,
+          sinceMs: Date.now(), longestStepMs: 0, cancelledAtMs: null, computeDone: false, onEvent: callOptions.onEvent, expectedStageSeconds: callOptions.expectedStageSeconds ?? {},
           resolve: (result) => resolve(result as EngineMethods[M]['result']), reject,
         };
         pending.set(id, entry);

@@ -48,7 +48,7 @@ const defaults = {
 /** The longest a timer can be set to. */
 const longestTimeoutMs = 2 ** 31 - 1;
 
-const jobMethods: ReadonlySet<EngineMethod> = new Set<EngineMethod>(['sdxl.generate', 'qwen.generate']);
+const jobMethods: ReadonlySet<EngineMethod> = new Set<EngineMethod>(['sdxl.generate', 'wan.generate', 'qwen.generate']);
 
 /** Keeps one engine process alive: start → load → warm up → ready, and again after every end of it (`restart-policy.ts` says when). */
 export function createSupervisor(options: SupervisorOptions) {

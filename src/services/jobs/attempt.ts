@@ -13,7 +13,7 @@ import type { GenerateOutcome, GenerationPlan, PlannedReference } from './plan.j
 import { createProgressReporter } from './progress-reporter.js';
 import type { FinishedJobFacts, RunnerParts } from './runner-parts.js';
 import { persistently } from './persistently.js';
-import { assetPathOf, uploadFiles } from './upload.js';
+import { placesOf, uploadFiles } from './upload.js';
 import { orAborted } from './wait.js';
 
 /** The permits of the pipeline a job passes through; each function may be called more than once. */
@@ -62,7 +62,7 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
   if (reservation.cancelRequested) controller.abort(new JobInterrupt('cancelled'));
   let reporter: ReturnType<typeof createProgressReporter> | null = null;
   let folder: string | null = null;
-  let generated: GeneratedFile[] = [];
+  let generated: Pick<GenerateOutcome, 'files' | 'poster'> | null = null;
   let calledBackAtMs = Date.now();
   let progressCalls = 1;
   let generation: Promise<unknown> = Promise.resolve();
@@ -70,7 +70,8 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
   try {
     signal.throwIfAborted();
     const plan = parts.plan(job);
-    const tracker = parts.estimator.track(plan.estimateKey, plan.stages);
+    const tracker = parts.estimator.track(plan.estimateKey, plan.stages, plan.takingTurns);
+    const expectedStageSeconds = parts.estimator.stageSeconds(plan.estimateKey);
     reporter = createProgressReporter({
       jobId: job.id, tracker, events: parts.events, intervalMs: parts.limits.progressIntervalMs,
       write: async (progress) => writeProgress(progress).catch((error: unknown) => log.debug({ err: error }, 'progress not written')),
@@ -91,22 +92,23 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     const startedMs = performance.now();
     const generating = plan.generate({
       outputDir, prompt, references, attempt: reservation.attempt, signal,
-      onEvent: (event) => onEngineEvent(event, report, releaseCompute),
+      onEvent: (event) => onEngineEvent(event, report, releaseCompute), ...(expectedStageSeconds === undefined ? {} : { expectedStageSeconds }),
     }).finally(releaseCompute);
     generation = generating.catch(() => {});
     const outcome: GenerateOutcome = await orAborted(generating, signal);
     const generationSeconds = (performance.now() - startedMs) / 1000;
     attempt.phase = 'finishing';
 
-    generated = outcome.files;
-    report('upload', 0, outcome.files.length);
-    const assets = await uploadFiles({
-      storage: parts.storage, bucket: spec.bucket, job, files: outcome.files, signal, log,
+    generated = outcome;
+    const uploads = placesOf(job, outcome).length;
+    report('upload', 0, uploads);
+    const uploaded = await uploadFiles({
+      storage: parts.storage, bucket: spec.bucket, job, outcome, signal, log,
       patienceMs: parts.limits.uploadPatienceMs, backoff: parts.limits.uploadBackoff,
-      onFile: (done) => report('upload', done, outcome.files.length),
+      onFile: (done) => report('upload', done, uploads),
     });
     signal.throwIfAborted();
-    await complete({ plan, outcome, assets, prompt, enhancement, generationSeconds, stageSeconds: { ...tracker.timings(), ...outcome.timings } });
+    await complete({ plan, outcome, ...uploaded, prompt, enhancement, generationSeconds, stageSeconds: { ...tracker.timings(), ...outcome.timings } });
     tracker.succeeded();
   } catch (error) {
     await settle(error);
@@ -174,7 +176,7 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     }
   }
 
-  async function complete(done: { plan: GenerationPlan; outcome: GenerateOutcome; assets: string[]; prompt: string; enhancement: EnhancementOutcome | null; generationSeconds: number; stageSeconds: Record<string, number> }): Promise<void> {
+  async function complete(done: { plan: GenerationPlan; outcome: GenerateOutcome; assets: string[]; poster?: string; prompt: string; enhancement: EnhancementOutcome | null; generationSeconds: number; stageSeconds: Record<string, number> }): Promise<void> {
     const gpu = await parts.readGpu().catch(() => null);
     const engineBytes = parts.engines.status(spec.engine).memory?.deviceBytes ?? null;
     const images = done.outcome.files.length;
@@ -182,7 +184,7 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
       originalPrompt: job.prompt, prompt: done.prompt, enhancement: done.enhancement, generationSeconds: done.generationSeconds,
       expectedSeconds: job.config?.expected_time ?? spec.expectedSeconds[1] * (spec.output === 'image' ? images : 1),
       gpu, engineBytes, attempts: reservation.attempt, workerVersion: parts.version, timings: done.stageSeconds,
-      generation: { ...done.plan.metadata, ...done.outcome.metadata },
+      generation: { ...done.plan.metadata, ...done.outcome.metadata, ...(done.poster === undefined ? {} : { poster: done.poster }) },
     });
     // What `explain` asked for is for the one who looks at the job, not for the receiver of its callback.
     const callback = parts.callback('completed', { jobId: job.id, assets: done.assets, metadata: { ...metadata, explain: undefined } });
@@ -193,10 +195,10 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
   }
 
   /** After the terminal write only: before it, another runner might just have stored the same paths. */
-  async function removeUploaded(files: GeneratedFile[]): Promise<void> {
-    if (files.length === 0) return;
+  async function removeUploaded(): Promise<void> {
+    if (generated === null) return;
     try {
-      await parts.storage.remove(spec.bucket, files.map((file, index) => assetPathOf(job, index, file)));
+      await parts.storage.remove(spec.bucket, placesOf(job, generated).map((place) => place.path));
     } catch (error) {
       log.warn({ err: error }, 'assets of a cancelled job were not removed');
     }
@@ -211,7 +213,7 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
         return log.warn('the lease was lost; the job belongs to another runner now');
       }
       if (isInterrupt(signal, 'cancelled')) {
-        if (await end('finish', cancelledFailure, 'cancelled')) await removeUploaded(generated);
+        if (await end('finish', cancelledFailure, 'cancelled')) await removeUploaded();
         return;
       }
       if (isInterrupt(signal, 'shutdown')) return await handBack('shutdown');

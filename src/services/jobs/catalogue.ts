@@ -59,3 +59,8 @@ export function jobTypesOf(queue: QueueName): JobType[] {
 export function assetPath(job: { user_id: string; id: string }, index: number, extension: string): string {
   return `${job.user_id}/${job.id}/${index}.${extension}`;
 }
+
+/** Beside the video it is the still of. */
+export function posterPath(job: { user_id: string; id: string }, extension: string): string {
+  return `${job.user_id}/${job.id}/0-poster.${extension}`;
+}

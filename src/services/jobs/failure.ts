@@ -10,6 +10,9 @@ export class JobInterrupt extends Error {
   }
 }
 
+/** This machine lacks what the job needs; another attempt here would end the same. */
+export class NotPossibleHere extends Error {}
+
 export type ErrorType = 'InvalidParameters' | 'OutOfMemory' | 'GenerationFailed' | 'StorageFailed' | 'WorkerLost' | 'Cancelled';
 
 export interface JobFailure {
@@ -40,7 +43,7 @@ export function failureFrom(error: unknown): JobFailure {
     return invalidParameters(naming(detail.field, detail.message));
   }
   if (error instanceof StorageError) return { type: 'StorageFailed', message: `Generation failed: storage: ${error.message}`, retryable: error.retryable };
-  return generationFailed(error instanceof Error ? error.message : String(error), true);
+  return generationFailed(error instanceof Error ? error.message : String(error), !(error instanceof NotPossibleHere));
 }
 
 /** The message with the field it is about, which some messages begin with already. */

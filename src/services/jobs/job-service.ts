@@ -3,7 +3,7 @@ import { errors } from '../../errors/codes.js';
 import type { Engines } from '../engines/engine-service.js';
 import type { FinishedJob, JobStore } from '../queue/types.js';
 import type { JobService } from '../types.js';
-import { catalogue } from './catalogue.js';
+import { catalogue, type JobType } from './catalogue.js';
 import type { EventLog } from './event-log.js';
 import { cancelledFailure } from './failure.js';
 import { followJob, stateOf } from './job-events.js';
@@ -18,6 +18,8 @@ const fullQueueRetrySeconds = 30;
 export interface JobServiceOptions {
   store: JobStore;
   engines: Pick<Engines, 'has' | 'status'>;
+  /** Why jobs of a type cannot be run here although their engine is; null when they can. */
+  obstacle?: (type: JobType) => string | null;
   events: EventLog;
   validate: (payload: unknown) => PayloadCheck;
   callback: BuildCallback;
@@ -28,7 +30,7 @@ export interface JobServiceOptions {
 }
 
 /** Jobs as the routes see them: submit, look up, list, cancel, follow. */
-export function createJobService({ store, engines, validate, events, callback, version, maxWaiting, onFinished }: JobServiceOptions): JobService {
+export function createJobService({ store, engines, obstacle = () => null, validate, events, callback, version, maxWaiting, onFinished }: JobServiceOptions): JobService {
   function cancelledResult(jobId: string, attempts: number): FinishedJob {
     const metadata = failureMetadata({ type: cancelledFailure.type, attempts, workerVersion: version });
     const entry = callback('failed', { jobId, assets: [], errorMessage: cancelledFailure.message, metadata });
@@ -44,7 +46,11 @@ export function createJobService({ store, engines, validate, events, callback, v
       const { job } = checked;
       const { queue, engine } = catalogue[job.type];
       // A shared queue may have other workers for this type; with our own, nobody would ever take the job.
-      if (store.kind === 'embedded' && !engines.has(engine)) throw errors.unavailable(`No ${engine} engine: ${engines.status(engine).reason ?? 'it is not configured'}`);
+      if (store.kind === 'embedded') {
+        if (!engines.has(engine)) throw errors.unavailable(`No ${engine} engine: ${engines.status(engine).reason ?? 'it is not configured'}`);
+        const why = obstacle(job.type);
+        if (why !== null) throw errors.unavailable(`${job.type} is not possible here: ${why}`);
+      }
       const result = await store.submit({
         queue, payload: JSON.stringify(withId), job: { id: job.id, type: job.type, userId: job.user_id }, maxWaiting,
         ...(idempotencyKey === undefined ? {} : { idempotencyKey, fingerprint: createHash('sha256').update(JSON.stringify(payload)).digest('hex') }),

@@ -4,6 +4,8 @@ import type { ErrorDetail } from '../../errors/app-error.js';
 import type { DenyList } from '../enhancement/deny-list.js';
 import { catalogue, isJobType, jobTypes, jobTypesOf, type QueueName } from './catalogue.js';
 import type { PayloadCheck, ValidJob } from './valid-job.js';
+import { wanFrames } from './wan-frames.js';
+import { resolveWanReferences } from './wan-references.js';
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 /** Ids are echoed into callbacks and logs: longer ones are nobody's. */
@@ -45,6 +47,8 @@ export function createPayloadValidator({ document = readDocument(), denyList }: 
     if (nestingOf(fields) > deepestNesting) details.push({ field: 'body', rule: 'maxDepth', message: `body must not be nested deeper than ${deepestNesting}` });
     if (details.length > 0) return refuse(fields, details);
     const job = fields as unknown as ValidJob;
+    if (engine === 'wan') details.push(...checkEnds(job));
+    if (details.length > 0) return refuse(fields, details);
     const denied = denyList?.check(job.prompt, job.compel_weights, job.metadata?.conversation_context) ?? null;
     return denied === null ? { ok: true, job } : refuse(fields, [{ field: 'prompt', rule: deniedRule, message: 'prompt is on the operator\'s deny list' }]);
   }
@@ -77,6 +81,15 @@ function checkSize(config: unknown): ErrorDetail[] {
   if (sides.some((side) => side > sizeLimits.maximum)) return refused('maximum', `sides of at most ${sizeLimits.maximum} pixels`);
   if (sides.some((side) => side % sizeLimits.multipleOf !== 0)) return refused('multipleOf', `sides that are multiples of ${sizeLimits.multipleOf}`);
   return [];
+}
+
+/** One frame cannot be two pictures. */
+function checkEnds(job: ValidJob): ErrorDetail[] {
+  const { mode, planned } = resolveWanReferences(job);
+  const field = planned[1]?.field;
+  return mode === 'both' && field !== undefined && wanFrames(job.type, job.config?.frame_num) === 1
+    ? [{ field, rule: 'frames', message: `${field} needs a job of 5 frames or more beside a first frame` }]
+    : [];
 }
 
 /** Walks level by level: recursion would overflow on just the payloads this is for. */

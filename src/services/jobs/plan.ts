@@ -1,5 +1,5 @@
 import type { EngineEvent, GeneratedFile } from '../../inference/engine-protocol.js';
-import type { TimedStage } from './progress-estimator.js';
+import type { StageSeconds, TimedStage } from './progress-estimator.js';
 
 export type EnhancementType = 'base' | 'chat' | 'instruct_chat';
 
@@ -21,10 +21,14 @@ export interface GenerateContext {
   attempt: number;
   signal: AbortSignal;
   onEvent: (event: EngineEvent) => void;
+  /** How long the stages of such jobs took so far; absent before the first one. */
+  expectedStageSeconds?: StageSeconds;
 }
 
 export interface GenerateOutcome {
   files: GeneratedFile[];
+  /** Still of a video: stored beside it, named in the metadata, no asset of its own. */
+  poster?: GeneratedFile;
   /** Seconds by stage as the engine measured them. */
   timings: Record<string, number>;
   /** What the engine can say of the job beyond `GenerationPlan.metadata`. */
@@ -36,6 +40,8 @@ export interface GenerationPlan {
   /** Jobs with the same key take the same time on the same machine. */
   estimateKey: string;
   stages: ReadonlySet<TimedStage>;
+  /** Two stages the engine goes back and forth between; neither is over because the other is reported. Default: denoise and decode. */
+  takingTurns?: readonly [TimedStage, TimedStage];
   references: PlannedReference[];
   /** Set for job types whose prompt Qwen rewrites. */
   enhancement?: { type: EnhancementType; sessionId?: string; context?: string };

@@ -8,7 +8,7 @@ export type TimedStage = keyof typeof stageShares;
 const order = Object.keys(stageShares) as TimedStage[];
 
 /** Seconds per stage, smoothed over past jobs of the same kind and size. */
-type StageSeconds = Partial<Record<TimedStage, number>>;
+export type StageSeconds = Partial<Record<TimedStage, number>>;
 
 export interface EstimatorOptions {
   /** JSON file that keeps what was learnt over restarts; none in tests that do not need it. */
@@ -48,7 +48,7 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
   }
 
   /** Follows one attempt of one job. */
-  function track(key: string, stages: ReadonlySet<TimedStage>) {
+  function track(key: string, stages: ReadonlySet<TimedStage>, takingTurns: readonly [TimedStage, TimedStage] = ['denoise', 'decode']) {
     const known = learnt.get(key);
     const planned = order.filter((stage) => stages.has(stage));
     const seconds = (stage: TimedStage) => (known === undefined ? stageShares[stage] : known[stage] ?? 0);
@@ -57,16 +57,16 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
     let current: { stage: TimedStage; sinceMs: number } | null = null;
     let highest = 0;
     let firstStep: { step: number; ms: number } | null = null;
-    /** How far the two stages are that take turns, picture by picture; 0–1. */
-    const reached = { denoise: 0, decode: 0 };
+    /** How far the two stages are that take turns (picture by picture, frame by frame); 0–1. */
+    const reached = new Map<TimedStage, number>(takingTurns.map((stage) => [stage, 0]));
 
-    /** Seconds done when `stage` is `within` (0–1) through: all stages before it, except what other pictures still need. */
+    /** Seconds done when `stage` is `within` (0–1) through: all stages before it, except what the one it takes turns with still needs. */
     function secondsDone(stage: TimedStage, within: number): number {
-      if (stage === 'denoise' || stage === 'decode') reached[stage] = within;
+      if (reached.has(stage)) reached.set(stage, within);
       const position = planned.indexOf(stage);
       return planned.reduce((sum, each, index) => {
-        const takesTurns = (each === 'denoise' && stage === 'decode') || (each === 'decode' && stage === 'denoise');
-        return sum + seconds(each) * (index === position ? within : takesTurns ? reached[each] : index < position ? 1 : 0);
+        const other = each !== stage && reached.has(stage) ? reached.get(each) : undefined;
+        return sum + seconds(each) * (index === position ? within : other ?? (index < position ? 1 : 0));
       }, 0);
     }
 
@@ -104,15 +104,19 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
     };
 
     function timeLeft(stage: TimedStage, step: number, steps: number): number | null {
-      if (known !== undefined) return round(Math.max(0, (1 - highest) * total));
+      const perStep = stage === 'denoise' && firstStep !== null && step > firstStep.step ? (now() - firstStep.ms) / 1000 / (step - firstStep.step) : null;
+      if (known !== undefined) {
+        const left = Math.max(0, (1 - highest) * total);
+        // This job's own pace counts for its own steps: the machine may be busier, or less busy, than it used to be. Where
+        // other stages come between, steps do not tell.
+        return round(perStep === null || reached.has('denoise') ? left : Math.max(0, left - seconds('denoise') * (1 - step / steps)) + perStep * (steps - step));
+      }
       // Nothing learnt yet: the steps done in this very job tell the time of the rest, stages after it by their usual share.
-      if (stage !== 'denoise' || firstStep === null || step <= firstStep.step) return null;
-      const perStep = (now() - firstStep.ms) / 1000 / (step - firstStep.step);
-      return round(perStep * (steps - step) + perStep * steps * 0.2);
+      return perStep === null ? null : round(perStep * (steps - step) + perStep * steps * 0.2);
     }
   }
 
-  return { load, track, saved: () => saving, /** Seconds a job of this key takes, or null. */ expectedSeconds: (key: string): number | null => sum(learnt.get(key)) };
+  return { load, track, /** Seconds by stage of jobs with this key, once there was one. */ stageSeconds: (key: string): StageSeconds | undefined => learnt.get(key), saved: () => saving, /** Seconds a job of this key takes, or null. */ expectedSeconds: (key: string): number | null => sum(learnt.get(key)) };
 }
 export type ProgressEstimator = ReturnType<typeof createProgressEstimator>;
 export type ProgressTracker = ReturnType<ProgressEstimator['track']>;

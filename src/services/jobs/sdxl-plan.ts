@@ -54,13 +54,13 @@ export function planSdxlJob(job: ValidJob, { engines, negativePrompts, scheduler
       reference_mode: reference === null ? 'none' : reference.type, reference_strength: reference?.strength ?? null,
       ...(reference === null ? {} : { reference_type: reference.type }),
     },
-    async generate({ outputDir, prompt, references, signal, onEvent }) {
+    async generate({ outputDir, prompt, references, signal, onEvent, expectedStageSeconds }) {
       const path = references.get('reference');
       const result = await engines.call('sdxl', 'sdxl.generate', {
         ...base, outputDir, prompt,
         parametersText: parametersText({ ...base, prompt }, loaded?.model.name, version),
         ...(reference !== null && path !== undefined ? { reference: { path, type: reference.type, strength: reference.strength } } : {}),
-      }, { signal, onEvent });
+      }, { signal, onEvent, ...(expectedStageSeconds === undefined ? {} : { expectedStageSeconds }) });
       return { files: result.files, timings: result.timings, metadata: outcomeMetadata(result, compel, engines.status('sdxl').loaded ?? loaded) };
     },
   };

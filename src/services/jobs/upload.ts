@@ -3,14 +3,15 @@ import type { Logger } from 'pino';
 import type { GeneratedFile } from '../../inference/engine-protocol.js';
 import { backoffDelayMs, type BackoffOptions } from '../backoff.js';
 import { StorageError, type Storage } from '../storage/types.js';
-import { assetPath } from './catalogue.js';
+import { assetPath, posterPath } from './catalogue.js';
+import type { GenerateOutcome } from './plan.js';
 import { wait } from './wait.js';
 
 export interface UploadOptions {
   storage: Storage;
   bucket: string;
   job: { user_id: string; id: string };
-  files: GeneratedFile[];
+  outcome: Pick<GenerateOutcome, 'files' | 'poster'>;
   signal: AbortSignal;
   /** How long a storage that fails for now is tried again before the attempt fails: drawing anew costs far more. */
   patienceMs: number;
@@ -19,28 +20,34 @@ export interface UploadOptions {
   onFile: (done: number) => void;
 }
 
-/** Uploads a job's files to the paths that are the same on every attempt. Returns what the callback lists for them, in order. */
-export async function uploadFiles({ storage, bucket, job, files, signal, patienceMs, backoff, log, onFile }: UploadOptions): Promise<string[]> {
-  const assets: string[] = [];
+/** Uploads a job's files to the paths that are the same on every attempt. Returns what the callback lists for them, in order, and names the poster of a video. */
+export async function uploadFiles({ storage, bucket, job, outcome, signal, patienceMs, backoff, log, onFile }: UploadOptions): Promise<{ assets: string[]; poster?: string }> {
+  const stored: string[] = [];
   const deadlineMs = Date.now() + patienceMs;
-  for (const [index, file] of files.entries()) {
+  for (const [index, { file, path: target }] of placesOf(job, outcome).entries()) {
     for (let tries = 1; ; tries += 1) {
       try {
-        assets.push(await storage.put(bucket, assetPathOf(job, index, file), { localPath: file.path, contentType: file.contentType, bytes: file.bytes }, signal));
+        stored.push(await storage.put(bucket, target, { localPath: file.path, contentType: file.contentType, bytes: file.bytes }, signal));
         break;
       } catch (error) {
         signal.throwIfAborted();
         const delayMs = backoffDelayMs(tries, backoff);
         if ((error instanceof StorageError && !error.retryable) || Date.now() + delayMs > deadlineMs) throw error;
-        log.warn({ err: error, tries, asset: index }, 'upload failed; trying again');
+        log.warn({ err: error, tries, file: index }, 'upload failed; trying again');
         await wait(delayMs, signal);
       }
     }
     onFile(index + 1);
   }
-  return assets;
+  const [poster] = stored.splice(outcome.files.length);
+  return { assets: stored, ...(poster === undefined ? {} : { poster }) };
 }
 
-export function assetPathOf(job: { user_id: string; id: string }, index: number, file: GeneratedFile): string {
-  return assetPath(job, index, path.extname(file.path).slice(1));
+/** What is stored of a job, with where: its assets in order, then the poster. */
+export function placesOf(job: { user_id: string; id: string }, { files, poster }: Pick<GenerateOutcome, 'files' | 'poster'>): Array<{ file: GeneratedFile; path: string }> {
+  const extensionOf = (file: GeneratedFile) => path.extname(file.path).slice(1);
+  return [
+    ...files.map((file, index) => ({ file, path: assetPath(job, index, extensionOf(file)) })),
+    ...(poster === undefined ? [] : [{ file: poster, path: posterPath(job, extensionOf(poster)) }]),
+  ];
 }

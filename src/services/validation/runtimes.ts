@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import ffmpegInstaller from '@ffmpeg-installer/ffmpeg';
 import { projectRoot } from '../../project-root.js';
+import { videoEncoderCure, type VideoEncoder } from '../video-encoder.js';
 import { checkProgram } from './checks.js';
 import type { Check, Finding } from './types.js';
 
@@ -31,17 +31,7 @@ export function checkNativeRuntimes(names: readonly NativeRuntime[] = Object.key
   }));
 }
 
-/** The video encoder: one on the PATH, else the one that is installed with the packages. */
-export function checkFfmpeg(commands: readonly string[] = ['ffmpeg', ffmpegInstaller.path]): Check {
-  return checkProgram('ffmpeg', async (signal) => {
-    for (const command of commands) {
-      try {
-        const { stdout } = await run(command, ['-hide_banner', '-version'], { signal, killSignal: 'SIGKILL' });
-        return stdout.split('\n')[0]?.slice(0, 80) ?? command;
-      } catch {
-        signal.throwIfAborted();
-      }
-    }
-    return null;
-  }, { severity: 'warning', message: 'not found: videos cannot be encoded', cure: 'Install ffmpeg, or run npm ci without --omit=optional.' });
+/** Without an encoder pictures are still made. */
+export function checkFfmpeg(encoder: Pick<VideoEncoder, 'find'>): Check {
+  return checkProgram('ffmpeg', async (signal) => (await encoder.find(signal))?.version ?? null, { severity: 'warning', message: 'not found: videos cannot be encoded', cure: videoEncoderCure });
 }
