@@ -11,6 +11,7 @@ import type { EngineKind, EngineMethod, FromEngine, MemoryReport, ToEngine } fro
 const loaders: Partial<Record<EngineKind, () => Promise<Engine>>> = {
   sdxl: async () => (await import('./sdxl/engine.js')).createSdxlEngine(),
   qwen: async () => (await import('./llama/engine.js')).createQwenEngine(),
+  wan: async () => (await import('./wan/engine.js')).createWanEngine(),
 };
 
 /** Heartbeats come from a thread of their own: the main thread is silent for the whole of a native call. */

@@ -34,6 +34,10 @@ export interface LoadResult {
     features: string[];
     defaultWidth?: number;
     defaultHeight?: number;
+    /** Width and height must be multiples of this. */
+    sizeMultiple?: number;
+    /** wan: frames of a clip that states none. */
+    defaultFrames?: number;
   };
 }
 
@@ -117,7 +121,7 @@ export interface SdxlGenerateResult {
 
 /**
  * Samplers of flow-matching models. `unipc`: Wan's original noise levels (and diffusers before 0.37); `unipc_diffusers`:
- * those of diffusers 0.37 and later; `euler` and `dpmpp_2m` run on the original levels too.
+ * those of diffusers 0.37 and later; `euler`: diffusers' FlowMatchEulerDiscreteScheduler; `dpmpp_2m`: Wan's own `dpm++`.
  */
 export const flowSchedulerNames = ['unipc', 'unipc_diffusers', 'euler', 'dpmpp_2m'] as const;
 export type FlowSchedulerName = (typeof flowSchedulerNames)[number];
@@ -253,10 +257,10 @@ export type EngineEvent =
 
 /**
  * `out_of_memory` and `engine_failed` are worth another attempt; `invalid_parameters` and `cancelled` never are;
- * `device_lost` means the process must be replaced.
+ * `encoder_missing`: this machine has no ffmpeg, so videos cannot be made until it has; `device_lost` means the process must be replaced.
  */
 export type EngineErrorCode =
-  | 'invalid_parameters' | 'cancelled' | 'out_of_memory' | 'model_missing' | 'model_invalid' | 'device_lost' | 'not_loaded' | 'engine_failed';
+  | 'invalid_parameters' | 'cancelled' | 'out_of_memory' | 'model_missing' | 'model_invalid' | 'encoder_missing' | 'device_lost' | 'not_loaded' | 'engine_failed';
 
 export interface EngineErrorBody {
   code: EngineErrorCode;

@@ -56,6 +56,12 @@ export async function readPicture(file: string, width: number, height: number): 
   return { data: new Uint8Array(data), width, height };
 }
 
+/** Reads a picture file fitted to a size whole, with white around it where its shape differs. */
+export async function readPadded(file: string, width: number, height: number): Promise<Picture> {
+  const data = await sharp(file).rotate().flatten({ background: '#ffffff' }).resize(width, height, { fit: 'contain', background: '#ffffff', kernel: 'lanczos3' }).toColourspace('srgb').removeAlpha().raw().toBuffer();
+  return { data: new Uint8Array(data), width, height };
+}
+
 /** Small WebP of latents seen as colours, enlarged to the picture's size. */
 export async function writePreview(file: string, pixels: Picture, width: number, height: number): Promise<void> {
   await sharp(pixels.data, { raw: { width: pixels.width, height: pixels.height, channels: 3 } }).resize(width, height, { kernel: 'cubic' }).webp({ quality: 70 }).toFile(file);

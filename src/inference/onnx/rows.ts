@@ -9,6 +9,8 @@ export interface RowLimit {
 interface RowOptions {
   /** Extent of the first axis of every feed that has one; scalars are for all rows. */
   rows: number;
+  /** Feeds that are for all rows though they have axes. */
+  shared?: Record<string, Values>;
   limit: RowLimit;
   signal: AbortSignal;
 }
@@ -18,14 +20,14 @@ interface RowOptions {
  * many rows; a single row that does not fit fails with the runtime's error.
  * @returns the output's rows end to end, as float32
  */
-export async function runInRows(session: Pick<OnnxSession, 'run'>, feeds: Record<string, Values>, output: string, { rows, limit, signal }: RowOptions): Promise<Float32Array> {
+export async function runInRows(session: Pick<OnnxSession, 'run'>, feeds: Record<string, Values>, output: string, { rows, shared = {}, limit, signal }: RowOptions): Promise<Float32Array> {
   let result: Float32Array | undefined;
   for (let row = 0; row < rows;) {
     const count = Math.min(limit.rows, rows - row);
     let part: Float32Array | undefined;
     try {
       const slice = count === rows ? feeds : Object.fromEntries(Object.entries(feeds).map(([name, values]) => [name, sliceRows(values, rows, row, count)]));
-      part = (await session.run(slice, [output]))[output]?.data;
+      part = (await session.run({ ...slice, ...shared }, [output]))[output]?.data;
     } catch (error) {
       if (count === 1 || describeFailure(error).code !== 'out_of_memory') throw error;
       limit.rows = Math.ceil(count / 2);

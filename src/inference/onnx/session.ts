@@ -13,23 +13,29 @@ export interface FloatTensor {
   dims: readonly number[];
 }
 
+/** An output that stays as the runtime made it, on the device where it can: to be fed to a later run, and then disposed of. */
+export type KeptTensor = Tensor;
+
 export type OnnxSession = Awaited<ReturnType<typeof openSession>>;
+
+export interface SessionOptions {
+  device: Device;
+  threads: number;
+  /** Outputs that later runs take back; they stay in device memory where the provider allows (webgpu; the binding has no such path for cuda). */
+  keepOnDevice?: (output: string) => boolean;
+}
 
 /**
  * Opens a graph on one device. Names, types and ranks come from the graph's own metadata: exports of different age
  * disagree on int32/int64 ids and on scalar or vector timesteps.
  */
-export async function openSession(file: string, options: { device: Device; threads: number }) {
-  const session = await InferenceSession.create(file, {
-    executionProviders: options.device === 'cpu' ? ['cpu'] : [options.device, 'cpu'],
-    // 0 lets the runtime take one thread per physical core
-    intraOpNumThreads: options.threads,
-    interOpNumThreads: 1,
-    logSeverityLevel: 3,
-  });
+export async function openSession(file: string, options: SessionOptions) {
+  const session = await createSession(file, options);
   const inputs = new Map(session.inputMetadata.map((input) => [input.name, input]));
 
-  function toTensor(name: string, { data, dims }: Values): Tensor {
+  function toTensor(name: string, values: Values | KeptTensor): Tensor {
+    if (isKept(values)) return values;
+    const { data, dims } = values;
     const meta = inputs.get(name);
     if (meta === undefined || !meta.isTensor) throw new Error(`${file} has no input ${name}; it has ${session.inputNames.join(', ')}`);
     // a scalar where one value is meant for the whole batch, a vector of it where the export made one
@@ -44,6 +50,8 @@ export async function openSession(file: string, options: { device: Device; threa
     }
   }
 
+  const toTensors = (feeds: Record<string, Values | KeptTensor>) => Object.fromEntries(Object.entries(feeds).map(([name, values]) => [name, toTensor(name, values)]));
+
   return {
     inputNames: session.inputNames,
     outputNames: session.outputNames,
@@ -55,16 +63,50 @@ export async function openSession(file: string, options: { device: Device; threa
     },
     /** Runs the graph and returns the wanted outputs as float32. */
     async run<Name extends string>(feeds: Record<string, Values>, outputs: readonly Name[]): Promise<Record<Name, FloatTensor>> {
-      const tensors = Object.fromEntries(Object.entries(feeds).map(([name, values]) => [name, toTensor(name, values)]));
-      const results = await session.run(tensors, [...outputs]);
+      const results = await session.run(toTensors(feeds), [...outputs]);
       return Object.fromEntries(outputs.map((name) => [name, fromTensor(results[name])])) as Record<Name, FloatTensor>;
+    },
+    /**
+     * Runs the graph for one output as float32 and all of `kept` as they are. `into` holds tensors of equal shape that
+     * nobody reads any more: on the CPU the kept outputs are written there instead of into new memory.
+     */
+    async runKeeping(feeds: Record<string, Values | KeptTensor>, output: string, kept: readonly string[], into?: readonly KeptTensor[]): Promise<{ value: FloatTensor; kept: KeptTensor[] }> {
+      const fetches: Record<string, Tensor | null> = { [output]: null };
+      const reuse = into?.every((tensor) => tensor.location === 'cpu') === true;
+      for (const [i, name] of kept.entries()) fetches[name] = reuse ? (into?.[i] ?? null) : null;
+      const results = await session.run(toTensors(feeds), fetches);
+      // the runtime fills the given tensors, but returns others of its own
+      return { value: fromTensor(results[output]), kept: kept.map((name) => fetches[name] ?? requireTensor(results[name])) };
     },
     release: () => session.release(),
   };
 }
 
-function fromTensor(tensor: Tensor | undefined): FloatTensor {
+const isKept = (values: Values | KeptTensor): values is KeptTensor => values instanceof Tensor;
+
+async function createSession(file: string, { device, threads, keepOnDevice }: SessionOptions): Promise<InferenceSession> {
+  const settings: InferenceSession.SessionOptions = {
+    executionProviders: device === 'cpu' ? ['cpu'] : [device, 'cpu'],
+    // 0 lets the runtime take one thread per physical core
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    logSeverityLevel: 3,
+  };
+  const session = await InferenceSession.create(file, settings);
+  const kept = device === 'webgpu' && keepOnDevice !== undefined ? session.outputNames.filter(keepOnDevice) : [];
+  if (kept.length === 0) return session;
+  // where outputs go is decided when a session is made, and their names are known only then
+  await session.release();
+  return InferenceSession.create(file, { ...settings, preferredOutputLocation: Object.fromEntries(kept.map((name) => [name, 'gpu-buffer' as const])) });
+}
+
+function requireTensor(tensor: Tensor | undefined): Tensor {
   if (tensor === undefined) throw new Error('the graph did not produce an output that was asked for');
+  return tensor;
+}
+
+function fromTensor(given: Tensor | undefined): FloatTensor {
+  const tensor = requireTensor(given);
   switch (tensor.type) {
     case 'float32': return { data: tensor.data as Float32Array, dims: tensor.dims };
     case 'float16': return { data: halvesToFloats(new Uint16Array((tensor.data as Uint16Array).buffer, (tensor.data as Uint16Array).byteOffset, tensor.size)), dims: tensor.dims };

@@ -1,22 +1,29 @@
 import { createNoiseSchedule, karrasSigmas, roundHalfEven, sigmaAt, solverTimesteps, timestepOf, withFinalZero, type NoiseScheduleConfig } from './noise-schedule.js';
+import { flow, variancePreserving, type EditPrediction, type Parameterisation } from './parameterisation.js';
 import { firstStep, type ScheduleOptions, type Scheduler } from './types.js';
 
-/**
- * DPM-Solver++ 2M (Lu et al. 2022, arXiv 2211.01095), midpoint, epsilon prediction, final sigma zero.
- * The sample is variance preserving: α = 1/√(σ²+1), s = σα, λ = ln(α/s) = -ln σ.
- * Source: diffusers, scheduling_dpmsolver_multistep.py.
- */
+/** DPM-Solver++ 2M for SDXL's noise (epsilon prediction), on the training timesteps or on Karras' levels. */
 export function createDpmSolver(config: NoiseScheduleConfig, options: ScheduleOptions & { karras: boolean }): Scheduler {
   const schedule = createNoiseSchedule(config);
   const steps = options.steps;
   const plain = options.karras ? karrasSigmas(schedule, steps) : solverTimesteps(schedule, steps).map((timestep) => sigmaAt(schedule, timestep));
   // low-noise timesteps may repeat, so steps are counted, never looked up by timestep
   const all = options.karras ? plain.map((sigma) => roundHalfEven(timestepOf(schedule, sigma))) : solverTimesteps(schedule, steps);
-  const sigmas = withFinalZero(plain);
+  return createSolver(variancePreserving, all, withFinalZero(plain), options);
+}
+
+/** DPM-Solver++ 2M for flow matching (Wan 2.1, wan/utils/fm_solvers.py): `sigmas` without the final zero; the model sees truncated integers. */
+export function createFlowDpmSolver(sigmas: readonly number[], options: ScheduleOptions & { editPrediction?: EditPrediction }): Scheduler {
+  return createSolver(flow, sigmas.map((sigma) => Math.trunc(sigma * 1000)), withFinalZero(sigmas), options);
+}
+
+/**
+ * DPM-Solver++ 2M (Lu et al. 2022, arXiv 2211.01095), midpoint, final sigma zero.
+ * Source: diffusers, scheduling_dpmsolver_multistep.py.
+ */
+function createSolver(p: Parameterisation, all: number[], sigmas: Float32Array, options: ScheduleOptions & { editPrediction?: EditPrediction }): Scheduler {
   const first = firstStep(options);
   const sigma = (index: number) => sigmas[first + index] as number;
-  const alpha = (value: number) => 1 / Math.sqrt(value ** 2 + 1);
-  const lambda = (value: number) => -Math.log(value);
   let previous: Float32Array | undefined;
 
   return {
@@ -28,24 +35,24 @@ export function createDpmSolver(config: NoiseScheduleConfig, options: ScheduleOp
     step(index, modelOutput, sample) {
       const from = sigma(index);
       const to = sigma(index + 1);
-      const x0 = sample.map((value, i) => (value - from * alpha(from) * (modelOutput[i] as number)) / alpha(from));
+      const [fromSample, fromOutput] = p.x0(from);
+      const plain = sample.map((value, i) => fromSample * value + fromOutput * (modelOutput[i] as number));
+      const x0 = options.editPrediction?.(plain, index) ?? plain;
       const before = previous;
       previous = x0;
       // λ(0) is infinite: the last step lands on x0 itself, and is of first order
-      if (to === 0) return x0;
-      const h = lambda(to) - lambda(from);
-      const keep = (to * alpha(to)) / (from * alpha(from));
-      const gain = -alpha(to) * Math.expm1(-h);
+      if (to === 0) return x0.slice();
+      // from pure noise (flow matching, σ = 1) h is infinite: exp(-h) is 0, and the next step's slope vanishes
+      const h = p.lambda(to) - p.lambda(from);
+      const keep = p.noise(to) / p.noise(from);
+      const gain = -p.alpha(to) * Math.expm1(-h);
       if (before === undefined) return sample.map((value, i) => keep * value + gain * (x0[i] as number));
-      const ratio = (lambda(from) - lambda(sigma(index - 1))) / h;
+      const ratio = (p.lambda(from) - p.lambda(sigma(index - 1))) / h;
       return sample.map((value, i) => {
         const current = x0[i] as number;
         return keep * value + gain * (current + (0.5 * (current - (before[i] as number))) / ratio);
       });
     },
-    addNoise(original, noise) {
-      const scale = alpha(sigma(0));
-      return original.map((value, i) => scale * value + scale * sigma(0) * (noise[i] as number));
-    },
+    addNoise: (original, noise) => original.map((value, i) => p.alpha(sigma(0)) * value + p.noise(sigma(0)) * (noise[i] as number)),
   };
 }

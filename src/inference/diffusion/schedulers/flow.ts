@@ -1,4 +1,5 @@
 import { withFinalZero } from './noise-schedule.js';
+import type { EditPrediction } from './parameterisation.js';
 import { firstStep, type ScheduleOptions, type Scheduler } from './types.js';
 
 /** `s·u / (1 + (s-1)·u)`: moves a flow-matching schedule toward noise for larger pictures. */
@@ -6,16 +7,18 @@ export function shiftSigma(u: number, shift: number): number {
   return (shift * u) / (1 + (shift - 1) * u);
 }
 
-/** Sigma grids in use for Wan's UniPC; they differ by up to 0.004 and give different videos. */
-export type FlowGrid = 'wan' | 'diffusers';
+/** Sigma grids in use for Wan; those of UniPC differ by up to 0.004 and give different videos. */
+export type FlowGrid = 'wan' | 'wan_dpm' | 'diffusers';
 
 /**
  * Noise levels of N flow-matching steps, without the final 0.
- * `wan`: the original repository (fm_solvers_unipc.py) and diffusers before 0.37; `diffusers`: 0.37 and later.
+ * `wan`: the original repository's UniPC (fm_solvers_unipc.py) and diffusers before 0.37; `wan_dpm`: its DPM++
+ * (fm_solvers.py), which begins at pure noise; `diffusers`: 0.37 and later.
  */
 export function flowSigmas(grid: FlowGrid, steps: number, shift: number): number[] {
   const linspace = (from: number, to: number) => Array.from({ length: steps }, (_, i) => from + ((to - from) * i) / steps);
   if (grid === 'wan') return linspace(0.999, 0).map((u) => shiftSigma(u, shift));
+  if (grid === 'wan_dpm') return linspace(1, 0).map((u) => shiftSigma(u, shift));
   const sigmas = linspace(1, 0.001).map((u) => shiftSigma(u, shift));
   // σ = 1 has no signal: its λ is infinite
   if (sigmas[0] === 1) sigmas[0] = 1 - 1e-6;
@@ -32,17 +35,29 @@ export function flowEulerSigmas(steps: number, shift: number, trainSteps = 1000)
 }
 
 /** Euler on the flow ODE: x' = x + (σ' - σ)·v. Timesteps are 1000·σ, not rounded. */
-export function createFlowEuler(sigmasWithoutZero: readonly number[], options: ScheduleOptions): Scheduler {
+export function createFlowEuler(sigmasWithoutZero: readonly number[], options: ScheduleOptions & { editPrediction?: EditPrediction }): Scheduler {
   const sigmas = withFinalZero(sigmasWithoutZero);
   const first = firstStep(options);
   const sigma = (index: number) => sigmas[first + index] as number;
+  const { editPrediction } = options;
+
+  /** The velocity that leads to the edited prediction: v = (x - x0)/σ. */
+  function editVelocity(edit: EditPrediction, velocity: Float32Array, sample: Float32Array, index: number): Float32Array {
+    const plain = sample.map((value, i) => value - sigma(index) * (velocity[i] as number));
+    const x0 = edit(plain, index);
+    return sample.map((value, i) => (value - (x0[i] as number)) / sigma(index));
+  }
+
   return {
     timesteps: Array.from(sigmas.subarray(first, -1), (value) => Math.fround(value * 1000)),
     sigmas,
     initNoiseSigma: 1,
     needsNoise: false,
     scaleModelInput: (sample) => sample,
-    step: (index, modelOutput, sample) => sample.map((value, i) => value + (sigma(index + 1) - sigma(index)) * (modelOutput[i] as number)),
+    step(index, modelOutput, sample) {
+      const velocity = editPrediction === undefined ? modelOutput : editVelocity(editPrediction, modelOutput, sample, index);
+      return sample.map((value, i) => value + (sigma(index + 1) - sigma(index)) * (velocity[i] as number));
+    },
     addNoise: (original, noise) => original.map((value, i) => (1 - sigma(0)) * value + sigma(0) * (noise[i] as number)),
   };
 }

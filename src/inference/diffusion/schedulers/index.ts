@@ -1,9 +1,11 @@
-import type { SdxlSchedulerName } from '../../engine-protocol.js';
-import { createDpmSolver } from './dpm-solver.js';
+import type { FlowSchedulerName, SdxlSchedulerName } from '../../engine-protocol.js';
+import { createDpmSolver, createFlowDpmSolver } from './dpm-solver.js';
 import { createEuler } from './euler.js';
+import { createFlowEuler, flowEulerSigmas, flowSigmas } from './flow.js';
 import type { NoiseScheduleConfig } from './noise-schedule.js';
+import type { EditPrediction } from './parameterisation.js';
 import type { ScheduleOptions, Scheduler } from './types.js';
-import { createUniPc } from './unipc.js';
+import { createFlowUniPc, createUniPc } from './unipc.js';
 
 export type { Scheduler } from './types.js';
 
@@ -16,5 +18,32 @@ export function createSdxlScheduler(name: SdxlSchedulerName, config: NoiseSchedu
     case 'dpmpp_2m': return createDpmSolver(config, { ...options, karras: false });
     case 'dpmpp_2m_karras': return createDpmSolver(config, { ...options, karras: true });
     case 'unipc': return createUniPc(config, options);
+  }
+}
+
+export interface FlowScheduleOptions extends ScheduleOptions {
+  /** Moves the noise levels toward noise: `s·u / (1 + (s-1)·u)`. */
+  shift: number;
+  /** Sees, and may change, every x0 prediction. */
+  editPrediction?: EditPrediction;
+}
+
+/** The noise levels of a flow sampler by name, without the final 0. */
+export function flowSchedulerSigmas(name: FlowSchedulerName, steps: number, shift: number): number[] {
+  switch (name) {
+    case 'unipc': return flowSigmas('wan', steps, shift);
+    case 'unipc_diffusers': return flowSigmas('diffusers', steps, shift);
+    case 'dpmpp_2m': return flowSigmas('wan_dpm', steps, shift);
+    case 'euler': return flowEulerSigmas(steps, shift);
+  }
+}
+
+/** The samplers of flow-matching models by name. */
+export function createFlowScheduler(name: FlowSchedulerName, options: FlowScheduleOptions): Scheduler {
+  const sigmas = flowSchedulerSigmas(name, options.steps, options.shift);
+  switch (name) {
+    case 'unipc': case 'unipc_diffusers': return createFlowUniPc(sigmas, options);
+    case 'dpmpp_2m': return createFlowDpmSolver(sigmas, options);
+    case 'euler': return createFlowEuler(sigmas, options);
   }
 }

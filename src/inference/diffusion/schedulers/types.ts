@@ -22,10 +22,13 @@ export interface ScheduleOptions {
   steps: number;
   /** Image-to-image: only the last `min(floor(steps·strength), steps)` steps are run; at least one. Absent: all. */
   strength?: number;
+  /** Begin at this step of the schedule, 0 being the first; `strength` is not looked at then. */
+  first?: number;
 }
 
 /** Index of the first step that is run (diffusers, StableDiffusionXLImg2ImgPipeline.get_timesteps). */
-export function firstStep({ steps, strength }: ScheduleOptions): number {
+export function firstStep({ steps, strength, first }: ScheduleOptions): number {
+  if (first !== undefined) return Math.max(0, Math.min(first, steps - 1));
   if (strength === undefined) return 0;
   return steps - Math.max(1, Math.min(Math.trunc(steps * strength), steps));
 }

@@ -1,27 +1,6 @@
 import { createNoiseSchedule, sigmaAt, solverTimesteps, withFinalZero, type NoiseScheduleConfig } from './noise-schedule.js';
+import { flow, variancePreserving, type EditPrediction, type Parameterisation } from './parameterisation.js';
 import { firstStep, type ScheduleOptions, type Scheduler } from './types.js';
-
-/** How a noise level splits into signal and noise, and what the model's output means. */
-interface Parameterisation {
-  alpha(sigma: number): number;
-  noise(sigma: number): number;
-  /** The clean sample the model predicts, as `a·sample + b·output`. */
-  x0(sigma: number): [number, number];
-}
-
-const variancePreserving: Parameterisation = {
-  alpha: (sigma) => 1 / Math.sqrt(sigma ** 2 + 1),
-  noise: (sigma) => sigma / Math.sqrt(sigma ** 2 + 1),
-  x0: (sigma) => [Math.sqrt(sigma ** 2 + 1), -sigma],
-};
-const flow: Parameterisation = {
-  alpha: (sigma) => 1 - sigma,
-  noise: (sigma) => sigma,
-  x0: (sigma) => [1, -sigma],
-};
-
-/** Lets the caller change the x0 prediction, e.g. pin known latents; returns what to go on with. */
-export type EditPrediction = (x0: Float32Array, index: number) => Float32Array;
 
 /** UniPC for SDXL's noise (epsilon prediction). */
 export function createUniPc(config: NoiseScheduleConfig, options: ScheduleOptions): Scheduler {
@@ -44,7 +23,7 @@ function createSolver(p: Parameterisation, all: number[], sigmas: Float32Array, 
   const first = firstStep(options);
   const count = all.length - first;
   const sigma = (index: number) => sigmas[first + index] as number;
-  const lambda = (index: number) => Math.log(p.alpha(sigma(index))) - Math.log(p.noise(sigma(index)));
+  const lambda = (index: number) => p.lambda(sigma(index));
   /** Predictions of the last two steps, newest last. */
   let history: Float32Array[] = [];
   let lastSample: Float32Array | undefined;

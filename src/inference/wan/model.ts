@@ -1,0 +1,105 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { loadT5Tokenizer } from '../diffusion/t5-tokenizer.js';
+import { EngineFailure } from '../engine.js';
+import type { Device } from '../engine-protocol.js';
+import { openSession } from '../onnx/session.js';
+import { isCache } from './causal-stream.js';
+
+/** A Wan model folder in the layout of docs/export.md, opened. Sizes and rules come from its own config files. */
+export type WanModel = Awaited<ReturnType<typeof openWanModel>>;
+
+interface TransformerConfig { in_channels?: number; patch_size?: number[]; text_dim?: number; vace_layers?: number[] | null }
+interface VaeConfig {
+  z_dim: number; latents_mean: number[]; latents_std: number[]; dim_mult?: number[]; temperal_downsample?: boolean[];
+  scale_factor_spatial?: number; scale_factor_temporal?: number;
+}
+/** What `ourvidz.json` may say of a Wan folder. */
+interface Wishes {
+  /** `clean`: trained with known latents fed clean, so that is how they are fed. */
+  knownLatents?: 'clean' | 'noised';
+  defaultWidth?: number;
+  defaultHeight?: number;
+  defaultFrames?: number;
+}
+
+/** Graph that is opened first, to learn which device works. */
+export const probeGraph = 'vae_decoder/init.onnx';
+
+const required = ['model_index.json', 'tokenizer/tokenizer.json', 'text_encoder/model.onnx', 'transformer/config.json', 'transformer/model.onnx',
+  'vae_decoder/config.json', probeGraph, 'vae_decoder/step.onnx'];
+/** Wan 2.1 T2V-1.3B's own size and length. */
+const stock = { defaultWidth: 832, defaultHeight: 480, defaultFrames: 81 };
+
+/** @throws EngineFailure `model_missing` naming the files that are not there */
+export function requireWanFiles(folder: string): void {
+  const missing = required.filter((file) => !existsSync(path.join(folder, file)));
+  if (missing.length > 0) throw new EngineFailure('model_missing', `${folder} is not a Wan model folder: ${missing.join(', ')} missing (docs/export.md states the layout)`);
+}
+
+export async function openWanModel(folder: string, options: { device: Device; threads: number }) {
+  requireWanFiles(folder);
+  const config = async <T>(file: string): Promise<T> => JSON.parse(await readFile(path.join(folder, file), 'utf8')) as T;
+  const transformerConfig = await config<TransformerConfig>('transformer/config.json');
+  const vaeConfig = await config<VaeConfig>('vae_decoder/config.json');
+  const wishes = existsSync(path.join(folder, 'ourvidz.json')) ? await config<Wishes>('ourvidz.json') : {};
+  const channels = vaeConfig.z_dim;
+  const { latents_mean: mean, latents_std: deviation } = vaeConfig;
+  if (mean?.length !== channels || deviation?.length !== channels) {
+    throw new EngineFailure('model_invalid', `${folder}/vae_decoder/config.json must state latents_mean and latents_std for its ${channels} channels`);
+  }
+  if ((transformerConfig.in_channels ?? channels) !== channels) {
+    throw new EngineFailure('model_invalid', `${folder}: the transformer takes ${transformerConfig.in_channels} channels, the VAE makes ${channels}`);
+  }
+
+  const half = async (name: string) => {
+    const streaming = { ...options, keepOnDevice: isCache };
+    return { init: await openSession(path.join(folder, name, 'init.onnx'), streaming), step: await openSession(path.join(folder, name, 'step.onnx'), streaming) };
+  };
+  const tokenizer = await loadT5Tokenizer(path.join(folder, 'tokenizer'));
+  const textEncoder = await openSession(path.join(folder, 'text_encoder/model.onnx'), options);
+  const transformer = await openSession(path.join(folder, 'transformer/model.onnx'), options);
+  const vaeDecoder = await half('vae_decoder');
+  const vaeEncoder = existsSync(path.join(folder, 'vae_encoder/init.onnx')) ? await half('vae_encoder') : null;
+  const vaeScale = vaeConfig.scale_factor_spatial ?? 2 ** ((vaeConfig.dim_mult ?? [1, 2, 4, 4]).length - 1);
+  const framesPerLatent = vaeConfig.scale_factor_temporal ?? 2 ** (vaeConfig.temperal_downsample ?? [false, true, true]).filter(Boolean).length;
+  const vace = vaeEncoder !== null && transformer.hasInput('control_hidden_states');
+  const cleanKnownLatents = wishes.knownLatents === 'clean';
+
+  return {
+    folder,
+    tokenizer,
+    textEncoder,
+    transformer,
+    vaeDecoder,
+    vaeEncoder,
+    channels,
+    /** Per channel; latents of the transformer are (VAE's - mean) / deviation. */
+    latentsMean: Float32Array.from(mean),
+    latentsDeviation: Float32Array.from(deviation),
+    /** Pixels a side of one latent. */
+    vaeScale,
+    /** Frames that one latent frame stands for, after the first, which stands for one. */
+    framesPerLatent,
+    sizeMultiple: vaeScale * (transformerConfig.patch_size?.[2] ?? 2),
+    /** Tokens the transformer makes of one latent frame's area, as latents per token. */
+    latentsPerToken: (transformerConfig.patch_size ?? [1, 2, 2]).reduce((product, extent) => product * extent, 1),
+    textWidth: transformerConfig.text_dim ?? Number(transformer.inputShape('encoder_hidden_states')[2]),
+    cleanKnownLatents,
+    /** Number of hints a VACE checkpoint adds; 0 for others. */
+    vaceHints: vace ? (transformerConfig.vace_layers?.length ?? Number(transformer.inputShape('control_hidden_states_scale')[0])) : 0,
+    ...stock,
+    ...(wishes.defaultWidth === undefined ? {} : { defaultWidth: wishes.defaultWidth }),
+    ...(wishes.defaultHeight === undefined ? {} : { defaultHeight: wishes.defaultHeight }),
+    ...(wishes.defaultFrames === undefined ? {} : { defaultFrames: wishes.defaultFrames }),
+    features: [
+      'text_to_video', 'text_to_image',
+      ...(vaeEncoder === null ? [] : ['vae_encoder', vace ? 'vace' : cleanKnownLatents ? 'latent_clean' : 'latent_overwrite']),
+    ],
+    async release(): Promise<void> {
+      const sessions = [textEncoder, transformer, vaeDecoder.init, vaeDecoder.step, vaeEncoder?.init, vaeEncoder?.step];
+      await Promise.all(sessions.map(async (session) => session?.release()));
+    },
+  };
+}

@@ -1,0 +1,48 @@
+import { truncateIds } from '../diffusion/t5-tokenizer.js';
+import { cleanPrompt } from './clean-prompt.js';
+import type { WanModel } from './model.js';
+
+export interface EncodedPrompt {
+  /** [maxLength, width]; rows beyond the text are zeros, which the transformer attends to like any others. */
+  embeds: Float32Array;
+  /** Tokens with the end token, before truncation. */
+  tokenCount: number;
+  truncated: boolean;
+  /** What was encoded, without padding. */
+  ids: number[];
+}
+
+/** Texts of few different lengths let a GPU provider keep what it compiled. */
+const lengthStep = 64;
+
+/**
+ * Text of a prompt as Wan conditions on it. The encoder's mask hides padding exactly, so only as much of it is computed
+ * as rounds the length up.
+ */
+export async function encodePrompt(model: WanModel, prompt: string): Promise<EncodedPrompt> {
+  const { tokenizer } = model;
+  const all = tokenizer.encode(cleanPrompt(prompt));
+  const ids = truncateIds(all, tokenizer.maxLength);
+  const rows = Math.min(tokenizer.maxLength, Math.ceil(ids.length / lengthStep) * lengthStep);
+  const padded = (values: readonly number[]) => ({ data: [...values, ...new Array<number>(rows - ids.length).fill(0)], dims: [1, rows] });
+  const { last_hidden_state: hidden } = await model.textEncoder.run({ input_ids: padded(ids), attention_mask: padded(ids.map(() => 1)) }, ['last_hidden_state']);
+  const width = hidden.data.length / rows;
+  const embeds = new Float32Array(tokenizer.maxLength * width);
+  embeds.set(hidden.data.subarray(0, ids.length * width));
+  return { embeds, tokenCount: all.length, truncated: all.length > ids.length, ids };
+}
+
+export type PromptCache = ReturnType<typeof createPromptCache>;
+
+/** Encodes a text once: the negative prompt of every job, and prompts that come again (least recently used goes first). */
+export function createPromptCache(model: WanModel, capacity = 16) {
+  const entries = new Map<string, EncodedPrompt>();
+  return async (prompt: string): Promise<EncodedPrompt> => {
+    const encoded = entries.get(prompt) ?? await encodePrompt(model, prompt);
+    entries.delete(prompt);
+    entries.set(prompt, encoded);
+    const oldest = entries.keys().next();
+    if (entries.size > capacity && oldest.done !== true) entries.delete(oldest.value);
+    return encoded;
+  };
+}

@@ -1,0 +1,88 @@
+import { toPlanes, type Picture } from '../diffusion/picture.js';
+import { EngineFailure } from '../engine.js';
+import { createCausalStream } from './causal-stream.js';
+import { denormalise, normalise, takeFrame, type LatentShape } from './latents.js';
+import type { WanModel } from './model.js';
+
+/**
+ * Decodes a clip one latent frame at a time; memory is that of one step whatever the clip's length.
+ * @param latents normalised, [channels, frames, height, width]
+ * @param onChunk gets [1 or 4, 3, H, W] in [-1, 1] and the number of the latent frame; awaited before the next is decoded
+ * @throws EngineFailure `engine_failed` when the decoder overflowed
+ */
+export async function decodeClip(model: WanModel, latents: Float32Array, shape: LatentShape, onChunk: (frames: Float32Array, latentFrame: number) => Promise<void>): Promise<void> {
+  const stream = createCausalStream(model.vaeDecoder, 'latent_frame', 'video_frames');
+  try {
+    for (let frame = 0; frame < shape.frames; frame += 1) {
+      const chunk = { data: denormalise(model, takeFrame(latents, shape, frame)), dims: [1, shape.channels, shape.height, shape.width] };
+      const { data } = await stream.next(chunk);
+      if (!data.every(Number.isFinite)) throw new EngineFailure('engine_failed', 'The VAE decoder produced values that are not numbers. Export vae_decoder with float32 arithmetic (tools/export/wan.py).');
+      await onChunk(data, frame);
+    }
+  } finally {
+    stream.release();
+  }
+}
+
+/**
+ * Encodes a clip given frame by frame: one, then four at a time.
+ * @param frameAt [3, H, W] in [-1, 1] of each of the `frames` frames
+ * @returns normalised latents [channels, latent frames, h, w], the posterior's means
+ */
+export async function encodeClip(
+  model: WanModel, frames: number, { width, height }: { width: number; height: number }, frameAt: (index: number) => Float32Array, checkpoint: () => Promise<void> = async () => {},
+): Promise<Float32Array> {
+  if (model.vaeEncoder === null) throw new EngineFailure('model_missing', 'This model folder has no vae_encoder: it cannot take reference images');
+  const stream = createCausalStream(model.vaeEncoder, 'video_frames', 'latent_mean');
+  const encoded: Float32Array[] = [];
+  try {
+    for (let first = 0; first < frames;) {
+      await checkpoint();
+      const count = first === 0 ? 1 : model.framesPerLatent;
+      const data = new Float32Array(count * 3 * width * height);
+      for (let i = 0; i < count; i += 1) data.set(frameAt(first + i), i * 3 * width * height);
+      encoded.push(normalise(model, (await stream.next({ data, dims: [count, 3, height, width] })).data));
+      first += count;
+    }
+  } finally {
+    stream.release();
+  }
+  const size = encoded[0]?.length ?? 0;
+  const area = size / model.channels;
+  const latents = new Float32Array(size * encoded.length);
+  for (const [frame, values] of encoded.entries()) {
+    for (let c = 0; c < model.channels; c += 1) latents.set(values.subarray(c * area, (c + 1) * area), (c * encoded.length + frame) * area);
+  }
+  return latents;
+}
+
+/** The pictures of a decoded chunk: round(255·(x/2 + 0.5)), halves to even. */
+export function toPictures(chunk: Float32Array, width: number, height: number): Picture[] {
+  const area = width * height;
+  return Array.from({ length: chunk.length / (3 * area) }, (_, frame) => {
+    // Uint8ClampedArray rounds halves to even and clamps to 0–255, which is the rule
+    const data = new Uint8ClampedArray(area * 3);
+    for (let channel = 0; channel < 3; channel += 1) {
+      const from = (frame * 3 + channel) * area;
+      for (let i = 0; i < area; i += 1) data[i * 3 + channel] = ((chunk[from + i] as number) / 2 + 0.5) * 255;
+    }
+    return { data: new Uint8Array(data.buffer), width, height };
+  });
+}
+
+/** Latent of a picture as a clip's first frame: a clip of one frame. Normalised, [channels, h, w]. */
+export async function encodeFirstFrame(model: WanModel, picture: Picture): Promise<Float32Array> {
+  const planes = toPlanes(picture);
+  return encodeClip(model, 1, picture, () => planes);
+}
+
+/**
+ * Latent of a picture as a clip's last frames. A true last latent codes the change from what came before, which is not
+ * known yet; the last latent of a still clip of the picture stands for it.
+ */
+export async function encodeLastFrame(model: WanModel, picture: Picture): Promise<Float32Array> {
+  const planes = toPlanes(picture);
+  const frames = 1 + model.framesPerLatent;
+  const latents = await encodeClip(model, frames, picture, () => planes);
+  return takeFrame(latents, { channels: model.channels, frames: 2, height: picture.height / model.vaeScale, width: picture.width / model.vaeScale }, 1);
+}
