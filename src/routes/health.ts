@@ -8,7 +8,9 @@ const pingTimeoutMs = 3000;
 
 /** Engines whose absence of work means trouble; Qwen may sleep. */
 export const generationEngines = ['sdxl', 'wan'] as const;
-const up: ReadonlySet<EngineStatus['state']> = new Set(['ready', 'busy', 'draining']);
+const upStates: ReadonlySet<EngineStatus['state']> = new Set(['ready', 'busy', 'draining']);
+/** Works, or will with its next request. */
+const isUp = ({ state, resting }: EngineStatus) => resting || upStates.has(state);
 const down: ReadonlySet<EngineStatus['state']> = new Set(['failed', 'backing_off']);
 
 export function healthOf(services: Pick<Services, 'engines'>): 'healthy' | 'degraded' | 'unhealthy' {
@@ -24,9 +26,9 @@ export function healthRoutes({ services }: RouteContext): Handlers {
   return {
     getHealth: () => ({
       status: healthOf(services),
-      qwen_loaded: engines.status('qwen').loaded !== null && up.has(engines.status('qwen').state),
+      qwen_loaded: engines.status('qwen').loaded !== null && upStates.has(engines.status('qwen').state),
       timestamp: Date.now() / 1000,
-      worker_ready: generationEngines.some((kind) => up.has(engines.status(kind).state)),
+      worker_ready: generationEngines.some((kind) => isUp(engines.status(kind))),
     }),
 
     async getReady(_request, reply) {
@@ -49,11 +51,12 @@ function createReadinessCheck({ engines, store, storage }: Services) {
     const blocking = [...(queue ? [] : ['the queue does not answer']), ...(files ? [] : ['the storage does not answer'])];
     const told: string[] = [];
     const known = generationEngines.filter((kind) => engines.has(kind)).map((kind) => engines.status(kind));
-    for (const { kind, state } of known) {
-      if (up.has(state)) continue;
+    for (const status of known) {
+      const { kind, state } = status;
+      if (isUp(status)) continue;
       (down.has(state) ? told : blocking).push(`the ${kind} engine is ${state.replace('_', ' ')}`);
     }
-    if (!known.some(({ state }) => up.has(state)) && blocking.length === 0) blocking.push(known.length === 0 ? 'there is no engine' : 'no engine can draw');
+    if (!known.some(isUp) && blocking.length === 0) blocking.push(known.length === 0 ? 'there is no engine' : 'no engine can draw');
     return { ready: blocking.length === 0, reasons: [...blocking, ...told] };
   }
 

@@ -11,7 +11,7 @@ import { createCallbackBuilder } from './callbacks/payload.js';
 import { createCallbackRelay } from './callbacks/relay.js';
 import { createCallbackSender } from './callbacks/sender.js';
 import { engineEnvironment } from './engines/engine-environment.js';
-import { createEngineService } from './engines/engine-service.js';
+import { createEngineService, type Engines } from './engines/engine-service.js';
 import type { SupervisorOptions } from './engines/supervisor.js';
 import { readDenyList } from './enhancement/deny-list.js';
 import { createEnhancement } from './enhancement/service.js';
@@ -21,6 +21,7 @@ import { readTemplates } from './enhancement/templates.js';
 import { createGpuMonitor } from './gpu/gpu-monitor.js';
 import { createNvidiaSmiProbe } from './gpu/nvidia-smi.js';
 import { createSysfsProbe } from './gpu/sysfs.js';
+import type { GpuProbe } from './gpu/types.js';
 import { catalogue, type JobType } from './jobs/catalogue.js';
 import { createJobEnhancer } from './jobs/enhance-job.js';
 import { createEventLog } from './jobs/event-log.js';
@@ -34,6 +35,9 @@ import { defaultScheduler, planSdxlJob } from './jobs/sdxl-plan.js';
 import { defaultFlowScheduler, planWanJob } from './jobs/wan-plan.js';
 import { createWorkFolders } from './jobs/work-folders.js';
 import { createMaintenance } from './maintenance.js';
+import type { Footprint } from './memory-budget/admission-policy.js';
+import { createDeviceMemory } from './memory-budget/device-memory.js';
+import { expectedFootprint } from './memory-budget/expected-footprint.js';
 import { createServiceMetrics } from './metrics.js';
 import { findModelFolders, type ModelFolder } from './model-folders.js';
 import { readModelWishes, readWanWishes } from './model-wishes.js';
@@ -55,6 +59,10 @@ export interface ServiceOptions {
   engineEntry?: string;
   /** Settings of single engines in place of the defaults (timeouts, restart delays). */
   engines?: Partial<Record<EngineKind, Partial<SupervisorOptions>>>;
+  /** Where GPU readings come from, in place of this machine's GPU. */
+  gpuProbes?: GpuProbe[];
+  /** What engines are taken to need, in place of what their model folders suggest. */
+  footprints?: Partial<Record<EngineKind, Footprint>>;
 }
 
 /** Shared queue: a job is fetched ahead only when the running one is about to end; somebody else may be free. */
@@ -76,16 +84,19 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const workerId = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`;
   const store = await openStore(config, redisUrlOf(config), log);
   const { storage, assets } = openStorage(config);
-  const gpu = createGpuMonitor({
-    probes: [createNvidiaSmiProbe(), createSysfsProbe()],
-    ...(config.gpuMemoryGigabytes > 0 ? { configuredTotalBytes: config.gpuMemoryGigabytes * 1e9 } : {}),
-  });
+  const configuredBytes = config.gpuMemoryGigabytes * 2 ** 30;
+  const gpu = createGpuMonitor({ probes: options.gpuProbes ?? [createNvidiaSmiProbe(), createSysfsProbe()], ...(configuredBytes > 0 ? { configuredTotalBytes: configuredBytes } : {}) });
 
   const videoEncoder = createVideoEncoder({ command: config.ffmpeg });
   await videoEncoder.find();
   const folders = await findModelFolders(modelsDirOf(config));
   const engineEntry = options.engineEntry ?? engineEntryFile();
-  const engines = createEngineService(engineOptions(config, log, folders, engineEntry, options));
+  const engineParts = engineOptions(config, log, folders, engineEntry, options);
+  const memory = createDeviceMemory({
+    gpu, log, expected: await expectedFootprints(engineParts.engines, folders, options), ...(configuredBytes > 0 ? { configuredBytes } : {}),
+    evict: (kind, why) => engines.release(kind, { force: false, why }), statuses: () => engines.statuses(),
+  });
+  const engines: Engines = createEngineService({ ...engineParts, memory });
   const model = folders.sdxl.dir === null ? {} : await readModelWishes(folders.sdxl.dir);
   const scheduler = config.sdxlScheduler === 'auto' ? model.scheduler ?? defaultScheduler : config.sdxlScheduler;
   const negativePrompts = await createNegativePrompts({
@@ -151,6 +162,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   async function stop(): Promise<void> {
     const graceMs = config.shutdownGraceSeconds * 1000;
     await Promise.all([registration.stop(), ...runners.map((runner) => runner.stop(Math.max(0, graceMs - flushMs)))]);
+    memory.stop();
     await engines.stop({ force: true });
     await Promise.all([relay.stop(Math.min(flushMs, graceMs)), usage?.stop(Math.min(flushMs, graceMs))]);
     maintenance.stop();
@@ -165,6 +177,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     async start() {
       await workFolders.clean();
       await estimator.load();
+      await memory.start();
       engines.start();
       relay.start();
       maintenance.start();
@@ -215,6 +228,10 @@ function engineOptions(config: Config, log: Logger, folders: Record<EngineKind, 
     });
   }
   return { engines, absent };
+}
+
+async function expectedFootprints(engines: readonly SupervisorOptions[], folders: Record<EngineKind, ModelFolder>, { footprints = {} }: ServiceOptions): Promise<Partial<Record<EngineKind, Footprint>>> {
+  return Object.fromEntries(await Promise.all(engines.map(async ({ kind }) => [kind, footprints[kind] ?? await expectedFootprint(kind, folders[kind])] as const)));
 }
 
 async function packageVersion(): Promise<string> {

@@ -64,7 +64,23 @@ export interface EngineStatus {
   memory: MemoryReport | null;
   /** Why it is not ready, for people. */
   reason: string | null;
+  /** `stopped` until a request needs it: that is no trouble. */
+  resting: boolean;
+  /** Its last computing, warm-up included; null before the first. */
+  lastOperation: EngineOperation | null;
+  /** Jobs that ended in an error of the engine or its device since one succeeded. */
+  failuresInRow: number;
+  /** Since its last heartbeat; null without a process. */
+  silentMs: number | null;
+  /** On its way back from an end nobody asked for. */
+  recovering: boolean;
+  lastExit: EngineEnd | null;
 }
+
+export interface EngineOperation { ok: boolean; atMs: number; message: string | null }
+
+/** How a process ended that nobody had ordered to. */
+export interface EngineEnd { atMs: number; reason: string; exitCode: number | null; signal: string | null; stage: string | null }
 
 export interface EngineService {
   status(kind: EngineKind): EngineStatus;

@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import type { EngineKind, SdxlGenerateParams } from '../../src/inference/engine-protocol.js';
+import type { EngineStatus } from '../../src/services/types.js';
 import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
 
 export const testEngineEntry = fileURLToPath(new URL('./test-engine.js', import.meta.url));
@@ -14,6 +15,14 @@ export function testEngine(options: Partial<SupervisorOptions> & { kind?: Engine
     load: { modelDir: 'none', device: 'cpu', threads: 1, options: onLoad === undefined ? {} : { onLoad } },
     restartBaseMs: 50, restartMaxMs: 400, restartJitter: 0, heartbeatTimeoutMs: 1500, cancelGraceMs: 400, helloTimeoutMs: 20_000,
     ...rest,
+  };
+}
+
+/** A status to change single facts of. */
+export function engineStatus(fields: Partial<EngineStatus> = {}): EngineStatus {
+  return {
+    kind: 'sdxl', state: 'ready', pid: 1, uptimeSeconds: 1, jobsProcessed: 0, lastJobAtMs: null, errorCount: 0, restarts: 0, loaded: null, memory: null, reason: null,
+    resting: false, lastOperation: null, failuresInRow: 0, silentMs: null, recovering: false, lastExit: null, ...fields,
   };
 }
 

@@ -1,15 +1,16 @@
 /**
  * An engine that misbehaves on command, over the real protocol and as a real child process.
  * At load: `options.onLoad` is `crash`, `hang`, `missing`, `slow`, or `crash-until:<file>` (crashes while the file is absent).
- * In a job: words of the prompt say what to do; see `behave`.
+ * In a job: words of the prompt say what to do; see `behave`. With `options.card` it takes memory of a simulated card
+ * (`simulated-gpu.ts`), and runs out of it as on a real one.
  */
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
+import { takeMemory } from './simulated-gpu.js';
 import type { EngineErrorBody, EngineEvent, EngineKind, FromEngine, GeneratedFile, LoadParams, SdxlGenerateParams, SdxlGenerateResult, ToEngine } from '../../src/inference/engine-protocol.js';
 
 const kind = (process.argv[2] ?? 'sdxl') as EngineKind;
@@ -17,6 +18,7 @@ const send = (message: FromEngine) => process.send?.(message);
 const cancelled = new Set<string>();
 const ballast: Buffer[] = [];
 let computing: Promise<unknown> = Promise.resolve();
+let settings: NonNullable<LoadParams['options']> = {};
 
 if (process.env['TEST_ENGINE_SILENT'] !== '1') {
   new Worker(`const { writeSync } = require('node:fs'); setInterval(() => { try { writeSync(4, JSON.stringify({ at: Date.now(), rssBytes: process.memoryUsage.rss() }) + '\\n') } catch {} }, 50);`, { eval: true });
@@ -47,7 +49,16 @@ async function handle(request: Extract<ToEngine, { type: 'request' }>): Promise<
   }
 }
 
+/** Holds its model, and what it computes with while it computes, of the simulated card. */
+function hold(...what: Array<'residentBytes' | 'workingBytes'>): void {
+  if (settings['card'] === undefined) return;
+  const bytes = what.reduce((sum, name) => sum + Number(settings[name] ?? 0), 0);
+  if (!takeMemory(String(settings['card']), process.pid, bytes)) throw new Failure({ code: 'out_of_memory', message: `no ${bytes} bytes left on the card` });
+}
+
 async function load(params: LoadParams): Promise<unknown> {
+  settings = params.options ?? {};
+  hold('residentBytes');
   const onLoad = String(params.options?.['onLoad'] ?? '');
   if (onLoad === 'crash') process.kill(process.pid, 'SIGSEGV');
   if (onLoad.startsWith('crash-until:') && !existsSync(onLoad.slice('crash-until:'.length))) {
@@ -57,7 +68,7 @@ async function load(params: LoadParams): Promise<unknown> {
   if (onLoad === 'hang') await new Promise(() => {});
   if (onLoad === 'slow') await sleep(300);
   if (onLoad === 'missing') throw new Failure({ code: 'model_missing', message: `no model in ${params.modelDir}` });
-  return { device: 'cpu', deviceNotes: [], loadSeconds: 0.01, model: { name: 'test engine', features: [], defaultWidth: 64, defaultHeight: 64 } };
+  return { device: settings['card'] === undefined ? 'cpu' : 'cuda', deviceNotes: [], loadSeconds: 0.01, model: { name: 'test engine', features: [], defaultWidth: 64, defaultHeight: 64 } };
 }
 
 async function generate(id: string, params: SdxlGenerateParams): Promise<SdxlGenerateResult> {
@@ -68,6 +79,7 @@ async function generate(id: string, params: SdxlGenerateParams): Promise<SdxlGen
   emit({ kind: 'progress', stage: 'waiting', step: 0, steps: 0 });
   await before;
   try {
+    hold('residentBytes', 'workingBytes');
     emit({ kind: 'progress', stage: 'text', step: 1, steps: 1 });
     for (let step = 1; step <= params.steps; step += 1) {
       await behave(params, step);
@@ -76,6 +88,7 @@ async function generate(id: string, params: SdxlGenerateParams): Promise<SdxlGen
     }
     emit({ kind: 'progress', stage: 'decode', step: 1, steps: 1 });
   } finally {
+    hold('residentBytes');
     done();
   }
   emit({ kind: 'computeDone' });

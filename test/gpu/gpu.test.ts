@@ -3,7 +3,7 @@ import path from 'node:path';
 import t from 'tap';
 import { formatCelsius, formatGigabytes, formatPercent } from '../../src/services/gpu/format.js';
 import { createGpuMonitor } from '../../src/services/gpu/gpu-monitor.js';
-import { createNvidiaSmiProbe, parseNvidiaSmi } from '../../src/services/gpu/nvidia-smi.js';
+import { createNvidiaSmiProbe, parseComputeApps, parseNvidiaSmi } from '../../src/services/gpu/nvidia-smi.js';
 import { createSysfsProbe } from '../../src/services/gpu/sysfs.js';
 import type { GpuReading } from '../../src/services/gpu/types.js';
 
@@ -32,6 +32,12 @@ t.test('a real command is run, and a missing, failing or hanging one reads as no
   t.equal(await createNvidiaSmiProbe({ command: path.join(folder, 'absent') }).read(), null);
   t.equal(await createNvidiaSmiProbe({ command: await script('bad', 'exit 9') }).read(), null);
   t.equal(await createNvidiaSmiProbe({ command: await script('hang', 'exec sleep 30'), timeoutMs: 50 }).read(), null);
+});
+
+t.test('memory by process: none is told where the driver hides it', async (t) => {
+  t.same([...parseComputeApps('4711, 7412\n4712, 512\n') ?? []], [[4711, 7412 * 2 ** 20], [4712, 512 * 2 ** 20]]);
+  t.equal(parseComputeApps('4711, [N/A]\n'), null);
+  t.equal(parseComputeApps(''), null);
 });
 
 t.test('sysfs states memory and load of the first card that knows them', async (t) => {

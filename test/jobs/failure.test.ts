@@ -6,6 +6,7 @@ import { failureFrom, NotPossibleHere } from '../../src/services/jobs/failure.js
 import { completionMetadata, failureMetadata } from '../../src/services/jobs/metadata.js';
 import { createServiceMetrics } from '../../src/services/metrics.js';
 import { StorageError } from '../../src/services/storage/types.js';
+import { engineStatus } from '../engines/support.js';
 
 t.test("every failure has one of the contract's three messages", async (t) => {
   t.same(failureFrom(new EngineError('out_of_memory', 'x')), { type: 'OutOfMemory', message: 'Insufficient VRAM for generation', retryable: true });
@@ -39,7 +40,7 @@ t.test('metrics are counted and read at the scrape', async (t) => {
   const metrics = createServiceMetrics({
     registry,
     store: { depth: (queue) => Promise.resolve({ waiting: queue === 'sdxl_queue' ? 4 : 0, delayed: 1, running: 2, oldestAgeSeconds: 9 }), outbox: { pending: () => Promise.resolve(3) } as never },
-    engines: { statuses: () => [{ kind: 'sdxl', state: 'busy', pid: 1, uptimeSeconds: 1, jobsProcessed: 1, lastJobAtMs: null, errorCount: 2, restarts: 5, loaded: null, memory: { rssBytes: 100, heapBytes: 1 }, reason: null }] },
+    engines: { statuses: () => [engineStatus({ state: 'busy', errorCount: 2, restarts: 5, memory: { rssBytes: 100, heapBytes: 1 } })] },
   });
   const job = { id: 'x', type: 'sdxl_image_fast', userId: 'u' } as const;
   metrics.jobFinished({ job, outcome: 'completed', reason: 'completed', generationSeconds: 2, assets: 1, totalBytes: 10, deviceBytes: null, stageSeconds: { denoise: 1.5 } });

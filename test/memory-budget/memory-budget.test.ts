@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { decideAdmission, type BudgetedModel } from '../../src/services/memory-budget/admission-policy.js';
-import { createMemoryBudget, TooLargeError } from '../../src/services/memory-budget/memory-budget.js';
-import { bestOrder, runByPolicy, type SimulatedJob } from './simulated-card.js';
+import { createMemoryBudget } from '../../src/services/memory-budget/memory-budget.js';
+import { bestOrder, runByBudget, runByPolicy, type SimulatedJob } from './simulated-card.js';
 
 const gib = 2 ** 30;
 const model = (name: string, residentGiB: number, workingGiB: number, rest: Partial<BudgetedModel> = {}): BudgetedModel => ({
@@ -39,12 +39,12 @@ t.test('simulated cards of 48, 24 and 12 GB: never exceeded, at least 90 % of th
     const strict: number[] = [];
     for (let round = 0; round < 4; round += 1) {
       const jobs: SimulatedJob[] = Array.from({ length: 8 }, () => { const name = names[next(3)] ?? 'sdxl'; return { model: name, seconds: seconds[name][next(3)] ?? 0 }; });
-      const card = { capacityBytes: gigabytes * gib, models, loadSeconds, patienceSeconds: 600 };
-      const run = runByPolicy(jobs, card);
+      const card = { capacityBytes: gigabytes * gib, models, loadSeconds, patienceSeconds: 0 };
+      const run = await runByBudget(jobs, card);
       t.ok(run.peakBytes <= card.capacityBytes, `${gigabytes} GB, case ${round}: peak ${run.peakBytes / gib} GiB`);
       const best = bestOrder(jobs, card);
       ratios.push(best / run.seconds);
-      strict.push(best / runByPolicy(jobs, { ...card, patienceSeconds: 0 }).seconds);
+      strict.push(best / runByPolicy(jobs, card).seconds);
     }
     const worst = Math.min(...ratios);
     t.comment(`${gigabytes} GB: worst ${worst.toFixed(3)}, mean ${(ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length).toFixed(3)} of the best order; strictly by age: worst ${Math.min(...strict).toFixed(3)}`);
@@ -60,6 +60,7 @@ t.test('waits for room, ends idle models for it, learns', async (t) => {
     models: [{ name: 'sdxl', expected: { residentBytes: 7 * gib, workingBytes: 5 * gib } }, { name: 'wan', expected: { residentBytes: 12 * gib, workingBytes: 8 * gib } }, { name: 'huge', expected: { residentBytes: 30 * gib, workingBytes: 0 } }],
   });
   const drawn = await budget.use('sdxl');
+  await budget.reserveLoad('sdxl');
   let filmed: (() => void) | undefined;
   const filming = budget.use('wan').then((release) => { filmed = release; });
   await sleep(30);
@@ -67,21 +68,81 @@ t.test('waits for room, ends idle models for it, learns', async (t) => {
   t.same(gone, []);
   drawn();
   await filming;
+  await budget.reserveLoad('wan');
   t.same(gone, ['sdxl']);
   t.ok(budget.view().committedBytes <= 24 * gib);
-  await t.rejects(budget.use('huge'), TooLargeError);
   const impatient = new AbortController();
   const waiting = budget.use('sdxl', impatient.signal);
   impatient.abort(new Error('cancelled'));
   await t.rejects(waiting, { message: 'cancelled' });
   t.equal(budget.view().waiting, 0);
   filmed?.();
+  const release = await budget.use('huge');
+  t.same(gone, ['sdxl', 'wan'], 'what is thought larger than the card may try with the card to itself');
+  release();
   const before = budget.view().models[1]?.workingBytes ?? 0;
   await budget.ranOutOfMemory('wan');
   t.equal(budget.view().models[1]?.workingBytes, before * 1.25);
   for (let time = 0; time < 10; time += 1) await budget.ranOutOfMemory('wan');
   (await budget.use('wan'))();
   t.pass('it may still try with the card to itself');
+});
+
+t.test('measurements correct what was expected', async (t) => {
+  const gone: string[] = [];
+  const budget = createMemoryBudget({
+    capacityBytes: async () => 24 * gib, evict: async (name) => { gone.push(name); },
+    models: ['sdxl', 'wan'].map((name) => ({ name, expected: { residentBytes: 10 * gib, workingBytes: 6 * gib } })),
+  });
+  const of = (name: string) => budget.view().models.find((each) => each.name === name);
+  t.ok(await budget.reserveLoad('sdxl'));
+  t.notOk(await budget.reserveLoad('wan'), 'twenty and six are more than there is');
+  budget.measured('sdxl', 7 * gib);
+  t.match(of('sdxl'), { residentBytes: 7 * gib, workingBytes: 9 * gib }, 'what it needs in all has not become less');
+  const release = await budget.use('sdxl');
+  budget.measured('sdxl', 18 * gib);
+  t.match(of('sdxl'), { residentBytes: 7 * gib, workingBytes: 11 * gib }, 'seen to need more');
+  release();
+  budget.left('sdxl');
+  t.ok(await budget.reserveLoad('wan'), 'room that came free');
+  budget.elsewhere('wan');
+  t.ok(await budget.reserveLoad('sdxl'), 'a model on another device takes none');
+  t.same(gone, []);
+});
+
+t.test('a model that answers several at a time shares its room, until somebody is overdue', async (t) => {
+  const budget = createMemoryBudget({
+    capacityBytes: async () => 24 * gib, evict: async () => {}, patienceMs: 40,
+    models: [{ name: 'qwen', expected: { residentBytes: 5 * gib, workingBytes: gib }, shared: true }, { name: 'wan', expected: { residentBytes: 14 * gib, workingBytes: 8 * gib } }],
+  });
+  const [first, second] = await Promise.all([budget.use('qwen'), budget.use('qwen')]);
+  const order: string[] = [];
+  const film = budget.use('wan').then((release) => { order.push('wan'); release(); });
+  await sleep(60);
+  const late = budget.use('qwen').then((release) => { order.push('qwen'); release(); });
+  await sleep(10);
+  t.same(order, [], 'who waited longer is not passed by');
+  first();
+  second();
+  await Promise.all([film, late]);
+  t.same(order, ['wan', 'qwen']);
+});
+
+t.test('an eviction that fails is tried again and leaves nobody waiting for ever', async (t) => {
+  let failures = 1;
+  const budget = createMemoryBudget({
+    capacityBytes: async () => 24 * gib, evict: async () => { if (failures-- > 0) throw new Error('it would not go'); },
+    models: ['sdxl', 'wan'].map((name) => ({ name, expected: { residentBytes: 14 * gib, workingBytes: gib } })),
+  });
+  const draw = await budget.use('sdxl');
+  await budget.reserveLoad('sdxl');
+  draw();
+  const film = budget.use('wan');
+  await sleep(20);
+  t.equal(budget.view().waiting, 1);
+  t.equal(budget.view().models[0]?.resident, true, 'who would not go still counts');
+  (await budget.use('sdxl'))();
+  await film;
 });
 
 t.test('a card nobody knows the size of holds nothing back', async (t) => {

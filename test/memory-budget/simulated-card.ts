@@ -1,4 +1,6 @@
+import { setImmediate as settle } from 'node:timers/promises';
 import { committedBytes, decideAdmission, type BudgetedModel } from '../../src/services/memory-budget/admission-policy.js';
+import { createMemoryBudget } from '../../src/services/memory-budget/memory-budget.js';
 
 export interface SimulatedJob { model: string; seconds: number }
 export interface SimulatedRun { seconds: number; peakBytes: number; loads: number }
@@ -39,7 +41,38 @@ function simulate(jobs: readonly SimulatedJob[], fresh: readonly BudgetedModel[]
 
 export interface Card { capacityBytes: number; models: BudgetedModel[]; loadSeconds: Record<string, number>; patienceSeconds: number }
 
-/** As the service does it. */
+/** As the service does it: the budget itself, with engines and a clock that only exist here. Nobody is overdue. */
+export async function runByBudget(jobs: readonly SimulatedJob[], { capacityBytes, models, loadSeconds }: Card): Promise<SimulatedRun> {
+  const loaded = new Set<string>();
+  const running: Array<{ endsAt: number; end: () => void }> = [];
+  let [now, peakBytes, loads, ended] = [0, 0, 0, 0];
+  const budget = createMemoryBudget({
+    capacityBytes: () => Promise.resolve(capacityBytes), evict: (name) => { loaded.delete(name); return Promise.resolve(); }, patienceMs: Infinity,
+    models: models.map(({ name, residentBytes, workingBytes, yields }) => ({ name, expected: { residentBytes, workingBytes }, yields })),
+  });
+  for (const { model, seconds } of jobs) {
+    void budget.use(model).then(async (release) => {
+      if (!loaded.has(model)) loads += 1;
+      const loading = loaded.has(model) ? 0 : loadSeconds[model] ?? 0;
+      loaded.add(model);
+      peakBytes = Math.max(peakBytes, budget.view().committedBytes);
+      running.push({ endsAt: now + loading + seconds, end: release });
+      await budget.reserveLoad(model);
+    });
+  }
+  while (ended < jobs.length) {
+    for (let turn = 0; turn < 5; turn += 1) await settle();
+    running.sort((a, b) => a.endsAt - b.endsAt);
+    const next = running.shift();
+    if (next === undefined) throw new Error(`stuck with ${jobs.length - ended} jobs and nothing running`);
+    now = next.endsAt;
+    ended += 1;
+    next.end();
+  }
+  return { seconds: now, peakBytes, loads };
+}
+
+/** The policy alone, where age goes before what is loaded after `patienceSeconds`. */
 export function runByPolicy(jobs: readonly SimulatedJob[], { capacityBytes, models, loadSeconds, patienceSeconds }: Card): SimulatedRun {
   return simulate(jobs, models, loadSeconds, ({ models: now, waiting, now: seconds }) => {
     const decision = decideAdmission({

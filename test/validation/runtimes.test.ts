@@ -3,6 +3,7 @@ import { checkEngines } from '../../src/services/validation/engines.js';
 import { checkFfmpeg, checkNativeRuntimes } from '../../src/services/validation/runtimes.js';
 import { createVideoEncoder } from '../../src/services/video-encoder.js';
 import type { EngineStatus } from '../../src/services/types.js';
+import { engineStatus } from '../engines/support.js';
 
 const signal = new AbortController().signal;
 
@@ -20,14 +21,11 @@ t.test('ffmpeg: the first that runs; none is a warning', async (t) => {
 });
 
 t.test('engines: state, device notes and what to do', async (t) => {
-  const status = (fields: Partial<EngineStatus>): EngineStatus => ({
-    kind: 'sdxl', state: 'ready', pid: 1, uptimeSeconds: 1, jobsProcessed: 0, lastJobAtMs: null, errorCount: 0, restarts: 0, loaded: null, memory: null, reason: null, ...fields,
-  });
-  const check = (fields: Partial<EngineStatus>) => checkEngines({ has: (kind) => kind === 'sdxl', status: () => status(fields) })(signal);
+  const check = (fields: Partial<EngineStatus>) => checkEngines({ has: (kind) => kind === 'sdxl', status: () => engineStatus(fields) })(signal);
   const loaded = { device: 'cpu' as const, deviceNotes: ['cuda: libcudnn.so.9 is missing'], loadSeconds: 1, model: { name: 'pocket', features: [] } };
   t.match(await check({ loaded }), [{ severity: 'ok', message: 'ready on cpu with pocket' }, { check: 'gpu_availability', severity: 'warning', message: /libcudnn/ }]);
   t.match(await check({ state: 'failed', reason: 'unet: input sample has shape [1,9,8,8]' }), [{ severity: 'error', message: /shape/, cure: /restart\/sdxl/ }]);
   t.match(await check({ state: 'warming' }), [{ severity: 'warning' }]);
-  t.match(await check({ state: 'stopped', reason: 'starts with its first request' }), [{ severity: 'ok' }]);
+  t.match(await check({ state: 'stopped', resting: true, reason: 'gave its memory to wan' }), [{ severity: 'ok' }]);
   t.match(await check({ state: 'stopped', reason: 'not started yet' }), [{ severity: 'warning' }]);
 });

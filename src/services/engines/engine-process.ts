@@ -234,6 +234,7 @@ export function startEngineProcess(options: EngineProcessOptions) {
     kill,
     lastStage,
     alive: () => exit === null,
+    silentMs: () => Date.now() - lastBeatMs,
     pendingCalls: () => pending.size,
   };
 }

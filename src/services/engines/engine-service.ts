@@ -1,6 +1,7 @@
 import type { DescribePromptParams, EngineKind, EngineMethod, EngineMethods } from '../../inference/engine-protocol.js';
 import type { EngineService, EngineStatus } from '../types.js';
 import { errors } from '../../errors/codes.js';
+import type { DeviceMemory } from '../memory-budget/device-memory.js';
 import { EngineError } from './engine-error.js';
 import type { CallOptions } from './engine-process.js';
 import { createSupervisor, type Supervisor, type SupervisorOptions } from './supervisor.js';
@@ -10,22 +11,26 @@ export interface EngineServiceOptions {
   engines: SupervisorOptions[];
   /** Engines this service does not have, with the reason shown for them. */
   absent?: Partial<Record<EngineKind, string>>;
+  /** Room on the GPU; absent: there is room for everybody. */
+  memory?: Pick<DeviceMemory, 'gate' | 'deviceBytes'>;
 }
 
 /** What the runner and the enhancement use, beside what routes see. */
 export interface Engines extends EngineService {
   has(kind: EngineKind): boolean;
   whenReady(kind: EngineKind, options: { signal?: AbortSignal; patient?: boolean }): Promise<void>;
+  /** Resolves once requests may be sent: the engine is ready, or starts with the next one. Waits for its recovery. */
+  whenServing(kind: EngineKind, signal: AbortSignal): Promise<void>;
   call<M extends EngineMethod>(kind: EngineKind, method: M, params: EngineMethods[M]['params'], options?: CallOptions): Promise<EngineMethods[M]['result']>;
-  /** Ends a process to give its memory back; a lazy engine starts again with its next request. */
-  release(kind: EngineKind, options: { force: boolean }): Promise<void>;
+  /** Ends a process to give its memory back; the engine starts again with its next request. */
+  release(kind: EngineKind, options: { force: boolean; why?: string }): Promise<void>;
   onChange(listener: (kind: EngineKind) => void): () => void;
   start(): void;
   stop(options: { force: boolean }): Promise<void>;
 }
 
-export function createEngineService({ engines, absent = {} }: EngineServiceOptions): Engines {
-  const supervisors = new Map<EngineKind, Supervisor>(engines.map((options) => [options.kind, createSupervisor(options)]));
+export function createEngineService({ engines, absent = {}, memory }: EngineServiceOptions): Engines {
+  const supervisors = new Map<EngineKind, Supervisor>(engines.map((options) => [options.kind, createSupervisor(memory === undefined ? options : { memory: memory.gate(options.kind), ...options })]));
   const stopping = new AbortController();
 
   function supervisor(kind: EngineKind): Supervisor {
@@ -37,11 +42,15 @@ export function createEngineService({ engines, absent = {} }: EngineServiceOptio
   function statusOfAbsent(kind: EngineKind): EngineStatus {
     return {
       kind, state: 'stopped', pid: null, uptimeSeconds: 0, jobsProcessed: 0, lastJobAtMs: null, errorCount: 0, restarts: 0,
-      loaded: null, memory: null, reason: absent[kind] ?? 'it is not configured',
+      loaded: null, memory: null, reason: absent[kind] ?? 'it is not configured', resting: false, lastOperation: null, failuresInRow: 0, silentMs: null, recovering: false, lastExit: null,
     };
   }
 
-  const status = (kind: EngineKind) => supervisors.get(kind)?.status() ?? statusOfAbsent(kind);
+  function status(kind: EngineKind): EngineStatus {
+    const known = supervisors.get(kind)?.status() ?? statusOfAbsent(kind);
+    const deviceBytes = known.pid === null ? undefined : memory?.deviceBytes(kind);
+    return known.memory === null || deviceBytes === undefined ? known : { ...known, memory: { ...known.memory, deviceBytes } };
+  }
 
   async function startInOrder(): Promise<void> {
     for (const each of supervisors.values()) {
@@ -61,7 +70,8 @@ export function createEngineService({ engines, absent = {} }: EngineServiceOptio
       if (!supervisors.has(kind)) throw errors.unavailable(`The ${kind} worker cannot be restarted: ${status(kind).reason}`);
       await supervisor(kind).restart(options);
     },
-    release: (kind, options) => supervisor(kind).stop(options),
+    whenServing: (kind, signal) => supervisor(kind).whenServing(signal),
+    release: (kind, { force, why }) => supervisor(kind).stop({ force, rest: why ?? 'gave its memory back; starts with its next request' }),
     async describePrompt(params: DescribePromptParams, signal) {
       try {
         return await supervisor('sdxl').call('sdxl.describePrompt', params, { signal });

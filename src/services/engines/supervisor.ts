@@ -1,61 +1,31 @@
 import { EventEmitter, once } from 'node:events';
-import type { Logger } from 'pino';
-import type { EngineKind, EngineMethod, EngineMethods, LoadParams, LoadResult, MemoryReport } from '../../inference/engine-protocol.js';
-import type { EngineState, EngineStatus } from '../types.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { EngineMethod, EngineMethods, LoadResult, MemoryReport } from '../../inference/engine-protocol.js';
+import type { EngineEnd, EngineState, EngineStatus } from '../types.js';
 import { EngineError, describeExit } from './engine-error.js';
 import { startEngineProcess, type CallOptions, type EngineProcess } from './engine-process.js';
 import { createLogRing } from './log-ring.js';
+import { noGate } from './memory-gate.js';
 import { createRestartPolicy, type RestartDecision } from './restart-policy.js';
-import { defaultStageLimitsMs, type StageLimits } from './stage-limits.js';
+import { defaultStageLimitsMs } from './stage-limits.js';
+import { supervisorDefaults, type SupervisorOptions } from './supervisor-options.js';
+import { createWorkRecord, isJob } from './work-record.js';
 
-export interface SupervisorOptions {
-  kind: EngineKind;
-  entry: string;
-  env: NodeJS.ProcessEnv;
-  execArgv?: string[];
-  log: Logger;
-  load: LoadParams;
-  /** Lazy engines start with their first request. */
-  lazy?: boolean;
-  warmUp?: boolean;
-  /** First delay after a failure; doubles up to the cap. Defaults: 10 s for sdxl, 15 s for wan and qwen. */
-  restartBaseMs?: number;
-  restartMaxMs?: number;
-  /** Share of the delay that is random. */
-  restartJitter?: number;
-  /** Ready for this long, or one request answered: the failures before are forgotten. */
-  stablePeriodMs?: number;
-  /** Failed starts in a row after which the engine is `failed`. */
-  maxFailedStarts?: number;
-  /** A `failed` engine is tried again after this long without anyone asking; 0 for never. */
-  failedRetryMs?: number;
-  /** Fresh process after this many jobs, 0 for never; it frees what native code leaked. */
-  recycleAfterJobs?: number;
-  /** Fresh process once its resident memory is above this, 0 for never. */
-  recycleAboveRssBytes?: number;
-  memoryIntervalMs?: number;
-  helloTimeoutMs?: number;
-  heartbeatTimeoutMs?: number;
-  cancelGraceMs?: number;
-  stageLimitsMs?: Partial<StageLimits>;
-}
-
-const defaults = {
-  lazy: false, warmUp: true, restartMaxMs: 300_000, restartJitter: 0.2, stablePeriodMs: 120_000, maxFailedStarts: 5, failedRetryMs: 600_000,
-  recycleAfterJobs: 0, recycleAboveRssBytes: 0, memoryIntervalMs: 30_000, helloTimeoutMs: 60_000, heartbeatTimeoutMs: 20_000, cancelGraceMs: 60_000,
-};
+export type { SupervisorOptions } from './supervisor-options.js';
 
 /** The longest a timer can be set to. */
 const longestTimeoutMs = 2 ** 31 - 1;
 
-const jobMethods: ReadonlySet<EngineMethod> = new Set<EngineMethod>(['sdxl.generate', 'wan.generate', 'qwen.generate']);
+const onFirstRequest = 'starts with its first request';
 
 /** Keeps one engine process alive: start → load → warm up → ready, and again after every end of it (`restart-policy.ts` says when). */
 export function createSupervisor(options: SupervisorOptions) {
   const { kind, log } = options;
-  const settings = { ...defaults, restartBaseMs: kind === 'sdxl' ? 10_000 : 15_000, ...options };
+  const settings = { ...supervisorDefaults, restartBaseMs: kind === 'sdxl' ? 10_000 : 15_000, ...options };
   const stageLimitsMs = { ...defaultStageLimitsMs, ...options.stageLimitsMs };
+  const memoryGate = options.memory ?? noGate;
   const logRing = createLogRing();
+  const record = createWorkRecord();
   const policy = createRestartPolicy({
     baseMs: settings.restartBaseMs, maxMs: settings.restartMaxMs, jitter: settings.restartJitter,
     stablePeriodMs: settings.stablePeriodMs, maxFailedStarts: settings.maxFailedStarts, failedRetryMs: settings.failedRetryMs,
@@ -64,18 +34,19 @@ export function createSupervisor(options: SupervisorOptions) {
   changes.setMaxListeners(0);
 
   let state: EngineState = 'stopped';
-  let reason: string | null = settings.lazy ? 'starts with its first request' : 'not started yet';
+  let reason: string | null = settings.lazy ? onFirstRequest : 'not started yet';
   let engine: EngineProcess | null = null;
   let loaded: LoadResult | null = null;
   let memory: MemoryReport | null = null;
+  let rssAtReady: number | null = null;
   let readySinceMs: number | null = null;
-  let lastJobAtMs: number | null = null;
-  let jobsProcessed = 0;
-  let jobsOfProcess = 0;
-  let errorCount = 0;
+  let lastExit: EngineEnd | null = null;
+  let recovering = false;
   let restarts = 0;
   let activeCalls = 0;
   let wanted = false;
+  /** Why it sleeps until a request comes; null when a request does not start it. */
+  let rest: string | null = settings.lazy ? onFirstRequest : null;
   let looping: Promise<void> | null = null;
   /** Set while the running process is to be replaced or ended on purpose. */
   let plan: 'restart' | 'stop' | null = null;
@@ -93,21 +64,28 @@ export function createSupervisor(options: SupervisorOptions) {
   async function loop(): Promise<void> {
     while (wanted) {
       setState('starting');
+      if (!(await memoryGate.reserve())) {
+        rest = 'there is no room for its model on the GPU now; starts when a request needs it';
+        wanted = false;
+      }
+      if (!wanted) break;
       const process = startEngineProcess({
         kind, entry: options.entry, env: options.env, ...(options.execArgv ? { execArgv: options.execArgv } : {}), log, logRing,
         helloTimeoutMs: settings.helloTimeoutMs, heartbeatTimeoutMs: settings.heartbeatTimeoutMs, cancelGraceMs: settings.cancelGraceMs, stageLimitsMs,
         onRss: (rssBytes) => { if (memory !== null) memory = { ...memory, rssBytes }; },
       });
       engine = process;
-      jobsOfProcess = 0;
+      record.processStarted();
       let wasReady = false;
       let problem: EngineError | null = null;
       try {
         await process.hello;
         loaded = await process.call('load', options.load);
+        memoryGate.loadedOn(loaded.device);
         if (settings.warmUp) {
           setState('warming');
           await process.call('warmUp', {});
+          record.warmedUp();
         }
         wasReady = true;
         becomeReady(process);
@@ -119,6 +97,7 @@ export function createSupervisor(options: SupervisorOptions) {
       engine = null;
       loaded = null;
       memory = null;
+      rssAtReady = null;
       const readyMs = readySinceMs === null ? 0 : exit.atMs - readySinceMs;
       readySinceMs = null;
       if (plan !== null) {
@@ -130,26 +109,33 @@ export function createSupervisor(options: SupervisorOptions) {
         continue;
       }
       if (!wanted) break;
-      errorCount += 1;
       restarts += 1;
       const why = problem !== null && problem.code !== 'engine_died' ? problem.message : describeExit(exit);
+      record.died(why);
+      recovering = true;
+      lastExit = { atMs: exit.atMs, reason: why, exitCode: exit.code, signal: exit.signal, stage: exit.lastStage };
+      logRing.push(`${new Date(exit.atMs).toISOString()} supervisor ${why}`);
       log.error({ engine: kind, exit_code: exit.code, signal: exit.signal, stage: exit.lastStage, reason: exit.reason }, `${kind} engine: ${why}`);
       await waitForRestart(wasReady ? policy.diedAtWork({ readyMs }) : policy.diedStarting({ hopeless: isHopeless(problem) }), why);
     }
-    setState('stopped', settings.lazy ? 'starts with its first request' : 'stopped');
+    recovering = false;
+    memoryGate.left();
+    setState('stopped', rest ?? 'stopped');
   }
 
   async function waitForRestart(decision: RestartDecision, why: string): Promise<void> {
     if (decision.action === 'now') return setState('restarting', why);
+    memoryGate.left();
     if (decision.action === 'fail') setState('failed', decision.failedStarts >= settings.maxFailedStarts ? `${decision.failedStarts} starts in a row failed; the last one ${why}` : why);
     else setState('backing_off', `${why}; next start in ${Math.max(1, Math.round(decision.delayMs / 1000))} s`);
     wake = new AbortController();
-    await sleep(decision.delayMs ?? longestTimeoutMs, wake.signal);
+    await sleep(decision.delayMs ?? longestTimeoutMs, undefined, { signal: wake.signal }).catch(() => {});
     wake = null;
   }
 
   function becomeReady(process: EngineProcess): void {
     policy.ready();
+    recovering = false;
     readySinceMs = Date.now();
     setState('ready');
     log.info({ engine: kind, pid: process.pid, device: loaded?.device, load_seconds: loaded?.loadSeconds }, `${kind} engine is ready`);
@@ -163,8 +149,10 @@ export function createSupervisor(options: SupervisorOptions) {
     try {
       memory = await process.call('memory', {});
       changes.emit('change');
-      if (settings.recycleAboveRssBytes > 0 && memory.rssBytes > settings.recycleAboveRssBytes && usable()) {
-        recycle(`its memory grew to ${Math.round(memory.rssBytes / 2 ** 20)} MiB`);
+      rssAtReady ??= memory.rssBytes;
+      const grownBytes = memory.rssBytes - rssAtReady;
+      if (settings.recycleGrowthBytes > 0 && grownBytes > settings.recycleGrowthBytes && usable()) {
+        recycle(`its memory grew by ${Math.round(grownBytes / 2 ** 20)} MiB to ${Math.round(memory.rssBytes / 2 ** 20)} MiB`);
       }
     } catch (error) {
       log.debug({ engine: kind, err: error }, 'no memory report');
@@ -184,7 +172,11 @@ export function createSupervisor(options: SupervisorOptions) {
 
   function ensureRunning(): void {
     wanted = true;
-    looping ??= loop().finally(() => { looping = null; if (wanted) ensureRunning(); });
+    looping ??= loop().finally(() => {
+      looping = null;
+      if (wanted) ensureRunning();
+      else changes.emit('change');
+    });
   }
 
   async function changed(signal: AbortSignal | undefined): Promise<void> {
@@ -192,14 +184,22 @@ export function createSupervisor(options: SupervisorOptions) {
   }
 
   /**
-   * Resolves once a request can be sent; starts a lazy engine. Rejects when the engine is `failed` or stopped, unless
+   * Resolves once a request can be sent; starts an engine that rests. Rejects when the engine is `failed` or stopped, unless
    * `patient`, which waits for its recovery; rejects with the signal's reason on abort.
    */
   async function whenReady({ signal, patient = false }: { signal?: AbortSignal | undefined; patient?: boolean } = {}): Promise<void> {
-    if (!wanted && settings.lazy) ensureRunning();
-    while (!usable()) {
+    if (!wanted && rest !== null) ensureRunning();
+    await until(usable, { signal, patient });
+  }
+
+  /** Resolves once it is ready, or at rest: then it starts with the next request. Waits for its recovery, however long that takes. */
+  const whenServing = (signal: AbortSignal): Promise<void> => until(() => usable() || resting(), { signal, patient: true });
+  const resting = () => !wanted && rest !== null && looping === null;
+
+  async function until(condition: () => boolean, { signal, patient }: { signal: AbortSignal | undefined; patient: boolean }): Promise<void> {
+    while (!condition()) {
       signal?.throwIfAborted();
-      if (!patient && (state === 'failed' || !wanted)) throw new EngineError('engine_unavailable', `The ${kind} engine is ${state}: ${reason ?? 'no reason known'}`);
+      if (!patient && (state === 'failed' || (!wanted && looping === null))) throw new EngineError('engine_unavailable', `The ${kind} engine is ${state}: ${reason ?? 'no reason known'}`);
       try {
         await changed(signal);
       } catch (error) {
@@ -209,34 +209,62 @@ export function createSupervisor(options: SupervisorOptions) {
     }
   }
 
-  /** Waits until the engine is ready, then asks it. Rejects with `EngineError`. */
+  /** Room on the card and a process that is ready, together: neither is held while the other may be long in coming. */
+  async function enter(method: EngineMethod, signal: AbortSignal | undefined): Promise<() => void> {
+    for (;;) {
+      await until(() => usable() || resting(), { signal, patient: false });
+      if (usable() && !isJob(method)) return () => {};
+      const leave = await memoryGate.use(signal);
+      try {
+        if (resting()) ensureRunning();
+        await until(() => usable() || !['starting', 'warming'].includes(state), { signal, patient: true });
+      } catch (error) {
+        leave();
+        throw error;
+      }
+      if (usable()) return leave;
+      leave();
+    }
+  }
+
+  /** Waits until the engine is ready and has room, then asks it. Rejects with `EngineError`. */
   async function call<M extends EngineMethod>(method: M, params: EngineMethods[M]['params'], callOptions: CallOptions = {}): Promise<EngineMethods[M]['result']> {
+    let leave: () => void;
     try {
-      await whenReady({ signal: callOptions.signal });
+      leave = await enter(method, callOptions.signal);
     } catch (error) {
       if (callOptions.signal?.aborted) throw new EngineError('cancelled', 'Cancelled while waiting for the engine', { cause: error });
       throw error;
     }
     const process = engine;
-    if (process === null) throw new EngineError('engine_unavailable', `The ${kind} engine went away`);
+    if (process === null) {
+      leave();
+      throw new EngineError('engine_unavailable', `The ${kind} engine went away`);
+    }
     activeCalls += 1;
     setState('busy');
     try {
-      const result = await process.call(method, params, callOptions);
-      if (jobMethods.has(method)) {
-        jobsProcessed += 1;
-        jobsOfProcess += 1;
-        lastJobAtMs = Date.now();
+      const result = await process.call(method, params, {
+        ...callOptions,
+        onEvent: (event) => {
+          if (event.kind === 'computeDone') leave();
+          callOptions.onEvent?.(event);
+        },
+      });
+      if (isJob(method)) {
+        record.jobSucceeded();
         policy.succeeded();
       }
       return result;
     } catch (error) {
       if (error instanceof EngineError) {
-        if (error.code !== 'cancelled' && error.code !== 'invalid_parameters' && error.code !== 'engine_died') errorCount += 1;
+        record.requestFailed(method, error);
+        if (error.code === 'out_of_memory') memoryGate.ranOutOfMemory();
         if (error.code === 'device_lost') process.kill('it lost its device');
       }
       throw error;
     } finally {
+      leave();
       activeCalls -= 1;
       if (process === engine && process.alive()) afterCall(process);
     }
@@ -246,7 +274,8 @@ export function createSupervisor(options: SupervisorOptions) {
     if (activeCalls > 0) return;
     if (plan !== null) return endWhenIdle();
     if (state !== 'busy') return;
-    if (settings.recycleAfterJobs > 0 && jobsOfProcess >= settings.recycleAfterJobs) return recycle(`${jobsOfProcess} jobs since its start`);
+    if (settings.recycleAfterJobs > 0 && record.jobsOfProcess() >= settings.recycleAfterJobs) return recycle(`${record.jobsOfProcess()} jobs since its start`);
+    if (settings.recycleAfterFailures > 0 && record.failuresInRow() >= settings.recycleAfterFailures) return recycle(`${record.failuresInRow()} jobs in a row failed`);
     setState('ready');
     void measureMemory(process);
   }
@@ -264,13 +293,14 @@ export function createSupervisor(options: SupervisorOptions) {
     if (force || activeCalls === 0 || readySinceMs === null) engine.kill('restart', { ordered: true });
   }
 
-  /** Ends the process, after its requests unless forced. A lazy engine starts again with its next request. */
-  async function stop({ force }: { force: boolean }): Promise<void> {
+  /** Ends the process, after its requests unless forced. With `rest`, which says why, or when lazy, it starts again with its next request. */
+  async function stop({ force, rest: why }: { force: boolean; rest?: string | undefined }): Promise<void> {
     wanted = false;
+    rest = why ?? (settings.lazy ? onFirstRequest : null);
     wake?.abort();
     if (engine !== null) {
       plan = 'stop';
-      setState('draining', 'asked to stop');
+      setState('draining', why ?? 'asked to stop');
       if (force || readySinceMs === null) engine.kill('stop', { ordered: true });
       else endWhenIdle();
     }
@@ -281,12 +311,12 @@ export function createSupervisor(options: SupervisorOptions) {
     return {
       kind, state, pid: engine?.pid ?? null,
       uptimeSeconds: readySinceMs === null ? 0 : (Date.now() - readySinceMs) / 1000,
-      jobsProcessed, lastJobAtMs, errorCount, restarts, loaded, memory, reason,
+      restarts, loaded, memory, reason, resting: resting(), recovering, lastExit, silentMs: engine?.silentMs() ?? null, ...record.view(),
     };
   }
 
   return {
-    kind, lazy: settings.lazy, start: ensureRunning, whenReady, call, restart, stop, status,
+    kind, lazy: settings.lazy, start: ensureRunning, whenReady, whenServing, call, restart, stop, status,
     logs: () => logRing.lines(),
     /** Called on every change of state or memory. Returns the unsubscribe function. */
     onChange(listener: () => void): () => void {
@@ -300,12 +330,4 @@ export type Supervisor = ReturnType<typeof createSupervisor>;
 /** A missing or invalid model folder: trying again changes nothing. */
 function isHopeless(problem: EngineError | null): boolean {
   return problem?.code === 'model_missing' || problem?.code === 'model_invalid' || problem?.code === 'invalid_parameters';
-}
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const timer = setTimeout(resolve, ms);
-    signal.addEventListener('abort', () => { clearTimeout(timer); resolve(); }, { once: true });
-  });
 }

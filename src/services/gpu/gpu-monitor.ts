@@ -40,6 +40,10 @@ export function createGpuMonitor({ probes, configuredTotalBytes, maxAgeMs = 2000
       });
       return pending;
     },
+    /** Device memory by process id, read now; null when the platform does not tell. */
+    async processes(): Promise<ReadonlyMap<number, number> | null> {
+      return await chosen?.processes?.() ?? null;
+    },
     /** Name of the probe in use, for validation; null before the first reading or without a GPU. */
     source: () => chosen?.source ?? null,
   };

@@ -22,7 +22,21 @@ export function createNvidiaSmiProbe(options: { command?: string; timeoutMs?: nu
         return null;
       }
     },
+    async processes() {
+      try {
+        const { stdout } = await run(command, ['--query-compute-apps=pid,used_gpu_memory', '--format=csv,noheader,nounits'], { timeout: timeoutMs, killSignal: 'SIGKILL' });
+        return parseComputeApps(stdout);
+      } catch {
+        return null;
+      }
+    },
   };
+}
+
+/** Parses `pid, MiB` lines. Null when none has both: in some containers the driver hides processes, or their memory. */
+export function parseComputeApps(output: string): ReadonlyMap<number, number> | null {
+  const pairs = output.split('\n').map((line) => line.split(',').map((cell) => (cell.trim() === '' ? NaN : Number(cell)))).filter((pair) => pair.length === 2 && pair.every(Number.isFinite));
+  return pairs.length === 0 ? null : new Map(pairs.map(([pid = 0, mebibytes = 0]) => [pid, mebibytes * mebibyte]));
 }
 
 /** Parses one CSV line; a value the driver does not support ("[N/A]") is null. */

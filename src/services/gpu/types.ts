@@ -13,4 +13,6 @@ export interface GpuReading {
 export interface GpuProbe {
   readonly source: string;
   read(): Promise<GpuReading | null>;
+  /** Device memory by process id, bytes; null when the platform does not tell. */
+  processes?(): Promise<ReadonlyMap<number, number> | null>;
 }

@@ -65,7 +65,7 @@ export function createRunner({ queue, engine, parts, maxPerType = {}, maxInFligh
       try {
         releases.push(await inFlight.acquire(signal));
         releases.push(await preparing.acquire(signal));
-        await engines.whenReady(engine, { signal, patient: true });
+        await engines.whenServing(engine, signal);
         await nearlyFree(signal);
         const excludeTypes = excludedTypes();
         const reservation = await store.reserve({ queue, workerId: parts.workerId, leaseMs: parts.limits.leaseMs, begin: true, ...(excludeTypes.length > 0 ? { excludeTypes } : {}) });

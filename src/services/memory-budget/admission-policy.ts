@@ -14,6 +14,8 @@ export interface BudgetedModel extends Footprint {
   lastUsed: number;
   /** Goes before any other idle model does, however recently it was used. */
   yields: boolean;
+  /** Answers several requests at a time in the room of one. */
+  shared?: boolean;
 }
 
 export interface WaitingRequest {
@@ -61,7 +63,11 @@ export function decideAdmission(state: CardState): Admission {
 
   for (const request of candidates) {
     const model = find(request.model);
-    if (model === undefined || model.busy) continue;
+    if (model === undefined) continue;
+    if (model.busy) {
+      if (model.shared === true && (overdue === undefined || overdueModel === model)) return { action: 'admit', id: request.id };
+      continue;
+    }
     const need = needOf(model);
     const isOverdue = request === overdue;
     // Nobody takes the room an overdue request waits for.

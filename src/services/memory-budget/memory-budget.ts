@@ -1,80 +1,103 @@
+import type { Logger } from 'pino';
 import { committedBytes, decideAdmission, type BudgetedModel, type Footprint } from './admission-policy.js';
 
 export interface MemoryBudgetOptions {
   /** What the card has for these models, bytes; null: not known, and nothing is held back. */
   capacityBytes: () => Promise<number | null>;
-  models: ReadonlyArray<{ name: string; expected: Footprint; yields?: boolean }>;
-  /** Ends a model's process; resolves when its memory is free. */
-  evict: (name: string) => Promise<void>;
+  models: ReadonlyArray<{ name: string; expected: Footprint; yields?: boolean; shared?: boolean }>;
+  /** Ends a model's process for another one; resolves when its memory is free. */
+  evict: (name: string, wanted: string) => Promise<void>;
   patienceMs?: number;
+  log?: Pick<Logger, 'warn'> | undefined;
 }
 
-/** A model that would not fit even alone. */
-export class TooLargeError extends Error {
-  constructor(readonly model: string, readonly needBytes: number, readonly capacityBytes: number) {
-    super(`${model} needs ${gib(needBytes)} GiB of GPU memory; the card has ${gib(capacityBytes)} GiB for it`);
-    this.name = 'TooLargeError';
-  }
+interface Entry extends BudgetedModel {
+  /** Most it was thought, or seen, to need while it computes, bytes. */
+  totalBytes: number;
+  holders: number;
+  /** Counted as loaded for the one that uses it, without a process that holds anything yet, or any more. */
+  hollow: boolean;
+  loads: number;
 }
 
 /** After an out-of-memory error the work is taken to need this much more than was thought. */
 const lessonFactor = 1.25;
-const gib = (bytes: number) => (bytes / 2 ** 30).toFixed(1);
+const leastLesson = 0.05;
+const retryEvictionMs = 5000;
 
-/** Who is on the card, who may come on, and who has to go for it. What is admitted together fits together. */
-export function createMemoryBudget({ capacityBytes, models: declared, evict, patienceMs = 120_000 }: MemoryBudgetOptions) {
-  const models = new Map<string, BudgetedModel>(declared.map(({ name, expected, yields = false }) => [name, { name, ...expected, yields, resident: false, busy: false, lastUsed: 0 }]));
+/**
+ * Who is on the card, who may come on, and who has to go for it. What is admitted together fits together, as far as the
+ * footprints are right: they begin as expectations, and measurements and out-of-memory errors correct them. A model that
+ * is thought too large for the card may still try, with the card to itself.
+ */
+export function createMemoryBudget({ capacityBytes, models: declared, evict, patienceMs = 120_000, log }: MemoryBudgetOptions) {
+  const models = new Map<string, Entry>(declared.map(({ name, expected, yields = false, shared = false }) => [name, {
+    name, ...expected, totalBytes: expected.residentBytes + expected.workingBytes, yields, shared, resident: false, busy: false, lastUsed: 0, holders: 0, hollow: false, loads: 0,
+  }]));
   const waiting: Array<{ id: number; model: string; sinceMs: number; admit: () => void; refuse: (error: Error) => void }> = [];
   let uses = 0;
   let nextId = 1;
   let deciding = false;
   let again = false;
-  let overdueTimer: NodeJS.Timeout | undefined;
+  let timer: NodeJS.Timeout | undefined;
+
+  const capacityOf = async () => await capacityBytes().catch(() => null) ?? Infinity;
+  /** As the policy sees them: none needs more than there is. */
+  const within = (capacity: number): BudgetedModel[] => [...models.values()].map((model) => {
+    const residentBytes = Math.min(model.residentBytes, capacity);
+    return { ...model, residentBytes, workingBytes: Math.min(model.workingBytes, capacity - residentBytes) };
+  });
 
   async function decide(): Promise<void> {
-    if (deciding) { again = true; return; }
+    again = true;
+    if (deciding) return;
     deciding = true;
     try {
-      do {
+      while (again) {
         again = false;
         await decideOnce();
-      } while (again);
+      }
+    } catch (error) {
+      log?.warn({ err: error }, 'no room could be made on the GPU; trying again');
+      later(retryEvictionMs);
     } finally {
       deciding = false;
     }
   }
 
   async function decideOnce(): Promise<void> {
-    const capacity = await capacityBytes().catch(() => null) ?? Infinity;
-    for (const request of [...waiting]) {
-      const model = models.get(request.model);
-      if (model !== undefined && model.residentBytes + model.workingBytes > capacity) {
-        remove(request.id)?.refuse(new TooLargeError(model.name, model.residentBytes + model.workingBytes, capacity));
-      }
-    }
-    const decision = decideAdmission({ capacityBytes: capacity, models: [...models.values()], waiting, nowMs: Date.now(), patienceMs });
+    const capacity = await capacityOf();
+    const decision = decideAdmission({ capacityBytes: capacity, models: within(capacity), waiting, nowMs: Date.now(), patienceMs });
     if (decision.action === 'admit') {
       const request = remove(decision.id);
       const model = request === undefined ? undefined : models.get(request.model);
       if (request === undefined || model === undefined) return;
+      if (!model.resident) model.hollow = true;
       model.resident = true;
       model.busy = true;
+      model.holders += 1;
       model.lastUsed = ++uses;
       request.admit();
       again = true;
     } else if (decision.action === 'evict') {
+      const wanted = waiting.find(({ id }) => id === decision.for)?.model ?? '';
       for (const name of decision.models) {
-        await evict(name);
         const model = models.get(name);
-        if (model !== undefined) model.resident = false;
+        const loads = model?.loads;
+        await evict(name, wanted);
+        if (model !== undefined && model.loads === loads) model.resident = false;
       }
       again = true;
     } else {
-      clearTimeout(overdueTimer);
       const oldest = waiting[0];
-      const leftMs = oldest === undefined ? 0 : oldest.sinceMs + patienceMs - Date.now();
-      if (leftMs > 0) overdueTimer = setTimeout(() => void decide(), leftMs).unref();
+      if (oldest !== undefined && patienceMs !== Infinity) later(oldest.sinceMs + patienceMs - Date.now());
     }
+  }
+
+  /** Nobody may report in the meantime: an overdue request, or an eviction that failed, is looked at again. */
+  function later(ms: number): void {
+    clearTimeout(timer);
+    if (ms > 0) timer = setTimeout(() => void decide(), ms).unref();
   }
 
   function remove(id: number) {
@@ -82,11 +105,14 @@ export function createMemoryBudget({ capacityBytes, models: declared, evict, pat
     return index < 0 ? undefined : waiting.splice(index, 1)[0];
   }
 
+  function resize(model: Entry, residentBytes: number, totalBytes: number): void {
+    model.residentBytes = residentBytes;
+    model.totalBytes = Math.max(residentBytes, totalBytes);
+    model.workingBytes = model.totalBytes - residentBytes;
+  }
+
   return {
-    /**
-     * Waits until `name` may be loaded and compute; call the result when it has computed.
-     * @throws TooLargeError when it would not fit alone; the signal's reason on abort
-     */
+    /** Waits until `name` may be loaded and compute; call the result when it has computed. Rejects with the signal's reason on abort. */
     async use(name: string, signal?: AbortSignal): Promise<() => void> {
       const model = models.get(name);
       if (model === undefined) return () => {};
@@ -95,49 +121,67 @@ export function createMemoryBudget({ capacityBytes, models: declared, evict, pat
       await new Promise<void>((admit, refuse) => {
         const onAbort = () => { if (remove(id) !== undefined) { refuse(signal?.reason as Error); void decide(); } };
         signal?.addEventListener('abort', onAbort, { once: true });
-        const settled = () => signal?.removeEventListener('abort', onAbort);
-        waiting.push({ id, model: name, sinceMs: Date.now(), admit: () => { settled(); admit(); }, refuse: (error) => { settled(); refuse(error); } });
+        waiting.push({ id, model: name, sinceMs: Date.now(), admit: () => { signal?.removeEventListener('abort', onAbort); admit(); }, refuse });
         void decide();
       });
       let released = false;
       return () => {
         if (released) return;
         released = true;
-        model.busy = false;
+        model.holders -= 1;
+        model.busy = model.holders > 0;
         model.lastUsed = ++uses;
+        if (!model.busy && model.hollow) model.resident = false;
         void decide();
       };
     },
-    /** True when `name` may be loaded beside what is loaded, with room for the largest work; then counted as loaded. */
+    /** True when `name` may be loaded now: it is being waited for, or fits beside what is loaded with room for the largest work. It is then counted as loaded. */
     async reserveLoad(name: string): Promise<boolean> {
       const model = models.get(name);
-      if (model === undefined || model.resident) return true;
-      const capacity = await capacityBytes().catch(() => null) ?? Infinity;
-      const largestWork = Math.max(0, ...[...models.values()].filter((each) => !each.busy && (each.resident || each === model)).map((each) => each.workingBytes));
-      if (committedBytes([...models.values()]) + model.residentBytes + largestWork > capacity) return false;
+      if (model === undefined) return true;
+      if (!model.resident) {
+        const capacity = await capacityOf();
+        const all = within(capacity);
+        const own = all.find((each) => each.name === name);
+        const largestWork = Math.max(0, ...all.filter((each) => !each.busy && (each.resident || each === own)).map((each) => each.workingBytes));
+        if (committedBytes(all) + (own?.residentBytes ?? 0) + largestWork > capacity) return false;
+      }
       model.resident = true;
+      model.hollow = false;
+      model.loads += 1;
       return true;
     },
-    /** Its process ended, or it computes on another device: it holds nothing of the card. */
+    /** Its process ended: it holds nothing of the card. */
     left(name: string): void {
       const model = models.get(name);
-      if (model === undefined || !model.resident || model.busy) return;
-      model.resident = false;
+      if (model === undefined || !model.resident) return;
+      if (model.busy) model.hollow = true;
+      else model.resident = false;
       void decide();
     },
-    /** Measured while it was idle. */
-    measured(name: string, residentBytes: number): void {
+    /** What its process holds, bytes. Idle: exactly that; computing: at least that is needed to compute. */
+    measured(name: string, bytes: number): void {
       const model = models.get(name);
-      if (model !== undefined && residentBytes > 0) model.residentBytes = residentBytes;
+      if (model === undefined || !model.resident || model.hollow) return;
+      if (!model.busy) resize(model, bytes, model.totalBytes);
+      else if (bytes > model.totalBytes) resize(model, model.residentBytes, bytes);
+    },
+    /** It computes on another device than the card. */
+    elsewhere(name: string): void {
+      const model = models.get(name);
+      if (model !== undefined) resize(model, 0, 0);
+      void decide();
     },
     /** It ran out of memory: its work needs more than was thought, so that idle neighbours leave before the next attempt. */
     async ranOutOfMemory(name: string): Promise<void> {
       const model = models.get(name);
       if (model === undefined) return;
-      const capacity = await capacityBytes().catch(() => null);
-      const grown = model.workingBytes * lessonFactor;
-      // Never taught out of the card altogether: with it to itself the model may still try.
-      model.workingBytes = capacity === null ? grown : Math.max(model.workingBytes, Math.min(grown, capacity - model.residentBytes));
+      const capacity = await capacityOf();
+      const lesson = Math.max(model.workingBytes * (lessonFactor - 1), model.totalBytes * leastLesson);
+      if (capacity !== Infinity) resize(model, model.residentBytes, Math.max(model.totalBytes, Math.min(model.totalBytes + lesson, capacity)));
+    },
+    stop(): void {
+      clearTimeout(timer);
     },
     /** For the status monitor and tests. */
     view: () => ({ committedBytes: committedBytes([...models.values()]), waiting: waiting.length, models: [...models.values()].map((model) => ({ ...model })) }),

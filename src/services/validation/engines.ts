@@ -11,9 +11,8 @@ const severities: Partial<Record<EngineStatus['state'], Severity>> = { failed: '
  */
 export function checkEngines(engines: { has(kind: EngineKind): boolean; status(kind: EngineKind): EngineStatus }, kinds: readonly EngineKind[] = ['sdxl', 'wan', 'qwen']): Check {
   return async () => kinds.filter((kind) => engines.has(kind)).flatMap((kind): Finding[] => {
-    const { state, reason, loaded } = engines.status(kind);
+    const { state, reason, loaded, resting } = engines.status(kind);
     const subject = `${kind} engine`;
-    const resting = state === 'stopped' && /first request/.test(reason ?? '');
     const severity = resting ? 'ok' : severities[state] ?? 'ok';
     const message = `${state.replace('_', ' ')}${loaded === null ? '' : ` on ${loaded.device} with ${loaded.model.name}`}${reason === null ? '' : `: ${reason}`}`;
     return [

@@ -1,0 +1,126 @@
+import type { Logger } from 'pino';
+import type { EngineKind } from '../../inference/engine-protocol.js';
+import { noGate, type MemoryGate } from '../engines/memory-gate.js';
+import type { GpuMonitor } from '../gpu/gpu-monitor.js';
+import type { EngineStatus } from '../types.js';
+import type { Footprint } from './admission-policy.js';
+import { createMemoryBudget } from './memory-budget.js';
+
+export interface DeviceMemoryOptions {
+  gpu: Pick<GpuMonitor, 'read' | 'processes'>;
+  /** Stated by the operator. Without a GPU it bounds the engines' main memory. */
+  configuredBytes?: number;
+  expected: Partial<Record<EngineKind, Footprint>>;
+  /** Ends an idle engine's process for another one; resolves when it has ended. */
+  evict: (kind: EngineKind, why: string) => Promise<void>;
+  statuses: () => EngineStatus[];
+  log: Logger;
+  patienceMs?: number;
+  sampleMs?: number;
+}
+
+/** The driver keeps a little of what it says there is. */
+const usableShare = 0.98;
+
+/**
+ * The memory budget of this machine's card: its capacity, the engines as its models, what they hold in fact. Where nobody
+ * knows what there is (no GPU that tells, nothing configured) its gates hold nothing back.
+ */
+export function createDeviceMemory({ gpu, configuredBytes, expected, evict, statuses, log, patienceMs, sampleMs = 5000 }: DeviceMemoryOptions) {
+  /** Bytes by engine as last measured, while its process lives. */
+  const held = new Map<EngineKind, { pid: number; bytes: number }>();
+  let cardBytes: number | null | undefined;
+  /** Of the card, in use by programs that are not ours. */
+  let othersBytes = 0;
+  let timer: NodeJS.Timeout | undefined;
+  let sampling: Promise<void> | undefined;
+
+  const kinds = Object.keys(expected) as EngineKind[];
+  const budget = createMemoryBudget({
+    capacityBytes: capacity, log, ...(patienceMs === undefined ? {} : { patienceMs }),
+    models: kinds.map((kind) => ({ name: kind, expected: expected[kind] ?? { residentBytes: 0, workingBytes: 0 }, yields: kind === 'qwen', shared: kind === 'qwen' })),
+    async evict(name, wanted) {
+      log.info({ engine: name, wanted }, `${name} engine gives its memory to ${wanted}`);
+      await evict(name as EngineKind, `gave its memory to ${wanted}; starts with its next request`);
+      held.delete(name as EngineKind);
+    },
+  });
+
+  async function capacity(): Promise<number | null> {
+    if (cardBytes === undefined) {
+      const reading = await gpu.read();
+      const total = reading?.totalBytes ?? null;
+      const used = reading?.usedBytes ?? null;
+      cardBytes = configuredBytes ?? (total === null ? null : total * usableShare);
+      if (used !== null && statuses().every(({ pid }) => pid === null)) othersBytes = used;
+    }
+    return cardBytes === null ? null : Math.max(0, cardBytes - othersBytes);
+  }
+
+  function gate(kind: EngineKind): MemoryGate {
+    if (!kinds.includes(kind)) return noGate;
+    return {
+      reserve: () => budget.reserveLoad(kind),
+      use: async (signal) => (await capacity() === null ? () => {} : budget.use(kind, signal)),
+      loadedOn(device) {
+        if (device === 'cpu' && configuredBytes === undefined) budget.elsewhere(kind);
+      },
+      left() {
+        held.delete(kind);
+        budget.left(kind);
+      },
+      ranOutOfMemory: () => void budget.ranOutOfMemory(kind),
+    };
+  }
+
+  /** Reads what each engine holds and tells the budget. */
+  async function sample(): Promise<void> {
+    if (await capacity() === null) return;
+    const alive = statuses().filter(({ pid, loaded }) => pid !== null && loaded !== null);
+    const onCard = alive.filter(({ loaded }) => loaded?.device !== 'cpu');
+    if (configuredBytes !== undefined) for (const { kind, pid, memory } of alive.filter((each) => !onCard.includes(each))) note(kind, pid, memory?.rssBytes);
+    if (onCard.length === 0) return;
+    const [processes, reading] = await Promise.all([gpu.processes(), gpu.read()]);
+    for (const { kind, pid } of onCard) note(kind, pid, processes?.get(pid ?? 0));
+    const ours = onCard.reduce((sum, { kind }) => sum + (held.get(kind)?.bytes ?? 0), 0);
+    const used = reading?.usedBytes ?? null;
+    if (used === null) return;
+    if (processes !== null && onCard.every(({ pid }) => processes.has(pid ?? 0))) othersBytes = Math.max(0, used - ours);
+    else attributeTheRest(onCard, used);
+  }
+
+  /** Without numbers by process: when all but one engine are idle and known, what is left of the card's use is that one's. */
+  function attributeTheRest(onCard: EngineStatus[], usedBytes: number): void {
+    const moving = onCard.filter(({ kind, state }) => state !== 'ready' || !held.has(kind));
+    const [one] = moving;
+    if (one === undefined || moving.length > 1) return;
+    const rest = onCard.reduce((sum, { kind }) => sum + (kind === one.kind ? 0 : held.get(kind)?.bytes ?? 0), 0);
+    note(one.kind, one.pid, usedBytes - othersBytes - rest);
+  }
+
+  function note(kind: EngineKind, pid: number | null, bytes: number | undefined): void {
+    if (pid === null || bytes === undefined || bytes <= 0) return;
+    held.set(kind, { pid, bytes });
+    budget.measured(kind, bytes);
+  }
+
+  return {
+    gate,
+    /** As last measured; undefined when nobody could tell. */
+    deviceBytes: (kind: EngineKind): number | undefined => held.get(kind)?.bytes,
+    async start(): Promise<void> {
+      if (await capacity() === null) return;
+      timer = setInterval(() => {
+        sampling ??= sample().catch((error: unknown) => log.debug({ err: error }, 'device memory not read')).finally(() => { sampling = undefined; });
+      }, sampleMs).unref();
+    },
+    stop(): void {
+      clearInterval(timer);
+      budget.stop();
+    },
+    capacity,
+    sample,
+    view: budget.view,
+  };
+}
+export type DeviceMemory = ReturnType<typeof createDeviceMemory>;
