@@ -8,9 +8,11 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { openSdxlModel } from '../src/inference/sdxl/model.js';
+import { openWanModel } from '../src/inference/wan/model.js';
 import { projectRoot } from '../src/project-root.js';
 import { measureCompel, measureNoise, measureSchedulers, measureTokens, readCases, type MeasuredCase } from './parity/parts.js';
 import { measureSdxlCase, type SdxlCase } from './parity/sdxl.js';
+import { measureT5Tokens, measureWanCase, measureWanText, measureWanTransformer, measureWanVae, type WanCase } from './parity/wan.js';
 
 const { values } = parseArgs({ options: { kit: { type: 'string', default: path.join(projectRoot(), '../shared/parity') }, models: { type: 'string', default: path.join(projectRoot(), 'test/parity/models') } } });
 const kit = path.resolve(values.kit);
@@ -44,6 +46,16 @@ if (has('sdxl-tiny')) {
   print('SDXL runs', runs);
   await model.release();
 }
-if (has('wan-tiny')) console.log('\nWan cases wait for the Wan engine.');
+for (const folder of ['t5', 't5-bytes']) if (has(`tokenizers/${folder}`)) print(`${folder} tokens`, await measureT5Tokens(kit, folder));
+if (has('wan-tiny')) {
+  const model = await openWanModel(path.join(path.resolve(values.models), 'wan-tiny'), { device: 'cpu', threads: 1 });
+  print('WAN text', await measureWanText(kit, model));
+  print('WAN transformer', await measureWanTransformer(kit, model));
+  print('WAN VAE in chunks', await measureWanVae(kit, model));
+  const runs: MeasuredCase[] = [];
+  for (const item of await readCases<WanCase[]>(kit, 'wan-tiny/cases.json')) runs.push({ name: item.name, measures: await measureWanCase(model, path.join(kit, 'wan-tiny'), item) });
+  print('WAN runs', runs);
+  await model.release();
+}
 console.log(failed === 0 ? '\nEverything is within tolerance.' : `\n${failed} cases are out of tolerance.`);
 process.exitCode = failed === 0 ? 0 : 1;

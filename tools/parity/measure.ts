@@ -30,3 +30,16 @@ export function near(what: string, actual: ArrayLike<number>, expected: ArrayLik
 export function same(what: string, equal: boolean): Measure {
   return { what, value: equal ? 0 : Infinity, bound: 0, unit: 'max', ok: equal };
 }
+
+/** Decibels of values in [0, 1]. */
+export function peakSignalToNoise(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  if (actual.length !== expected.length) return -Infinity;
+  let sum = 0;
+  for (let i = 0; i < actual.length; i += 1) sum += ((actual[i] as number) - (expected[i] as number)) ** 2;
+  return sum === 0 ? Infinity : -10 * Math.log10(sum / actual.length);
+}
+
+export function standardDeviation(values: Float32Array): number {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
+}

@@ -10,7 +10,7 @@ import { denoise } from '../../src/inference/sdxl/denoise.js';
 import type { SdxlModel } from '../../src/inference/sdxl/model.js';
 import { decodeToFloats, encodePicture } from '../../src/inference/sdxl/vae.js';
 import { conditionText } from '../../src/inference/sdxl/weighted-conditioning.js';
-import { largestDifference, type Measure } from './measure.js';
+import { largestDifference, peakSignalToNoise, standardDeviation, type Measure } from './measure.js';
 
 /** One recorded run of diffusers' SDXL pipelines, as the parity kit's `cases.json` states it. */
 export interface SdxlCase {
@@ -86,16 +86,4 @@ function createScheduler(model: SdxlModel, { scheduler, steps, strength }: SdxlC
   if (scheduler === 'euler') return createEuler(model.schedulerConfig, options);
   if (scheduler === 'dpmpp2m_karras') return createDpmSolver(model.schedulerConfig, { ...options, karras: true });
   throw new Error(`the kit names a scheduler that is not known: ${scheduler}`);
-}
-
-export function peakSignalToNoise(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
-  if (actual.length !== expected.length) return -Infinity;
-  let sum = 0;
-  for (let i = 0; i < actual.length; i += 1) sum += ((actual[i] as number) - (expected[i] as number)) ** 2;
-  return sum === 0 ? Infinity : -10 * Math.log10(sum / actual.length);
-}
-
-function standardDeviation(values: Float32Array): number {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
 }
