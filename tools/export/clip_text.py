@@ -34,10 +34,10 @@ class ExportTextEncoder(nn.Module):
         return attention.out_proj((torch.softmax(scores, dim=-1) @ v).transpose(1, 2).reshape(batch, length, width))
 
     def forward(self, input_ids, attention_mask):
-        positions = torch.arange(input_ids.shape[1])[None]
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
         x = self.embeddings.token_embedding(input_ids) + self.embeddings.position_embedding(positions)
         length = input_ids.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool).tril()[None, None]
+        causal = torch.ones(length, length, dtype=torch.bool, device=input_ids.device).tril()[None, None]
         visible = causal & attention_mask[:, None, None, :].bool()
         # a large finite number: minus infinity would turn a fully hidden row into NaN, and fp16 cannot hold float32's lowest
         mask = torch.where(visible, 0.0, -30000.0).to(x.dtype)
@@ -49,7 +49,7 @@ class ExportTextEncoder(nn.Module):
         last = self.final_norm(x)
         ids = input_ids.to(torch.int32)
         rows = ids.argmax(dim=-1) if self.eos_id is None else (ids == self.eos_id).to(torch.int32).argmax(dim=-1)
-        pooled = last[torch.arange(last.shape[0]), rows]
+        pooled = last[torch.arange(last.shape[0], device=last.device), rows]
         if self.projection is None:
             return last, pooled, *states
         return self.projection(pooled), last, *states

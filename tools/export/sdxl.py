@@ -156,7 +156,7 @@ def main() -> int:
     return 0 if export_parts(pipe, options.out, stored, options.fp16, options.check) else 1
 
 
-def export_parts(pipe, out: Path, stored: list, fp16: bool, check: bool) -> bool:
+def export_parts(pipe, out: Path, stored: list, fp16: bool, check: bool, say=lambda text: None) -> bool:
     """Writes the graphs; `stored` names those with fp16 on disk. With `fp16` the UNet computes in it, the others are stored so."""
     agree = True
     for name, (module, inputs, outputs, axes) in parts_of(pipe).items():
@@ -171,6 +171,7 @@ def export_parts(pipe, out: Path, stored: list, fp16: bool, check: bool) -> bool
             store_fp16(path)
         if check:
             agree &= compare_values(name, run_graph(path, inputs), expected if isinstance(expected, tuple) else (expected,), 40 if computed else 50)
+        say(f"{name} exported")
     return agree
 
 

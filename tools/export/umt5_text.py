@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 
-def position_buckets(length: int, buckets: int, max_distance: int) -> torch.Tensor:
+def position_buckets(length: int, buckets: int, max_distance: int, device=None) -> torch.Tensor:
     """Bidirectional T5 buckets of key - query, int64 [length, length]: half exact, half logarithmic up to max_distance."""
-    position = torch.arange(length)
+    position = torch.arange(length, device=device)
     offset = position[None, :] - position[:, None]
     half, exact = buckets // 2, buckets // 4
     distance = offset.abs()
@@ -68,7 +68,7 @@ class ExportUmt5Encoder(nn.Module):
 
     def forward(self, input_ids, attention_mask):
         mask = (1.0 - attention_mask[:, None, None, :].float()) * torch.finfo(torch.float32).min
-        buckets = position_buckets(input_ids.shape[1], self.buckets, self.max_distance)
+        buckets = position_buckets(input_ids.shape[1], self.buckets, self.max_distance, input_ids.device)
         x = self.tokens(input_ids).float()
         for layer in self.layers:
             x = layer(x, buckets, mask)
