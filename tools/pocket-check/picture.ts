@@ -3,11 +3,12 @@
 export interface Pixels { data: Uint8Array; width: number; height: number }
 
 /** The world's colours as a person would name them. */
-const palette: Readonly<Record<string, readonly [number, number, number]>> = {
+export const palette: Readonly<Record<string, readonly [number, number, number]>> = {
   red: [220, 40, 40], orange: [245, 140, 30], yellow: [250, 220, 50], green: [40, 160, 70],
   blue: [50, 90, 220], purple: [140, 60, 180], white: [245, 245, 245], black: [25, 25, 25],
 };
-const names = Object.keys(palette);
+export const paletteNames = Object.keys(palette);
+const names = paletteNames;
 
 /** Index of the nearest palette colour for every pixel. */
 export function classify({ data }: Pixels): Uint8Array {
