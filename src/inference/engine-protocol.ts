@@ -18,7 +18,7 @@ export interface LoadParams {
   device: DevicePreference;
   /** Threads for CPU kernels; 0 lets the engine choose by measurement or core count. */
   threads: number;
-  /** Engine-specific settings (e.g. `longPrompts` for sdxl, `sequences` for qwen). */
+  /** Engine-specific settings (e.g. `longPrompts` for sdxl, `ffmpeg` for wan, `sequences` for qwen). */
   options?: Record<string, string | number | boolean>;
 }
 

@@ -208,12 +208,19 @@ function openUsage({ metricsUrl: url, supabaseUrl, supabaseServiceKey, callbackS
 
 function engineOptions(config: Config, log: Logger, folders: Record<EngineKind, ModelFolder>, entry: string, { environment, engines: overrides = {} }: ServiceOptions): Parameters<typeof createEngineService>[0] {
   const engines: SupervisorOptions[] = [];
-  const absent: Partial<Record<EngineKind, string>> = { wan: 'this version has no WAN engine' };
+  const absent: Partial<Record<EngineKind, string>> = {};
   if (folders.sdxl.dir === null) absent.sdxl = folders.sdxl.reason;
   else {
     engines.push({
       kind: 'sdxl', entry, env: engineEnvironment(environment), log: log.child({ worker: 'sdxl' }),
       load: { modelDir: folders.sdxl.dir, device: config.ortDevice, threads: config.ortThreads, options: { longPrompts: config.sdxlLongPrompts } }, ...overrides.sdxl,
+    });
+  }
+  if (folders.wan.dir === null) absent.wan = folders.wan.reason;
+  else {
+    engines.push({
+      kind: 'wan', entry, env: engineEnvironment(environment), log: log.child({ worker: 'wan' }),
+      load: { modelDir: folders.wan.dir, device: config.ortDevice, threads: config.ortThreads, ...(config.ffmpeg === undefined ? {} : { options: { ffmpeg: config.ffmpeg } }) }, ...overrides.wan,
     });
   }
   if (folders.qwen.dir === null) absent.qwen = folders.qwen.reason;

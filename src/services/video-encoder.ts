@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import ffmpegInstaller from '@ffmpeg-installer/ffmpeg';
 
 const run = promisify(execFile);
 
@@ -18,13 +17,12 @@ export interface VideoEncoder {
 
 /** ffmpeg as named by the operator, else the one on the PATH, else the one that is installed with the packages. */
 export function createVideoEncoder({ command, repeatMs = 10_000 }: { command?: string | undefined; repeatMs?: number } = {}): VideoEncoder {
-  const commands = command === undefined ? ['ffmpeg', ffmpegInstaller.path] : [command];
   let found = false;
   let lookedAtMs = -Infinity;
 
   async function find(signal?: AbortSignal): Promise<{ command: string; version: string } | null> {
     lookedAtMs = performance.now();
-    for (const each of commands) {
+    for (const each of command === undefined ? ['ffmpeg', ...await packaged()] : [command]) {
       try {
         const ask = async (question: string) => (await run(each, ['-hide_banner', question], { signal, killSignal: 'SIGKILL' })).stdout;
         const [version, encoders] = await Promise.all([ask('-version'), ask('-encoders')]);
@@ -46,4 +44,13 @@ export function createVideoEncoder({ command, repeatMs = 10_000 }: { command?: s
       return found;
     },
   };
+}
+
+/** The package that ships binaries throws when it is imported on a platform it has none for. */
+async function packaged(): Promise<string[]> {
+  try {
+    return [(await import('@ffmpeg-installer/ffmpeg')).default.path];
+  } catch {
+    return [];
+  }
 }

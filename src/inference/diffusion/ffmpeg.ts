@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import path from 'node:path';
 import { promisify } from 'node:util';
 import { EngineFailure } from '../engine.js';
 
@@ -32,10 +33,13 @@ async function firstThat(candidates: readonly string[], works: (command: string)
   return null;
 }
 
-/** The system's ffmpeg and ffprobe, else those of the npm packages; only an ffmpeg with libx264 counts. Null: no videos here. */
-export async function findVideoTools(): Promise<VideoTools | null> {
-  const ffmpegs = ['ffmpeg', ...await packaged(() => import('@ffmpeg-installer/ffmpeg'))];
-  const ffprobes = ['ffprobe', ...await packaged(() => import('@ffprobe-installer/ffprobe'))];
+/**
+ * The system's ffmpeg and ffprobe, else those of the npm packages; only an ffmpeg with libx264 counts. Null: no videos here.
+ * @param chosen this ffmpeg and no other, with the ffprobe beside it if there is one
+ */
+export async function findVideoTools(chosen?: string): Promise<VideoTools | null> {
+  const ffmpegs = chosen === undefined ? ['ffmpeg', ...await packaged(() => import('@ffmpeg-installer/ffmpeg'))] : [chosen];
+  const ffprobes = [...(chosen === undefined ? [] : [path.join(path.dirname(chosen), 'ffprobe')]), 'ffprobe', ...await packaged(() => import('@ffprobe-installer/ffprobe'))];
   const ffmpeg = await firstThat(ffmpegs, async (command) => (await run(command, ['-hide_banner', '-encoders'])).stdout.includes('libx264'));
   const ffprobe = await firstThat(ffprobes, async (command) => (await run(command, ['-hide_banner', '-version'])).stdout !== '');
   return ffmpeg === null || ffprobe === null ? null : { ffmpeg, ffprobe };

@@ -20,7 +20,7 @@ export function createWanEngine(): Engine {
   };
 
   return {
-    async load({ modelDir, device: preference, threads: asked }, log) {
+    async load({ modelDir, device: preference, threads: asked, options = {} }, log) {
       const startedAt = performance.now();
       requireWanFiles(modelDir);
       await pipeline?.model.release();
@@ -28,9 +28,10 @@ export function createWanEngine(): Engine {
       const threads = asked > 0 ? asked : Math.min(availableParallelism(), 16);
       const { device, notes } = await chooseDevice(preference, path.join(modelDir, probeGraph), threads);
       const model = await openWanModel(modelDir, { device, threads });
-      const videoTools = await findVideoTools();
+      const findTools = () => findVideoTools(typeof options['ffmpeg'] === 'string' ? options['ffmpeg'] : undefined);
+      const videoTools = await findTools();
       if (videoTools === null) log('warn', `Videos cannot be encoded here, pictures can. ${videoToolsCure}`);
-      pipeline = { model, texts: createPromptCache(model), preview: null, videoTools };
+      pipeline = { model, texts: createPromptCache(model), preview: null, videoTools, findTools };
       return {
         device, deviceNotes: notes, loadSeconds: (performance.now() - startedAt) / 1000,
         model: {

@@ -24,6 +24,8 @@ export interface WanPipeline {
   preview: LatentPreview | null;
   /** Null: no ffmpeg here, pictures only. */
   videoTools: VideoTools | null;
+  /** Looks again: somebody may have installed it since. */
+  findTools?: () => Promise<VideoTools | null>;
 }
 
 /** What the stages of one request hand on. */
@@ -45,6 +47,7 @@ type Clock = <T>(stage: string, work: () => Promise<T>) => Promise<T>;
 export async function generateClip(pipeline: WanPipeline, params: WanGenerateParams, context: RequestContext): Promise<WanGenerateResult> {
   const { model } = pipeline;
   requireValid(model, params);
+  if (params.output === 'video') pipeline.videoTools ??= await pipeline.findTools?.() ?? null;
   const tools = params.output === 'video' ? requireVideoTools(pipeline.videoTools) : null;
   const timings: Record<string, number> = { text: 0, reference: 0, denoise: 0, decode: 0, encode: 0 };
   const clock: Clock = async (stage, work) => {

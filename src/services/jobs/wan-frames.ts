@@ -1,6 +1,6 @@
 import { catalogue, type JobType } from './catalogue.js';
 
-/** Of a video that does not say; WAN makes 81 of it, about five seconds. */
+/** Of a video that does not say, nor its model folder; WAN makes 81 of it, about five seconds. */
 const defaultFrameNum = 83;
 export const framesPerSecond = 16;
 

@@ -37,7 +37,7 @@ export function planWanJob(job: ValidJob, { engines, negativePrompt, scheduler: 
   const loaded = engines.status('wan').loaded;
   const references = resolveWanReferences(job);
   const { width, height } = sizeOf(config.size, loaded);
-  const frames = wanFrames(job.type, config.frame_num);
+  const frames = wanFrames(job.type, config.frame_num ?? loaded?.model.defaultFrames);
   const steps = config.sample_steps ?? type.steps;
   const guidanceScale = wanGuidance(config.sample_guide_scale ?? type.guidanceScale, references);
   const solver = config.sample_solver ?? undefined;
