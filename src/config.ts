@@ -65,6 +65,8 @@ const settings = {
   ortDevice: { variable: 'ORT_DEVICE', read: oneOf('auto', 'auto', 'cuda', 'webgpu', 'cpu') },
   ortThreads: { variable: 'ORT_THREADS', read: integer(0, 0, 256) },
   gpuMemoryGigabytes: { variable: 'GPU_MEMORY_GB', read: integer(0, 0, 4096) },
+  engineRecycleJobs: { variable: 'ENGINE_RECYCLE_JOBS', read: integer(0, 0, 1_000_000) },
+  engineRecycleGrowthGigabytes: { variable: 'ENGINE_RECYCLE_GROWTH_GB', read: integer(16, 0, 4096) },
   sdxlLongPrompts: { variable: 'SDXL_LONG_PROMPTS', read: oneOf('truncate', 'truncate', 'chunk') },
   sdxlScheduler: { variable: 'SDXL_SCHEDULER', read: oneOf('auto', 'auto', 'dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc') },
   imageFormat: { variable: 'IMAGE_FORMAT', read: oneOf('png', 'png', 'webp', 'jpeg') },

@@ -786,6 +786,15 @@ export interface components {
             error_count: number;
             restarts?: number;
             reason?: string | null;
+            /** @description Stopped until a request needs it */
+            resting?: boolean;
+            /** @description Its last computing: a job, a warm-up, or the look after a failed job whether the device still works */
+            last_operation?: {
+                ok: boolean;
+                /** Format: date-time */
+                at: string;
+                message: string | null;
+            } | null;
         };
         WorkerResources: {
             gpu: {
@@ -867,6 +876,16 @@ export interface components {
         WorkerLogs: {
             worker_id: string;
             lines: string[];
+            /** @description How its process last ended when nobody had ordered that */
+            last_exit?: {
+                /** Format: date-time */
+                at: string;
+                reason: string;
+                exit_code: number | null;
+                signal: string | null;
+                /** @description What it was doing, as "denoise 3/15" */
+                stage: string | null;
+            } | null;
         };
         DeadLetters: {
             dead_letters: {

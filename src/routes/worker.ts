@@ -7,7 +7,7 @@ import type { GpuReading } from '../services/gpu/types.js';
 import type { EngineStatus } from '../services/types.js';
 import { packageVersion } from '../services/validation/checks.js';
 import type { RouteContext } from './context.js';
-import { healthOf } from './health.js';
+import { healthOf } from '../services/health.js';
 
 const workerIds: readonly EngineKind[] = ['sdxl', 'wan', 'qwen'];
 /** What a restart takes before an engine has ever been loaded, seconds. */
@@ -26,7 +26,7 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
     async getWorkerStatus(request) {
       const reading = await gpu.read();
       return {
-        status: healthOf(services), worker_id: facts.workerId,
+        status: healthOf(engines), worker_id: facts.workerId,
         workers: { sdxl: workerState(engines.status('sdxl')), wan: workerState(engines.status('wan')) },
         system: {
           gpu_memory_total: totalOf(reading), gpu_memory_used: usedOf(reading), gpu_utilization: utilizationOf(reading), active_jobs: services.activeJobs(),
@@ -76,13 +76,17 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
 
     async getWorkerLogs(request) {
       const kind = requireWorker(request.params.worker_id);
-      return { worker_id: kind, lines: engines.logs(kind) };
+      const { lastExit } = engines.status(kind);
+      return {
+        worker_id: kind, lines: engines.logs(kind),
+        last_exit: lastExit === null ? null : { at: iso(lastExit.atMs), reason: lastExit.reason, exit_code: lastExit.exitCode, signal: lastExit.signal, stage: lastExit.stage },
+      };
     },
   };
 
   async function listInstances(): Promise<NonNullable<components['schemas']['WorkerStatus']['instances']>> {
     return (await store.instances()).map(({ workerId, host, pid, startedAtMs, seenAtMs, status }) => ({
-      worker_id: workerId, host, pid, started_at: new Date(startedAtMs).toISOString(), seen_at: new Date(seenAtMs).toISOString(), status,
+      worker_id: workerId, host, pid, started_at: iso(startedAtMs), seen_at: iso(seenAtMs), status,
     }));
   }
 }
@@ -92,6 +96,7 @@ function workerState(status: EngineStatus): components['schemas']['WorkerState']
   return {
     status: status.state, uptime: status.uptimeSeconds, jobs_processed: status.jobsProcessed, last_job_time: status.lastJobAtMs === null ? null : status.lastJobAtMs / 1000,
     memory_usage: formatGigabytes(bytes), memory_usage_bytes: bytes, error_count: status.errorCount, restarts: status.restarts, reason: status.reason,
+    resting: status.resting, last_operation: status.lastOperation === null ? null : { ok: status.lastOperation.ok, at: iso(status.lastOperation.atMs), message: status.lastOperation.message },
   };
 }
 
@@ -106,6 +111,7 @@ function memoryOf({ pid, memory }: EngineStatus): number | null {
   return memory === null ? null : memory.deviceBytes ?? memory.rssBytes;
 }
 
+const iso = (ms: number) => new Date(ms).toISOString();
 const totalOf = (reading: GpuReading | null) => formatGigabytes(reading === null ? 0 : reading.totalBytes);
 const usedOf = (reading: GpuReading | null) => formatGigabytes(reading === null ? 0 : reading.usedBytes);
 const utilizationOf = (reading: GpuReading | null) => formatPercent(reading === null ? 0 : reading.utilization);

@@ -234,7 +234,8 @@ function engineOptions(config: Config, log: Logger, folders: Record<EngineKind, 
       }, ...overrides.qwen,
     });
   }
-  return { engines, absent };
+  const recycling = { recycleAfterJobs: config.engineRecycleJobs, recycleGrowthBytes: config.engineRecycleGrowthGigabytes * 2 ** 30 };
+  return { engines: engines.map((each) => ({ ...recycling, ...each })), absent };
 }
 
 async function expectedFootprints(engines: readonly SupervisorOptions[], folders: Record<EngineKind, ModelFolder>, { footprints = {} }: ServiceOptions): Promise<Partial<Record<EngineKind, Footprint>>> {

@@ -126,6 +126,30 @@ t.test('typed errors leave the process alone, a lost device replaces it', async 
   await supervisor.whenReady({ patient: true });
 });
 
+t.test('after a failed job the device is looked at: it works, or its process is replaced', async (t) => {
+  const { supervisor, draw } = supervise(t);
+  supervisor.start();
+  t.match(await failure(draw('runs out of memory')), { code: 'out_of_memory' });
+  t.match(supervisor.status(), { lastOperation: { ok: false, message: /no memory left/ }, failuresInRow: 1 });
+  await until('the look', () => supervisor.status().lastOperation?.ok === true);
+  t.match(supervisor.status(), { restarts: 0, failuresInRow: 1 });
+  const { pid } = supervisor.status();
+  t.match(await failure(draw('breaks for good')), { code: 'engine_failed' });
+  await until('another process', () => supervisor.status().restarts === 1 && supervisor.status().state === 'ready');
+  t.not(supervisor.status().pid, pid);
+  t.match(supervisor.status(), { lastExit: { reason: /its device works no more: an illegal memory access/, signal: 'SIGKILL' }, lastOperation: { ok: true }, recovering: false });
+  t.ok(supervisor.logs().some((line) => /supervisor was killed \(its device works no more/.test(line)), 'the reason stands among its lines');
+  t.equal((await draw('a circle')).files.length, 1);
+});
+
+t.test('three jobs in a row that fail cost the process its place', async (t) => {
+  const { supervisor, draw } = supervise(t);
+  supervisor.start();
+  for (let time = 0; time < 3; time += 1) t.match(await failure(draw('runs out of memory')), { code: 'out_of_memory' });
+  await until('another process', () => supervisor.status().restarts === 1 && supervisor.status().state === 'ready');
+  t.match(supervisor.status(), { failuresInRow: 0, errorCount: 3 }, 'a recycling is no error');
+});
+
 t.test('crashes while loading back off, growing, and recover by themselves', async (t) => {
   const flag = path.join(t.testdir({}), 'go');
   const { supervisor, states } = supervise(t, { onLoad: `crash-until:${flag}`, maxFailedStarts: 50 });

@@ -11,13 +11,14 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { takeMemory } from './simulated-gpu.js';
-import type { EngineErrorBody, EngineEvent, EngineKind, FromEngine, GeneratedFile, LoadParams, SdxlGenerateParams, SdxlGenerateResult, ToEngine } from '../../src/inference/engine-protocol.js';
+import type { EngineErrorBody, EngineEvent, EngineKind, FromEngine, GeneratedFile, LoadParams, QwenGenerateParams, QwenGenerateResult, SdxlGenerateParams, SdxlGenerateResult, ToEngine, WanGenerateParams, WanGenerateResult } from '../../src/inference/engine-protocol.js';
 
 const kind = (process.argv[2] ?? 'sdxl') as EngineKind;
 const send = (message: FromEngine) => process.send?.(message);
 const cancelled = new Set<string>();
 const ballast: Buffer[] = [];
 let computing: Promise<unknown> = Promise.resolve();
+let broken = false;
 let settings: NonNullable<LoadParams['options']> = {};
 
 if (process.env['TEST_ENGINE_SILENT'] !== '1') {
@@ -40,12 +41,16 @@ class Failure extends Error {
 async function handle(request: Extract<ToEngine, { type: 'request' }>): Promise<unknown> {
   switch (request.method) {
     case 'load': return load(request.params);
-    case 'warmUp': return { seconds: 0 };
+    case 'warmUp':
+      if (broken) throw new Failure({ code: 'engine_failed', message: 'an illegal memory access was encountered' });
+      return { seconds: 0 };
     case 'memory': return { rssBytes: process.memoryUsage().rss, heapBytes: process.memoryUsage().heapUsed };
     case 'unload': return {};
     case 'sdxl.describePrompt': return { tokenCount: 3, weightsUsed: request.params.weights, weightsDropped: [], tensorShapes: {}, tokens: [] };
     case 'sdxl.generate': return generate(request.id, request.params);
-    default: throw new Failure({ code: 'invalid_parameters', message: `no method ${request.method}` });
+    case 'wan.generate': return generateClip(request.id, request.params);
+    case 'qwen.generate': return write(request.id, request.params);
+    default: throw new Failure({ code: 'invalid_parameters', message: `no method ${(request as { method: string }).method}` });
   }
 }
 
@@ -71,7 +76,27 @@ async function load(params: LoadParams): Promise<unknown> {
   return { device: settings['card'] === undefined ? 'cpu' : 'cuda', deviceNotes: [], loadSeconds: 0.01, model: { name: 'test engine', features: [], defaultWidth: 64, defaultHeight: 64 } };
 }
 
+/** What the three kinds of request have in common: steps of computing that may go wrong. */
+interface Work { prompt: string; steps: number }
+
 async function generate(id: string, params: SdxlGenerateParams): Promise<SdxlGenerateResult> {
+  await compute(id, params);
+  return { files: await writeFiles(params), timings: { denoise: 0.01 }, weightsUsed: params.weights, weightsDropped: [], tokenCount: 10, truncated: false };
+}
+
+async function generateClip(id: string, params: WanGenerateParams): Promise<WanGenerateResult> {
+  await compute(id, params);
+  const files = await writeFiles({ ...params, numImages: 1 });
+  return { files, timings: { denoise: 0.01 }, frames: params.frames, tokenCount: 10, truncated: false, referenceMode: 'none' };
+}
+
+async function write(id: string, { prompt = '', messages = [] }: QwenGenerateParams): Promise<QwenGenerateResult> {
+  const asked = prompt === '' ? messages.at(-1)?.content ?? '' : prompt;
+  await compute(id, { prompt: asked, steps: 2 });
+  return { text: `${asked}, seen in soft light`, model: 'test engine', promptTokens: 3, completionTokens: 8, stopReason: 'eos', seconds: 0.01 };
+}
+
+async function compute(id: string, params: Work): Promise<void> {
   const emit = (event: EngineEvent) => send({ type: 'event', id, event });
   const before = computing;
   let done!: () => void;
@@ -95,11 +120,10 @@ async function generate(id: string, params: SdxlGenerateParams): Promise<SdxlGen
   emit({ kind: 'progress', stage: 'encode', step: 1, steps: 1 });
   if (/crashes in encode/.test(params.prompt)) process.kill(process.pid, 'SIGKILL');
   if (/encodes slowly/.test(params.prompt)) await sleep(400);
-  return { files: await writeFiles(params), timings: { denoise: 0.01 }, weightsUsed: params.weights, weightsDropped: [], tokenCount: 10, truncated: false };
 }
 
-/** `crashes` kills itself, `crashes once <file>` only while the file is absent, `exits <code>`, `hangs`, `stops` (SIGSTOP), `blocks <ms>`, `is slow`, `leaks`, `runs out of memory`, `is invalid`, `loses the device`. */
-async function behave({ prompt }: SdxlGenerateParams, step: number): Promise<void> {
+/** `crashes` kills itself, `crashes once <file>` only while the file is absent, `exits <code>`, `hangs`, `stops` (SIGSTOP), `blocks <ms>`, `is slow`, `leaks`, `runs out of memory`, `breaks for good`, `is invalid`, `loses the device`. */
+async function behave({ prompt }: Work, step: number): Promise<void> {
   if (/is slow/.test(prompt)) await sleep(40);
   if (step !== 2) return;
   const once = /crashes once (\S+)/.exec(prompt);
@@ -118,11 +142,13 @@ async function behave({ prompt }: SdxlGenerateParams, step: number): Promise<voi
   if (blocks) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Number(blocks[1]));
   if (/leaks/.test(prompt)) ballast.push(Buffer.alloc(64 * 2 ** 20, 1));
   if (/runs out of memory/.test(prompt)) throw new Failure({ code: 'out_of_memory', message: 'the device has no memory left' });
+  if (/breaks for good/.test(prompt)) broken = true;
+  if (broken) throw new Failure({ code: 'engine_failed', message: 'an illegal memory access was encountered' });
   if (/is invalid/.test(prompt)) throw new Failure({ code: 'invalid_parameters', field: 'config.width', message: 'must be a multiple of 8' });
   if (/loses the device/.test(prompt)) throw new Failure({ code: 'device_lost', message: 'the device is gone' });
 }
 
-async function writeFiles(params: SdxlGenerateParams): Promise<GeneratedFile[]> {
+async function writeFiles(params: Pick<SdxlGenerateParams, 'outputDir' | 'prompt' | 'numImages' | 'seed' | 'format' | 'width' | 'height'>): Promise<GeneratedFile[]> {
   const files: GeneratedFile[] = [];
   for (let index = 0; index < params.numImages; index += 1) {
     const seed = params.seed + index;

@@ -97,10 +97,10 @@ t.test('measurements correct what was expected', async (t) => {
   const of = (name: string) => budget.view().models.find((each) => each.name === name);
   t.ok(await budget.reserveLoad('sdxl'));
   t.notOk(await budget.reserveLoad('wan'), 'twenty and six are more than there is');
-  budget.measured('sdxl', 7 * gib);
+  budget.measured('sdxl', 7 * gib, { idle: true });
   t.match(of('sdxl'), { residentBytes: 7 * gib, workingBytes: 9 * gib }, 'what it needs in all has not become less');
   const release = await budget.use('sdxl');
-  budget.measured('sdxl', 18 * gib);
+  budget.measured('sdxl', 18 * gib, { idle: false });
   t.match(of('sdxl'), { residentBytes: 7 * gib, workingBytes: 11 * gib }, 'seen to need more');
   release();
   budget.left('sdxl');

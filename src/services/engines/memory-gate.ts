@@ -6,6 +6,8 @@ export interface MemoryGate {
   reserve(): Promise<boolean>;
   /** Waits until it may be loaded and compute, ending idle neighbours for it; call the result when it has computed. Rejects with the signal's reason on abort. */
   use(signal?: AbortSignal): Promise<() => void>;
+  /** As `use`, when that needs neither waiting nor ending anybody; null otherwise. */
+  useIfFree(): Promise<(() => void) | null>;
   loadedOn(device: Device): void;
   /** Its process has ended and is not replaced at once. */
   left(): void;
@@ -13,4 +15,4 @@ export interface MemoryGate {
 }
 
 /** Nobody knows what the card has, or there is none: nothing is held back. */
-export const noGate: MemoryGate = { reserve: () => Promise.resolve(true), use: () => Promise.resolve(() => {}), loadedOn: () => {}, left: () => {}, ranOutOfMemory: () => {} };
+export const noGate: MemoryGate = { reserve: () => Promise.resolve(true), use: () => Promise.resolve(() => {}), useIfFree: () => Promise.resolve(() => {}), loadedOn: () => {}, left: () => {}, ranOutOfMemory: () => {} };

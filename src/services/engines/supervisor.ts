@@ -278,6 +278,27 @@ export function createSupervisor(options: SupervisorOptions) {
     if (settings.recycleAfterFailures > 0 && record.failuresInRow() >= settings.recycleAfterFailures) return recycle(`${record.failuresInRow()} jobs in a row failed`);
     setState('ready');
     void measureMemory(process);
+    if (settings.warmUp && !record.works()) void probe(process);
+  }
+
+  /** A job failed: was it the job, or does the device work no more? Some faults of a GPU last until its process ends. */
+  async function probe(process: EngineProcess): Promise<void> {
+    const leave = await memoryGate.useIfFree();
+    if (leave === null) return;
+    if (process !== engine || !usable() || activeCalls > 0 || record.works()) return leave();
+    activeCalls += 1;
+    setState('busy', 'looks whether its device still works');
+    try {
+      await process.call('warmUp', {});
+      record.warmedUp();
+    } catch (error) {
+      if (error instanceof EngineError && error.code === 'out_of_memory') recycle('there is no memory left even for a small picture');
+      else process.kill(`its device works no more: ${error instanceof Error ? error.message : String(error)}`);
+    } finally {
+      leave();
+      activeCalls -= 1;
+      if (process === engine && process.alive()) afterCall(process);
+    }
   }
 
   async function restart({ force }: { force: boolean }): Promise<void> {

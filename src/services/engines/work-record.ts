@@ -14,31 +14,32 @@ export function createWorkRecord() {
   let failuresInRow = 0;
   let lastOperation: EngineOperation | null = null;
 
-  function operated(ok: boolean, message: string | null): void {
-    failuresInRow = ok ? 0 : failuresInRow + 1;
-    lastOperation = { ok, atMs: Date.now(), message };
-  }
+  const operated = (ok: boolean, message: string | null) => { lastOperation = { ok, atMs: Date.now(), message }; };
 
   return {
-    processStarted(): void { jobsOfProcess = 0; },
-    /** The warm-up is a small job: what came before it says nothing of this process. */
-    warmedUp(): void { operated(true, null); },
+    processStarted(): void { jobsOfProcess = 0; failuresInRow = 0; },
+    /** The warm-up is a small job: the device works. */
+    warmedUp: () => operated(true, null),
     jobSucceeded(): void {
       jobsProcessed += 1;
       jobsOfProcess += 1;
       lastJobAtMs = Date.now();
+      failuresInRow = 0;
       operated(true, null);
     },
     /** An answer that is an error; the death of the process is told by `died`. */
     requestFailed(method: EngineMethod, error: EngineError): void {
       if (error.code === 'cancelled' || error.code === 'invalid_parameters' || error.code === 'engine_died') return;
       errorCount += 1;
-      if (isJob(method)) operated(false, error.message);
+      if (!isJob(method)) return;
+      failuresInRow += 1;
+      operated(false, error.message);
     },
     died(why: string): void {
       errorCount += 1;
-      lastOperation = { ok: false, atMs: Date.now(), message: why };
+      operated(false, why);
     },
+    works: () => lastOperation?.ok !== false,
     failuresInRow: () => failuresInRow,
     jobsOfProcess: () => jobsOfProcess,
     view: () => ({ jobsProcessed, lastJobAtMs, errorCount, failuresInRow, lastOperation }),

@@ -28,7 +28,7 @@ const usableShare = 0.98;
  */
 export function createDeviceMemory({ gpu, configuredBytes, expected, evict, statuses, log, patienceMs, sampleMs = 5000 }: DeviceMemoryOptions) {
   /** Bytes by engine as last measured, while its process lives. */
-  const held = new Map<EngineKind, { pid: number; bytes: number }>();
+  const held = new Map<EngineKind, number>();
   let cardBytes: number | null | undefined;
   /** Of the card, in use by programs that are not ours. */
   let othersBytes = 0;
@@ -62,6 +62,7 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
     return {
       reserve: () => budget.reserveLoad(kind),
       use: async (signal) => (await capacity() === null ? () => {} : budget.use(kind, signal)),
+      useIfFree: async () => (await capacity() === null ? () => {} : budget.useIfFree(kind)),
       loadedOn(device) {
         if (device === 'cpu' && configuredBytes === undefined) budget.elsewhere(kind);
       },
@@ -73,41 +74,36 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
     };
   }
 
-  /** Reads what each engine holds and tells the budget. */
+  /** Reads what each engine holds and tells the budget. Readings take a moment: only who was idle before and after them was idle. */
   async function sample(): Promise<void> {
     if (await capacity() === null) return;
-    const alive = statuses().filter(({ pid, loaded }) => pid !== null && loaded !== null);
-    const onCard = alive.filter(({ loaded }) => loaded?.device !== 'cpu');
-    if (configuredBytes !== undefined) for (const { kind, pid, memory } of alive.filter((each) => !onCard.includes(each))) note(kind, pid, memory?.rssBytes);
-    if (onCard.length === 0) return;
-    const [processes, reading] = await Promise.all([gpu.processes(), gpu.read()]);
-    for (const { kind, pid } of onCard) note(kind, pid, processes?.get(pid ?? 0));
-    const ours = onCard.reduce((sum, { kind }) => sum + (held.get(kind)?.bytes ?? 0), 0);
+    const before = statuses().filter(({ pid, loaded }) => pid !== null && loaded !== null);
+    const onCard = before.filter(({ loaded }) => loaded?.device !== 'cpu');
+    const [processes, reading] = onCard.length === 0 ? [null, null] : await Promise.all([gpu.processes(), gpu.read()]);
+    const idle = new Set(before.filter((each) => isSame(each, statuses().find(({ kind }) => kind === each.kind))).map(({ kind }) => kind));
+    const note = ({ kind, pid }: EngineStatus, bytes: number | undefined) => {
+      if (pid === null || bytes === undefined || bytes <= 0) return;
+      held.set(kind, bytes);
+      budget.measured(kind, bytes, { idle: idle.has(kind) });
+    };
+    if (configuredBytes !== undefined) for (const each of before) if (!onCard.includes(each)) note(each, each.memory?.rssBytes);
+    for (const each of onCard) note(each, processes?.get(each.pid ?? 0));
     const used = reading?.usedBytes ?? null;
     if (used === null) return;
-    if (processes !== null && onCard.every(({ pid }) => processes.has(pid ?? 0))) othersBytes = Math.max(0, used - ours);
-    else attributeTheRest(onCard, used);
-  }
-
-  /** Without numbers by process: when all but one engine are idle and known, what is left of the card's use is that one's. */
-  function attributeTheRest(onCard: EngineStatus[], usedBytes: number): void {
-    const moving = onCard.filter(({ kind, state }) => state !== 'ready' || !held.has(kind));
-    const [one] = moving;
-    if (one === undefined || moving.length > 1) return;
-    const rest = onCard.reduce((sum, { kind }) => sum + (kind === one.kind ? 0 : held.get(kind)?.bytes ?? 0), 0);
-    note(one.kind, one.pid, usedBytes - othersBytes - rest);
-  }
-
-  function note(kind: EngineKind, pid: number | null, bytes: number | undefined): void {
-    if (pid === null || bytes === undefined || bytes <= 0) return;
-    held.set(kind, { pid, bytes });
-    budget.measured(kind, bytes);
+    const restOf = (one?: EngineStatus) => used - onCard.reduce((sum, each) => sum + (each === one ? 0 : held.get(each.kind) ?? 0), 0);
+    if (processes !== null && onCard.every(({ pid }) => processes.has(pid ?? 0))) {
+      if (onCard.every(({ kind }) => idle.has(kind))) othersBytes = Math.max(0, restOf());
+      return;
+    }
+    // Without numbers by process: when all but one engine are idle and known, what is left of the card's use is that one's.
+    const [one, ...more] = onCard.filter(({ kind }) => !idle.has(kind) || !held.has(kind));
+    if (one !== undefined && more.length === 0) note(one, restOf(one) - othersBytes);
   }
 
   return {
     gate,
     /** As last measured; undefined when nobody could tell. */
-    deviceBytes: (kind: EngineKind): number | undefined => held.get(kind)?.bytes,
+    deviceBytes: (kind: EngineKind): number | undefined => held.get(kind),
     async start(): Promise<void> {
       if (await capacity() === null) return;
       timer = setInterval(() => {
@@ -123,4 +119,9 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
     view: budget.view,
   };
 }
+/** Idle at both times, and nothing computed in between. */
+function isSame(before: EngineStatus, after: EngineStatus | undefined): boolean {
+  return before.state === 'ready' && after?.state === 'ready' && before.pid === after.pid && before.jobsProcessed === after.jobsProcessed && before.errorCount === after.errorCount;
+}
+
 export type DeviceMemory = ReturnType<typeof createDeviceMemory>;

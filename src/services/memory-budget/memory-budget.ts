@@ -34,7 +34,7 @@ export function createMemoryBudget({ capacityBytes, models: declared, evict, pat
   const models = new Map<string, Entry>(declared.map(({ name, expected, yields = false, shared = false }) => [name, {
     name, ...expected, totalBytes: expected.residentBytes + expected.workingBytes, yields, shared, resident: false, busy: false, lastUsed: 0, holders: 0, hollow: false, loads: 0,
   }]));
-  const waiting: Array<{ id: number; model: string; sinceMs: number; admit: () => void; refuse: (error: Error) => void }> = [];
+  const waiting: Array<{ id: number; model: string; sinceMs: number; admit: (release: () => void) => void; refuse: (error: Error) => void }> = [];
   let uses = 0;
   let nextId = 1;
   let deciding = false;
@@ -72,12 +72,7 @@ export function createMemoryBudget({ capacityBytes, models: declared, evict, pat
       const request = remove(decision.id);
       const model = request === undefined ? undefined : models.get(request.model);
       if (request === undefined || model === undefined) return;
-      if (!model.resident) model.hollow = true;
-      model.resident = true;
-      model.busy = true;
-      model.holders += 1;
-      model.lastUsed = ++uses;
-      request.admit();
+      request.admit(enter(model));
       again = true;
     } else if (decision.action === 'evict') {
       const wanted = waiting.find(({ id }) => id === decision.for)?.model ?? '';
@@ -111,6 +106,24 @@ export function createMemoryBudget({ capacityBytes, models: declared, evict, pat
     model.workingBytes = model.totalBytes - residentBytes;
   }
 
+  function enter(model: Entry): () => void {
+    if (!model.resident) model.hollow = true;
+    model.resident = true;
+    model.busy = true;
+    model.holders += 1;
+    model.lastUsed = ++uses;
+    let released = false;
+    return () => {
+      if (released) return;
+      released = true;
+      model.holders -= 1;
+      model.busy = model.holders > 0;
+      model.lastUsed = ++uses;
+      if (!model.busy && model.hollow) model.resident = false;
+      void decide();
+    };
+  }
+
   return {
     /** Waits until `name` may be loaded and compute; call the result when it has computed. Rejects with the signal's reason on abort. */
     async use(name: string, signal?: AbortSignal): Promise<() => void> {
@@ -118,22 +131,21 @@ export function createMemoryBudget({ capacityBytes, models: declared, evict, pat
       if (model === undefined) return () => {};
       signal?.throwIfAborted();
       const id = nextId++;
-      await new Promise<void>((admit, refuse) => {
+      return new Promise((admit, refuse) => {
         const onAbort = () => { if (remove(id) !== undefined) { refuse(signal?.reason as Error); void decide(); } };
         signal?.addEventListener('abort', onAbort, { once: true });
-        waiting.push({ id, model: name, sinceMs: Date.now(), admit: () => { signal?.removeEventListener('abort', onAbort); admit(); }, refuse });
+        waiting.push({ id, model: name, sinceMs: Date.now(), admit: (release) => { signal?.removeEventListener('abort', onAbort); admit(release); }, refuse });
         void decide();
       });
-      let released = false;
-      return () => {
-        if (released) return;
-        released = true;
-        model.holders -= 1;
-        model.busy = model.holders > 0;
-        model.lastUsed = ++uses;
-        if (!model.busy && model.hollow) model.resident = false;
-        void decide();
-      };
+    },
+    /** As `use`, for work that must not disturb: only when it is loaded and idle, there is room now, and nobody waits for any. */
+    async useIfFree(name: string): Promise<(() => void) | null> {
+      const model = models.get(name);
+      if (model === undefined) return () => {};
+      const capacity = await capacityOf();
+      const all = within(capacity);
+      const working = all.find((each) => each.name === name)?.workingBytes ?? 0;
+      return waiting.length === 0 && model.resident && !model.busy && committedBytes(all) + working <= capacity ? enter(model) : null;
     },
     /** True when `name` may be loaded now: it is being waited for, or fits beside what is loaded with room for the largest work. It is then counted as loaded. */
     async reserveLoad(name: string): Promise<boolean> {
@@ -159,11 +171,11 @@ export function createMemoryBudget({ capacityBytes, models: declared, evict, pat
       else model.resident = false;
       void decide();
     },
-    /** What its process holds, bytes. Idle: exactly that; computing: at least that is needed to compute. */
-    measured(name: string, bytes: number): void {
+    /** What its process holds, bytes. Idle: exactly that; else at least that is needed to compute. */
+    measured(name: string, bytes: number, { idle }: { idle: boolean }): void {
       const model = models.get(name);
       if (model === undefined || !model.resident || model.hollow) return;
-      if (!model.busy) resize(model, bytes, model.totalBytes);
+      if (idle && !model.busy) resize(model, bytes, model.totalBytes);
       else if (bytes > model.totalBytes) resize(model, model.residentBytes, bytes);
     },
     /** It computes on another device than the card. */

@@ -51,7 +51,8 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
     try {
       const response = await request(new URL('health', url), { headersTimeout: timeoutMs, bodyTimeout: timeoutMs, signal: stopping.signal });
       const body = (await response.body.json()) as { status?: unknown };
-      return response.statusCode === 200 && body.status === 'healthy';
+      // Degraded still works, with less than there could be.
+      return response.statusCode === 200 && (body.status === 'healthy' || body.status === 'degraded');
     } catch {
       return false;
     }
@@ -78,7 +79,7 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
     if (!(await isHealthy(url))) {
       if (stopping.signal.aborted) return;
       state = 'unhealthy';
-      log.warn({ worker_url: url }, 'not registered: own /health does not answer healthy at the public address; trying again next cycle');
+      log.warn({ worker_url: url }, 'not registered: own /health is unhealthy or not reached at the public address; trying again next cycle');
       return;
     }
     const answer = await send(url, 'active', stopping.signal);
