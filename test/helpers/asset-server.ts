@@ -9,13 +9,14 @@ const pictures: Readonly<Record<string, string>> = {
   'last.png': '<rect width="128" height="128" fill="#ffffff"/><circle cx="104" cy="64" r="18" fill="#d02020"/>',
 };
 
-/** Serves `reference.png`, `first.png`, `last.png` and `text.txt` (not a picture), as the contract cases expect of `{ASSET}`. */
-export async function startAssetServer() {
+/** Serves `reference.png`, `first.png`, `last.png` and `text.txt` (not a picture), as the contract cases expect of `{ASSET}`, and PNG files of the caller's by their names. */
+export async function startAssetServer(more: Readonly<Record<string, Buffer>> = {}) {
   const files = new Map<string, { contentType: string; body: Buffer }>([['/text.txt', { contentType: 'text/plain', body: Buffer.from('This is not a picture.\n') }]]);
   for (const [name, shapes] of Object.entries(pictures)) {
     const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="128" height="128">${shapes}</svg>`;
     files.set(`/${name}`, { contentType: 'image/png', body: await sharp(Buffer.from(svg)).png().toBuffer() });
   }
+  for (const [name, body] of Object.entries(more)) files.set(`/${name}`, { contentType: 'image/png', body });
   const requested: string[] = [];
   const server = createServer((request, response) => {
     requested.push(request.url ?? '');

@@ -19,8 +19,22 @@ export function sdxlPayload(overrides: Partial<SdxlPayload> = {}): SdxlPayload {
   return { id: randomUUID(), type: 'sdxl_image_fast', prompt: 'a red circle above a blue square', user_id: testUserId, config: { num_images: 1, seed: 7 }, metadata: {}, ...overrides };
 }
 
+export interface WanPayload {
+  id: string;
+  type: 'image_fast' | 'image_high' | 'video_fast' | 'video_high' | 'image7b_fast_enhanced' | 'image7b_high_enhanced' | 'video7b_fast_enhanced' | 'video7b_high_enhanced';
+  prompt: string;
+  user_id: string;
+  config: Record<string, unknown>;
+  metadata: Record<string, unknown>;
+}
+
+/** A short video unless said otherwise. */
+export function wanPayload(overrides: Partial<WanPayload> = {}): WanPayload {
+  return { id: randomUUID(), type: 'video_fast', prompt: 'a red circle moves right', user_id: testUserId, config: { frame_num: 17, seed: 7 }, metadata: {}, ...overrides };
+}
+
 /** Submits over HTTP; throws with the answer when it is not accepted. Returns the id. */
-export async function submit(service: ServiceProcess, payload: SdxlPayload): Promise<string> {
+export async function submit(service: ServiceProcess, payload: SdxlPayload | WanPayload): Promise<string> {
   const answer = await service.send('POST', '/jobs', payload);
   if (answer.status !== 202) throw new Error(`POST /jobs answered ${answer.status}: ${await answer.text()}`);
   return payload.id;

@@ -100,7 +100,10 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
         save();
       },
       /** Seconds each stage of this attempt took so far. */
-      timings: (): StageSeconds => Object.fromEntries(Object.entries(measured).map(([stage, value]) => [stage, round(value)])),
+      timings(): StageSeconds {
+        const running: StageSeconds = current === null ? {} : { [current.stage]: (measured[current.stage] ?? 0) + (now() - current.sinceMs) / 1000 };
+        return Object.fromEntries(Object.entries({ ...measured, ...running }).map(([stage, value]) => [stage, round(value)]));
+      },
     };
 
     function timeLeft(stage: TimedStage, step: number, steps: number): number | null {
