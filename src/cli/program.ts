@@ -6,6 +6,7 @@ import { registerCallbacks, registerDeadLetters } from './commands/admin.js';
 import { registerDoctor } from './commands/doctor.js';
 import { registerGenerate } from './commands/generate.js';
 import { registerJobs } from './commands/jobs.js';
+import { registerModels } from './commands/models.js';
 import { registerServiceCommands } from './commands/service.js';
 
 /** The whole command line; throws commander's errors instead of ending the process. */
@@ -24,10 +25,11 @@ Examples:
   $ ourvidz generate "a red circle above a blue square" --images 3 --seed 7
   $ ourvidz jobs list --status failed --json
   $ ourvidz status
+  $ ourvidz models pull qwen2.5-7b-instruct --quant q4_k_m
 
 Exit codes:
   0 done   1 the job failed   2 wrong arguments or refused values   3 no service answers   4 API key missing or wrong
   5 no such job or entry   6 full or not ready, try again later   7 error of the service   8 doctor: warnings only   130 interrupted`);
-  for (const register of [registerGenerate, registerJobs, registerServiceCommands, registerDoctor, registerDeadLetters, registerCallbacks]) register(program);
+  for (const register of [registerGenerate, registerJobs, registerServiceCommands, registerDoctor, registerModels, registerDeadLetters, registerCallbacks]) register(program);
   return program;
 }
