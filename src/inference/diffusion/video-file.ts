@@ -75,7 +75,7 @@ export function openVideo(tools: VideoTools, file: string, { width, height, fram
       if (exited || signal.aborted) throw failed();
       written += 1;
       if (child.stdin.write(picture.data)) return;
-      await Promise.race([once(child.stdin, 'drain'), ended]);
+      await Promise.race([once(child.stdin, 'drain').catch(() => ended), ended]);
       if (exited || signal.aborted) throw failed();
     },
     /** Waits for the rest, checks the file by decoding it, and gives it its name. `onEncoded` hears how many frames are encoded. */

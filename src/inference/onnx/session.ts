@@ -23,6 +23,8 @@ export interface SessionOptions {
   threads: number;
   /** Outputs that later runs take back; they stay in device memory where the provider allows (webgpu; the binding has no such path for cuda). */
   keepOnDevice?: (output: string) => boolean;
+  /** CPU: memory of a run goes back to the system when it ends, instead of staying with the session for the next one. */
+  returnMemory?: boolean;
 }
 
 /**
@@ -84,13 +86,14 @@ export async function openSession(file: string, options: SessionOptions) {
 
 const isKept = (values: Values | KeptTensor): values is KeptTensor => values instanceof Tensor;
 
-async function createSession(file: string, { device, threads, keepOnDevice }: SessionOptions): Promise<InferenceSession> {
+async function createSession(file: string, { device, threads, keepOnDevice, returnMemory = false }: SessionOptions): Promise<InferenceSession> {
   const settings: InferenceSession.SessionOptions = {
     executionProviders: device === 'cpu' ? ['cpu'] : [device, 'cpu'],
     // 0 lets the runtime take one thread per physical core
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     logSeverityLevel: 3,
+    enableCpuMemArena: !returnMemory,
   };
   const session = await InferenceSession.create(file, settings);
   const kept = device === 'webgpu' && keepOnDevice !== undefined ? session.outputNames.filter(keepOnDevice) : [];

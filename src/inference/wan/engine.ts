@@ -5,6 +5,7 @@ import { findVideoTools, videoToolsCure } from '../diffusion/ffmpeg.js';
 import { fitLatentPreview, type LatentPreview } from '../diffusion/latent-preview.js';
 import { createGenerator } from '../diffusion/random.js';
 import { EngineFailure, type Engine } from '../engine.js';
+import { collectGarbage } from '../collect-garbage.js';
 import { chooseDevice } from '../onnx/device.js';
 import { generateClip, type WanPipeline } from './generate.js';
 import { openWanModel, probeGraph, requireWanFiles, type WanModel } from './model.js';
@@ -60,7 +61,14 @@ export function createWanEngine(): Engine {
     },
 
     methods: {
-      'wan.generate': async (params, context) => generateClip(loaded(), params, context),
+      'wan.generate': async (params, context) => {
+        try {
+          return await generateClip(loaded(), params, context);
+        } finally {
+          // a clip's tensors lie outside the heap, where nothing hurries the collector
+          collectGarbage();
+        }
+      },
     },
 
     async unload() {

@@ -38,8 +38,10 @@ export function requireWanFiles(folder: string): void {
   if (missing.length > 0) throw new EngineFailure('model_missing', `${folder} is not a Wan model folder: ${missing.join(', ')} missing (docs/export.md states the layout)`);
 }
 
-export async function openWanModel(folder: string, options: { device: Device; threads: number }) {
+export async function openWanModel(folder: string, { device, threads }: { device: Device; threads: number }) {
   requireWanFiles(folder);
+  // decoding needs several times what the model holds at rest, and costs no more time without the arena that would keep it
+  const options = { device, threads, returnMemory: true };
   const config = async <T>(file: string): Promise<T> => JSON.parse(await readFile(path.join(folder, file), 'utf8')) as T;
   const transformerConfig = await config<TransformerConfig>('transformer/config.json');
   const vaeConfig = await config<VaeConfig>('vae_decoder/config.json');

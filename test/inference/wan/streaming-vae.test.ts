@@ -1,0 +1,90 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import t from 'tap';
+import { createGenerator } from '../../../src/inference/diffusion/random.js';
+import { collectGarbage } from '../../../src/inference/collect-garbage.js';
+import { createCausalStream } from '../../../src/inference/wan/causal-stream.js';
+import { latentShape } from '../../../src/inference/wan/latents.js';
+import { decodeClip, encodeClip } from '../../../src/inference/wan/vae.js';
+import { largestDifference } from '../../../tools/parity/measure.js';
+import { requireCommand } from '../../helpers/requirements.js';
+import { openTiny } from './support.js';
+
+const side = 64;
+
+t.test('a longer clip begins as the shorter one: what comes later changes nothing before it', async (t) => {
+  const model = await openTiny(t);
+  const shape = latentShape(model, { width: side, height: side, frames: 17 });
+  const latents = createGenerator(3).randn(shape.channels * shape.frames * shape.height * shape.width);
+  const area = shape.height * shape.width;
+  const head = new Float32Array(shape.channels * 2 * area);
+  for (let c = 0; c < shape.channels; c += 1) head.set(latents.subarray(c * shape.frames * area, c * shape.frames * area + 2 * area), c * 2 * area);
+  const decode = async (values: Float32Array, frames: number) => {
+    const chunks: Float32Array[] = [];
+    await decodeClip(model, values, { ...shape, frames }, async (chunk) => { chunks.push(chunk); });
+    return chunks;
+  };
+  const [whole, part] = [await decode(latents, 5), await decode(head, 2)];
+  t.same(whole.map(({ length }) => length / (3 * side * side)), [1, 4, 4, 4, 4], 'one frame, then four for each latent frame');
+  for (const i of [0, 1]) t.equal(largestDifference(whole[i] as Float32Array, part[i] as Float32Array), 0, `chunk ${i}`);
+});
+
+t.test('two clips at once keep their own caches', async (t) => {
+  const model = await openTiny(t);
+  const noise = (seed: number) => ({ data: createGenerator(seed).randn(16 * 64), dims: [1, 16, 8, 8] });
+  const open = () => createCausalStream(model.vaeDecoder, 'latent_frame', 'video_frames');
+  const alone = async (seeds: number[]) => {
+    const stream = open();
+    const out: Float32Array[] = [];
+    for (const seed of seeds) out.push((await stream.next(noise(seed))).data);
+    stream.release();
+    return out;
+  };
+  const expected = [await alone([1, 2, 3, 4]), await alone([5, 6, 7, 8])];
+  const [a, b] = [open(), open()];
+  for (let i = 0; i < 4; i += 1) {
+    t.equal(largestDifference((await a.next(noise(1 + i))).data, expected[0]?.[i] as Float32Array), 0, `first clip, chunk ${i}`);
+    t.equal(largestDifference((await b.next(noise(5 + i))).data, expected[1]?.[i] as Float32Array), 0, `second clip, chunk ${i}`);
+  }
+  a.release();
+  t.equal(largestDifference((await a.next(noise(1))).data, expected[0]?.[0] as Float32Array), 0, 'after release a new clip begins');
+  a.release();
+  b.release();
+});
+
+t.test('a clip holds no more tensors at its end than near its beginning', async (t) => {
+  const model = await openTiny(t);
+  const held = () => {
+    collectGarbage();
+    return process.memoryUsage().arrayBuffers;
+  };
+  const shape = latentShape(model, { width: side, height: side, frames: 41 });
+  const latents = createGenerator(4).randn(shape.channels * shape.frames * shape.height * shape.width);
+  const decoding: number[] = [];
+  await decodeClip(model, latents, shape, async () => { decoding.push(held()); });
+  t.equal(decoding.length, 11);
+  t.ok((decoding.at(-1) as number) - (decoding[3] as number) < 50_000, `decoding: ${decoding.join(' ')} bytes`);
+  const encoding: number[] = [];
+  await encodeClip(model, 41, { width: side, height: side }, (frame) => new Float32Array(3 * side * side).fill(Math.sin(frame)), async () => { encoding.push(held()); });
+  // 7 latent frames of 16·8·8 floats are the result itself
+  t.ok((encoding.at(-1) as number) - (encoding[3] as number) < 50_000, `encoding: ${encoding.join(' ')} bytes`);
+});
+
+t.test('81 frames take at most 1.15 times the memory of 21', { skip: requireCommand('ffmpeg') || (process.platform === 'linux' ? false : 'reads /proc') }, async (t) => {
+  const program = fileURLToPath(new URL('./peak-memory.js', import.meta.url));
+  /** The lower of two processes: what the allocator keeps varies from run to run, upwards only. */
+  const peakOf = async (frames: number) => {
+    const peaks: number[] = [];
+    for (let run = 0; run < 2; run += 1) {
+      const { stdout } = await promisify(execFile)(process.execPath, [program, String(frames), '128']);
+      const report = JSON.parse(stdout) as { before: number; peak: number; frames: number };
+      t.equal(report.frames, frames);
+      t.ok(report.peak > report.before + 20e6, `decoding takes memory worth measuring: ${report.before} to ${report.peak} bytes`);
+      peaks.push(report.peak);
+    }
+    return Math.min(...peaks);
+  };
+  const [short, long] = [await peakOf(21), await peakOf(81)];
+  t.ok(long <= 1.15 * short, `${short} bytes for 21 frames, ${long} for 81: ${(long / short).toFixed(3)} times`);
+});

@@ -1,0 +1,50 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { Test } from 'tap';
+import { findVideoTools } from '../../../src/inference/diffusion/ffmpeg.js';
+import type { RequestContext } from '../../../src/inference/engine.js';
+import type { EngineEvent, WanGenerateParams } from '../../../src/inference/engine-protocol.js';
+import type { WanPipeline } from '../../../src/inference/wan/generate.js';
+import { openWanModel, type WanModel } from '../../../src/inference/wan/model.js';
+import { createPromptCache } from '../../../src/inference/wan/text.js';
+import { projectRoot } from '../../../src/project-root.js';
+
+export const tinyFolder = path.join(projectRoot(), 'test/parity/models/wan-tiny');
+
+export async function openTiny(t: Test): Promise<WanModel> {
+  const model = await openWanModel(tinyFolder, { device: 'cpu', threads: 1 });
+  t.teardown(() => model.release());
+  return model;
+}
+
+export async function pipelineOf(model: WanModel): Promise<WanPipeline> {
+  return { model, texts: createPromptCache(model), preview: null, videoTools: await findVideoTools() };
+}
+
+export async function temporaryFolder(t: Test): Promise<string> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'wan-'));
+  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+export function wanParams(outputDir: string, changes: Partial<WanGenerateParams> = {}): WanGenerateParams {
+  return {
+    jobId: 'job', outputDir, prompt: 'a red circle moves from left to right', negativePrompt: null, steps: 3, guidanceScale: 6.5, shift: 5, scheduler: 'unipc',
+    width: 64, height: 64, frames: 9, seed: 42, output: 'video', format: 'png', crf: 20, framesPerSecond: 16, references: {}, referenceStrength: null,
+    previewEverySteps: 0, parametersText: 'Prompt, Seed: {seed}', explain: false, ...changes,
+  };
+}
+
+/** A request's context that keeps its events; `onEvent` may cancel. */
+export function recordingContext(onEvent: (event: EngineEvent, cancel: () => void) => void = () => {}): RequestContext & { events: EngineEvent[] } {
+  const controller = new AbortController();
+  const events: EngineEvent[] = [];
+  return {
+    id: '1', signal: controller.signal, events, compute: (work) => work(),
+    emit(event) {
+      events.push(event);
+      onEvent(event, () => { controller.abort(); });
+    },
+  };
+}
