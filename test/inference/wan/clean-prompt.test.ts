@@ -8,5 +8,5 @@ t.test('prompts are cleaned as diffusers cleans them', async (t) => {
     ['a &amp;amp;lt; b', 'a &lt; b'], ['fish &amp;amp; chips', 'fish & chips'], ['Caf&eacute; &copy 2024 &notit;', 'Café © 2024 ¬it;'],
     ['\u0085a\u00a0\u3000b\r\n\tc\u2028', 'a b c'], ['&#39;quoted&#x27; &#8212;', '\'quoted\' —'], ['AT&T &unknown; R&D', 'AT&T &unknown; R&D'], ['', ''], ['KEEP Capitals', 'KEEP Capitals'],
   ];
-  for (const [text, cleaned] of cases) t.equal(cleanPrompt(text), cleaned, JSON.stringify(text));
+  for (const [i, [text, cleaned]] of cases.entries()) t.equal(cleanPrompt(text), cleaned, `case ${i}`);
 });
