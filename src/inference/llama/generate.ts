@@ -21,25 +21,34 @@ export async function generate(text: TextModel, params: QwenGenerateParams, { si
   const startedMs = performance.now();
   const prompt = promptOf(text, params);
   const room = Math.min(params.maxTokens, Math.floor(text.contextSize * answerShare));
-  const mostInput = Math.min(params.maxInputTokens, text.contextSize - room);
+  const mostInput = Math.min(params.maxInputTokens, text.contextSize - room - 1);
   const promptTokens = prompt.tokens.length;
   if (promptTokens > mostInput) throw new EngineFailure('invalid_parameters', `the prompt has ${promptTokens} tokens, ${mostInput} are the most`, 'prompt');
-  const maxTokens = Math.min(params.maxTokens, text.contextSize - promptTokens);
+  const maxTokens = Math.min(params.maxTokens, text.contextSize - promptTokens - 1);
   const report = reporter(emit, maxTokens);
 
-  return text.pool.use(prompt, signal, async (sequence, held) => {
+  return text.pool.use(prompt, signal, async (sequence, held, place) => {
     report(0, true);
     const last = await readPrompt(sequence, prompt.tokens.slice(held), signal, report);
     const writer = createWriter(text.model, params.stream ? (piece) => emit({ kind: 'token', text: piece }) : undefined, params.stop ?? []);
     let stopReason: QwenGenerateResult['stopReason'] = 'eos';
-    for await (const token of sequence.evaluate(last, samplingOf(params, () => writer.tokens()))) {
-      throwIfCancelled(signal);
-      if (text.model.isSpecialToken(token) || writer.add(token)) break;
-      report(writer.tokens().length);
-      if (writer.tokens().length >= maxTokens) {
-        stopReason = 'length';
-        break;
+    const answer = sequence.evaluate(last, samplingOf(params, () => writer.tokens()));
+    text.steps.enter();
+    try {
+      for (;;) {
+        await text.steps.wait(place);
+        throwIfCancelled(signal);
+        const next = await answer.next();
+        if (next.done === true || text.model.isSpecialToken(next.value) || writer.add(next.value)) break;
+        report(writer.tokens().length);
+        if (writer.tokens().length >= maxTokens) {
+          stopReason = 'length';
+          break;
+        }
       }
+    } finally {
+      text.steps.leave();
+      await answer.return();
     }
     throwIfCancelled(signal);
     return { text: writer.end(), model: text.name, promptTokens, completionTokens: writer.tokens().length, stopReason, seconds: (performance.now() - startedMs) / 1000 };

@@ -4,6 +4,7 @@ import type { Llama, LlamaContext, LlamaModel } from 'node-llama-cpp';
 import { describeFailure, EngineFailure, type EngineLog } from '../engine.js';
 import { createChatFormat } from './chat-format.js';
 import { createSequencePool } from './sequences.js';
+import { createStepTogether } from './step-together.js';
 import { chooseThreads } from './threads.js';
 
 export interface ModelSettings {
@@ -48,6 +49,7 @@ function describe(model: LlamaModel, context: LlamaContext, file: string) {
     contextSize: context.contextSize,
     formatChat: createChatFormat(model),
     pool: createSequencePool(Array.from({ length: context.totalSequences }, () => context.getSequence())),
+    steps: createStepTogether(),
     /** Device memory of weights and sequences, bytes. */
     deviceBytes: () => model.memoryUsage.vram + context.memoryUsage.vram,
     dispose: () => model.dispose(),

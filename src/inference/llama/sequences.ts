@@ -4,7 +4,7 @@ import { commonLength, type PromptTokens } from './chat-format.js';
 
 interface Slot {
   sequence: LlamaContextSequence;
-  usedAt: number;
+  place: number;
 }
 
 /**
@@ -13,20 +13,19 @@ interface Slot {
  * need not be read again.
  */
 export function createSequencePool(sequences: readonly LlamaContextSequence[]) {
-  const idle: Slot[] = sequences.map((sequence) => ({ sequence, usedAt: 0 }));
+  const idle: Slot[] = sequences.map((sequence, place) => ({ sequence, place }));
   const line: Array<() => void> = [];
   /** Idle ones that were given to somebody in line who has not taken them yet. */
   let promised = 0;
-  let clock = 0;
 
-  /** Waits for a sequence; the one that holds most of the prompt's beginning, else the one that rested longest. */
+  /** Waits for a sequence; the one that holds most of the prompt's beginning, of equals the first: sequences side by side are evaluated together. */
   async function take(tokens: readonly Token[], signal: AbortSignal): Promise<Slot> {
     if (signal.aborted) throw cancelled();
     if (idle.length === promised) await turn(signal);
     const held = (slot: Slot) => commonLength(slot.sequence.contextTokens, tokens);
     const best = idle.reduce((one, other) => {
       const [a, b] = [held(one), held(other)];
-      return b > a || (b === a && other.usedAt < one.usedAt) ? other : one;
+      return b > a || (b === a && other.place < one.place) ? other : one;
     });
     idle.splice(idle.indexOf(best), 1);
     return best;
@@ -55,8 +54,6 @@ export function createSequencePool(sequences: readonly LlamaContextSequence[]) {
     } catch (error) {
       throw new EngineFailure('device_lost', 'a sequence could not be cleared of its text', undefined, { cause: error });
     }
-    clock += 1;
-    slot.usedAt = clock;
     idle.push(slot);
     line.shift()?.();
   }
@@ -66,13 +63,13 @@ export function createSequencePool(sequences: readonly LlamaContextSequence[]) {
      * Runs `work` on a sequence that holds the first `held` tokens of the prompt and nothing else; at least one is left to
      * evaluate. What was evaluated beyond the shared tokens is erased before anybody else gets the sequence.
      */
-    async use<T>({ tokens, shared }: PromptTokens, signal: AbortSignal, work: (sequence: LlamaContextSequence, held: number) => Promise<T>): Promise<T> {
+    async use<T>({ tokens, shared }: PromptTokens, signal: AbortSignal, work: (sequence: LlamaContextSequence, held: number, place: number) => Promise<T>): Promise<T> {
       const slot = await take(tokens, signal);
       let keep = 0;
       try {
         const held = Math.min(commonLength(slot.sequence.contextTokens, tokens), tokens.length - 1);
         await forget(slot.sequence, held);
-        const result = await work(slot.sequence, held);
+        const result = await work(slot.sequence, held, slot.place);
         keep = shared;
         return result;
       } catch (error) {
