@@ -16,9 +16,10 @@ from torch import nn
 
 from clip_text import ExportTextEncoder
 from common import FusedAttention, compare_values, export_graph, forget_origin, run_graph, store_fp16
+from image_adapter import load_adapter
 
 
-GRAPHS = ("text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder")
+GRAPHS = ("text_encoder", "text_encoder_2", "unet", "vae_decoder", "vae_encoder", "image_encoder")
 
 
 class FusedAttentionProcessor:
@@ -57,10 +58,11 @@ class ExportUnet(nn.Module):
         super().__init__()
         self.unet = unet
 
-    def forward(self, sample, timestep, encoder_hidden_states, text_embeds, time_ids):
+    def forward(self, sample, timestep, encoder_hidden_states, text_embeds, time_ids, ip_tokens=None, ip_scale=None):
         inner = self.unet.conv_in.weight.dtype
         condition = {"text_embeds": text_embeds.to(inner), "time_ids": time_ids.to(inner)}
-        return self.unet(sample.to(inner), timestep, encoder_hidden_states=encoder_hidden_states.to(inner), added_cond_kwargs=condition, return_dict=False)[0].float()
+        picture = None if ip_tokens is None else {"ip_tokens": ip_tokens.to(inner), "ip_scale": ip_scale.to(inner)}
+        return self.unet(sample.to(inner), timestep, encoder_hidden_states=encoder_hidden_states.to(inner), added_cond_kwargs=condition, cross_attention_kwargs=picture, return_dict=False)[0].float()
 
 
 class ExportDecoder(nn.Module):
@@ -84,8 +86,8 @@ class ExportEncoder(nn.Module):
         return self.vae.quant_conv(moments) if self.vae.quant_conv is not None else moments
 
 
-def parts_of(pipe) -> dict:
-    """Graph name -> (module, example inputs, output names, dynamic axes)."""
+def parts_of(pipe, adapter=None) -> dict:
+    """Graph name -> (module, example inputs, output names, dynamic axes). With an adapter the UNet takes `ip_tokens` and `ip_scale`."""
     unet, latent = pipe.unet, pipe.unet.config.sample_size
     channels, scale = unet.config.in_channels, 2 ** (len(pipe.vae.config.block_out_channels) - 1)
     pooled = pipe.text_encoder_2.config.projection_dim
@@ -109,6 +111,11 @@ def parts_of(pipe) -> dict:
         ["out_sample"],
         {"sample": image_axes, "out_sample": image_axes, "encoder_hidden_states": {0: "batch", 1: "sequence"}, "text_embeds": {0: "batch"}, "time_ids": {0: "batch"}},
     )
+    if adapter is not None:
+        _, inputs, _, dynamic = parts["unet"]
+        inputs |= {"ip_tokens": torch.randn(2, adapter.tokens, unet.config.cross_attention_dim), "ip_scale": torch.rand(2, len(adapter.tables["layers"]))}
+        dynamic |= {"ip_tokens": {0: "batch", 1: "tokens"}, "ip_scale": {0: "batch"}}
+        parts["image_encoder"] = (adapter.encoder, {"latent_sample": torch.randn(1, channels, adapter.size, adapter.size)}, ["ip_tokens"], {"latent_sample": {0: "batch"}, "ip_tokens": {0: "batch"}})
     parts["vae_decoder"] = (ExportDecoder(pipe.vae), {"latent_sample": torch.randn(1, channels, size, size)}, ["sample"], {"latent_sample": image_axes, "sample": image_axes})
     parts["vae_encoder"] = (ExportEncoder(pipe.vae), {"sample": torch.rand(1, 3, size * scale, size * scale) * 2 - 1}, ["latent_parameters"], {"sample": image_axes, "latent_parameters": image_axes})
     return parts
@@ -140,6 +147,7 @@ def main() -> int:
     parser.add_argument("--fp16-stored", nargs="*", metavar="PART", help="weights fp16 on disk, arithmetic fp32: these graphs, or all when none is named")
     parser.add_argument("--fp16", action="store_true", help="the UNet computes in fp16 with float32 norms (GPU); the other graphs are stored as fp16")
     parser.add_argument("--fused-attention", action="store_true", help="com.microsoft.MultiHeadAttention in the UNet (GPU providers)")
+    parser.add_argument("--adapter", type=Path, help="folder of tools/pocket/sdxl/train_adapter.py: references through image tokens")
     parser.add_argument("--check", action="store_true", help="compare every graph with torch and fail under 50 dB (fp16 arithmetic: 40)")
     options = parser.parse_args()
 
@@ -149,17 +157,24 @@ def main() -> int:
     pipe = load(str(options.model), torch_dtype=torch.float32)
     for module in (pipe.unet, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
         module.requires_grad_(False).eval()
+    adapter = None
+    if options.adapter is not None:
+        if options.fused_attention:
+            parser.error("--adapter replaces the UNet's attention: not together with --fused-attention")
+        adapter = load_adapter(options.adapter, pipe)
     if options.fused_attention:
         pipe.unet.set_attn_processor(FusedAttentionProcessor())
     write_configs(pipe, options.model, options.out)
+    if adapter is not None:
+        (options.out / "adapter.json").write_text(json.dumps(adapter.tables, indent=1) + "\n")
     stored = [] if options.fp16_stored is None else options.fp16_stored or list(GRAPHS)
-    return 0 if export_parts(pipe, options.out, stored, options.fp16, options.check) else 1
+    return 0 if export_parts(pipe, options.out, stored, options.fp16, options.check, adapter=adapter) else 1
 
 
-def export_parts(pipe, out: Path, stored: list, fp16: bool, check: bool, say=lambda text: None) -> bool:
+def export_parts(pipe, out: Path, stored: list, fp16: bool, check: bool, say=lambda text: None, adapter=None) -> bool:
     """Writes the graphs; `stored` names those with fp16 on disk. With `fp16` the UNet computes in it, the others are stored so."""
     agree = True
-    for name, (module, inputs, outputs, axes) in parts_of(pipe).items():
+    for name, (module, inputs, outputs, axes) in parts_of(pipe, adapter).items():
         path = out / name / "model.onnx"
         computed = fp16 and name == "unet"
         with torch.no_grad():

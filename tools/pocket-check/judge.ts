@@ -39,7 +39,7 @@ function judgeObjects(item: HeldOut, picture: Pixels): string[] {
 }
 
 /** Objects of a relation in the order the prompt names them. */
-function order(blobs: Blob[], { relation }: HeldOut): Blob[] {
+export function order(blobs: Blob[], { relation }: HeldOut): Blob[] {
   const by = { above: (b: Blob) => b.y, below: (b: Blob) => -b.y, 'left of': (b: Blob) => b.x, 'right of': (b: Blob) => -b.x }[relation ?? ''] ?? ((b: Blob) => b.x);
   return [...blobs].sort((a, b) => by(a) - by(b));
 }

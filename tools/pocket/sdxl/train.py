@@ -25,12 +25,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[1]))
 import world  # noqa: E402
+from conditioning import WINDOW, word_ids  # noqa: E402
 from schedule import Ema, cosine, say  # noqa: E402
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
-
-WINDOW = 77
 
 
 def make_tokenizer(folder: Path) -> dict:
@@ -62,12 +61,6 @@ def make_tokenizer(folder: Path) -> dict:
         (folder / name / "special_tokens_map.json").write_text(json.dumps(special, indent=1) + "\n")
         (folder / name / "tokenizer_config.json").write_text(json.dumps({**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": WINDOW, "do_lower_case": True}, indent=1) + "\n")
     return {"vocab": vocab, "bos": vocab["<|startoftext|>"], "eos": vocab["<|endoftext|>"], "size": len(vocab)}
-
-
-def word_ids(word, vocab):
-    """Ids of one word; unknown ones letter by letter, near enough to what their merges give."""
-    known = vocab.get(word + "</w>")
-    return [known] if known is not None else [vocab[c] for c in word[:-1]] + [vocab[word[-1] + "</w>"]]
 
 
 def make_data(arguments):

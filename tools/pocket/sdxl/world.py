@@ -34,8 +34,19 @@ def pick_pair(rng, seen_only=True):
             return pair
 
 
-def make_scene(rng: random.Random, seen_only=True) -> dict:
-    kind = rng.choices(["one", "two", "several", "landscape"], [0.36, 0.26, 0.16, 0.22])[0]
+def pick_background(rng, taken):
+    """A background that no caption names is white: an unnamed attribute must have one likely value, or guidance invents colours."""
+    return "white" if rng.random() < 0.4 and "white" not in taken else rng.choice([c for c in COLOURS if c not in taken])
+
+
+def pick_size(rng):
+    """None is between small and large: what a caption without a size means."""
+    return rng.choice(["small", "large", None])
+
+
+def make_scene(rng: random.Random, seen_only=True, kind=None, weighted=0.22) -> dict:
+    """`weighted`: share of scenes with one or two objects in which one has an area times a weight."""
+    kind = kind or rng.choices(["one", "two", "several", "landscape"], [0.36, 0.26, 0.16, 0.22])[0]
     scene = {"kind": kind, "objects": [], "weights": [], "background": None, "land": None}
     if kind == "landscape":
         sky = rng.choice(list(SKIES))
@@ -45,47 +56,64 @@ def make_scene(rng: random.Random, seen_only=True) -> dict:
                          "clouds": rng.choice([0, 0, 2, 3]), "trees": rng.choice([0, 0, 2, 3]) if ground != "sea" else 0, "house": rng.random() < 0.3 and ground != "sea"}
         if rng.random() < 0.3:
             colour, shape = pick_pair(rng, seen_only)
-            scene["objects"] = [{"colour": colour, "shape": shape, "size": rng.choice(["small", "large"]), "at": (rng.uniform(45, 83), rng.uniform(38, 50))}]
+            scene["objects"] = [{"colour": colour, "shape": shape, "size": pick_size(rng), "at": (rng.uniform(45, 83), rng.uniform(38, 50))}]
     else:
         pairs = [pick_pair(rng, seen_only) for _ in range(2 if kind == "two" else 1)]
         taken = [p[0] for p in pairs]
-        # a background that no caption names is white: an unnamed attribute must have one likely value, or guidance invents colours
-        scene["background"] = "white" if rng.random() < 0.4 and "white" not in taken else rng.choice([c for c in COLOURS if c not in taken])
+        scene["background"] = pick_background(rng, taken)
         if kind == "one":
             place = rng.choice(list(PLACES))
             x, y = PLACES[place]
-            scene["objects"] = [{"colour": pairs[0][0], "shape": pairs[0][1], "size": rng.choice(["small", "large"]), "place": place, "at": (x + rng.uniform(-5, 5), y + rng.uniform(-5, 5))}]
+            scene["objects"] = [{"colour": pairs[0][0], "shape": pairs[0][1], "size": pick_size(rng), "place": place, "at": (x + rng.uniform(-5, 5), y + rng.uniform(-5, 5))}]
         elif kind == "two":
             scene["relation"] = rng.choice(list(RELATIONS))
             ends = {"above": ((64, 34), (64, 94)), "below": ((64, 94), (64, 34)), "left of": ((34, 64), (94, 64)), "right of": ((94, 64), (34, 64))}[scene["relation"]]
             for (colour, shape), (x, y) in zip(pairs, ends):
-                scene["objects"].append({"colour": colour, "shape": shape, "size": rng.choice(["small", "large"]), "at": (x + rng.uniform(-5, 5), y + rng.uniform(-5, 5))})
+                scene["objects"].append({"colour": colour, "shape": shape, "size": pick_size(rng), "at": (x + rng.uniform(-5, 5), y + rng.uniform(-5, 5))})
         else:
             count = rng.choice([2, 3])
             xs = {2: [40, 88], 3: [26, 64, 102]}[count]
             y = 64 + rng.uniform(-12, 12)
             scene["objects"] = [{"colour": pairs[0][0], "shape": pairs[0][1], "size": "small", "at": (x + rng.uniform(-4, 4), y + rng.uniform(-5, 5))} for x in xs]
     scene["weights"] = [1.0] * len(scene["objects"])
-    if kind in ("one", "two") and rng.random() < 0.22:
+    if kind in ("one", "two") and rng.random() < weighted:
         scene["weights"][rng.randrange(len(scene["objects"]))] = math.exp(rng.uniform(math.log(0.3), math.log(1.8)))
+    settle(rng, scene)
     return scene
 
 
-def phrase(rng, item, drop=True, plural=None):
-    """Words of one object; attributes are dropped now and then."""
+def settle(rng, scene) -> None:
+    """Fixes what a picture needs beyond the words: radii, and where a landscape's parts lie."""
+    for item in scene["objects"]:
+        if scene["kind"] == "several":
+            radius = rng.uniform(14, 16.5) - (2 if len(scene["objects"]) == 3 else 0)
+        else:
+            radius = rng.uniform(*{"small": (12, 14.5), "large": (20, 23), None: (16, 18)}[item["size"]])
+        item["radius"] = radius * (0.75 if scene["land"] else 1)
+    if scene["land"]:
+        light_x = {"left": 28, "right": 100, "centre": 64}[scene["land"]["light_at"]] + rng.uniform(-4, 4)
+        scene["land"] |= {"light_x": light_x, "light_y": rng.uniform(20, 27), "cloud_x": rng.uniform(0, 100), "horizon": rng.uniform(74, 84), "phase": rng.uniform(0, 6.28), "house_x": rng.uniform(20, 100)}
+
+
+def phrase(rng, item, plural=None, silent=()):
+    """Words of one object; colour and shape are dropped now and then."""
+    silent = {*silent, *item.get("silent", ())}
     parts = []
-    if plural is None and rng.random() < (0.6 if drop else 1.0):
+    if plural is None and item["size"] and "size" not in silent:
         parts.append(rng.choice(WORDS[item["size"]]))
-    if not drop or rng.random() > 0.06:
+    if "colour" not in silent and rng.random() > 0.06:
         parts.append(rng.choice(WORDS[item["colour"]]))
     noun = PLURAL[item["shape"]] if plural else rng.choice(WORDS[item["shape"]])
-    if drop and rng.random() < 0.04:
+    if "shape" in silent or rng.random() < 0.04:
         noun = "shapes" if plural else "shape"
     return parts + [noun]
 
 
-def caption(rng: random.Random, scene: dict):
-    """Words of a caption and the word range of every object's phrase."""
+def caption(rng: random.Random, scene: dict, silent=frozenset()):
+    """Words of a caption and the word range of every object's phrase.
+
+    `silent` names what is not said: size, colour, shape, place, relation, background, sky, ground, light.
+    """
     words, spans = [], [(0, 0)] * len(scene["objects"])
     add = lambda text: words.extend(text.split())
     article = rng.random() < 0.75
@@ -94,7 +122,7 @@ def caption(rng: random.Random, scene: dict):
         if article and not kwargs.get("plural"):
             add("a")
         start = len(words)
-        words.extend(phrase(rng, scene["objects"][i], **kwargs))
+        words.extend(phrase(rng, scene["objects"][i], silent=silent, **kwargs))
         spans[i] = (start, len(words))
 
     if rng.random() < 0.10:
@@ -102,20 +130,22 @@ def caption(rng: random.Random, scene: dict):
     kind = scene["kind"]
     if kind == "landscape":
         land = scene["land"]
-        parts = [rng.choice(SKY_WORDS[land["sky"]])]
-        if land["light"]:
+        parts = [] if "sky" in silent else [rng.choice(SKY_WORDS[land["sky"]])]
+        if land["light"] and "light" not in silent:
             parts.append(f"the {land['light']} " + rng.choice(PLACE_WORDS[land["light_at"]]) if rng.random() < 0.8 else f"a {land['light']}")
-        if land["clouds"]:
+        if land["clouds"] and "light" not in silent:
             parts.append(rng.choice(["clouds", "white clouds"]))
-        if land["ground"] in ("hills", "both"):
-            parts.append(rng.choice(["green hills", "hills"]))
-        if land["ground"] in ("sea", "both"):
-            parts.append(rng.choice(["the sea", "sea", "the ocean"]))
-        if land["trees"]:
-            parts.append("trees")
-        if land["house"]:
-            parts.append("a house")
+        if "ground" not in silent:
+            if land["ground"] in ("hills", "both"):
+                parts.append(rng.choice(["green hills", "hills"]))
+            if land["ground"] in ("sea", "both"):
+                parts.append(rng.choice(["the sea", "sea", "the ocean"]))
+            if land["trees"]:
+                parts.append("trees")
+            if land["house"]:
+                parts.append("a house")
         rng.shuffle(parts)
+        parts = parts or ["a landscape"]
         if rng.random() < 0.3:
             parts = parts[: rng.randint(2, max(2, len(parts)))]
         if scene["objects"]:
@@ -126,11 +156,11 @@ def caption(rng: random.Random, scene: dict):
         add(rng.choice([" , ", " and " if len(parts) == 2 else " , "]).join(parts))
     elif kind == "one":
         add_object(0)
-        if rng.random() < 0.8:
+        if "place" not in silent and rng.random() < 0.8:
             add(rng.choice(PLACE_WORDS[scene["objects"][0]["place"]]))
     elif kind == "two":
         add_object(0)
-        if rng.random() < 0.9:
+        if "relation" not in silent and rng.random() < 0.9:
             add(rng.choice(RELATIONS[scene["relation"]]))
         else:
             add("and")
@@ -139,18 +169,18 @@ def caption(rng: random.Random, scene: dict):
         add(KINDS[len(scene["objects"])])
         add_object(0, plural=True)
         spans[:] = [spans[0]] * len(spans)
-    if scene["background"] and rng.random() < (0.35 if scene["background"] == "white" else 1):
+    if scene["background"] and "background" not in silent and rng.random() < (0.35 if scene["background"] == "white" else 1):
         add(rng.choice(["on a {} background", "on {}", ", {} background", "on a plain {} background"]).format(rng.choice(WORDS[scene["background"]])))
     if rng.random() < 0.12:
         add(", " + " , ".join(rng.sample(QUALITY, rng.randint(1, 2))))
     if rng.random() < 0.05:
         add(", " + "".join(rng.choice("abcdefghijklmnoprstuvwz") for _ in range(rng.randint(3, 7))))
-    roll = rng.random()
+    roll = 1 if silent else rng.random()
     if roll < 0.03:
         words, spans = " , ".join(rng.sample(QUALITY + BAD, rng.randint(1, 4))).split(), [(0, 0)] * len(spans)
     elif roll < 0.07 and scene["objects"]:
         item = scene["objects"][0]
-        bag = rng.sample([item["colour"], item["shape"], item["size"]], rng.randint(1, 2))
+        bag = rng.sample([item["colour"], item["shape"]] + ([item["size"]] if item["size"] else []), rng.randint(1, 2))
         words, spans = " , ".join(bag).split(), [(0, 0)] * len(spans)
     return words, spans
 
@@ -181,20 +211,14 @@ def pack(scenes: list, device) -> dict:
     for i, scene in enumerate(scenes):
         jitter = lambda rgb: [(c + rng.uniform(-6, 6)) / 127.5 - 1 for c in rgb]
         if scene["background"]:
-            bg[i] = torch.tensor(jitter(COLOURS[scene["background"]]))
-        several = scene["kind"] == "several"
+            bg[i] = torch.tensor(jitter(scene.get("background_rgb", COLOURS[scene["background"]])))
         for k, item in enumerate(scene["objects"]):
-            radius = rng.uniform(14, 16.5) - (2 if len(scene["objects"]) == 3 else 0) if several else rng.uniform(12, 14.5) if item["size"] == "small" else rng.uniform(20, 23)
-            if scene["land"]:
-                radius *= 0.75
-            obj[i, k] = torch.tensor([1, SHAPES.index(item["shape"]), item["at"][0], item["at"][1], radius * math.sqrt(scene["weights"][k]), *jitter(COLOURS[item["colour"]])])
+            obj[i, k] = torch.tensor([1, SHAPES.index(item["shape"]), item["at"][0], item["at"][1], item["radius"] * math.sqrt(scene["weights"][k]), *jitter(COLOURS[item["colour"]])])
         if scene["land"]:
             l = scene["land"]
             top, bottom = SKIES[l["sky"]]
-            horizon = rng.uniform(74, 84)
-            light_x = {"left": 28, "right": 100, "centre": 64}[l["light_at"]] + rng.uniform(-4, 4)
-            land[i] = torch.tensor([1, *jitter(top), *jitter(bottom), {None: 0, "sun": 1, "moon": 2}[l["light"]], light_x, rng.uniform(20, 27), l["clouds"], rng.uniform(0, 100),
-                                    l["ground"] in ("hills", "both"), l["ground"] in ("sea", "both"), horizon, rng.uniform(0, 6.28), l["trees"], float(l["house"]), rng.uniform(20, 100), {"day": 1.0, "sunset": 0.75, "night": 0.45}[l["sky"]], 0, 0, 0, 0])
+            land[i] = torch.tensor([1, *jitter(top), *jitter(bottom), {None: 0, "sun": 1, "moon": 2}[l["light"]], l["light_x"], l["light_y"], l["clouds"], l["cloud_x"],
+                                    l["ground"] in ("hills", "both"), l["ground"] in ("sea", "both"), l["horizon"], l["phase"], l["trees"], float(l["house"]), l["house_x"], {"day": 1.0, "sunset": 0.75, "night": 0.45}[l["sky"]], 0, 0, 0, 0])
     return {"obj": obj.to(device), "land": land.to(device), "bg": bg.to(device)}
 
 

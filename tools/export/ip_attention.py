@@ -1,0 +1,48 @@
+"""Decoupled cross-attention for references (IP-Adapter, arXiv 2308.06721), with the factors per layer as an input.
+
+out = Attn(q, K_text, V_text) + ip_scale[layer] * Attn(q, K_ip, V_ip), summed before the output projection. The branch is always computed, so one
+graph serves every reference mode; zero tokens or zero factors leave the plain model, bit for bit.
+"""
+
+import torch.nn.functional as F
+from torch import nn
+
+
+class IpAttention(nn.Module):
+    """Attention processor. `index` is the layer's place in `ip_scale`; None for self-attention, which ignores the picture."""
+
+    def __init__(self, width=0, source=0, index=None):
+        super().__init__()
+        self.index = index
+        if index is not None:
+            self.to_k_ip = nn.Linear(source, width, bias=False)
+            self.to_v_ip = nn.Linear(source, width, bias=False)
+            nn.init.normal_(self.to_v_ip.weight, std=0.02)
+
+    # __call__, not forward: diffusers reads its parameters to know which arguments a processor takes
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, ip_tokens=None, ip_scale=None):
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        split = lambda x: x.unflatten(2, (attn.heads, -1)).transpose(1, 2)
+        q = split(attn.to_q(hidden_states))
+        y = F.scaled_dot_product_attention(q, split(attn.to_k(context)), split(attn.to_v(context)))
+        if self.index is not None:
+            picture = F.scaled_dot_product_attention(q, split(self.to_k_ip(ip_tokens)), split(self.to_v_ip(ip_tokens)))
+            y = y + ip_scale[:, self.index].view(-1, 1, 1, 1) * picture
+        return attn.to_out[1](attn.to_out[0](y.transpose(1, 2).flatten(2)))
+
+
+def layer_names(unet) -> list:
+    """Cross-attention layers in the order of `ip_scale`."""
+    return [name.removesuffix(".processor") for name in unet.attn_processors if ".attn2." in name]
+
+
+def install(unet) -> None:
+    """Gives every attention of the UNet its processor; new weights in the cross-attention ones."""
+    names = layer_names(unet)
+    modules = dict(unet.named_modules())
+    processors = {}
+    for name in unet.attn_processors:
+        path = name.removesuffix(".processor")
+        attn = modules[path]
+        processors[name] = IpAttention(attn.inner_dim, attn.cross_attention_dim, names.index(path)) if path in names else IpAttention()
+    unet.set_attn_processor(processors)
