@@ -24,11 +24,13 @@ class IpAttention(nn.Module):
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         split = lambda x: x.unflatten(2, (attn.heads, -1)).transpose(1, 2)
         q = split(attn.to_q(hidden_states))
-        y = F.scaled_dot_product_attention(q, split(attn.to_k(context)), split(attn.to_v(context)))
+        y = F.scaled_dot_product_attention(q, split(attn.to_k(context)), split(attn.to_v(context))).transpose(1, 2).flatten(2)
         if self.index is not None:
-            picture = F.scaled_dot_product_attention(q, split(self.to_k_ip(ip_tokens)), split(self.to_v_ip(ip_tokens)))
-            y = y + ip_scale[:, self.index].view(-1, 1, 1, 1) * picture
-        return attn.to_out[1](attn.to_out[0](y.transpose(1, 2).flatten(2)))
+            y = y + ip_scale[:, self.index].view(-1, 1, 1) * self.see(q, split, ip_tokens)
+        return attn.to_out[1](attn.to_out[0](y))
+
+    def see(self, q, split, ip_tokens):
+        return F.scaled_dot_product_attention(q, split(self.to_k_ip(ip_tokens)), split(self.to_v_ip(ip_tokens))).transpose(1, 2).flatten(2)
 
 
 def layer_names(unet) -> list:
@@ -36,13 +38,13 @@ def layer_names(unet) -> list:
     return [name.removesuffix(".processor") for name in unet.attn_processors if ".attn2." in name]
 
 
-def install(unet) -> None:
-    """Gives every attention of the UNet its processor; new weights in the cross-attention ones."""
+def install(unet, make=lambda path: IpAttention) -> None:
+    """Gives every attention of the UNet its processor; new weights in the cross-attention ones. `make(path)` names the kind of a layer."""
     names = layer_names(unet)
     modules = dict(unet.named_modules())
     processors = {}
     for name in unet.attn_processors:
         path = name.removesuffix(".processor")
         attn = modules[path]
-        processors[name] = IpAttention(attn.inner_dim, attn.cross_attention_dim, names.index(path)) if path in names else IpAttention()
+        processors[name] = make(path)(attn.inner_dim, attn.cross_attention_dim, names.index(path)) if path in names else IpAttention()
     unet.set_attn_processor(processors)

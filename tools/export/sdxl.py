@@ -54,14 +54,14 @@ def halve(module) -> None:
 class ExportUnet(nn.Module):
     """float32 at the border, whatever the weights' type is."""
 
-    def __init__(self, unet):
+    def __init__(self, unet, picture_arguments=None):
         super().__init__()
-        self.unet = unet
+        self.unet, self.picture_arguments = unet, picture_arguments
 
     def forward(self, sample, timestep, encoder_hidden_states, text_embeds, time_ids, ip_tokens=None, ip_scale=None):
         inner = self.unet.conv_in.weight.dtype
         condition = {"text_embeds": text_embeds.to(inner), "time_ids": time_ids.to(inner)}
-        picture = None if ip_tokens is None else {"ip_tokens": ip_tokens.to(inner), "ip_scale": ip_scale.to(inner)}
+        picture = None if ip_tokens is None else self.picture_arguments(ip_tokens.to(inner), ip_scale.to(inner), sample)
         return self.unet(sample.to(inner), timestep, encoder_hidden_states=encoder_hidden_states.to(inner), added_cond_kwargs=condition, cross_attention_kwargs=picture, return_dict=False)[0].float()
 
 
@@ -102,7 +102,7 @@ def parts_of(pipe, adapter=None) -> dict:
     encoders = {name: ExportTextEncoder(getattr(pipe, name)) for name in ("text_encoder", "text_encoder_2")}
     parts = {name: (module, text, module.output_names, text_axes([*text, *module.output_names])) for name, module in encoders.items()}
     parts["unet"] = (
-        ExportUnet(unet),
+        ExportUnet(unet, adapter and adapter.arguments),
         {
             "sample": torch.randn(2, channels, size, size), "timestep": torch.tensor(501.0),
             "encoder_hidden_states": torch.randn(2, 77, unet.config.cross_attention_dim), "text_embeds": torch.randn(2, pooled),
@@ -114,7 +114,7 @@ def parts_of(pipe, adapter=None) -> dict:
     if adapter is not None:
         _, inputs, _, dynamic = parts["unet"]
         inputs |= {"ip_tokens": torch.randn(2, adapter.tokens, unet.config.cross_attention_dim), "ip_scale": torch.rand(2, len(adapter.tables["layers"]))}
-        dynamic |= {"ip_tokens": {0: "batch", 1: "tokens"}, "ip_scale": {0: "batch"}}
+        dynamic |= {"ip_tokens": {0: "batch"}, "ip_scale": {0: "batch"}}
         parts["image_encoder"] = (adapter.encoder, {"latent_sample": torch.randn(1, channels, adapter.size, adapter.size)}, ["ip_tokens"], {"latent_sample": {0: "batch"}, "ip_tokens": {0: "batch"}})
     parts["vae_decoder"] = (ExportDecoder(pipe.vae), {"latent_sample": torch.randn(1, channels, size, size)}, ["sample"], {"latent_sample": image_axes, "sample": image_axes})
     parts["vae_encoder"] = (ExportEncoder(pipe.vae), {"sample": torch.rand(1, 3, size * scale, size * scale) * 2 - 1}, ["latent_parameters"], {"sample": image_axes, "latent_parameters": image_axes})

@@ -24,7 +24,7 @@ def draw(student, vae, cond, reference, scale, seed, steps=15, guidance=6.0):
     embeds = torch.cat([torch.zeros_like(cond[0]), cond[0]])
     pooled = torch.cat([torch.zeros_like(cond[1]), cond[1]])
     tokens = student.tokens(reference)
-    ip = {"ip_tokens": torch.cat([torch.zeros_like(tokens), tokens]), "ip_scale": torch.cat([scale, scale])}
+    ip = adapter.picture_arguments(torch.cat([torch.zeros_like(tokens), tokens]), torch.cat([scale, scale]), reference)
     for i, t in enumerate(times):
         both = torch.cat([x, x]) / (sigmas[i] ** 2 + 1) ** 0.5
         noise = student.unet(both, torch.tensor(t, device=device), encoder_hidden_states=embeds, added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids}, cross_attention_kwargs=ip, return_dict=False)[0]
@@ -121,7 +121,7 @@ def measure(student, vae, conditioner, count, device, say):
     for scene in scenes:
         for item in scene["objects"]:
             item["size"] = None
-        captions.append(world.caption(rng, scene, {"background"}))
+        captions.append(world.caption(rng, scene, {"subject"}))
     colours = torch.tensor([[world.COLOURS[item["colour"]] for item in scene["objects"]] for scene in scenes], device=device) / 127.5 - 1
     areas = {}
     silence = torch.zeros(count, len(adapter.layer_names(student.unet)), device=device)

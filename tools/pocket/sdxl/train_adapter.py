@@ -44,7 +44,7 @@ def make_rows(arguments):
             target = world.make_scene(rng, kind=rng.choices(["one", "two", "several", "landscape"], [0.3, 0.4, 0.14, 0.16])[0], weighted=0.5)
             reference = target
         else:
-            mode = rng.randrange(len(pairs.MODES))
+            mode = rng.choices(range(PLAIN), [0.35, 0.25, 0.4])[0]
             reference, target, silent, strength = pairs.make_pair(rng, pairs.MODES[mode])
         special = next((k for k, w in enumerate(target["weights"]) if w != 1), None)
         while True:
@@ -88,7 +88,7 @@ class Student(nn.Module):
 
     def forward(self, noisy, t, embeds, pooled, time_ids, reference, scale):
         return self.unet(noisy, t, encoder_hidden_states=embeds, added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
-                         cross_attention_kwargs={"ip_tokens": self.tokens(reference), "ip_scale": scale}, return_dict=False)[0]
+                         cross_attention_kwargs=adapter.picture_arguments(self.tokens(reference), scale, noisy), return_dict=False)[0]
 
 
 class Trainer:
@@ -189,13 +189,13 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--resume", type=Path, help="a folder this script wrote: go on from its weights")
     parser.add_argument("--seconds", type=float, default=330)
-    parser.add_argument("--rows", type=int, default=240_000)
+    parser.add_argument("--rows", type=int, default=160_000)
     parser.add_argument("--plain", type=float, default=0.45, help="share of samples without a reference")
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--unet-rate", type=float, default=3e-4)
     parser.add_argument("--adapter-rate", type=float, default=1.2e-3)
     parser.add_argument("--seed", type=int, default=700_000)
-    parser.add_argument("--workers", type=int, default=15)
+    parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--measured", type=int, default=100, help="pairs a mode in the measure at the end")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -212,12 +212,14 @@ def main():
     unet = UNet2DConditionModel.from_pretrained(options.base / "unet", torch_dtype=torch.float32)
     vae = AutoencoderKL.from_pretrained(options.base / "vae", torch_dtype=torch.float32).to(device, memory_format=torch.channels_last).eval()
     conditioner = Conditioner(options.base, vocab, device)
-    adapter.install(unet)
+    adapter.install_pocket(unet)
     tokens = adapter.ReferenceTokens(unet.config.cross_attention_dim)
     if options.resume:
         weights = adapter.load_weights(options.resume)
-        unet.load_state_dict(weights["unet"])
-        tokens.load_state_dict(weights["reference_tokens"])
+        # a layer that attended and now takes what lies on its place begins anew
+        changed = [name.removesuffix("to_k_ip.weight") for name in weights["unet"] if name.endswith("to_k_ip.weight") and name not in unet.state_dict()]
+        weights["unet"] = {name: value for name, value in weights["unet"].items() if not name.startswith(tuple(changed) or ("-",))}
+        say("resumed without", unet.load_state_dict(weights["unet"], strict=False), tokens.load_state_dict(weights["reference_tokens"], strict=False))
     trainer = Trainer(unet, tokens, options.batch, (options.unet_rate, options.adapter_rate), device)
     say("parameters", {"unet": sum(p.numel() for p in unet.parameters()), "reference tokens": sum(p.numel() for p in tokens.parameters())})
     trainer.warm_up()
