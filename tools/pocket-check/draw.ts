@@ -14,7 +14,7 @@ export const pocketSdxl = path.join(projectRoot(), 'models/pocket/sdxl');
 /** The engine's own code on the CPU, in this process, one 128×128 picture a call. */
 export interface Painter {
   loaded: LoadResult;
-  draw(params: Partial<SdxlGenerateParams> & { prompt: string }): Promise<Pixels & { file: string; result: SdxlGenerateResult }>;
+  draw(params: Partial<SdxlGenerateParams> & { prompt: string }): Promise<Pixels & { file: string; result: SdxlGenerateResult; png(): Promise<Buffer> }>;
   close(): Promise<void>;
 }
 
@@ -34,7 +34,7 @@ export async function openPainter(modelDir = pocketSdxl, defaults: Partial<SdxlG
       const file = result?.files[0]?.path;
       if (result === undefined || file === undefined) throw new Error('the engine drew nothing');
       const { data, info } = await sharp(file).raw().toBuffer({ resolveWithObject: true });
-      return { data, width: info.width, height: info.height, file, result };
+      return { data, width: info.width, height: info.height, file, result, png: () => readFile(file) };
     },
     async close() {
       await engine.unload();

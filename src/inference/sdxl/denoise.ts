@@ -75,8 +75,10 @@ function adapterFeeds(model: SdxlModel, adapter: AdapterInput | undefined, { gui
   if (!model.unet.hasInput('ip_tokens')) return {};
   const layers = Number(model.unet.inputShape('ip_scale')[1]);
   const width = Number(model.unet.inputShape('ip_tokens')[2]);
-  const silent: AdapterInput = { tokens: { data: new Float32Array(width), dims: [1, width] }, emptyTokens: { data: new Float32Array(width), dims: [1, width] }, scales: new Float32Array(layers) };
-  const { tokens, emptyTokens, scales } = adapter ?? silent;
+  // an export whose tokens have places takes a fixed number of them; elsewhere one zero token does
+  const count = Number(model.unet.inputShape('ip_tokens')[1]) || 1;
+  const none: FloatTensor = { data: new Float32Array(count * width), dims: [1, count, width] };
+  const { tokens, emptyTokens, scales } = adapter ?? { tokens: none, emptyTokens: none, scales: new Float32Array(layers) };
   const rows = (guided ? [emptyTokens, tokens] : [tokens]).flatMap((side) => new Array<FloatTensor>(images).fill(side));
   return {
     ip_tokens: { data: concat(rows.map(({ data }) => data)), dims: [rows.length, tokens.data.length / width, width] },

@@ -1,5 +1,4 @@
-import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { fitLatentPreview } from '../diffusion/latent-preview.js';
@@ -8,7 +7,6 @@ import { EngineFailure, type Engine } from '../engine.js';
 import { chooseDevice } from '../onnx/device.js';
 import { generateImages, type Pipeline } from './generate.js';
 import { openSdxlModel, probeGraph, requireSdxlFiles } from './model.js';
-import type { AdapterLayers } from './reference.js';
 import { createTextCache, describePrompt } from './text-cache.js';
 import { decodeToFloats } from './vae.js';
 
@@ -35,10 +33,8 @@ export function createSdxlEngine(): Engine {
       const threads = asked > 0 ? asked : Math.min(availableParallelism(), 16);
       const { device, notes } = await chooseDevice(preference, path.join(modelDir, probeGraph), threads);
       const model = await openSdxlModel(modelDir, { device, threads, longPrompts: options['longPrompts'] === 'chunk' ? 'chunk' : 'truncate' });
-      const layersFile = path.join(modelDir, 'adapter.json');
-      const adapterLayers = model.imageEncoder !== null && existsSync(layersFile) ? (JSON.parse(await readFile(layersFile, 'utf8')) as AdapterLayers) : null;
       const batchSize = device === 'cpu' ? 1 : largestBatch;
-      pipeline = { model, texts: createTextCache(model), preview: null, adapterLayers, batchSize, rowLimit: { rows: Infinity } };
+      pipeline = { model, texts: createTextCache(model), preview: null, batchSize, rowLimit: { rows: Infinity } };
       return {
         device, deviceNotes: notes, loadSeconds: (performance.now() - startedAt) / 1000,
         model: { name: path.basename(modelDir), features: model.features, defaultWidth: model.defaultSize, defaultHeight: model.defaultSize },

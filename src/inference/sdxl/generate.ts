@@ -12,7 +12,7 @@ import { concat } from './conditioning.js';
 import { denoise, type AdapterInput } from './denoise.js';
 import type { EncodedText, TextCache } from './text-cache.js';
 import type { SdxlModel } from './model.js';
-import { adapterInput, imageToImageStrength, type AdapterLayers } from './reference.js';
+import { adapterInput, imageToImageStrength } from './reference.js';
 import { decodeLatents, encodePicture } from './vae.js';
 
 export interface Pipeline {
@@ -23,8 +23,6 @@ export interface Pipeline {
   /** Images drawn together; fewer when memory runs out. */
   batchSize: number;
   rowLimit: RowLimit;
-  /** Null: references start image-to-image runs. */
-  adapterLayers: AdapterLayers | null;
 }
 
 /** Ancestral samplers draw their step noise from a generator of its own, this far from the image's seed (as the recorded references do). */
@@ -101,7 +99,8 @@ interface PreparedReference {
 
 async function prepareReference(pipeline: Pipeline, params: SdxlGenerateParams): Promise<PreparedReference> {
   if (params.reference === undefined) return {};
-  if (pipeline.adapterLayers !== null) return { adapter: await adapterInput(pipeline.model, params.reference, pipeline.adapterLayers) };
+  const layers = pipeline.model.adapterLayers;
+  if (layers !== null) return { adapter: await adapterInput(pipeline.model, params.reference, layers) };
   return { picture: await readPicture(params.reference.path, params.width, params.height), strength: imageToImageStrength(params.reference) };
 }
 

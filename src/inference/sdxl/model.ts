@@ -6,6 +6,7 @@ import type { NoiseScheduleConfig } from '../diffusion/schedulers/noise-schedule
 import { EngineFailure } from '../engine.js';
 import type { Device } from '../engine-protocol.js';
 import { openSession } from '../onnx/session.js';
+import { readAdapterLayers } from './reference.js';
 import type { LongPrompts } from './windows.js';
 
 /** An SDXL model folder in the Optimum/diffusers ONNX layout, opened. Shapes and rules come from its own config files. */
@@ -49,7 +50,7 @@ export async function openSdxlModel(folder: string, { longPrompts = 'truncate', 
   const vaeEncoder = await optional('vae_encoder');
   const imageEncoder = await optional('image_encoder');
   const vaeScale = 2 ** ((vaeConfig.block_out_channels?.length ?? 4) - 1);
-  const adapter = imageEncoder !== null && unet.hasInput('ip_tokens') && unet.hasInput('ip_scale');
+  const adapter = imageEncoder !== null && unet.hasInput('ip_tokens') && unet.hasInput('ip_scale') && existsSync(path.join(folder, 'adapter.json'));
 
   return {
     folder,
@@ -59,6 +60,8 @@ export async function openSdxlModel(folder: string, { longPrompts = 'truncate', 
     vaeDecoder,
     vaeEncoder,
     imageEncoder: adapter ? imageEncoder : null,
+    /** Null: references start image-to-image runs. */
+    adapterLayers: adapter ? readAdapterLayers(await readFile(path.join(folder, 'adapter.json'), 'utf8'), Number(unet.inputShape('ip_scale')[1])) : null,
     schedulerConfig: await config<NoiseScheduleConfig>('scheduler/scheduler_config.json'),
     /** No negative prompt means zeros instead of the encoded empty text. */
     zerosForNoNegative: index.force_zeros_for_empty_prompt !== false,

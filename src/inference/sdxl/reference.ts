@@ -1,8 +1,10 @@
 import { readPicture } from '../diffusion/image-files.js';
 import { toPlanes } from '../diffusion/picture.js';
+import { EngineFailure } from '../engine.js';
 import type { ReferenceType } from '../engine-protocol.js';
 import type { AdapterInput } from './denoise.js';
 import type { SdxlModel } from './model.js';
+import { encodeMean } from './vae.js';
 
 export interface Reference {
   path: string;
@@ -29,17 +31,39 @@ export function imageToImageStrength({ type, strength }: Reference): number {
   return base - slope * strength;
 }
 
-/** Image tokens of a reference for the graphs with adapter inputs. */
+/**
+ * Image tokens of a reference for the graphs with adapter inputs. Their image encoder reads the picture itself (`sample`), or what the VAE's
+ * encoder makes of it (`latent_sample`).
+ */
 export async function adapterInput(model: SdxlModel, reference: Reference, layers: AdapterLayers): Promise<AdapterInput> {
   const encoder = model.imageEncoder;
   if (encoder === null) throw new Error('this model folder has no image encoder');
-  const size = Number(encoder.inputShape('sample')[2]) || model.defaultSize;
+  const ofLatents = encoder.hasInput('latent_sample');
+  const side = Number(encoder.inputShape(ofLatents ? 'latent_sample' : 'sample')[2]);
+  const size = Number.isNaN(side) ? model.defaultSize : side * (ofLatents ? model.vaeScale : 1);
   const picture = await readPicture(reference.path, size, size);
-  const { ip_tokens: tokens } = await encoder.run({ sample: { data: toPlanes(picture), dims: [1, 3, size, size] } }, ['ip_tokens']);
+  const feeds = ofLatents ? { latent_sample: await encodeMean(model, picture) } : { sample: { data: toPlanes(picture), dims: [1, 3, size, size] } };
+  const { ip_tokens: tokens } = await encoder.run(feeds, ['ip_tokens']);
   return {
     tokens,
     // the untouched side of the guidance sees no picture at all: zero tokens
     emptyTokens: { data: new Float32Array(tokens.data.length), dims: tokens.dims },
     scales: Float32Array.from(layers.layers, (name) => (layers.types[reference.type][name] ?? 0) * reference.strength),
   };
+}
+
+/**
+ * `adapter.json` of a model folder.
+ * @throws EngineFailure `model_missing` when it is not of this form or names another number of layers than the UNet takes factors
+ */
+export function readAdapterLayers(text: string, factors: number): AdapterLayers {
+  const table = JSON.parse(text) as Partial<AdapterLayers>;
+  const layers = table.layers ?? [];
+  const unknown = (['composition', 'style', 'character'] as const).flatMap((type) => {
+    const names = Object.keys(table.types?.[type] ?? {});
+    return names.length === 0 ? [`no layer for ${type}`] : names.filter((name) => !layers.includes(name)).map((name) => `unknown layer ${name}`);
+  });
+  const wrong = layers.length === factors ? unknown : [`${layers.length} layers, the UNet's ip_scale takes ${factors}`, ...unknown];
+  if (wrong.length > 0) throw new EngineFailure('model_missing', `adapter.json does not fit the UNet beside it: ${wrong.join('; ')}`);
+  return table as AdapterLayers;
 }

@@ -1,6 +1,7 @@
 import { toPlanes, type Picture } from '../diffusion/picture.js';
 import type { Generator } from '../diffusion/random.js';
 import { EngineFailure, describeFailure } from '../engine.js';
+import type { FloatTensor } from '../onnx/session.js';
 import type { SdxlModel } from './model.js';
 import { decodeTiled } from './tiled-decode.js';
 
@@ -47,6 +48,15 @@ function toPicture(planes: Float32Array, width: number, height: number): Picture
     for (let i = 0; i < pixels; i += 1) data[i * 3 + channel] = ((planes[channel * pixels + i] as number) / 2 + 0.5) * 255;
   }
   return { data: new Uint8Array(data.buffer), width, height };
+}
+
+/** Mean of a picture's posterior, scaled: what a picture is in latents when nothing is drawn. [1, C, h, w] */
+export async function encodeMean(model: SdxlModel, picture: Picture): Promise<FloatTensor> {
+  const encoder = model.vaeEncoder;
+  if (encoder?.outputNames.includes('latent_parameters') !== true) throw new EngineFailure('model_missing', 'This model folder has no vae_encoder that tells its latents\' mean, which its image_encoder reads');
+  const { latent_parameters: parameters } = await encoder.run({ sample: { data: toPlanes(picture), dims: [1, 3, picture.height, picture.width] } }, ['latent_parameters']);
+  const dims = [1, model.latentChannels, picture.height / model.vaeScale, picture.width / model.vaeScale];
+  return { data: parameters.data.slice(0, parameters.data.length / 2).map((value) => value * model.scalingFactor), dims };
 }
 
 /**

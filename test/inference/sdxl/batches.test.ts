@@ -18,7 +18,7 @@ async function openPipeline(t: Test, unet: (model: SdxlModel) => Partial<SdxlMod
   const calls: number[] = [];
   const inner = { ...model.unet, ...unet(model) };
   const counted: SdxlModel = { ...model, unet: { ...inner, run: (feeds, outputs) => { calls.push(feeds['sample']?.dims[0] ?? 0); return inner.run(feeds, outputs); } } };
-  return { calls, pipeline: { model: counted, texts: createTextCache(counted), preview: null, adapterLayers: null, batchSize: 6, rowLimit: { rows: Infinity } } };
+  return { calls, pipeline: { model: counted, texts: createTextCache(counted), preview: null, batchSize: 6, rowLimit: { rows: Infinity } } };
 }
 
 async function draw(t: Test, pipeline: Pipeline, changes: Partial<SdxlGenerateParams>): Promise<Buffer[]> {
