@@ -457,6 +457,8 @@ export interface components {
                 height?: number | null;
                 /** Format: text */
                 negative_prompt?: string | null;
+                /** @description Tokens with weights, timesteps, times per stage and cache use into `metadata.explain` of GET /jobs/{id}; callbacks leave it out */
+                explain?: boolean | null;
             } | null;
             metadata?: {
                 reference_image_url?: components["schemas"]["ReferenceUrl"];
@@ -495,6 +497,8 @@ export interface components {
                 content_type?: "image" | "video" | null;
                 /** @description seconds */
                 expected_time?: number | null;
+                /** @description Tokens with weights, timesteps, times per stage and cache use into `metadata.explain` of GET /jobs/{id}; callbacks leave it out */
+                explain?: boolean | null;
             } | null;
             metadata?: {
                 reference_image_url?: components["schemas"]["ReferenceUrl"];

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { buildPayload, localUserId } from '../../src/cli/commands/generate.js';
+import { formatExplanation } from '../../src/cli/explain-view.js';
 import { formatFields, formatTable, shorten } from '../../src/cli/output.js';
 import { describeProgress } from '../../src/cli/progress-view.js';
 import { slugOf } from '../../src/cli/save-assets.js';
@@ -18,6 +19,17 @@ t.test('tables, fields and progress are readable', async (t) => {
   t.equal(shorten('abcdef', 4), 'abc…');
   t.equal(describeProgress({ stage: 'denoise', step: 7, steps: 15, fraction: 0.5, eta_seconds: 3.21 }), 'denoise 7/15, about 3.2 s left');
   t.equal(describeProgress({ stage: 'queued', step: 0, steps: 0, fraction: 0, eta_seconds: null }), 'queued');
+});
+
+t.test('an explanation shows words with weights, numbers, times and the cache; unknown keys as they are', async (t) => {
+  const explain = {
+    tokens: [{ token: 'a', id: 5, weight: 1 }, { token: 'red', id: 6, weight: 1.3000001 }], negative_tokens: [], timesteps: [925, 859.4], sigmas: [9.54363, 0],
+    timings: { text: 0.0123, denoise: 0.4 }, text_cache: { entries: 2, capacity: 64, hits: 1, misses: 2 }, scheduler: 'euler',
+  };
+  t.equal(formatExplanation(explain), [
+    'tokens      a red·1.3', 'timesteps   925 859', 'sigmas      9.544 0', 'seconds     text 0.012, denoise 0.400', 'text_cache  entries 2, capacity 64, hits 1, misses 2', 'scheduler   euler',
+  ].join('\n'));
+  t.equal(formatExplanation(undefined), '');
 });
 
 t.test('the payload carries what was typed and nothing else', async (t) => {

@@ -4,6 +4,7 @@ import { catalogue, isJobType, jobTypes } from '../../services/jobs/catalogue.js
 import { CliError, exitCodes } from '../cli-error.js';
 import type { Client } from '../client.js';
 import { clientOf, isJson, toInteger, toNumber } from '../context.js';
+import { formatExplanation } from '../explain-view.js';
 import { followJob } from '../follow-job.js';
 import type { JobView } from '../job-view.js';
 import { print } from '../output.js';
@@ -24,6 +25,7 @@ export interface GenerateOptions {
   referenceStrength?: number;
   firstFrame?: string;
   lastFrame?: string;
+  explain?: boolean;
   user: string;
   output: string;
   wait: boolean;
@@ -49,6 +51,7 @@ export function registerGenerate(program: Command): void {
     .option('--reference-strength <strength>', '0.1 to 1.0', toNumber)
     .option('--first-frame <url>', 'picture a video starts with')
     .option('--last-frame <url>', 'picture a video ends with')
+    .option('--explain', 'also show tokens with weights, timesteps, times per stage and cache use')
     .option('--user <uuid>', 'owner of the job', localUserId)
     .option('--output <folder>', 'where to save the files', '.')
     .option('--no-wait', 'only submit; print the id and leave')
@@ -81,6 +84,8 @@ async function generate(client: Client, prompt: string, options: GenerateOptions
   const files = await saveAssets(client, job, prompt, options.output);
   const seconds = job.metadata['generation_time'];
   if (!asJson && typeof seconds === 'number') process.stderr.write(`done in ${formatSeconds(seconds)}\n`);
+  const explanation = formatExplanation(job.metadata['explain']);
+  if (!asJson && explanation !== '') process.stderr.write(`${explanation}\n`);
   print(asJson, { ...job, files }, () => files.join('\n'));
 }
 
@@ -117,8 +122,8 @@ async function followUntilDone(client: Client, id: string, asJson: boolean): Pro
 export function buildPayload(id: string, prompt: string, options: GenerateOptions): Record<string, unknown> {
   const isSdxl = isJobType(options.type) && catalogue[options.type].engine === 'sdxl';
   const config = isSdxl
-    ? { num_images: options.images, seed: options.seed, width: options.width, height: options.height, negative_prompt: options.negative }
-    : { seed: options.seed, frame_num: options.frames, first_frame: options.firstFrame, last_frame: options.lastFrame, size: options.width && options.height ? `${options.width}*${options.height}` : undefined };
+    ? { num_images: options.images, seed: options.seed, width: options.width, height: options.height, negative_prompt: options.negative, explain: options.explain }
+    : { seed: options.seed, frame_num: options.frames, first_frame: options.firstFrame, last_frame: options.lastFrame, size: options.width && options.height ? `${options.width}*${options.height}` : undefined, explain: options.explain };
   const metadata = { reference_image_url: options.reference, reference_type: isSdxl ? options.referenceType : undefined, reference_strength: options.referenceStrength };
   return {
     id, type: options.type, prompt, user_id: options.user,

@@ -2,6 +2,7 @@ import { Option, type Command } from 'commander';
 import { jobTypes } from '../../services/jobs/catalogue.js';
 import { CliError, exitCodes } from '../cli-error.js';
 import { clientOf, isJson, toInteger } from '../context.js';
+import { formatExplanation } from '../explain-view.js';
 import { followJob } from '../follow-job.js';
 import type { JobView } from '../job-view.js';
 import { formatFields, formatTable, print, shorten } from '../output.js';
@@ -68,7 +69,10 @@ function formatJob(job: JobView): string {
   const { progress, assets, metadata, ...fields } = job;
   const lines = [formatFields({ ...fields, progress: `${Math.round(progress.fraction * 100)} %, ${describeProgress(progress)}` })];
   if (assets.length > 0) lines.push('assets', ...assets.map((asset) => `  ${asset}`));
-  const known = formatFields(Object.fromEntries(Object.entries(metadata).map(([key, value]) => [key, shorten(typeof value === 'string' ? value : JSON.stringify(value), 160)])));
+  const { explain, ...rest } = metadata;
+  const known = formatFields(Object.fromEntries(Object.entries(rest).map(([key, value]) => [key, shorten(typeof value === 'string' ? value : JSON.stringify(value), 160)])));
   if (known !== '') lines.push('metadata', known.replace(/^/gm, '  '));
+  const explanation = formatExplanation(explain);
+  if (explanation !== '') lines.push('explain', explanation.replace(/^/gm, '  '));
   return lines.join('\n');
 }

@@ -69,7 +69,7 @@ export async function generateImages(pipeline: Pipeline, params: SdxlGeneratePar
     const files = await Promise.all(writing);
     throwIfCancelled(context.signal);
     context.emit({ kind: 'progress', stage: 'encode', step: params.numImages, steps: params.numImages });
-    return describeResult(params, files, timings, text, reference, scheduler);
+    return describeResult(params, files, timings, text, reference, params.explain ? explain(pipeline, params, text, scheduler, timings) : undefined);
   } catch (error) {
     await Promise.allSettled(writing);
     await Promise.all(Array.from({ length: params.numImages }, (_, i) => rm(path.join(params.outputDir, `${i}.${extensionOf(params.format)}`), { force: true })));
@@ -160,12 +160,22 @@ function requireSize(model: SdxlModel, params: SdxlGenerateParams): void {
   }
 }
 
-function describeResult(params: SdxlGenerateParams, files: GeneratedFile[], timings: Record<string, number>, text: EncodedText | undefined, reference: PreparedReference, scheduler: Scheduler | undefined): SdxlGenerateResult {
+/** What `--explain` shows: names and numbers, never a tensor. */
+function explain({ texts, rowLimit }: Pipeline, { scheduler: name }: SdxlGenerateParams, text: EncodedText | undefined, scheduler: Scheduler | undefined, timings: Record<string, number>): Record<string, unknown> {
+  return {
+    tokens: text?.tokens ?? [], negative_tokens: text?.negativeTokens ?? [],
+    scheduler: name, timesteps: scheduler?.timesteps ?? [], sigmas: Array.from(scheduler?.sigmas ?? []), timings,
+    text_from_cache: text?.fromCache ?? false, text_cache: texts.use(),
+    ...(Number.isFinite(rowLimit.rows) ? { rows_per_unet_call: rowLimit.rows } : {}),
+  };
+}
+
+function describeResult(params: SdxlGenerateParams, files: GeneratedFile[], timings: Record<string, number>, text: EncodedText | undefined, reference: PreparedReference, explanation: Record<string, unknown> | undefined): SdxlGenerateResult {
   if (text === undefined) throw new Error('a finished request has its text encoded');
   const { combined } = text;
   return {
     files, timings, weightsUsed: combined.used, weightsDropped: combined.dropped, tokenCount: combined.tokenCount, truncated: combined.truncated,
     ...(params.reference === undefined ? {} : { referenceMethod: reference.adapter === undefined ? 'img2img' : 'ip_adapter' }),
-    ...(params.explain ? { explain: { tokens: text.tokens, timesteps: scheduler?.timesteps ?? [], sigmas: Array.from(scheduler?.sigmas ?? []), text_from_cache: text.fromCache, timings } } : {}),
+    ...(explanation === undefined ? {} : { explain: explanation }),
   };
 }

@@ -11,8 +11,13 @@ export interface EncodedText {
   combined: CombinedPrompt;
   /** The words the first encoder saw, with their weights; padding left out. */
   tokens: Array<{ token: string; id: number; weight: number }>;
+  /** The same for the negative prompt; empty when it is zeros. */
+  negativeTokens: EncodedText['tokens'];
   fromCache: boolean;
 }
+
+/** How often texts were found, since the model was loaded. */
+export interface TextCacheUse { entries: number; capacity: number; hits: number; misses: number }
 
 type TextParams = Pick<SdxlGenerateParams, 'prompt' | 'negativePrompt' | 'weights' | 'parseWeights'>;
 
@@ -21,21 +26,24 @@ export type TextCache = ReturnType<typeof createTextCache>;
 /** Encodes prompts once: a batch shares one encoding, and a prompt that comes again is not encoded again (least recently used goes first). */
 export function createTextCache(model: SdxlModel, capacity = 64) {
   const entries = new Map<string, EncodedText>();
+  let [hits, misses] = [0, 0];
 
   async function encodeNow({ prompt, negativePrompt, weights, parseWeights }: TextParams): Promise<EncodedText> {
     const combined = combinePrompt(model, prompt, weights, parseWeights);
     const wanted = await conditionPrompt(model, combined.parsed, combined.plain);
-    const unwanted = negativePrompt === null && model.zerosForNoNegative
-      ? zeroConditioning(wanted)
-      : await conditionText(model, negativePrompt ?? '', { parseWeights });
+    const zeros = negativePrompt === null && model.zerosForNoNegative;
+    const unwanted = zeros ? zeroConditioning(wanted) : await conditionText(model, negativePrompt ?? '', { parseWeights });
+    const negativeTokens = zeros ? [] : listTokens(model, combinePrompt(model, negativePrompt ?? '', [], parseWeights));
     const [positive, negative] = await padToLongest(model, [wanted, unwanted]) as [Conditioning, Conditioning];
-    return { positive, negative, combined, tokens: listTokens(model, combined), fromCache: false };
+    return { positive, negative, combined, tokens: listTokens(model, combined), negativeTokens, fromCache: false };
   }
 
   return {
     async encode(params: TextParams): Promise<EncodedText> {
       const key = JSON.stringify([params.prompt, params.negativePrompt, params.weights, params.parseWeights]);
       const known = entries.get(key);
+      if (known === undefined) misses += 1;
+      else hits += 1;
       const text = known === undefined ? await encodeNow(params) : { ...known, fromCache: true };
       entries.delete(key);
       entries.set(key, text);
@@ -43,6 +51,7 @@ export function createTextCache(model: SdxlModel, capacity = 64) {
       if (entries.size > capacity && oldest.done !== true) entries.delete(oldest.value);
       return text;
     },
+    use: (): TextCacheUse => ({ entries: entries.size, capacity, hits, misses }),
   };
 }
 
