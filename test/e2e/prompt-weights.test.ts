@@ -20,7 +20,7 @@ async function run(t: Test, prompt: string, fields: Record<string, unknown>, con
   t.match(callback, { status: 'completed', assets: { length: 1 } });
   const { explain, ...shared } = job.metadata;
   for (const key of ['compel_success', 'enhancement_strategy', 'final_prompt_type', 'compel_weights_used', 'compel_weights_dropped', 'token_count', 'prompt_truncated']) {
-    t.same((callback.metadata as Record<string, unknown>)[key], shared[key], `${key} of the callback`);
+    t.same((callback.metadata)[key], shared[key], `${key} of the callback`);
   }
   t.notOk('explain' in (callback.metadata as object));
   return { metadata: shared, explain: explain as { tokens: Array<{ token: string; weight: number }>; negative_tokens: unknown[]; timings: Record<string, number>; text_from_cache: boolean; text_cache: Record<string, number> } };
