@@ -11,7 +11,7 @@ async function openCounted(t: Test): Promise<{ model: SdxlModel; runs: () => num
   t.teardown(() => model.release());
   let count = 0;
   const encoders = model.encoders.map((encoder) => ({ ...encoder, session: { ...encoder.session, run: (...args: Parameters<typeof encoder.session.run>) => { count += 1; return encoder.session.run(...args); } } }));
-  return { model: { ...model, encoders } as SdxlModel, runs: () => count };
+  return { model: { ...model, encoders }, runs: () => count };
 }
 
 const ask = (prompt: string, rest: Partial<{ negativePrompt: string | null; weights: Array<{ text: string; weight: number }>; parseWeights: boolean }> = {}) => ({ prompt, negativePrompt: null, weights: [], parseWeights: true, ...rest });
