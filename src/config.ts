@@ -68,7 +68,7 @@ const settings = {
   engineRecycleJobs: { variable: 'ENGINE_RECYCLE_JOBS', read: integer(0, 0, 1_000_000) },
   engineRecycleGrowthGigabytes: { variable: 'ENGINE_RECYCLE_GROWTH_GB', read: integer(16, 0, 4096) },
   sdxlLongPrompts: { variable: 'SDXL_LONG_PROMPTS', read: oneOf('truncate', 'truncate', 'chunk') },
-  sdxlScheduler: { variable: 'SDXL_SCHEDULER', read: oneOf('auto', 'auto', 'dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc') },
+  sdxlScheduler: { variable: 'SDXL_SCHEDULER', read: oneOf('auto', 'auto', 'dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc', 'unipc_karras') },
   imageFormat: { variable: 'IMAGE_FORMAT', read: oneOf('png', 'png', 'webp', 'jpeg') },
   wanScheduler: { variable: 'WAN_SCHEDULER', read: oneOf('auto', 'auto', 'unipc', 'unipc_diffusers', 'euler', 'dpmpp_2m') },
   videoCrf: { variable: 'VIDEO_CRF', read: integer(18, 0, 51) },

@@ -58,7 +58,7 @@ export interface WeightedPhrase {
 
 export type ReferenceType = 'style' | 'composition' | 'character';
 export type ImageFormat = 'png' | 'webp' | 'jpeg';
-export const sdxlSchedulerNames = ['dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc'] as const;
+export const sdxlSchedulerNames = ['dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc', 'unipc_karras'] as const;
 export type SdxlSchedulerName = (typeof sdxlSchedulerNames)[number];
 
 export interface SdxlGenerateParams {

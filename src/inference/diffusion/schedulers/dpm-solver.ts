@@ -1,15 +1,11 @@
-import { createNoiseSchedule, karrasSigmas, roundHalfEven, sigmaAt, solverTimesteps, timestepOf, withFinalZero, type NoiseScheduleConfig } from './noise-schedule.js';
+import { solverSchedule, withFinalZero, type NoiseScheduleConfig } from './noise-schedule.js';
 import { flow, variancePreserving, type EditPrediction, type Parameterisation } from './parameterisation.js';
 import { firstStep, type ScheduleOptions, type Scheduler } from './types.js';
 
 /** DPM-Solver++ 2M for SDXL's noise (epsilon prediction), on the training timesteps or on Karras' levels. */
 export function createDpmSolver(config: NoiseScheduleConfig, options: ScheduleOptions & { karras: boolean }): Scheduler {
-  const schedule = createNoiseSchedule(config);
-  const steps = options.steps;
-  const plain = options.karras ? karrasSigmas(schedule, steps) : solverTimesteps(schedule, steps).map((timestep) => sigmaAt(schedule, timestep));
-  // low-noise timesteps may repeat, so steps are counted, never looked up by timestep
-  const all = options.karras ? plain.map((sigma) => roundHalfEven(timestepOf(schedule, sigma))) : solverTimesteps(schedule, steps);
-  return createSolver(variancePreserving, all, withFinalZero(plain), options);
+  const { timesteps, sigmas } = solverSchedule(config, options.steps, options.karras);
+  return createSolver(variancePreserving, timesteps, sigmas, options);
 }
 
 /** DPM-Solver++ 2M for flow matching (Wan 2.1, wan/utils/fm_solvers.py): `sigmas` without the final zero; the model sees truncated integers. */

@@ -17,7 +17,8 @@ export function createSdxlScheduler(name: SdxlSchedulerName, config: NoiseSchedu
     case 'euler_ancestral': return createEuler(config, { ...options, ancestral: true });
     case 'dpmpp_2m': return createDpmSolver(config, { ...options, karras: false });
     case 'dpmpp_2m_karras': return createDpmSolver(config, { ...options, karras: true });
-    case 'unipc': return createUniPc(config, options);
+    case 'unipc': return createUniPc(config, { ...options, karras: false });
+    case 'unipc_karras': return createUniPc(config, { ...options, karras: true });
   }
 }
 

@@ -106,6 +106,21 @@ export function timestepOf(schedule: NoiseSchedule, sigma: number): number {
   return (1 - weight) * low + weight * high;
 }
 
+/**
+ * Timesteps and noise levels of DPM-Solver and UniPC. Stock SDXL's leading spacing ends at timestep 1000/(steps+1), whose
+ * noise the last step has to guess away at once: with few steps outlines stay rough. Karras' levels end at timestep 0.
+ */
+export function solverSchedule(config: NoiseScheduleConfig, steps: number, karras: boolean): { timesteps: number[]; sigmas: Float32Array } {
+  const schedule = createNoiseSchedule(config);
+  if (!karras) {
+    const timesteps = solverTimesteps(schedule, steps);
+    return { timesteps, sigmas: withFinalZero(timesteps.map((timestep) => sigmaAt(schedule, timestep))) };
+  }
+  const sigmas = karrasSigmas(schedule, steps);
+  // low-noise timesteps may repeat, so steps are counted, never looked up by timestep
+  return { timesteps: sigmas.map((sigma) => roundHalfEven(timestepOf(schedule, sigma))), sigmas: withFinalZero(sigmas) };
+}
+
 /** Float32 schedule with the final 0 appended. */
 export function withFinalZero(sigmas: readonly number[]): Float32Array {
   return Float32Array.from([...sigmas, 0]);

@@ -1,12 +1,11 @@
-import { createNoiseSchedule, sigmaAt, solverTimesteps, withFinalZero, type NoiseScheduleConfig } from './noise-schedule.js';
+import { solverSchedule, withFinalZero, type NoiseScheduleConfig } from './noise-schedule.js';
 import { flow, variancePreserving, type EditPrediction, type Parameterisation } from './parameterisation.js';
 import { firstStep, type ScheduleOptions, type Scheduler } from './types.js';
 
-/** UniPC for SDXL's noise (epsilon prediction). */
-export function createUniPc(config: NoiseScheduleConfig, options: ScheduleOptions): Scheduler {
-  const schedule = createNoiseSchedule(config);
-  const timesteps = solverTimesteps(schedule, options.steps);
-  return createSolver(variancePreserving, timesteps, withFinalZero(timesteps.map((timestep) => sigmaAt(schedule, timestep))), options);
+/** UniPC for SDXL's noise (epsilon prediction), on the training timesteps or on Karras' levels. */
+export function createUniPc(config: NoiseScheduleConfig, options: ScheduleOptions & { karras: boolean }): Scheduler {
+  const { timesteps, sigmas } = solverSchedule(config, options.steps, options.karras);
+  return createSolver(variancePreserving, timesteps, sigmas, options);
 }
 
 /** UniPC for flow matching (Wan): `sigmas` without the final zero; the model sees truncated integers. */
