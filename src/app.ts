@@ -9,6 +9,7 @@ import { errorsPlugin, renderError } from './plugins/errors.js';
 import { jsonBodyPlugin } from './plugins/json-body.js';
 import { metricsPlugin } from './plugins/metrics.js';
 import { requestLogPlugin } from './plugins/request-log.js';
+import { statusMonitorPlugin } from './plugins/status-monitor.js';
 import { assetRoutes } from './routes/assets.js';
 import type { RouteContext, ServiceFacts } from './routes/context.js';
 import { createDisconnectSignals } from './routes/disconnect.js';
@@ -59,6 +60,7 @@ export async function buildApp({ config, apiKey, services, registry, log, facts 
   await app.register(requestLogPlugin);
   await app.register(jsonBodyPlugin);
   await app.register(metricsPlugin, { registry });
+  await app.register(statusMonitorPlugin, { monitor: services.monitor });
 
   contract.register(app, 'open', { ...healthRoutes(context), ...metricsRoutes(context) });
   await app.register(docsPlugin, { document: contract.document });

@@ -47,6 +47,7 @@ import { createReferenceFetcher } from './references/fetcher.js';
 import { createServiceChecks } from './service-checks.js';
 import { createUrlRegistration } from './registration/url-registration.js';
 import type { Services } from './types.js';
+import { createStatusMonitor } from './status-monitor/index.js';
 import { createUsageReporter } from './usage/usage-reporter.js';
 import { createVideoEncoder, noVideoEncoder } from './video-encoder.js';
 
@@ -127,8 +128,11 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const references = createReferenceFetcher({ storage, policy: { allowedHosts: config.referenceAllowedHosts } });
   const usage = openUsage(config, workerId, log);
   const obstacle = (type: JobType) => (catalogue[type].output === 'video' && !videoEncoder.available() ? noVideoEncoder : null);
+  const activeJobs = () => runners.reduce((sum, runner) => sum + runner.inFlight().length, 0);
+  const monitor = createStatusMonitor({ engines, store, gpu, memory, activeJobs, dataDir: config.dataDir, maxWaiting: config.maxWaitingJobs });
   const onFinished = (facts: FinishedJobFacts) => {
     relay.wake();
+    monitor.jobFinished(facts);
     usage?.report(facts);
   };
 
@@ -173,7 +177,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   }
 
   const services: Services = {
-    jobs, engines, store, storage, gpu, validation, videoEncoder, enhancement, activeJobs: () => runners.reduce((sum, runner) => sum + runner.inFlight().length, 0), ...(assets === undefined ? {} : { assets }),
+    jobs, engines, store, storage, gpu, validation, videoEncoder, enhancement, activeJobs, monitor, ...(assets === undefined ? {} : { assets }),
     async start() {
       await workFolders.clean();
       await estimator.load();

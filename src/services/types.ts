@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import type { EngineKind, DescribePromptParams, DescribePromptResult, LoadResult, MemoryReport } from '../inference/engine-protocol.js';
 import type { CancelResult, JobFilter, JobPage, JobProgress, JobRecord, JobStatus, JobStore } from './queue/types.js';
 import type { GpuMonitor } from './gpu/gpu-monitor.js';
+import type { StatusMonitor } from './status-monitor/index.js';
 import type { Storage } from './storage/types.js';
 import type { Validation } from './validation/validation.js';
 import type { VideoEncoder } from './video-encoder.js';
@@ -21,6 +22,7 @@ export interface Services {
   validation: Validation;
   /** Without one videos are refused; pictures need none. */
   videoEncoder: Pick<VideoEncoder, 'available'>;
+  monitor: StatusMonitor;
   /** Jobs this process works on, from fetching references to upload. */
   activeJobs(): number;
   /** Absent without a Qwen model. */

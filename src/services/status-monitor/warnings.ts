@@ -1,0 +1,53 @@
+import type { Trends } from './trends.js';
+
+/** What may run out, with how much of it is used; null: nobody knows the limit. */
+export interface Limits {
+  serviceBytes: number;
+  serviceLimitBytes: number | null;
+  diskFreeBytes: number | null;
+  waiting: Readonly<Record<string, number>>;
+  /** 0: no limit. */
+  maxWaiting: number;
+  temperatureCelsius: number | null;
+  jobsEnded: number;
+}
+
+export interface Warning { about: string; message: string }
+
+const gib = 2 ** 30;
+const soonHours = 2;
+const leastDiskBytes = 2 * gib;
+/** GPUs slow themselves down a few degrees above. */
+const hotCelsius = 85;
+const highErrorRate = 0.2;
+const leastJobs = 5;
+const fullShare = 0.8;
+
+/** What will reach a limit if it goes on like this, or is close to one already. */
+export function warningsOf(limits: Limits, trends: Trends): Warning[] {
+  const warnings: Warning[] = [];
+  const warn = (about: string, message: string) => warnings.push({ about, message });
+  const grows = (name: string) => Math.max(0, trends.bytesPerHour[name] ?? 0);
+
+  if (limits.serviceLimitBytes !== null) {
+    const left = limits.serviceLimitBytes - limits.serviceBytes;
+    const hours = grows('service') === 0 ? Infinity : left / grows('service');
+    if (left < 0.1 * limits.serviceLimitBytes) warn('memory', `the service uses ${gigabytes(limits.serviceBytes)} of ${gigabytes(limits.serviceLimitBytes)} GiB of memory`);
+    else if (hours < soonHours) warn('memory', `the service's memory grows by ${gigabytes(grows('service'))} GiB an hour; its limit is ${hours.toFixed(1)} hours away`);
+  }
+  if (limits.diskFreeBytes !== null) {
+    const hours = grows('disk') === 0 ? Infinity : limits.diskFreeBytes / grows('disk');
+    if (limits.diskFreeBytes < leastDiskBytes) warn('disk', `${gigabytes(limits.diskFreeBytes)} GiB are left under DATA_DIR`);
+    else if (hours < soonHours) warn('disk', `the disk under DATA_DIR is full in ${hours.toFixed(1)} hours`);
+  }
+  if (limits.maxWaiting > 0) {
+    for (const [queue, waiting] of Object.entries(limits.waiting)) {
+      if (waiting > fullShare * limits.maxWaiting) warn(queue, `${waiting} jobs wait in ${queue}; more than ${limits.maxWaiting} are refused`);
+    }
+  }
+  if (limits.temperatureCelsius !== null && limits.temperatureCelsius >= hotCelsius) warn('temperature', `the GPU is at ${Math.round(limits.temperatureCelsius)} °C`);
+  if (trends.errorRate !== null && trends.errorRate > highErrorRate && limits.jobsEnded >= leastJobs) warn('errors', `${Math.round(trends.errorRate * 100)} % of the jobs of the last hour failed`);
+  return warnings;
+}
+
+const gigabytes = (bytes: number) => (bytes / gib).toFixed(1);
