@@ -45,6 +45,9 @@ const settings = {
   apiKey: { variable: 'WAN_WORKER_API_KEY', secret: true, read: text() },
   logLevel: { variable: 'LOG_LEVEL', read: oneOf('info', 'trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent') },
   logPrompts: { variable: 'LOG_PROMPTS', read: flag(false) },
+  otlpEndpoint: { variable: 'OTEL_EXPORTER_OTLP_ENDPOINT', read: url('http:', 'https:') },
+  otlpHeaders: { variable: 'OTEL_EXPORTER_OTLP_HEADERS', secret: true, read: text() },
+  otlpServiceName: { variable: 'OTEL_SERVICE_NAME', read: text('ourvidz-worker') },
   rateLimit: { variable: 'RATE_LIMIT', read: flag(true) },
   trustProxy: { variable: 'TRUST_PROXY', read: flag(false) },
   publicUrl: { variable: 'PUBLIC_URL', read: url('http:', 'https:') },
@@ -96,7 +99,7 @@ const settings = {
 } satisfies Record<string, Setting<unknown>>;
 
 type Settings = { [K in keyof typeof settings]: ReturnType<(typeof settings)[K]['read']> };
-type Filled = 'host' | 'logLevel' | 'assetUrls' | 'ortDevice' | 'sdxlScheduler' | 'wanScheduler' | 'imageFormat' | 'autoNegative';
+type Filled = 'host' | 'otlpServiceName' | 'logLevel' | 'assetUrls' | 'ortDevice' | 'sdxlScheduler' | 'wanScheduler' | 'imageFormat' | 'autoNegative';
 export type Config = Readonly<Omit<Settings, Filled> & { [K in Filled]: NonNullable<Settings[K]> }>;
 
 /** All problems of an environment in one error, ready for a terminal. */
@@ -144,6 +147,13 @@ function combinations(config: Config): Problem[] {
 
 function mask(secret: string): string {
   return `${'*'.repeat(6)} (${secret.length} characters)`;
+}
+
+/** Every secret of a configuration, for what must never show one; the passwords of addresses on their own, too. */
+export function secretsOf(config: Config): string[] {
+  const values = (Object.entries(settings) as Array<[keyof Config, Setting<unknown>]>).filter(([, { secret }]) => secret === true).map(([name]) => config[name]).filter((value) => typeof value === 'string');
+  const passwords = values.filter((value) => URL.canParse(value)).map((value) => decodeURIComponent(new URL(value).password));
+  return [...values, ...passwords].filter((secret) => secret.length >= 6);
 }
 
 /** Redis over TLS from Upstash's REST pair: its token is the password of the same host. */

@@ -4,11 +4,12 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import closeWithGrace from 'close-with-grace';
 import { config as loadEnvFile } from 'dotenv';
-import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { buildApp } from './app.js';
 import { ConfigError, readConfig, type Config } from './config.js';
+import { createLog } from './logging.js';
 import { createServices } from './services/index.js';
+import { startTracing } from './tracing.js';
 
 /** For what must happen after the jobs' own grace: flushing, ending engine processes. */
 const closingMs = 10_000;
@@ -22,10 +23,11 @@ try {
 }
 
 async function run(config: Config): Promise<void> {
-  const log = pino({ level: config.logLevel, redact: ['req.headers.authorization', 'headers.authorization'] });
+  const log = createLog(config);
   const apiKey = config.apiKey ?? await localApiKey(config.dataDir);
   const registry = new Registry();
   const services = await createServices(config, log, { registry, environment: process.env });
+  const tracing = await startTracing(config, services);
   const app = await buildApp({
     config, apiKey, services, registry, log,
     facts: { version: services.version, workerId: services.workerId, schedulers: services.schedulers, featuresOff: featuresOff(config) },
@@ -37,6 +39,7 @@ async function run(config: Config): Promise<void> {
     else log.fatal({ err }, 'stopping after an error nobody handled');
     await app.close();
     await services.stop();
+    await tracing?.stop();
   });
 
   try {

@@ -6,6 +6,9 @@ import type { JobEvent } from '../services/types.js';
 import type { RouteContext } from './context.js';
 import { sendEvents, type ServerSentEvent } from './server-sent-events.js';
 
+/** W3C trace context: the job goes on in its producer's trace. */
+const traceparentForm = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
+
 type JobView = components['schemas']['Job'];
 
 export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
@@ -20,7 +23,9 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
   return {
     async createJob(request, reply) {
       const idempotencyKey = request.headers['idempotency-key'];
-      const { record, queuePosition } = await jobs.submit(request.body, typeof idempotencyKey === 'string' ? { idempotencyKey } : {});
+      const { traceparent, tracestate } = request.headers;
+      const trace = typeof traceparent === 'string' && traceparentForm.test(traceparent) ? { traceparent, ...(typeof tracestate === 'string' ? { tracestate } : {}) } : {};
+      const { record, queuePosition } = await jobs.submit(request.body, { trace, ...(typeof idempotencyKey === 'string' ? { idempotencyKey } : {}) });
       reply.code(202).header('location', `/jobs/${record.id}`);
       return { id: record.id, status: record.status, queue_position: queuePosition };
     },

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { EngineKind, DescribePromptParams, DescribePromptResult, LoadResult, MemoryReport } from '../inference/engine-protocol.js';
+import type { TraceCarrier } from './jobs/job-trace.js';
 import type { CancelResult, JobFilter, JobPage, JobProgress, JobRecord, JobStatus, JobStore } from './queue/types.js';
 import type { GpuMonitor } from './gpu/gpu-monitor.js';
 import type { StatusMonitor } from './status-monitor/index.js';
@@ -35,7 +36,7 @@ export interface Services {
 
 export interface JobService {
   /** Validates and queues. Throws `errors.invalidParameters` with details, `errors.conflict`, `errors.queueFull`. */
-  submit(payload: unknown, options: { idempotencyKey?: string }): Promise<{ record: JobRecord; queuePosition: number; created: boolean }>;
+  submit(payload: unknown, options: { idempotencyKey?: string; trace?: TraceCarrier }): Promise<{ record: JobRecord; queuePosition: number; created: boolean }>;
   get(id: string): Promise<{ record: JobRecord; queuePosition: number | null } | null>;
   list(filter: JobFilter, limit: number, cursor?: string): Promise<JobPage>;
   cancel(id: string): Promise<CancelResult>;

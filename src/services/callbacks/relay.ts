@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { backoffDelayMs, type BackoffOptions } from '../backoff.js';
+import { withinTrace } from '../jobs/job-trace.js';
 import type { Outbox, OutboxEntry } from '../queue/types.js';
 import type { CallbackSender } from './sender.js';
 
@@ -40,7 +41,7 @@ export function createCallbackRelay(options: RelayOptions) {
 
   async function deliver(entry: OutboxEntry): Promise<void> {
     const fields = { job_id: entry.jobId, event: entry.event, attempt: entry.attempts + 1 };
-    const delivery = await sender.send(entry);
+    const delivery = await withinTrace(entry, `callback ${entry.event}`, () => sender.send(entry));
     if (delivery.outcome === 'accepted') {
       await outbox.delivered(entry.id);
       log.debug(fields, 'callback delivered');

@@ -7,6 +7,8 @@ export interface EngineExit {
   reason: string | null;
   /** What it was doing for the oldest request, e.g. `denoise 3/15`; null when idle. */
   lastStage: string | null;
+  /** The oldest request's job. */
+  jobId: string | null;
   atMs: number;
 }
 

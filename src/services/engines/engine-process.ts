@@ -35,6 +35,7 @@ export interface CallOptions {
 
 interface PendingCall {
   method: EngineMethod;
+  jobId: string | null;
   stage: keyof StageLimits;
   step: number;
   steps: number;
@@ -180,7 +181,7 @@ export function startEngineProcess(options: EngineProcessOptions) {
 
   function ended(code: number | null, signal: NodeJS.Signals | null): void {
     if (exit !== null) return;
-    exit = { code, signal, reason: killReason, lastStage: lastStage(), atMs: Date.now() };
+    exit = { code, signal, reason: killReason, lastStage: lastStage(), jobId: oldestCall()?.jobId ?? null, atMs: Date.now() };
     clearInterval(watch);
     rejectHello(engineDied(kind, exit));
     const suspect = oldestCall();
@@ -203,7 +204,7 @@ export function startEngineProcess(options: EngineProcessOptions) {
     try {
       return await new Promise<EngineMethods[M]['result']>((resolve, reject) => {
         const entry: PendingCall = {
-          method, stage: method === 'load' ? 'load' : method === 'warmUp' ? 'warmUp' : 'waiting', step: 0, steps: 0,
+          method, jobId: 'jobId' in params ? params.jobId : null, stage: method === 'load' ? 'load' : method === 'warmUp' ? 'warmUp' : 'waiting', step: 0, steps: 0,
           sinceMs: Date.now(), longestStepMs: 0, cancelledAtMs: null, computeDone: false, onEvent: callOptions.onEvent, expectedStageSeconds: callOptions.expectedStageSeconds ?? {},
           resolve: (result) => resolve(result as EngineMethods[M]['result']), reject,
         };

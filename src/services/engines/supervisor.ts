@@ -115,7 +115,7 @@ export function createSupervisor(options: SupervisorOptions) {
       recovering = true;
       lastExit = { atMs: exit.atMs, reason: why, exitCode: exit.code, signal: exit.signal, stage: exit.lastStage };
       logRing.push(`${new Date(exit.atMs).toISOString()} supervisor ${why}`);
-      log.error({ engine: kind, exit_code: exit.code, signal: exit.signal, stage: exit.lastStage, reason: exit.reason }, `${kind} engine: ${why}`);
+      log.error({ engine: kind, ...(exit.jobId === null ? {} : { job_id: exit.jobId }), exit_code: exit.code, signal: exit.signal, stage: exit.lastStage, reason: exit.reason }, `${kind} engine: ${why}`);
       await waitForRestart(wasReady ? policy.diedAtWork({ readyMs }) : policy.diedStarting({ hopeless: isHopeless(problem) }), why);
     }
     recovering = false;

@@ -6,12 +6,13 @@ import { EngineError } from '../engines/engine-error.js';
 import type { FinishedJob, JobProgress, OutboxEntry, Reservation } from '../queue/types.js';
 import { catalogue } from './catalogue.js';
 import { JobInterrupt, cancelledFailure, failureFrom, type JobFailure } from './failure.js';
+import { traceAttempt } from './job-trace.js';
 import { keepLease } from './lease-keeper.js';
 import { completionMetadata, failureMetadata, type EnhancementOutcome } from './metadata.js';
 import type { ValidJob } from './valid-job.js';
 import type { GenerateOutcome, GenerationPlan, PlannedReference } from './plan.js';
 import { createProgressReporter } from './progress-reporter.js';
-import type { FinishedJobFacts, RunnerParts } from './runner-parts.js';
+import type { BuildCallback, FinishedJobFacts, RunnerParts } from './runner-parts.js';
 import { persistently } from './persistently.js';
 import { placesOf, uploadFiles } from './upload.js';
 import { orAborted } from './wait.js';
@@ -43,11 +44,19 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
   const { lease } = reservation;
   const { signal } = controller;
   const spec = catalogue[job.type];
-  const log = parts.log.child({ job_id: job.id, job_type: job.type, worker: spec.engine, attempt: reservation.attempt });
+  let stage = 'begin';
+  const log = parts.log.child({ job_id: job.id, job_type: job.type, worker: spec.engine, attempt: reservation.attempt }, { formatters: { log: (fields) => ({ stage, ...fields }) } });
+  const traced = traceAttempt({ job, reservation, engine: spec.engine });
+  const buildCallback: BuildCallback = (event, content) => {
+    const entry = parts.callback(event, content);
+    return entry === undefined ? undefined : { ...entry, ...traced.carrier() };
+  };
+  /** One stage of the pipeline: named in the log and in the trace. */
+  const inStage = <T>(name: string, work: () => Promise<T>) => { stage = name; return traced.stage(name, work); };
   const identity = { id: job.id, type: job.type, userId: job.user_id };
   const write = <T>(what: string, action: () => Promise<T>) => persistently(action, { what, log, backoff: parts.limits.uploadBackoff });
 
-  const processing = reservation.cancelRequested ? undefined : parts.callback('processing', { jobId: job.id, assets: [], metadata: { worker_version: parts.version, attempt: reservation.attempt } });
+  const processing = reservation.cancelRequested ? undefined : buildCallback('processing', { jobId: job.id, assets: [], metadata: { worker_version: parts.version, attempt: reservation.attempt } });
   let begun: 'begun' | 'duplicate' | 'lost';
   try {
     begun = await begin(processing);
@@ -82,10 +91,13 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     // Two folders: the engine finds its own empty.
     const [incoming, outputDir] = [path.join(folder, 'references'), path.join(folder, 'pictures')];
     await Promise.all([mkdir(incoming), mkdir(outputDir)]);
-    const references = await fetchReferences(plan, incoming, (step, steps) => report('references', step, steps));
-    const enhancement = await enhance(plan, () => report('enhance'));
+    log.info({ prompt: job.prompt }, 'job begun');
+    const references = plan.references.length === 0 ? new Map<PlannedReference['role'], string>()
+      : await inStage('references', () => fetchReferences(plan, incoming, (step, steps) => report('references', step, steps)));
+    const enhancement = plan.enhancement === undefined ? null : await inStage('enhance', () => enhance(plan, () => report('enhance')));
     const prompt = enhancement?.prompt ?? job.prompt;
 
+    stage = 'waiting';
     report('waiting');
     const releaseCompute = await gates.enterCompute(signal);
     attempt.phase = 'computing';
@@ -95,23 +107,26 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
       onEvent: (event) => onEngineEvent(event, report, releaseCompute), ...(expectedStageSeconds === undefined ? {} : { expectedStageSeconds }),
     }).finally(releaseCompute);
     generation = generating.catch(() => {});
-    const outcome: GenerateOutcome = await orAborted(generating, signal);
+    const outcome: GenerateOutcome = await inStage('generate', () => orAborted(generating, signal));
     const generationSeconds = (performance.now() - startedMs) / 1000;
     attempt.phase = 'finishing';
 
     generated = outcome;
     const uploads = placesOf(job, outcome).length;
     report('upload', 0, uploads);
-    const uploaded = await uploadFiles({
+    const uploaded = await inStage('upload', () => uploadFiles({
       storage: parts.storage, bucket: spec.bucket, job, outcome, signal, log,
       patienceMs: parts.limits.uploadPatienceMs, backoff: parts.limits.uploadBackoff,
       onFile: (done) => report('upload', done, uploads),
-    });
+    }));
     signal.throwIfAborted();
+    stage = 'done';
     await complete({ plan, outcome, ...uploaded, prompt, enhancement, generationSeconds, stageSeconds: { ...tracker.timings(), ...outcome.timings } });
     tracker.succeeded();
+    traced.end('completed');
   } catch (error) {
     await settle(error);
+    traced.end('ended without a result', error);
   } finally {
     keeper.stop();
     await reporter?.stop();
@@ -126,7 +141,7 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     if (everyMs === 0 || Date.now() - calledBackAtMs < everyMs || signal.aborted) return;
     calledBackAtMs = Date.now();
     const { stage, step, steps, fraction, etaSeconds } = progress;
-    const entry = parts.callback('progress', { jobId: job.id, assets: [], metadata: { stage, step, steps, fraction, eta_seconds: etaSeconds, attempt: reservation.attempt, worker_version: parts.version } });
+    const entry = buildCallback('progress', { jobId: job.id, assets: [], metadata: { stage, step, steps, fraction, eta_seconds: etaSeconds, attempt: reservation.attempt, worker_version: parts.version } });
     if (entry !== undefined) await parts.store.outbox.add({ ...entry, id: `${entry.id}:${reservation.attempt}.${progressCalls++}` });
   }
 
@@ -151,16 +166,18 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     if (plan.enhancement === undefined) return null;
     report();
     const outcome = await orAborted(parts.enhance({ jobId: job.id, userId: job.user_id, prompt: job.prompt, target: spec.output, ...plan.enhancement }, signal), signal);
-    log.info({ stage: 'enhance', success: outcome.success, seconds: outcome.seconds, source: outcome.source }, 'prompt enhanced');
+    log.info({ success: outcome.success, seconds: outcome.seconds, source: outcome.source }, 'prompt enhanced');
     return outcome;
   }
 
   function onEngineEvent(event: EngineEvent, report: ReturnType<typeof createProgressReporter>['report'], releaseCompute: () => void): void {
     if (signal.aborted) return;
+    traced.engineEvent(event);
     if (event.kind === 'computeDone') {
       attempt.phase = 'finishing';
       releaseCompute();
     } else if (event.kind === 'progress') {
+      stage = event.stage;
       gates.onEngineProgress(report(event.stage, event.step, event.steps).etaSeconds);
     } else if (event.kind === 'preview') {
       void publishPreview(event);
@@ -187,11 +204,11 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
       generation: { ...done.plan.metadata, ...done.outcome.metadata, ...(done.poster === undefined ? {} : { poster: done.poster }) },
     });
     // What `explain` asked for is for the one who looks at the job, not for the receiver of its callback.
-    const callback = parts.callback('completed', { jobId: job.id, assets: done.assets, metadata: { ...metadata, explain: undefined } });
+    const callback = buildCallback('completed', { jobId: job.id, assets: done.assets, metadata: { ...metadata, explain: undefined } });
     const result: FinishedJob = { status: 'completed', assets: done.assets, metadata, ...(callback === undefined ? {} : { callback }) };
     if (!(await write('finish the job', () => parts.store.finish(lease, result)))) throw new JobInterrupt('lease_lost');
     finished(result, 'completed', { generationSeconds: done.generationSeconds, files: done.outcome.files, stageSeconds: done.stageSeconds, deviceBytes: gpu?.usedBytes ?? engineBytes });
-    log.info({ stage: 'done', assets: done.assets.length, generation_seconds: done.generationSeconds }, 'job completed');
+    log.info({ assets: done.assets.length, generation_seconds: done.generationSeconds }, 'job completed');
   }
 
   /** After the terminal write only: before it, another runner might just have stored the same paths. */
@@ -248,7 +265,7 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
 
   async function end(how: 'finish' | 'deadLetter', failure: JobFailure, status: 'failed' | 'cancelled'): Promise<boolean> {
     const metadata = failureMetadata({ type: failure.type, attempts: reservation.attempt, workerVersion: parts.version });
-    const callback = parts.callback('failed', { jobId: job.id, assets: [], errorMessage: failure.message, metadata });
+    const callback = buildCallback('failed', { jobId: job.id, assets: [], errorMessage: failure.message, metadata });
     const result: FinishedJob = { status, assets: [], errorMessage: failure.message, metadata, ...(callback === undefined ? {} : { callback }) };
     const written = await write('record the failure', () => how === 'finish'
       ? parts.store.finish(lease, result)

@@ -38,7 +38,7 @@ export function createJobService({ store, engines, obstacle = () => null, valida
   }
 
   return {
-    async submit(payload, { idempotencyKey }) {
+    async submit(payload, { idempotencyKey, trace = {} }) {
       const withId = typeof payload === 'object' && payload !== null && !Array.isArray(payload) && !Object.hasOwn(payload, 'id') ? { id: randomUUID(), ...payload } : payload;
       const checked = validate(withId);
       if (!checked.ok && checked.details.some(({ rule }) => rule === deniedRule)) throw errors.promptRejected.with({ details: checked.details });
@@ -52,7 +52,7 @@ export function createJobService({ store, engines, obstacle = () => null, valida
         if (why !== null) throw errors.unavailable(`${job.type} is not possible here: ${why}`);
       }
       const result = await store.submit({
-        queue, payload: JSON.stringify(withId), job: { id: job.id, type: job.type, userId: job.user_id }, maxWaiting,
+        queue, payload: JSON.stringify({ ...trace, ...withId as object }), job: { id: job.id, type: job.type, userId: job.user_id }, maxWaiting,
         ...(idempotencyKey === undefined ? {} : { idempotencyKey, fingerprint: createHash('sha256').update(JSON.stringify(payload)).digest('hex') }),
       });
       if (result.outcome === 'key_reused') throw errors.conflict('This Idempotency-Key was used before with another payload');

@@ -11,6 +11,9 @@ export interface ValidJob {
   type: JobType;
   prompt: string;
   user_id: string;
+  /** W3C trace context of the producer, as it came. */
+  traceparent?: unknown;
+  tracestate?: unknown;
   compel_enabled?: boolean | null | undefined;
   compel_weights?: string | null | undefined;
   config?: Optional<{

@@ -98,6 +98,9 @@ export interface OutboxEntry {
   nextAttemptAtMs: number;
   attempts: number;
   lastError?: string;
+  /** Trace that its delivery belongs to. */
+  traceparent?: string;
+  tracestate?: string;
 }
 
 export interface FinishedJob {
