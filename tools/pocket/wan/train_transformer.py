@@ -149,6 +149,7 @@ def parse():
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--hard", type=float, default=0.0, help="share of the scenes that must show a star or an orbit: for a second run")
     parser.add_argument("--workers", type=int, default=12)
     return parser.parse_args()
 
@@ -158,7 +159,7 @@ def main():
     begun = time.time()
     pool = multiprocessing.get_context("fork").Pool(options.workers)
     counts = {17: options.clips, 1: options.clips, 33: options.clips // 12, 81: options.clips // 40}
-    pending_sets = {frames: begin_set(pool, options.workers, options.seed + 100 * i, count, frames == 1) for i, (frames, count) in enumerate(counts.items())}
+    pending_sets = {frames: begin_set(pool, options.workers, options.seed + 100 * i, count, frames == 1, options.hard) for i, (frames, count) in enumerate(counts.items())}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settle(device)
     model, mean, std = load_vae(options.vae, device)
