@@ -137,12 +137,25 @@ def write_configs(pipe, source: Path, out: Path) -> None:
         if (source / name).is_dir():
             shutil.copytree(source / name, out / name, dirs_exist_ok=True)
         else:
-            getattr(pipe, name).save_vocabulary(str(out / name))
+            getattr(pipe, name).save_pretrained(str(out / name))
+        write_vocabulary(getattr(pipe, name), out / name)
+
+
+def write_vocabulary(tokenizer, folder: Path) -> None:
+    """vocab.json and merges.txt where only tokenizer.json is: transformers 5 saves no more than that."""
+    if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+        return
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="diffusers folder or one .safetensors file")
+    parser.add_argument("--config", type=Path, help="diffusers folder whose configs and tokenizers a single file is read with; without it they come from the hub")
+    parser.add_argument("--variant", help="which weights of a diffusers folder, e.g. fp16")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--fp16-stored", nargs="*", metavar="PART", help="weights fp16 on disk, arithmetic fp32: these graphs, or all when none is named")
     parser.add_argument("--fp16", action="store_true", help="the UNet computes in fp16 with float32 norms (GPU); the other graphs are stored as fp16")
@@ -153,8 +166,10 @@ def main() -> int:
 
     from diffusers import StableDiffusionXLPipeline  # here, so that what is exported may also be built without a pipeline
 
-    load = StableDiffusionXLPipeline.from_single_file if options.model.suffix == ".safetensors" else StableDiffusionXLPipeline.from_pretrained
-    pipe = load(str(options.model), torch_dtype=torch.float32)
+    if options.model.suffix == ".safetensors":
+        pipe = StableDiffusionXLPipeline.from_single_file(str(options.model), torch_dtype=torch.float32, **({} if options.config is None else {"config": str(options.config)}))
+    else:
+        pipe = StableDiffusionXLPipeline.from_pretrained(str(options.model), torch_dtype=torch.float32, variant=options.variant)
     for module in (pipe.unet, pipe.vae, pipe.text_encoder, pipe.text_encoder_2):
         module.requires_grad_(False).eval()
     adapter = None
@@ -164,7 +179,7 @@ def main() -> int:
         adapter = load_adapter(options.adapter, pipe)
     if options.fused_attention:
         pipe.unet.set_attn_processor(FusedAttentionProcessor())
-    write_configs(pipe, options.model, options.out)
+    write_configs(pipe, options.config or options.model, options.out)
     if adapter is not None:
         (options.out / "adapter.json").write_text(json.dumps(adapter.tables, indent=1) + "\n")
     stored = [] if options.fp16_stored is None else options.fp16_stored or list(GRAPHS)
