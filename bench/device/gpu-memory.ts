@@ -1,10 +1,10 @@
-/** Samples the GPU's used memory while something runs; without nvidia-smi everything is null. */
+/** Samples the used memory of one GPU while something runs; without nvidia-smi everything is null. */
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
-/** @returns `stop()` -> bytes used before and the most seen since, of the whole GPU (all processes) */
-export function watchGpuMemory(intervalMs = 200) {
-  const child = spawn('nvidia-smi', ['--query-gpu=memory.used', '--format=csv,noheader,nounits', `--loop-ms=${intervalMs}`], { stdio: ['ignore', 'pipe', 'ignore'] });
+/** @returns `stop()` -> bytes used before and the most seen since, of the whole GPU (all processes); the first one, which WebGPU takes */
+export function watchGpuMemory(intervalMs = 200, gpu = 0) {
+  const child = spawn('nvidia-smi', [`--id=${gpu}`, '--query-gpu=memory.used', '--format=csv,noheader,nounits', `--loop-ms=${intervalMs}`], { stdio: ['ignore', 'pipe', 'ignore'] });
   let first: number | null = null;
   let most: number | null = null;
   child.on('error', () => {});

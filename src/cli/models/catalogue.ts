@@ -72,7 +72,7 @@ function toExpression(pattern: string, quant = ''): RegExp {
 }
 
 /** Sequences and tokens that the worker asks for by default; what a GGUF needs beside its weights grows with both. */
-export const defaultContext = { tokens: 4096, sequences: 8 };
+export const defaultContext = { tokens: 2560, sequences: 8 };
 
 /** Weights, key-value cache of `sequences` prompts at once, and half a gigabyte for computing. */
 export function ggufMemoryBytes(model: PublishedModel, weightBytes: number, sequences = defaultContext.sequences): number {
