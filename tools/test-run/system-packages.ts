@@ -9,6 +9,7 @@ const packages: ReadonlyMap<string, string> = new Map([
   ['ffprobe', 'ffmpeg'],
   ['chromium', 'chromium'],
   ['curl', 'curl'],
+  ['shellcheck', 'shellcheck'],
 ]);
 
 export function isInstalled(command: string): boolean {
