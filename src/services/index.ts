@@ -192,7 +192,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     },
     stop: () => (stopped ??= stop()),
   };
-  return { ...services, workerId, version, schedulers: { sdxl: scheduler, wan: wanOptions.scheduler }, relay, folders };
+  return { ...services, engines, workerId, version, schedulers: { sdxl: scheduler, wan: wanOptions.scheduler }, relay, folders };
 }
 export type AllServices = Awaited<ReturnType<typeof createServices>>;
 

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { InjectOptions, LightMyRequestResponse } from 'fastify';
+import type { Logger } from 'pino';
 import { Registry } from 'prom-client';
 import type { Test } from 'tap';
 import { buildApp } from '../../src/app.js';
@@ -20,6 +21,7 @@ export interface BuildOptions {
   services?: Partial<Services>;
   /** Of the real services: engines, their entry. */
   options?: Partial<ServiceOptions>;
+  log?: Logger;
   /** Takes jobs; without it they stay where they are. */
   start?: boolean;
   /** Collects what was seen of the contract over several apps. */
@@ -30,13 +32,13 @@ export interface BuildOptions {
  * The app over real services on embedded defaults in a folder of the test's own. Every answer of `inject` is held against
  * openapi.yaml: a test fails on an undeclared status, type or field even when it looks at nothing of it.
  */
-export async function build(t: Test, { env = {}, services: parts = {}, options = {}, start = false, checker = createContractChecker() }: BuildOptions = {}) {
+export async function build(t: Test, { env = {}, services: parts = {}, options = {}, log = silentLog, start = false, checker = createContractChecker() }: BuildOptions = {}) {
   const dataDir = await mkdtemp(path.join(tmpdir(), 'ourvidz-app-'));
   const config = readConfig({ DATA_DIR: dataDir, MODELS_DIR: '/nonexistent', SHUTDOWN_GRACE_SECONDS: '1', ...env });
   const registry = new Registry();
-  const real = await createServices(config, silentLog, { registry, environment: process.env, ...options });
+  const real = await createServices(config, log, { registry, environment: process.env, ...options });
   const services: Services = { ...real, ...parts };
-  const app = await buildApp({ config, apiKey: testApiKey, services, registry, log: silentLog, facts: { version: real.version, workerId: real.workerId, schedulers: real.schedulers, featuresOff: [] } });
+  const app = await buildApp({ config, apiKey: testApiKey, services, registry, log, facts: { version: real.version, workerId: real.workerId, schedulers: real.schedulers, featuresOff: [] } });
   t.teardown(async () => {
     await app.close();
     await real.stop();
@@ -53,7 +55,7 @@ export async function build(t: Test, { env = {}, services: parts = {}, options =
   }
 
   return {
-    app, services, registry, config,
+    app, services, engines: real.engines, registry, config,
     /** Without the key. */
     inject,
     /** With the key. */

@@ -145,8 +145,14 @@ export function startEngineProcess(options: EngineProcessOptions) {
     return pending.values().next().value;
   }
 
+  /** What the process was doing for somebody; asking it for its memory is nothing. */
+  function suspect(): PendingCall | undefined {
+    const calls = [...pending.values()].filter(({ method }) => method !== 'memory');
+    return calls.find(({ computeDone }) => !computeDone) ?? calls[0];
+  }
+
   function lastStage(): string | null {
-    const call = oldestCall();
+    const call = suspect();
     if (call === undefined) return null;
     return call.steps > 0 ? `${call.stage} ${call.step}/${call.steps}` : call.stage;
   }
@@ -181,11 +187,11 @@ export function startEngineProcess(options: EngineProcessOptions) {
 
   function ended(code: number | null, signal: NodeJS.Signals | null): void {
     if (exit !== null) return;
-    exit = { code, signal, reason: killReason, lastStage: lastStage(), jobId: oldestCall()?.jobId ?? null, atMs: Date.now() };
+    exit = { code, signal, reason: killReason, lastStage: lastStage(), jobId: suspect()?.jobId ?? null, atMs: Date.now() };
     clearInterval(watch);
     rejectHello(engineDied(kind, exit));
-    const suspect = oldestCall();
-    for (const call of pending.values()) call.reject(engineDied(kind, exit, call !== suspect || killOrdered));
+    const guilty = suspect();
+    for (const call of pending.values()) call.reject(engineDied(kind, exit, call !== guilty || killOrdered));
     pending.clear();
     resolveExited(exit);
   }
@@ -234,7 +240,8 @@ export function startEngineProcess(options: EngineProcessOptions) {
     call,
     kill,
     lastStage,
-    alive: () => exit === null,
+    /** Neither ended nor about to be. */
+    alive: () => exit === null && killReason === null,
     silentMs: () => Date.now() - lastBeatMs,
     pendingCalls: () => pending.size,
   };

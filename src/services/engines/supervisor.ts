@@ -59,7 +59,7 @@ export function createSupervisor(options: SupervisorOptions) {
     changes.emit('change');
   }
 
-  const usable = () => plan === null && (state === 'ready' || state === 'busy');
+  const usable = () => plan === null && (state === 'ready' || state === 'busy') && engine?.alive() === true;
 
   async function loop(): Promise<void> {
     while (wanted) {

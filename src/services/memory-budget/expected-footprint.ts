@@ -18,7 +18,7 @@ const workingPerWeight = 2;
 /** A first guess from the size of the model's files; measurements correct it. */
 export async function expectedFootprint(kind: EngineKind, folder: ModelFolder): Promise<Footprint> {
   if (folder.dir === null) return { residentBytes: 0, workingBytes: 0 };
-  const weights = await weightBytes(folder.dir);
+  const weights = await weightBytes(folder.dir) + (folder.completionDir === undefined ? 0 : await weightBytes(folder.completionDir));
   return { residentBytes: contextBytes + overhead * weights, workingBytes: Math.min(fullSizeWorkingBytes[kind], workingPerWeight * weights) };
 }
 

@@ -1,0 +1,17 @@
+import t from 'tap';
+import { redisOrSkip } from '../helpers/redis.js';
+import { runSoak } from './soak.js';
+
+/** The short version of `npm run test:soak`, which is the one that can say whether memory stays flat. */
+if (redisOrSkip(t)) {
+  await t.test('300 small jobs, some of them in trouble: none is stuck, no process is left behind', async (t) => {
+    const seed = Date.now() % 100_000;
+    const report = await runSoak({ jobs: 300, seed });
+    t.comment(`seed ${seed}: ${JSON.stringify(report)}`);
+    t.same(report.wrong, []);
+    t.equal(report.stuck, 0);
+    t.equal(report.zombies, 0);
+    t.ok(report.engineRestarts > 0, 'there was trouble');
+    t.equal(Object.values(report.outcomes).reduce((sum, count) => sum + count, 0), 300);
+  });
+}

@@ -1,0 +1,141 @@
+import { spawn } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Redis } from 'ioredis';
+import { findFreePort } from '../../src/cli/free-port.js';
+import { createRandom } from '../chaos/random.js';
+import { startCallbackReceiver } from '../helpers/callback-receiver.js';
+import { startRedis } from '../helpers/redis.js';
+import { waitFor } from '../helpers/wait-for.js';
+
+export interface SoakReport {
+  jobs: number;
+  seconds: number;
+  outcomes: Record<string, number>;
+  /** Jobs whose outcome is not one that their prompt allows. */
+  wrong: string[];
+  /** Jobs without a terminal callback, or still on a queue. */
+  stuck: number;
+  engineRestarts: number;
+  zombies: number;
+  /** Mean resident memory of the server in the second and the last tenth of the jobs, MiB. */
+  secondTenthMb: number;
+  lastTenthMb: number;
+}
+
+const apiKey = 'key-of-the-soak-run';
+/** Waiting jobs at most: producers that outrun the worker would only test Redis. */
+const backlog = 40;
+const callbackFailures = 0.05;
+
+/** Pushes `jobs` small jobs, a fifth of them in some trouble, through a server process of its own, with a real Redis and callbacks that fail. */
+export async function runSoak({ jobs, seed, say = () => {} }: { jobs: number; seed: number; say?: (line: string) => void }): Promise<SoakReport> {
+  const random = createRandom(seed);
+  const folder = await mkdtemp(path.join(tmpdir(), 'ourvidz-soak-'));
+  const [redisServer, receiver, port] = await Promise.all([startRedis(), startCallbackReceiver({ respond: () => (random.chance(callbackFailures) ? 503 : 200) }), findFreePort()]);
+  const redis = new Redis(redisServer.url);
+  const models = path.join(folder, 'models');
+  await mkdir(path.join(models, 'sdxl'), { recursive: true });
+  const server = spawn(process.execPath, [fileURLToPath(new URL('./server.js', import.meta.url))], {
+    cwd: folder, stdio: ['ignore', 'ignore', 'inherit'],
+    env: { PATH: process.env['PATH'], HOME: process.env['HOME'], PORT: String(port), DATA_DIR: path.join(folder, 'data'), MODELS_DIR: models, REDIS_URL: redisServer.url, WAN_WORKER_API_KEY: apiKey, CALLBACK_URL: receiver.url, LOG_LEVEL: 'silent', RATE_LIMIT: 'off', PREVIEW_EVERY_STEPS: '0' },
+  });
+  const startedAt = performance.now();
+  try {
+    const url = `http://127.0.0.1:${port}`;
+    const call = (method: string, route: string) => fetch(`${url}${route}`, { method, headers: { authorization: `Bearer ${apiKey}` } });
+    await waitFor(async () => (await call('GET', '/ready').catch(() => undefined))?.ok, { what: 'the server', timeoutMs: 60_000 });
+
+    const allowed = new Map<string, string[]>();
+    const ended = new Map<string, string>();
+    const samples: Array<{ done: number; rssMb: number }> = [];
+    let zombies = 0;
+    let seen = 0;
+    const collect = () => {
+      for (; seen < receiver.received.length; seen += 1) {
+        const callback = receiver.received[seen];
+        if (callback !== undefined && callback.statusCode === 200 && callback.body.status !== 'processing') ended.set(callback.body.job_id, callback.body.status);
+      }
+    };
+    let lastProgressMs = Date.now();
+    let pushed = 0;
+    while (ended.size < jobs) {
+      const before = ended.size;
+      collect();
+      if (ended.size > before) lastProgressMs = Date.now();
+      if (Date.now() - lastProgressMs > 60_000) break;
+      while (pushed < jobs && pushed - ended.size < backlog) {
+        const { id, payload, outcomes, cancelAfterMs } = planJob(random, pushed, folder);
+        allowed.set(id, outcomes);
+        await redis.lpush('sdxl_queue', payload);
+        if (cancelAfterMs !== null) setTimeout(() => void call('DELETE', `/jobs/${id}`).catch(() => {}), cancelAfterMs);
+        pushed += 1;
+      }
+      samples.push({ done: ended.size, rssMb: await residentMb(server.pid ?? 0) });
+      zombies = await zombiesOf(server.pid ?? 0);
+      if (Math.floor(ended.size / 500) > Math.floor(before / 500)) say(`${ended.size} jobs, ${samples.at(-1)?.rssMb.toFixed(0)} MiB, ${((performance.now() - startedAt) / 1000).toFixed(0)} s`);
+      await sleep(100);
+    }
+    await sleep(1000);
+    collect();
+    const status = await (await call('GET', '/worker/status')).json() as { workers: { sdxl: { restarts: number } } };
+    const { queues } = await (await call('GET', '/worker/resources')).json() as { queues: { sdxl_queue: number } };
+    zombies = await zombiesOf(server.pid ?? 0);
+    const outcomes: Record<string, number> = {};
+    for (const outcome of ended.values()) outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+    return {
+      jobs, outcomes, zombies, seconds: (performance.now() - startedAt) / 1000, engineRestarts: status.workers.sdxl.restarts,
+      stuck: jobs - ended.size + queues.sdxl_queue, secondTenthMb: meanOf(samples, jobs, 1), lastTenthMb: meanOf(samples, jobs, 9),
+      wrong: [...ended].filter(([id, outcome]) => !(allowed.get(id) ?? []).includes(outcome)).map(([id, outcome]) => `${id} ${outcome} instead of ${allowed.get(id)?.join(' or ')}`),
+    };
+  } finally {
+    const gone = new Promise((resolve) => { server.once('exit', resolve); });
+    server.kill('SIGTERM');
+    const timer = setTimeout(() => server.kill('SIGKILL'), 10_000);
+    if (server.exitCode === null && server.signalCode === null) await gone;
+    clearTimeout(timer);
+    redis.disconnect();
+    await Promise.all([receiver.close(), redisServer.stop()]);
+    await rm(folder, { recursive: true, force: true, maxRetries: 3 });
+  }
+}
+
+function planJob(random: ReturnType<typeof createRandom>, index: number, folder: string) {
+  const dice = random.next();
+  const id = random.uuid();
+  const [prompt, outcomes]: [string, string[]] = dice < 0.03 ? [`crashes once ${path.join(folder, `crash-${index}`)}`, ['completed']]
+    : dice < 0.05 ? ['runs out of memory', ['failed']]
+    : dice < 0.07 ? ['is invalid', ['failed']]
+    : dice < 0.08 ? ['crashes always', ['failed']]
+    : dice < 0.082 ? ['leaks', ['completed']]
+    : dice < 0.10 ? ['encodes slowly', ['completed']]
+    : dice < 0.11 ? ['', ['failed']]
+    : dice < 0.15 ? ['to be cancelled', ['failed', 'completed']]
+    : [`picture ${index}`, ['completed']];
+  return {
+    id, outcomes, cancelAfterMs: prompt === 'to be cancelled' ? random.between(0, 500) : null,
+    payload: JSON.stringify({ id, type: 'sdxl_image_fast', prompt, user_id: random.uuid(), config: { num_images: random.chance(0.1) ? 3 : 1, seed: index } }),
+  };
+}
+
+function meanOf(samples: ReadonlyArray<{ done: number; rssMb: number }>, jobs: number, tenth: number): number {
+  const within = samples.filter(({ done }) => done >= (tenth * jobs) / 10 && done <= ((tenth + 1) * jobs) / 10);
+  return within.reduce((sum, { rssMb }) => sum + rssMb, 0) / within.length;
+}
+
+async function residentMb(pid: number): Promise<number> {
+  return Number(/VmRSS:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024;
+}
+
+/** Children that ended and that nobody has asked about. */
+async function zombiesOf(parent: number): Promise<number> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const stats = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')));
+  return stats.filter((stat) => {
+    const [state, ppid] = stat.replace(/^.*\) /s, '').split(' ');
+    return state === 'Z' && Number(ppid) === parent;
+  }).length;
+}
