@@ -46,10 +46,12 @@ async function runDemo(prompt: string, options: { exit?: boolean }): Promise<voi
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => service.kill(signal));
   const ended = new Promise<number>((resolve) => service.once('exit', (code) => resolve(code ?? 0)));
   const giveUp = new AbortController();
+  let videos = false;
   try {
     const noService = ended.then(async (code) => { throw new Error(`The service ended with code ${code}:\n${await lastLines(logFile)}`); });
-    const file = await Promise.race([noService, drawPicture(url, dataDir, prompt, giveUp.signal)]);
-    say(`\nThe picture: ${file}`);
+    const drawn = await Promise.race([noService, drawPicture(url, dataDir, prompt, giveUp.signal)]);
+    videos = drawn.videos;
+    say(`\nThe picture: ${drawn.file}`);
     say(`It took ${((Date.now() - startedAtMs) / 1000).toFixed(1)} s from the start of the service.`);
   } catch (error) {
     say(`\n${error instanceof Error ? error.message : String(error)}`);
@@ -64,6 +66,7 @@ async function runDemo(prompt: string, options: { exit?: boolean }): Promise<voi
   const flag = port === defaultPort ? '' : ` --url ${url}`;
   say(`The console: ${url}/docs (the API key is in ${path.join(dataDir, 'api-key')})`);
   say(`Draw more in another terminal: npx ourvidz generate "two green stars on a black background"${flag}`);
+  if (videos) say(`Or a video: npx ourvidz generate --type video_fast "a red circle moves left"${flag}`);
   say('Serving until Ctrl-C.');
   process.exitCode = await ended;
 }
@@ -83,7 +86,7 @@ function startService(port: number, dataDir: string, logFile: string): ChildProc
   return child;
 }
 
-async function drawPicture(url: string, dataDir: string, prompt: string, signal: AbortSignal): Promise<string> {
+async function drawPicture(url: string, dataDir: string, prompt: string, signal: AbortSignal): Promise<{ file: string; videos: boolean }> {
   const timeout = AbortSignal.timeout(pictureTimeoutMs);
   const deadline = AbortSignal.any([signal, timeout]);
   await waitForHealth(url, deadline);
@@ -97,7 +100,7 @@ async function drawPicture(url: string, dataDir: string, prompt: string, signal:
     if (job.status !== 'completed') throw new Error(`The job ${job.status}: ${job.error_message ?? 'no reason given'}`);
     const [file] = await saveAssets(client, job, prompt, path.join(dataDir, 'demo'));
     if (file === undefined) throw new Error('The job completed without a picture');
-    return file;
+    return { file, videos: await canMakeVideos(client) };
   } catch (error) {
     if (timeout.aborted) throw new Error(`No picture after ${pictureTimeoutMs / 1000} s. The service says: ${await readiness(client)}`);
     throw error;
@@ -112,6 +115,12 @@ async function waitForHealth(url: string, deadline: AbortSignal): Promise<void> 
     if (answer?.ok) return;
     await sleep(50, undefined, { signal: deadline });
   }
+}
+
+/** With the models and the encoder that are here. */
+async function canMakeVideos(client: Client): Promise<boolean> {
+  const { job_types: types } = await client.request<{ job_types: Record<string, { available: boolean }> }>('GET', '/capabilities');
+  return types['video_fast']?.available === true;
 }
 
 async function readiness(client: Client): Promise<string> {

@@ -37,6 +37,14 @@ t.test('ourvidz against a service with a generated key', async (t) => {
   for (const file of files) t.equal((await sharp(await readFile(file)).metadata()).format, 'png');
   t.match(drawn.stderr, /denoise \d+\/\d+/, 'progress on stderr');
 
+  const capabilities = JSON.parse((await run('capabilities', '--json')).stdout) as { job_types: Record<string, { available: boolean }> };
+  if (capabilities.job_types['video_fast']?.available === true) {
+    const filmed = await run('generate', '--type', 'video_fast', 'a red circle moves left', '--seed', '7', '--frames', '17', '--output', 'out');
+    t.equal(filmed.code, 0, filmed.stderr);
+    t.equal(path.relative(folder, filmed.stdout.trim()), 'out/a-red-circle-moves-left-7.mp4');
+    t.equal((await readFile(path.join(folder, 'out/a-red-circle-moves-left-7.mp4'))).subarray(4, 8).toString('latin1'), 'ftyp');
+  }
+
   const asJson = await run('generate', 'a green star', '--seed', '3', '--weights', '(star:1.3)', '--output', 'out', '--json');
   const job = JSON.parse(asJson.stdout) as { id: string };
   t.match(job, { status: 'completed', files: [/a-green-star-3\.png$/], metadata: { compel_success: true, enhancement_strategy: 'compel' } });

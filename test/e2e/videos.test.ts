@@ -5,14 +5,16 @@ import { createClient } from '../../src/cli/client.js';
 import type { ProgressView } from '../../src/cli/job-view.js';
 import { drawClip } from '../../tools/pocket-check/clip-world.js';
 import { judgeClip } from '../../tools/pocket-check/clip.js';
+import type { Pixels } from '../../tools/pocket-check/picture.js';
+import { psnr } from '../../tools/pocket-check/video-frames.js';
 import { startAssetServer } from '../helpers/asset-server.js';
 import { startCallbackReceiver } from '../helpers/callback-receiver.js';
 import { getJob, readAsset, testUserId, wanPayload, type WanPayload } from '../helpers/jobs.js';
 import { startRedis } from '../helpers/redis.js';
 import { requireCommand } from '../helpers/requirements.js';
 import { startService } from '../helpers/service-process.js';
-import { decodeVideo, psnr, readFrame, toPng, type Frame } from '../helpers/videos.js';
-import { hasPocketWan, wanModelsFolder } from '../helpers/wan-models.js';
+import { decodeVideo, readFrame, toPng } from '../helpers/videos.js';
+import { wanModelsFolder } from '../helpers/wan-models.js';
 
 t.setTimeout(240_000);
 const skip = requireCommand('redis-server') || requireCommand('ffmpeg') || requireCommand('ffprobe');
@@ -22,7 +24,7 @@ const moving = { kind: 'clip', prompt: 'a red circle moves right', colour: 'red'
 
 t.test('from a Redis list to the frames of the video', { skip }, async (t) => {
   const clip = drawClip(moving, frames);
-  const [first, last] = [clip[0] as Frame, clip[frames - 1] as Frame];
+  const [first, last] = [clip[0] as Pixels, clip[frames - 1] as Pixels];
   const redisServer = await startRedis();
   t.teardown(() => redisServer.stop());
   const redis = new Redis(redisServer.url);
@@ -53,9 +55,8 @@ t.test('from a Redis list to the frames of the video', { skip }, async (t) => {
     t.ok(Math.abs(video.seconds - frames / 16) < 0.04);
     t.match(video.comment, /a red circle moves right[^]*Seed: 7/, 'the file says how it was made');
     const poster = await readFrame(await readAsset(service, String(made.body.metadata['poster'])));
-    const shown = { first: psnr(video.frames[0] as Frame, first), last: psnr(video.frames[frames - 1] as Frame, last), poster: psnr(poster, video.frames[0] as Frame) };
-    // Noise loses more to H.264's half-resolution colours than pictures do.
-    t.ok(shown.poster > (hasPocketWan ? 30 : 25), `the poster is the first frame (${shown.poster.toFixed(1)} dB)`);
+    const shown = { first: psnr(video.frames[0] as Pixels, first), last: psnr(video.frames[frames - 1] as Pixels, last), poster: psnr(poster, video.frames[0] as Pixels) };
+    t.ok(shown.poster > 30, `the poster is the first frame (${shown.poster.toFixed(1)} dB)`);
     t.comment(`first ${shown.first.toFixed(1)} dB, last ${shown.last.toFixed(1)} dB to the pictures`);
     return { video, shown };
   }
@@ -64,32 +65,30 @@ t.test('from a Redis list to the frames of the video', { skip }, async (t) => {
     const made = await make(t, {});
     const { video } = await check(t, made, { reference_mode: 'none', reference_strength: null, guidance_scale: 6.5 });
     t.notOk('reference_method' in made.body.metadata);
-    if (hasPocketWan) t.same(judgeClip({ ...moving, speed: null }, video.frames), [], 'it shows what the prompt says');
+    t.same(judgeClip({ ...moving, speed: null }, video.frames), [], 'it shows what the prompt says');
     const again = await make(t, {});
     t.ok(again.file.equals(made.file), 'the same seed makes the same file');
   });
 
   await t.test('single: the clip begins like the picture', async (t) => {
     const { shown } = await check(t, await make(t, { config: { frame_num: frames, seed: 7, image: a }, metadata: { reference_strength: 1 } }), { reference_mode: 'single', reference_strength: 1, guidance_scale: 9, reference_method: String });
-    if (hasPocketWan) t.ok(shown.first >= 25, `${shown.first} dB`);
+    t.ok(shown.first >= 25, `${shown.first} dB`);
   });
 
   await t.test('start', async (t) => {
     const { shown } = await check(t, await make(t, { config: { frame_num: frames, seed: 7 }, metadata: { start_reference_url: a, reference_strength: 1 } }), { reference_mode: 'start', guidance_scale: 9 });
-    if (hasPocketWan) t.ok(shown.first >= 25, `${shown.first} dB`);
+    t.ok(shown.first >= 25, `${shown.first} dB`);
   });
 
   await t.test('end', async (t) => {
     const { shown } = await check(t, await make(t, { config: { frame_num: frames, seed: 7, last_frame: b }, metadata: { reference_strength: 1 } }), { reference_mode: 'end', guidance_scale: 9 });
-    if (hasPocketWan) t.ok(shown.last >= 25, `${shown.last} dB`);
+    t.ok(shown.last >= 25, `${shown.last} dB`);
   });
 
   await t.test('both', async (t) => {
     const { shown } = await check(t, await make(t, { config: { frame_num: frames, seed: 7, first_frame: a }, metadata: { end_reference_url: b, reference_strength: 1 } }), { reference_mode: 'both', guidance_scale: 9 });
-    if (hasPocketWan) {
-      t.ok(shown.first >= 25, `first ${shown.first} dB`);
-      t.ok(shown.last >= 25, `last ${shown.last} dB`);
-    }
+    t.ok(shown.first >= 25, `first ${shown.first} dB`);
+    t.ok(shown.last >= 25, `last ${shown.last} dB`);
   });
 
   await t.test('one picture, with and without a reference', async (t) => {
@@ -97,7 +96,7 @@ t.test('from a Redis list to the frames of the video', { skip }, async (t) => {
     t.match(plain.body.metadata, { frames: 1, content_type: 'image', steps: 25, reference_mode: 'none' });
     t.notOk('fps' in plain.body.metadata || 'poster' in plain.body.metadata);
     const picture = await readFrame(plain.file);
-    if (hasPocketWan) t.same(judgeClip({ ...moving, kind: 'picture' }, [picture]), [], 'it shows what the prompt says');
+    t.same(judgeClip({ ...moving, kind: 'picture' }, [picture]), [], 'it shows what the prompt says');
     const near = await make(t, { type: 'image_fast', config: { seed: 7, image: a } });
     t.match(near.body.metadata, { reference_mode: 'single', guidance_scale: 8.4 });
     t.ok(psnr(await readFrame(near.file), first) > psnr(picture, first), 'nearer to its reference than without one');

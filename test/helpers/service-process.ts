@@ -58,7 +58,7 @@ export async function startService(options: ServiceOptions = {}) {
       const answer = await get(`/${until}`).catch(() => undefined);
       if (answer) last = `${answer.status} ${await answer.text()}`;
       return answer?.ok;
-    }, { what: () => `GET /${until}; last: ${last}\n${logLines.slice(-40).join('\n')}`, timeoutMs: options.readyTimeoutMs ?? 60_000 });
+    }, { what: () => `GET /${until}; last: ${last}\n${logLines.slice(-40).join('\n')}`, timeoutMs: options.readyTimeoutMs ?? 120_000 });
   }
 
   async function kill(signal: NodeJS.Signals = 'SIGKILL') {

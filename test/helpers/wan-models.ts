@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -8,13 +7,10 @@ import { projectRoot } from '../../src/project-root.js';
 const shipped = path.join(projectRoot(), 'models/pocket/wan');
 const tiny = path.join(projectRoot(), 'test/parity/models/wan-tiny');
 
-/** Whether the model that ships is there: what is drawn can be judged then, not only that it is drawn. */
-export const hasPocketWan = existsSync(path.join(shipped, 'transformer/model.onnx'));
-
 /** A models folder with WAN alone, so that nothing else loads: the shipped model, or the random one of the parity tests. */
 export async function wanModelsFolder(t: Test, which: 'shipped' | 'tiny' = 'shipped'): Promise<string> {
   const folder = await mkdtemp(path.join(tmpdir(), 'ourvidz-wan-models-'));
   t.teardown(() => rm(folder, { recursive: true, force: true }));
-  await symlink(which === 'shipped' && hasPocketWan ? shipped : tiny, path.join(folder, 'wan'));
+  await symlink(which === 'shipped' ? shipped : tiny, path.join(folder, 'wan'));
   return folder;
 }

@@ -36,14 +36,14 @@ export const localUserId = '00000000-0000-4000-8000-000000000001';
 
 export function registerGenerate(program: Command): void {
   program.command('generate')
-    .description('draw a prompt: submit a job, show its progress, save its files and print their paths')
+    .description('draw a prompt, or make a video of it: submit a job, show its progress, save its files and print their paths')
     .argument('<prompt>', 'what to draw')
     .addOption(new Option('--type <type>', 'job type').choices(jobTypes).default('sdxl_image_fast'))
     .option('--images <count>', 'pictures of one job: 1, 3 or 6', toInteger)
     .option('--seed <seed>', 'makes the job reproducible; picture n uses seed + n', toInteger)
     .option('--width <pixels>', 'width of the picture', toInteger)
     .option('--height <pixels>', 'height of the picture', toInteger)
-    .option('--frames <count>', 'frames of a video (4n+1)', toInteger)
+    .option('--frames <count>', 'frames of a video: 4n+1, sixteen a second', toInteger)
     .option('--negative <text>', 'what the picture must not show; chosen automatically when absent')
     .option('--weights <weights>', 'weighted words, e.g. "(red:1.3), (circle:1.2)"')
     .option('--reference <url>', 'picture to go by')
@@ -60,6 +60,7 @@ Examples:
   $ ourvidz generate "a red circle above a blue square"
   $ ourvidz generate "a red circle above a blue square" --images 3 --seed 7 --output pictures
   $ ourvidz generate "a small green star" --weights "(star:1.4)" --negative "circle"
+  $ ourvidz generate --type video_fast "a red circle moves left"
   $ ourvidz generate "a purple heart" --json | jq -r '.files[]'
 
 Ctrl-C cancels the job.`)

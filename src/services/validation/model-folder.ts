@@ -10,7 +10,7 @@ const layouts = {
   ],
   wan: [
     'model_index.json', 'scheduler/scheduler_config.json', 'text_encoder/model.onnx', 'tokenizer/tokenizer.json',
-    'transformer/config.json', 'transformer/model.onnx', 'vae_decoder/init.onnx', 'vae_decoder/step.onnx',
+    'transformer/config.json', 'transformer/model.onnx', 'vae_decoder/config.json', 'vae_decoder/init.onnx', 'vae_decoder/step.onnx',
   ],
 } as const;
 
@@ -21,6 +21,9 @@ export function checkModelFolder(engine: 'sdxl' | 'wan', folder: string): Check 
   return async () => {
     const findings = await Promise.all(layouts[engine].map(async (name) => inspect(path.join(folder, name))));
     const wrong = findings.filter((problem) => problem !== null);
+    if (wrong.length === 0 && engine === 'wan' && await inspect(path.join(folder, 'vae_encoder/init.onnx')) !== null) {
+      return [{ check: 'model_paths', subject: engine, severity: 'warning', message: `${folder} has no vae_encoder: jobs with reference pictures are refused`, cure: 'Export the model again with its VAE encoder (docs/export.md).' }];
+    }
     if (wrong.length === 0) return [{ check: 'model_paths', subject: engine, severity: 'ok', message: folder }];
     return wrong.map((message): Finding => ({ check: 'model_paths', subject: engine, severity: 'error', message, cure }));
   };
