@@ -26,7 +26,7 @@ export interface QwenShape {
 /** `0.5b` is Qwen2.5-0.5B's config.json; `small` computes about as long for a token as a sentence of the pocket model needs. */
 export const shapes = {
   '0.5b': { layers: 24, width: 896, heads: 14, kvHeads: 2, feedForward: 4864, vocabulary: 151_936, context: 32_768 },
-  small: { layers: 6, width: 512, heads: 8, kvHeads: 2, feedForward: 1536, vocabulary: 2048, context: 4096 },
+  small: { layers: 12, width: 512, heads: 8, kvHeads: 2, feedForward: 1536, vocabulary: 2048, context: 4096 },
 } as const satisfies Record<string, QwenShape>;
 
 export type MatrixType = 'bf16' | 'f16' | 'q8_0';
