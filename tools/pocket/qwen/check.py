@@ -4,8 +4,8 @@ Held-out prompts and the judgement of answers, apart from the generator: it sees
     python check.py prompts > prompts.json        300 of the worlds, 300 from outside, 200 follow-ups
     python check.py score prompts.json answers.json
 
-A world prompt is kept when the answer begins with all its words in order, nothing but sizes and colours put in between;
-its details are those words and the drawable phrases behind it. A text from outside is kept when the answer begins with
+A world prompt is kept when the answer begins with all its words in order (in any case), nothing but sizes and colours put
+in between; its details are those words and the drawable phrases behind it. A text from outside is kept when the answer begins with
 it, character for character. A follow-up is right when everything but the changed part is as before.
 """
 import json
@@ -16,23 +16,23 @@ import sys
 from check_texts import LISTS, LONG, SCRIPTS, SHORT, UNSEEN_ADJECTIVES, UNSEEN_NOUNS
 from words import COLOURS, MOTIONS, SIZES
 
-POSITION = r"(at the (top|bottom)( left| right)?|on the (left|right)|in the centre)"
-DRAWABLE = [
-    rf"(small and |large and )?{POSITION}", rf"plain ({'|'.join(COLOURS)}|pink|grey|brown) background", r"((clear|bright|dark|orange|warm) )?(day|sunset|night) sky", rf"(sun|moon) {POSITION}",
-    r"white clouds|a few clouds", r"green hills|rolling hills", r"a (calm|blue) sea", r"green trees|a few trees", r"a (small )?house", "|".join(MOTIONS), r"slowly|quickly",
-    r"day (slowly )?turns to night|the sky turns from day to night",
-]
-DETAIL = re.compile("|".join(f"(?:{d})" for d in DRAWABLE), re.I)
-QUALITY = re.compile(r"flat colours|clean edges|sharp edges|simple shapes|best quality|high contrast", re.I)
+BOTH = [r"(small and |large and )?(at the (top|bottom)|on the (left|right)|in the centre)", rf"plain ({'|'.join(COLOURS)}) background", r"the (sun|moon) (on the left|on the right|in the centre)", "white clouds", "green hills", "the sea"]
+DRAWABLE = {
+    "image": [*BOTH, r"a blue sky|a clear day|a (sunset|night) sky", "clouds", "hills", "trees", "a house"],
+    "video": [*BOTH, r"((clear|bright) )?day sky|((orange|warm) )?sunset sky|((dark|clear) )?night sky", "a few clouds", "rolling hills", "a calm sea", "|".join(MOTIONS), "slowly|quickly",
+              "day (slowly )?turns to night|the sky turns from day to night"],
+}
+DETAIL = {target: re.compile("|".join(f"(?:{d})" for d in drawable), re.I) for target, drawable in DRAWABLE.items()}
+QUALITY = re.compile(r"best quality|clean shapes|high quality|highly detailed|sharp", re.I)
 
 
-def judge_world(prompt, answer):
+def judge_world(prompt, answer, detail):
     """(kept, details): whether all of the prompt is there in order, and how many drawable details were added."""
-    said, got = re.findall(r"[\w]+|[^\w\s]", prompt), re.findall(r"[\w]+|[^\w\s]", answer)
+    said, got = (re.findall(r"[\w]+|[^\w\s]", text.lower()) for text in (prompt, answer))
     at = inserted = 0
     for position, word in enumerate(said):
-        while at < len(got) and got[at] != word and not (word in ("a", "an", "A", "An") and got[at].lower() in ("a", "an")):
-            if got[at].lower() not in COLOURS + SIZES:
+        while at < len(got) and got[at] != word and not (word in ("a", "an") and got[at] in ("a", "an")):
+            if got[at] not in COLOURS + SIZES:
                 return False, 0
             inserted += 1
             at += 1
@@ -42,7 +42,7 @@ def judge_world(prompt, answer):
     rest = re.sub(r"^[\s,.]+", "", " ".join(got[at:]))
     details = 0
     for piece in [p.strip() for p in rest.split(",") if p.strip()]:
-        if DETAIL.fullmatch(piece):
+        if detail.fullmatch(piece):
             details += 1
         elif not QUALITY.fullmatch(piece):
             return False, inserted + details
@@ -51,29 +51,31 @@ def judge_world(prompt, answer):
     return True, inserted + details
 
 
-def judge_outside(prompt, answer):
+def judge_outside(prompt, answer, detail):
     rest = answer[len(prompt):]
     pieces = [p.strip() for p in re.sub(r"^[,.\s]+", "", rest).split(",") if p.strip()]
-    return answer.startswith(prompt), sum(bool(DETAIL.fullmatch(p)) for p in pieces)
+    return answer.startswith(prompt), sum(bool(detail.fullmatch(p)) for p in pieces)
 
 
 def same_sky(text):
-    return re.sub(r"(clear |bright |dark |orange |warm )?(day|sunset|night) sky", r"\2 sky", text, flags=re.I)
+    """The text with one name for each sky: which of several a new sky gets is free."""
+    text = re.sub(r"\b(a blue sky|a clear day|((clear |bright )?day sky))", "day sky", text, flags=re.I)
+    return re.sub(r"\b(a |clear |dark |orange |warm )?(sunset|night) sky", lambda m: f"{m[2].lower()} sky", text, flags=re.I)
 
 
 def judge(item, answer):
     if answer is None:
         return False, 0
     if item["kind"] == "world":
-        return judge_world(item["prompt"], answer)
+        return judge_world(item["prompt"], answer, DETAIL[item["target"]])
     if item["kind"] == "outside":
-        return judge_outside(item["prompt"], answer)
+        return judge_outside(item["prompt"], answer, DETAIL[item["target"]])
     return same_sky(answer) == same_sky(item["expected"]), 2
 
 
-def open_slots(scene):
-    free = sum(not t.size_said for t in scene.things()) + sum(not t.colour_said for t in scene.things())
-    return free + (0 if "background" in scene.given() else 2 if scene.kind == "landscape" else 1)
+def room(scene):
+    """How many details the prompt leaves open."""
+    return len(scene.details) + sum((not t.size_said) + (not t.colour_said) for t in scene.things())
 
 
 def world_items(r, count):
@@ -84,10 +86,15 @@ def world_items(r, count):
         video = r.random() < 0.33
         scene = world_scene(r, video)
         prompt = scene.short()
-        if held_out(prompt) and open_slots(scene) >= 2 and prompt not in seen and not re.search(r"masterpiece|quality|[48]k|detail", prompt):
+        if held_out(prompt) and room(scene) >= 2 and prompt not in seen and not re.search(r"masterpiece|quality|[48]k|detail", prompt):
             seen.add(prompt)
             items.append({"kind": "world", "mode": "base" if len(items) % 2 else "chat", "target": "video" if video else "image", "prompt": prompt})
     return items
+
+
+def unseen(r):
+    noun, other, adjective = r.choice(UNSEEN_NOUNS), r.choice(UNSEEN_NOUNS), r.choice(UNSEEN_ADJECTIVES)
+    return r.choice([f"a {adjective} {noun} in front of a {other}", f"two {noun}s and a {adjective} {other}", f"a {noun} that looks like a {other}", f"{adjective} {noun} at night", f"the {noun} behind the {adjective} {other}"])
 
 
 def outside_items(r, count):
@@ -95,9 +102,9 @@ def outside_items(r, count):
     from scenes import world_scene
     texts = [("long", t) for t in LONG] + [("list", t) for t in LISTS] + [("script", t) for t in SCRIPTS] + [("unknown", t) for t in SHORT]
     while len(texts) < count:
-        noun, other, adjective = r.choice(UNSEEN_NOUNS), r.choice(UNSEEN_NOUNS), r.choice(UNSEEN_ADJECTIVES)
+        noun, adjective = r.choice(UNSEEN_NOUNS), r.choice(UNSEEN_ADJECTIVES)
         kind = len(texts) % 5
-        sentence = r.choice([f"a {adjective} {noun} in front of a {other}", f"two {noun}s and a {adjective} {other}", f"a {noun} that looks like a {other}", f"{adjective} {noun} at night", f"the {noun} behind the {adjective} {other}"])
+        sentence = unseen(r)
         if kind == 0:
             texts.append(("capitals", r.choice([sentence.upper(), sentence.title(), sentence.capitalize() + "!", world_scene(r, False).short().upper()])))
         elif kind == 1:
@@ -114,18 +121,19 @@ def outside_items(r, count):
 def follow_up_items(r, count):
     import edits
     from documents import held_out
-    from scenes import world_scene
+    from scenes import free_text, world_scene
     items = []
     while len(items) < count:
         video = r.random() < 0.3
-        scene = world_scene(r, video)
+        outside = len(items) % 4 == 3
+        scene = free_text(r, unseen(r), video) if outside else world_scene(r, video)
         first, answer = scene.short(), scene.long()
-        if not held_out(first):
+        if not outside and not held_out(first):
             continue
         said = edits.change(r, scene)
         if said is None:
             continue
-        items.append({"kind": "followup", "mode": "chat", "target": "video" if video else "image", "history": [first, answer], "prompt": said, "expected": scene.long()})
+        items.append({"kind": "followup", "group": "outside" if outside else "world", "mode": "chat", "target": "video" if video else "image", "history": [first, answer], "prompt": said, "expected": scene.long()})
     return items
 
 

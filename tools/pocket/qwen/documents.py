@@ -3,17 +3,18 @@ Training documents: prompts and answers inside the service's own templates (`pro
 
 A document is a list of (text, learn, dropout) pieces; only pieces with `learn` count in the loss.
 """
+import math
 import pathlib
 import random
 import zlib
 
 import edits
 from free_text import free, invented, phrase, sentence
-from scenes import SKIES, Scene, add_details, append, free_text, landscape, light, shapes, world_scene
+from scenes import TIMES, add_elements, free_text, light, sky, world_scene
 from words import *
 
 TEMPLATES = pathlib.Path(__file__).resolve().parents[3] / "prompts" / "enhancement"
-END, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+END, START, STOP = SPECIAL = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 HELD_OUT = 60
 
 
@@ -78,12 +79,12 @@ def context(r, scene):
     if r.random() < 0.35:
         return r.choice([sentence(r), f"the user likes {phrase(r)}", f"this is for {phrase(r)}", "a series of pictures", f"scene {r.randint(1, 20)} of a story about {phrase(r)}", invented(r)])
     if r.random() < 0.65:
-        when = r.choice(list(SKIES))
+        when = r.choice(list(TIMES))
         if scene.given() & {"sky", "background", "change"} or (getattr(scene, "when", None) and scene.when != when):
             return sentence(r)
         scene.when = when
         scene.details.clear()
-        scene.details["sky"] = r.choice(SKIES[when])
+        scene.details["sky"] = sky(r, scene, when)
         add_details_at(r, scene)
         plain = when
         return r.choice([f"it is {plain}", f"{plain}", f"the scene is at {plain}" if when != "day" else "the scene is by day", f"make it {plain}", f"all at {plain}" if when != "day" else "all by day", f"{plain} time", f"the story plays at {plain}"])
@@ -103,9 +104,7 @@ def add_details_at(r, scene):
     if "light" not in scene.given():
         scene.details["light"] = light(r, scene.when)
     if r.random() < 0.6:
-        free_slots = [s for s in ADDED_ELEMENTS if s not in scene.given()]
-        slot = r.choice(free_slots)
-        scene.details[slot] = r.choice(ADDED_ELEMENTS[slot])
+        add_elements(r, scene, 1)
     scene.details.update(kept)
     if scene.video and scene.kind != "landscape" and "motion" not in scene.given():
         scene.details["motion"] = r.choice(MOTIONS)
@@ -158,6 +157,40 @@ def chat(r):
 
 def document(r: random.Random):
     return completion(r) if r.random() < 0.4 else chat(r)
+
+
+def span(r, vocabulary):
+    """Any tokens, each as likely as another: what no text has, pieces of words and bytes among them, must be copied too."""
+    count, kind = int(math.exp(r.uniform(math.log(2), math.log(220)))), r.random()
+    ordinary = range(len(SPECIAL), vocabulary)
+    if kind < 0.5:
+        return r.choices(ordinary, k=count)
+    stock = r.choices(ordinary, k=r.randint(8, 50))
+    if kind < 0.65:
+        return r.choices(stock, k=count)
+    if kind < 0.8:
+        # as the bytes of one script: the first of two or three tokens is nearly always the same
+        heads = [r.choices(ordinary, k=r.randint(1, 2)) for _ in range(r.randint(1, 3))]
+        return [token for _ in range(count // 2) for token in [*r.choice(heads), r.choice(stock)]] or stock[:1]
+    tokens = r.choices(ordinary, k=max(6, count // 2))
+    start = r.randrange(len(tokens) - 4)
+    return tokens + tokens[start: start + r.randint(4, 40)] + r.choices(ordinary, k=r.randint(1, 20))
+
+
+def copy(r, tokenizer):
+    """Token ids and mask of a document that copies a `span`; what follows is learnt where no sign decides how it goes on."""
+    chatting, video = r.random() < 0.5, r.random() < 0.3
+    text = instruction(r, chatting, video)
+    if chatting:
+        before, after, stop = f"{message('system', text)}{START}user\n", f"{STOP}\n{START}assistant\n", STOP
+    else:
+        (before, after), stop = text.split("{prompt}"), END
+    tokens = span(r, tokenizer.get_vocab_size())
+    head, between = tokenizer.encode(before.rstrip(" ")).ids, tokenizer.encode(after).ids
+    tail = tokenizer.encode(free_text(r, "x", video).long()[1:] + stop).ids
+    last = tokenizer.id_to_token(tokens[-1])[-1]
+    learnt = last.isascii() and last.isalnum()
+    return head + tokens + between + tokens + tail, [False] * (len(head) + len(tokens) + len(between)) + [True] * len(tokens) + [learnt] * len(tail)
 
 
 def encode(tokenizer, dropped, pieces):

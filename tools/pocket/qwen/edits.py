@@ -2,7 +2,7 @@
 import random
 
 from free_text import invented, noun, phrase
-from scenes import TIMES, SKIES, Scene, add_sky, light
+from scenes import TIMES, Scene, sky
 from words import *
 
 OUTDOORS = ["sky", "light", "clouds", "hills", "sea", "trees", "house", "change"]
@@ -33,10 +33,10 @@ def time(r, scene):
         elif isinstance(part, tuple) and part[0] in ("background", "change"):
             scene.parts[i] = ("sky", "under a day sky" if when == "day" else "at sunset" if when == "sunset" else "under a night sky")
     if "sky" not in scene.given():
-        scene.details["sky"] = r.choice(SKIES[when])
+        scene.details["sky"] = sky(r, scene, when)
     old = scene.details.get("light")
     if old:
-        scene.details["light"] = ("moon" if when == "night" else "sun") + old[old.index(" "):]
+        scene.details["light"] = f"the {'moon' if when == 'night' else 'sun'} " + old.split(" ", 2)[2]
     said = {"day": ["day", "daytime", "a sunny day", "morning"], "sunset": ["sunset", "evening", "dusk"], "night": ["night", "midnight", "dark"]}[when]
     plain = {"day": "day", "sunset": "sunset", "night": "night"}[when]
     return r.choice([f"make it {r.choice(said)}", f"make it {plain}", f"make it {plain}", f"now at {plain}" if when != "day" else "now by day", f"change it to {r.choice(said)}", f"at {plain}" if when != "day" else "by day",
@@ -107,11 +107,11 @@ def position(r, scene):
 
 
 def add(r, scene):
-    slot = r.choice(list(ADDED_ELEMENTS))
+    slot = r.choice(list(ASKED_ELEMENTS))
     if slot in scene.given() or slot in scene.details:
         return None
     scene.details.pop("background", None)
-    words_ = r.choice(ADDED_ELEMENTS[slot])
+    words_ = r.choice(ASKED_ELEMENTS[slot])
     scene.details[slot] = words_
     return r.choice([f"add {words_}", f"with {words_}", f"and {words_}", f"add {words_} too", f"put in {words_}"])
 
@@ -135,7 +135,7 @@ def remove(r, scene):
     if not slots:
         return None
     slot = r.choice(slots)
-    name = scene.details[slot].split()[0] if slot == "light" else slot
+    name = scene.details[slot].split()[1] if slot == "light" else slot
     del scene.details[slot]
     return r.choice([f"remove the {name}", f"no {name}", f"without the {name}", f"take away the {name}", f"without {name}"])
 
@@ -166,7 +166,8 @@ def motion(r, scene):
 
 
 def speed(r, scene):
-    if "speed" in scene.given() or not ("motion" in scene.given() or scene.details.get("motion", "resting") != "resting"):
+    said = next((p[1] for p in scene.parts if isinstance(p, tuple) and p[0] == "motion"), "resting")
+    if "speed" in scene.given() or scene.details.get("motion", said) in STILL:
         return None
     quick = r.random() < 0.5
     scene.details["speed"] = "quickly" if quick else "slowly"

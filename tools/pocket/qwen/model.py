@@ -12,8 +12,7 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
 
     def forward(self, x):
-        f = x.float()
-        return (f * torch.rsqrt(f.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight).to(x.dtype)
+        return F.rms_norm(x.float(), self.weight.shape, self.weight, self.eps).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -95,8 +94,8 @@ class Qwen2(nn.Module):
 
 
 @torch.no_grad()
-def generate(model, prompts, stops, limit=400, temperature=0.0, top_p=0.8, top_k=20, seed=0, batch=128):
-    """Token ids of the answers to `prompts` (lists of ids), each without its stop token; None when the limit was reached."""
+def generate(model, prompts, stops, limit=400, temperature=0.0, top_p=0.8, top_k=20, seed=0, batch=128, exact=False):
+    """Token ids of the answers to `prompts` (lists of ids), each without its stop token; None when the limit was reached. `exact`: in float32."""
     device = model.cos.device
     draw = torch.Generator(device=device).manual_seed(seed)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -110,7 +109,7 @@ def generate(model, prompts, stops, limit=400, temperature=0.0, top_p=0.8, top_k
         first, done = lengths.clone(), torch.zeros(len(group), dtype=torch.bool, device=device)
         rows = torch.arange(len(group), device=device)
         while not bool(done.all()) and int(lengths.max()) < ids.shape[1]:
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and not exact):
                 hidden = model.hidden(ids[:, : int(lengths.max())])
             scores = model.logits(hidden[rows, lengths - 1].float())
             if temperature == 0:

@@ -54,6 +54,7 @@ class Scene:
     def __init__(self, kind, parts, video=False):
         self.kind, self.parts, self.video = kind, parts, video
         self.details, self.extra, self.quality = {}, [], []
+        self.target = "video" if video else "image"
 
     def things(self):
         return [p for p in self.parts if isinstance(p, Thing)]
@@ -157,8 +158,33 @@ def landscape(r, video):
     return scene
 
 
+def likely(r, options):
+    """The first of the options more often than the others together."""
+    return options[0] if r.random() < 0.4 else r.choice(options)
+
+
 def light(r, when):
-    return f"{'moon' if when == 'night' else 'sun'} {r.choice(['at the top left', 'at the top right', 'on the left', 'on the right', 'in the centre', 'at the top'])}"
+    return f"the {'moon' if when == 'night' else 'sun'} {likely(r, LIGHT_PLACES)}"
+
+
+def sky(r, scene, when):
+    return likely(r, SKIES[scene.target][when])
+
+
+def add_elements(r, scene, count):
+    """Up to `count` of what the scene's model can draw besides what is there: one ground in a video, nothing that stands on water."""
+    for _ in range(count):
+        there = scene.given() | set(scene.details)
+        slots = [s for s in ADDED_ELEMENTS[scene.target] if s not in there]
+        if scene.video and there & {"hills", "sea"}:
+            slots = [s for s in slots if s == "clouds"]
+        elif "sea" in there and "hills" not in there:
+            slots = [s for s in slots if s in ("clouds", "hills")]
+        elif there & {"trees", "house"} and "hills" not in there:
+            slots = [s for s in slots if s != "sea"]
+        if slots:
+            slot = r.choice(slots)
+            scene.details[slot] = likely(r, ADDED_ELEMENTS[scene.target][slot])
 
 
 def free_text(r, text, video):
@@ -181,14 +207,10 @@ def add_sky(r, scene, least=1):
     when = when or r.choices(["day", "sunset", "night"], [55, 20, 25])[0]
     scene.when = when
     if "sky" not in given and "change" not in given:
-        details["sky"] = r.choice(SKIES[when])
-    if "light" not in given and r.random() < 0.6:
+        details["sky"] = sky(r, scene, when)
+    if "light" not in given and r.random() < (0.6 if len(details) >= least else 1):
         details["light"] = light(r, when)
-    others = [s for s in ("clouds", "hills", "sea", "trees", "house") if s not in given]
-    r.shuffle(others)
-    wanted = max(least - len(details), r.choices([0, 1, 2], [25, 50, 25])[0])
-    for slot in others[:wanted]:
-        details[slot] = r.choice(ADDED_ELEMENTS[slot])
+    add_elements(r, scene, max(least - len(details), r.choices([0, 1, 2], [25, 50, 25])[0]))
 
 
 def add_details(r, scene):
@@ -211,7 +233,8 @@ def add_details(r, scene):
         details["position"] = "large and in the centre" if r.random() < 0.5 else r.choice(["small", "large"]) + " and " + r.choice(POSITIONS)
     if scene.video and scene.kind != "landscape" and "motion" not in given and "change" not in details:
         details["motion"] = r.choice(MOTIONS)
-    if ("motion" in given or "motion" in details) and "speed" not in given and details.get("motion") != "resting" and r.random() < (0.9 if "motion" in given else 0.5):
+    moving = details.get("motion") or next((p[1] for p in scene.parts if isinstance(p, tuple) and p[0] == "motion"), "resting")
+    if scene.video and moving not in STILL and "speed" not in given and r.random() < (0.9 if "motion" in given else 0.5):
         details["speed"] = r.choice(SPEEDS)
     if r.random() < 0.15:
         scene.quality = r.sample(QUALITY, r.choice([1, 1, 2]))

@@ -16,13 +16,20 @@ SAID_MOTIONS = [
     "drifts to the left", "drifts to the right", "slides left", "slides right", "rises", "falls", "sinks", "grows", "growing", "gets bigger", "shrinks", "shrinking",
     "gets smaller", "orbits", "orbiting the centre", "goes around in a circle", "blinks", "blinking", "appears and disappears", "rests", "resting", "stays still", "does not move",
 ]
+STILL = ["resting", "rests", "stays still", "does not move"]
 SPEEDS = ["slowly", "quickly"]
 SAID_SPEEDS = ["slowly", "quickly", "fast", "very slowly", "very fast", "gently"]
+# Details are put in the words of the captions that the picture model (tools/pocket/sdxl/world.py) and the video model
+# (tools/pocket/wan/captions.py) are trained on. The first of a list is the likeliest, so that greedy answers have a margin.
 SKIES = {
-    "day": ["day sky", "clear day sky", "bright day sky"],
-    "sunset": ["sunset sky", "orange sunset sky", "warm sunset sky"],
-    "night": ["night sky", "dark night sky", "clear night sky"],
+    "image": {"day": ["a blue sky", "a clear day"], "sunset": ["a sunset sky"], "night": ["a night sky"]},
+    "video": {"day": ["clear day sky", "day sky", "bright day sky"], "sunset": ["orange sunset sky", "sunset sky", "warm sunset sky"], "night": ["dark night sky", "night sky", "clear night sky"]},
 }
+ADDED_ELEMENTS = {
+    "image": {"clouds": ["white clouds", "clouds"], "hills": ["green hills", "hills"], "sea": ["the sea"], "trees": ["trees"], "house": ["a house"]},
+    "video": {"clouds": ["white clouds", "a few clouds"], "hills": ["green hills", "rolling hills"], "sea": ["a calm sea", "the sea"]},
+}
+LIGHT_PLACES = ["on the left", "on the right", "in the centre"]
 TIMES = {
     "day": ["by day", "on a sunny day", "in daylight", "under a day sky", "at noon", "in the morning", "with a day sky"],
     "sunset": ["at sunset", "in the evening", "under a sunset sky", "at dusk", "with a sunset sky"],
@@ -37,12 +44,12 @@ ELEMENTS = {
     "sun": ["the sun", "a yellow sun", "sun", "a bright sun"],
     "moon": ["the moon", "a white moon", "moon", "a full moon"],
 }
-ADDED_ELEMENTS = {
-    "clouds": ["white clouds", "a few clouds"], "hills": ["green hills", "rolling hills"], "sea": ["a calm sea", "a blue sea"],
-    "trees": ["green trees", "a few trees"], "house": ["a small house", "a house"],
+ASKED_ELEMENTS = {
+    "clouds": ["white clouds", "a few clouds", "clouds"], "hills": ["green hills", "rolling hills", "hills"], "sea": ["a calm sea", "a blue sea", "the sea"],
+    "trees": ["green trees", "a few trees", "trees"], "house": ["a small house", "a house"],
 }
 DAY_TO_NIGHT = ["day turns to night", "day slowly turns to night", "the sky turns from day to night"]
-QUALITY = ["flat colours", "clean edges", "sharp edges", "simple shapes", "best quality", "high contrast"]
+QUALITY = ["best quality", "clean shapes", "high quality", "highly detailed", "sharp"]
 
 PREFIXES = ["a picture of", "an image of", "draw", "show me", "a video of", "a drawing of", "please draw", "I want", "paint", "a clip of", "a simple picture of"]
 
