@@ -1,8 +1,9 @@
 """
 Held-out prompts and the judgement of answers, apart from the generator: it sees only the user's text and the answer.
 
-    python check.py prompts > prompts.json        300 of the worlds, 300 from outside, 200 follow-ups
-    python check.py score prompts.json answers.json
+    python check.py > ../../../test/fixtures/pocket-qwen.json        300 of the worlds, 300 from outside, 200 follow-ups
+
+The score that counts comes from llama.cpp: node dist/tools/pocket-qwen-score.js, with the same rules.
 
 A world prompt is kept when the answer begins with all its words in order (in any case), nothing but sizes and colours put
 in between; its details are those words and the drawable phrases behind it. A text from outside is kept when the answer begins with
@@ -178,7 +179,4 @@ def show(rows, failures=12, out=sys.stderr):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "prompts":
-        json.dump([item | {"text": full_prompt(item)} for item in make_items()], sys.stdout, ensure_ascii=False, indent=0)
-    else:
-        show(report(json.load(open(sys.argv[2])), json.load(open(sys.argv[3]))), 40, sys.stdout)
+    print("[\n" + ",\n".join(json.dumps(item, ensure_ascii=False) for item in make_items()) + "\n]")
