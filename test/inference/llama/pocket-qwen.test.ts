@@ -73,5 +73,5 @@ t.test('held-out prompts, asked as the service asks, keep what they say', { time
     const { kept, details } = judgePrompt(item, result?.text.trim() ?? '');
     if (!kept || details < 2 || result?.stopReason !== 'eos') wrong.push(`${item.prompt} → ${result?.text ?? ''}`);
   }
-  t.ok(wrong.length <= 0.06 * some.length, `${wrong.length} of ${some.length} wrong: ${wrong.join(' | ')}`);
+  t.ok(wrong.length <= 0.05 * some.length, `${wrong.length} of ${some.length} wrong: ${wrong.join(' | ')}`);
 });

@@ -130,26 +130,29 @@ def chat(r):
         given = scene.long()
         edited = edits.change(r, scene)
         given, said = (given, edited) if edited else (None, said)
-    turns = r.choices([0, 1, 2, 3, 5], [46, 28, 15, 8, 3])[0]
+    turns = r.choices([0, 1, 2, 3, 5], [36, 33, 18, 9, 4])[0]
+    dropping, first = r.random() < 0.3, given is None and edited is None
     pieces.append((head, False, False))
     for turn in range(turns + 1):
         if turn > 0:
             if r.random() < 0.18:
-                scene, given = draw_scene(r, video, 0.4), None
+                scene, given, first = draw_scene(r, video, 0.4), None, True
                 said = scene.short()
             else:
                 said = edits.change(r, scene)
                 if said is None:
                     break
-                given = None
+                given, first = None, False
         if given is not None:
             if r.random() < 0.75:
                 pieces.append((message("user", f"Context: {given}"), False, False))
             else:
                 said = f"Context: {given}\n\n{said}"
         answer = scene.long()
-        if scene.kind == "free" and given is None and turn == 0 and edited is None and r.random() < 0.25:
-            pieces += [(f"{START}user\n", False, False), (said, False, True), (f"{STOP}\n{START}assistant\n", False, False), (said, True, True), (answer[len(said):] + STOP, True, False), ("\n", False, False)]
+        body = scene.body(False)
+        if scene.kind == "free" and dropping and answer.startswith(body):
+            # the text is cut in one unusual way for the whole conversation
+            pieces += [(f"{START}user\n", False, False), (said, False, first), (f"{STOP}\n{START}assistant\n", False, False), (body, True, True), (answer[len(body):] + STOP, True, False), ("\n", False, False)]
         else:
             pieces += [(message("user", said) + f"{START}assistant\n", False, False), (answer + STOP, True, False), ("\n", False, False)]
     return pieces[:-1]
@@ -178,7 +181,7 @@ def span(r, vocabulary):
 
 
 def copy(r, tokenizer):
-    """Token ids and mask of a document that copies a `span`; what follows is learnt where no sign decides how it goes on."""
+    """Token ids and mask of a document that copies a `span`, in follow-ups too; what comes after it is learnt where no sign decides how it goes on."""
     chatting, video = r.random() < 0.5, r.random() < 0.3
     text = instruction(r, chatting, video)
     if chatting:
@@ -187,10 +190,19 @@ def copy(r, tokenizer):
         (before, after), stop = text.split("{prompt}"), END
     tokens = span(r, tokenizer.get_vocab_size())
     head, between = tokenizer.encode(before.rstrip(" ")).ids, tokenizer.encode(after).ids
-    tail = tokenizer.encode(free_text(r, "x", video).long()[1:] + stop).ids
+    scene = free_text(r, "x", video)
     last = tokenizer.id_to_token(tokens[-1])[-1]
     learnt = last.isascii() and last.isalnum()
-    return head + tokens + between + tokens + tail, [False] * (len(head) + len(tokens) + len(between)) + [True] * len(tokens) + [learnt] * len(tail)
+    ids, learn = head + tokens, [False] * (len(head) + len(tokens))
+    for turn in range(1 + (r.choices([0, 1, 2], [45, 35, 20])[0] if chatting else 0)):
+        said = edits.change(r, scene) if turn > 0 else None
+        if turn > 0 and said is None:
+            break
+        asked = between if said is None else tokenizer.encode(f"\n{START}user\n{said}").ids + between
+        tail = tokenizer.encode(scene.long()[1:] + stop).ids
+        ids += asked + tokens + tail
+        learn += [False] * len(asked) + [True] * len(tokens) + [learnt] * len(tail)
+    return ids, learn
 
 
 def encode(tokenizer, dropped, pieces):

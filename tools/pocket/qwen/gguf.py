@@ -67,3 +67,43 @@ def write(path, state, config, tokenizer_json):
         data.append(raw)
     with open(path, "wb") as file:
         file.write(head + b"\0" * (-len(head) % ALIGNMENT) + b"".join(data))
+
+
+def read(path, layers):
+    """The tensors of such a file under torch's names, as float32."""
+    data = open(path, "rb").read()
+    at = 24
+
+    def take(form):
+        nonlocal at
+        values = struct.unpack_from("<" + form, data, at)
+        at += struct.calcsize("<" + form)
+        return values if len(values) > 1 else values[0]
+
+    def text():
+        nonlocal at
+        length = take("Q")
+        at += length
+        return data[at - length:at].decode("utf-8")
+
+    def item(kind):
+        if kind == STRING:
+            return text()
+        if kind == ARRAY:
+            element, count = take("IQ")
+            return [item(element) for _ in range(count)]
+        return take({U32: "I", I32: "i", F32: "f", BOOL: "?"}[kind])
+
+    tensors, fields = struct.unpack_from("<QQ", data, 8)
+    for _ in range(fields):
+        text()
+        item(take("I"))
+    table = []
+    for _ in range(tensors):
+        name, dimensions = text(), take("I")
+        shape = [take("Q") for _ in range(dimensions)][::-1]
+        kind, offset = take("IQ")
+        table.append((name, shape, np.float16 if kind == 1 else np.float32, offset))
+    begin = at + -at % ALIGNMENT
+    names = {to: name for name, to in tensor_names(layers).items()}
+    return {names[name]: np.frombuffer(data, dtype, int(np.prod(shape)), begin + offset).reshape(shape).astype(np.float32) for name, shape, dtype, offset in table}

@@ -213,6 +213,14 @@ def add_sky(r, scene, least=1):
     add_elements(r, scene, max(least - len(details), r.choices([0, 1, 2], [25, 50, 25])[0]))
 
 
+def room_beside_background(scene):
+    """Whether a shape's prompt leaves more open than the background."""
+    things, given = scene.things(), scene.given()
+    if any(not t.size_said or not t.colour_said for t in things):
+        return True
+    return "motion" not in given and (scene.video or (len(things) == 1 and "position" not in given))
+
+
 def add_details(r, scene):
     given, details, things = scene.given(), scene.details, scene.things()
     outdoors = given & {"sky", "sea", "hills", "house", "clouds", "trees", "light"}
@@ -220,7 +228,7 @@ def add_details(r, scene):
         if scene.video and scene.kind != "shapes" and "change" not in given and not (given & {"sky"}) and r.random() < 0.35:
             details["change"] = r.choice(DAY_TO_NIGHT)
         add_sky(r, scene, least=2)
-    elif "background" not in given and sum(not t.size_said or not t.colour_said for t in things) + ("position" not in given and len(things) == 1) + scene.video < 1 and scene.kind == "shapes":
+    elif "background" not in given and scene.kind == "shapes" and not room_beside_background(scene):
         add_sky(r, scene, least=2)
     elif "background" not in given:
         taken = " ".join(t.colour for t in things)

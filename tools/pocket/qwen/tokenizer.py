@@ -29,6 +29,10 @@ def train(count=16000, seed=1):
     return tokenizer
 
 
+def load(path):
+    return Tokenizer.from_file(path)
+
+
 def with_dropout(tokenizer, share):
     dropped = Tokenizer.from_str(tokenizer.to_str())
     dropped.model.dropout = share

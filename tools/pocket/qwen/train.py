@@ -2,6 +2,7 @@
 Trains the pocket Qwen model from nothing: tokenizer, data, model, GGUF.
 
     python train.py --out DIR [--seconds 200] [--data-seconds 40] [--workers 15]
+    python train.py --resume DIR --out DIR --seconds 100 --rate-scale 0.4 --seed 5000
 
 Writes qwen.gguf, tokenizer.json and report.json into DIR and prints the scores. Data are made by processes of their own
 while torch loads and compiles, and as many again during the training; the schedule follows elapsed time, so the result
@@ -18,7 +19,7 @@ import time
 import numpy as np
 
 COPIES = 0.16
-WIDTHS = np.array([96, 128, 160, 192, 224, 288, 384, 512, 1024])
+WIDTHS = np.array([96, 128, 160, 224, 320, 512, 1024])
 
 
 class Corpus:
@@ -90,6 +91,9 @@ def main():
     a.add_argument("--batch-tokens", type=int, default=32768)
     a.add_argument("--rate", type=float, default=2.5e-3, help="of embedding and vectors (AdamW)")
     a.add_argument("--matrix-rate", type=float, default=0.02, help="of the layers' matrices (Muon)")
+    a.add_argument("--rate-scale", type=float, default=1, help="of both")
+    a.add_argument("--resume", help="folder with qwen.gguf and tokenizer.json to go on from")
+    a.add_argument("--seed", type=int, default=1000, help="of the documents")
     a.add_argument("--check", type=int, default=300)
     a.add_argument("--tokenizer-documents", type=int, default=16000)
     args = a.parse_args()
@@ -99,13 +103,13 @@ def main():
     os.makedirs(args.out, exist_ok=True)
 
     import tokenizer as tokenizers_
-    tokenizer = tokenizers_.train(args.tokenizer_documents)
+    tokenizer = tokenizers_.train(args.tokenizer_documents) if args.resume is None else tokenizers_.load(os.path.join(args.resume, "tokenizer.json"))
     text = tokenizer.to_str()
     tokenizer.save(os.path.join(args.out, "tokenizer.json"))
     say("tokenizer", tokenizer.get_vocab_size())
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     pool = multiprocessing.get_context("spawn").Pool(args.workers)
-    made = pool.starmap_async(make_data, [(1000 + n, text, args.data_seconds, 1024) for n in range(args.workers)])
+    made = pool.starmap_async(make_data, [(args.seed + n, text, args.data_seconds, 1024) for n in range(args.workers)])
 
     import torch
     import torch.nn.functional as F
@@ -118,6 +122,8 @@ def main():
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = True
     model = Qwen2(tokenizer.get_vocab_size()).to(device)
+    if args.resume is not None:
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in gguf.read(os.path.join(args.resume, "qwen.gguf"), CONFIG["layers"]).items()})
     corpus = Corpus(device, args.batch_tokens)
 
     def loss_of(ids, wanted):
@@ -139,7 +145,7 @@ def main():
         model.zero_grad(set_to_none=True)
         say("compiled")
     corpus.add(made.get())
-    made = pool.starmap_async(make_data, [(2000 + n, text, args.data_seconds, 1024) for n in range(args.workers)])
+    made = pool.starmap_async(make_data, [(args.seed + 1000 + n, text, args.data_seconds, 1024) for n in range(args.workers)])
     lengths = corpus.lengths
     say(f"{len(lengths)} documents, {len(corpus.tokens) / 1e6:.1f} M tokens, {int(corpus.learn.sum()) / 1e6:.1f} M learnt; mean {lengths.mean():.0f}, 99 % {np.percentile(lengths, 99):.0f}; {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
 
@@ -158,7 +164,7 @@ def main():
         model.train()
         return report(items[::pick], [None if x is None else tokenizer.decode(x) for x in answers])
 
-    trained_from, paused, step, seen, next_check, curve = time.time(), 0.0, 0, 0, 0.2, []
+    trained_from, paused, step, seen, next_check, curve = time.time(), 0.0, 0, 0, 0.33, []
     total, share, told = torch.zeros((), device=device), 0.0, 0
     while share < 1:
         if made is not None and made.ready():
@@ -170,7 +176,7 @@ def main():
             share = (time.time() - trained_from - paused) / args.seconds
             if share >= 1 or (made is not None and step % 50 == 0 and made.ready()):
                 break
-            factor = min(1, (step + 1) / 150) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+            factor = args.rate_scale * min(1, (step + 1) / 150) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
             for group in adam.param_groups:
                 group["lr"] = args.rate * factor
             loss = loss_of(*corpus.batch(width, members))
@@ -189,7 +195,7 @@ def main():
                 total.zero_()
                 told = step
             if share > next_check:
-                next_check += 0.2
+                next_check += 0.33
                 before = time.time()
                 rows_ = scores(0, 6)
                 curve.append({"step": step, **{k: round(v["kept"] / v["n"], 3) for k, v in rows_.items()}})
