@@ -1,5 +1,5 @@
 import type { Handlers } from '../contract/routes.js';
-import { generationEngines, healthOf, isAble, isUp, troubleOf } from '../services/health.js';
+import { generationEngines, hasComputed, healthOf, isAble, isUp, troubleOf } from '../services/health.js';
 import type { Services } from '../services/types.js';
 import type { RouteContext } from './context.js';
 
@@ -28,8 +28,8 @@ export function healthRoutes({ services }: RouteContext): Handlers {
 }
 
 /**
- * Ready: queue and storage answer, no engine is still starting, and at least one can draw, as its last computing showed.
- * An engine in trouble while another works is a reason that is told, not one to turn jobs away.
+ * Ready: queue and storage answer, every engine has had its first start, and at least one can draw, as its last computing
+ * showed. An engine in trouble, replaced or loading again while another works is told, and no reason to turn jobs away.
  */
 function createReadinessCheck({ engines, store, storage }: Services) {
   let latest: { atMs: number; answer: Promise<{ ready: boolean; reasons: string[] }> } | undefined;
@@ -42,7 +42,7 @@ function createReadinessCheck({ engines, store, storage }: Services) {
     for (const status of known) {
       const trouble = troubleOf(status);
       if (trouble !== null) told.push(trouble);
-      else if (!isUp(status)) blocking.push(`the ${status.kind} engine is ${status.state.replace('_', ' ')}`);
+      else if (!isUp(status)) (hasComputed(status) ? told : blocking).push(`the ${status.kind} engine is ${status.state.replace('_', ' ')}`);
     }
     if (!known.some(isAble) && blocking.length === 0) blocking.push(known.length === 0 ? 'there is no engine' : 'no engine can draw');
     return { ready: blocking.length === 0, reasons: [...blocking, ...told] };

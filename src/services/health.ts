@@ -16,6 +16,9 @@ export const isDown = ({ state }: EngineStatus): boolean => state === 'failed' |
 /** Up, with nothing against it. */
 export const isAble = (status: EngineStatus): boolean => isUp(status) && troubleOf(status) === null;
 
+/** Its first start, which ends with the warm-up's computing, is behind it; a memory budget that swaps models may load it many times. */
+export const hasComputed = ({ lastOperation }: EngineStatus): boolean => lastOperation !== null;
+
 /** What is wrong with an engine, in words; null when nothing is. Busy, resting or in its first start is not wrong. */
 export function troubleOf(status: EngineStatus): string | null {
   const { kind, state, lastOperation, silentMs } = status;

@@ -93,7 +93,9 @@ async function generateClip(id: string, params: WanGenerateParams): Promise<WanG
 async function write(id: string, { prompt = '', messages = [] }: QwenGenerateParams): Promise<QwenGenerateResult> {
   const asked = prompt === '' ? messages.at(-1)?.content ?? '' : prompt;
   await compute(id, { prompt: asked, steps: 2 });
-  return { text: `${asked}, seen in soft light`, model: 'test engine', promptTokens: 3, completionTokens: 8, stopReason: 'eos', seconds: 0.01 };
+  // A template asks for more than it names; the answer is about what it names.
+  const original = /prompt: (.+)/i.exec(asked)?.[1] ?? asked;
+  return { text: `${original}, seen in soft light`, model: 'test engine', promptTokens: 3, completionTokens: 8, stopReason: 'eos', seconds: 0.01 };
 }
 
 async function compute(id: string, params: Work): Promise<void> {

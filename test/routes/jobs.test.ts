@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import { projectRoot } from '../../src/project-root.js';
 import { goodPayloads } from '../fixtures/malformed-payloads.js';
 import { build, testApiKey } from '../helpers/build.js';
+import { waitFor } from '../helpers/wait-for.js';
 import { testEngineEntry } from '../engines/support.js';
 
 interface Job { id: string; status: string; assets: string[]; queue_position: number | null; metadata: Record<string, unknown>; attempts: number; progress: { fraction: number } }
@@ -124,9 +125,11 @@ t.test('a job from submission to its picture, as a client sees it', async (t) =>
   t.match((await call('POST', '/test-compel', { prompt: 'a red circle' })).json(), { compel_success: false, enhancement_strategy: 'none' });
   t.match((await call('POST', '/test-compel', { prompt: ' ' })).json(), { statusCode: 400, details: [{ field: 'prompt', rule: 'pattern' }] });
 
-  t.match((await call('GET', '/ready')).json(), { ready: true });
+  // SDXL draws while WAN is still in its first start.
+  await waitFor(async () => (await call('GET', '/ready')).statusCode === 200, { what: 'readiness', intervalMs: 250 });
+  t.match((await call('GET', '/ready')).json(), { ready: true, reasons: [] });
   t.match((await call('GET', '/health')).json(), { status: 'healthy', worker_ready: true, qwen_loaded: false });
   t.match((await call('GET', '/worker/status')).json(), { workers: { sdxl: { status: 'ready', jobs_processed: 1, memory_usage: /GB$/ } } });
-  t.match((await call('GET', '/capabilities')).json(), { engines: { sdxl: { available: true, device: 'cpu', model: 'sdxl-tiny' } }, job_types: { sdxl_image_fast: { available: true }, video_fast: { available: false } } });
+  t.match((await call('GET', '/capabilities')).json(), { engines: { sdxl: { available: true, device: 'cpu', model: 'sdxl-tiny' }, wan: { available: true, model: /^wan-tiny/ }, qwen: { available: false } }, job_types: { sdxl_image_fast: { available: true }, video_fast: { available: true } }, features_off: [{ feature: 'qwen' }] });
   t.match((await call('GET', '/metrics')).payload, /ourvidz_jobs_total\{type="sdxl_image_fast",outcome="completed",reason="completed"\} 1/);
 });

@@ -72,18 +72,23 @@ t.test('validation names what is missing and what to do', async (t) => {
 
 t.test('health and readiness say what is broken', async (t) => {
   const { services } = await buildWithEngine(t);
-  const state = { sdxl: 'ready' };
-  const engines = { ...services.engines, status: (kind: 'sdxl' | 'wan' | 'qwen') => ({ ...services.engines.status(kind), state: (state as Record<string, string>)[kind] ?? 'stopped' }) as never };
+  const [sdxl, able] = [services.engines.status('sdxl'), { kind: 'wan', state: 'ready', resting: false }];
+  let states: Record<string, object> = {};
+  const engines = { ...services.engines, has: (kind: string) => kind in states, status: (kind: string) => ({ ...sdxl, kind, state: 'stopped', ...states[kind] }) as never };
   let queueAnswers = true;
   const store = { ...services.store, ping: () => (queueAnswers ? Promise.resolve() : Promise.reject(new Error('redis://secret@host is gone'))) };
   const expectations = [
-    ['ready', true, 'healthy', true, 200, []], ['busy', true, 'healthy', true, 200, []], ['draining', true, 'healthy', true, 200, []],
-    ['starting', true, 'healthy', false, 503, ['the sdxl engine is starting']], ['backing_off', true, 'unhealthy', false, 503, ['no engine can draw', 'the sdxl engine is backing off']],
-    ['failed', true, 'unhealthy', false, 503, ['no engine can draw', 'the sdxl engine is failed']], ['ready', false, 'healthy', true, 503, ['the queue does not answer']],
+    ['ready', {}, 'healthy', true, 200, []], ['busy', {}, 'healthy', true, 200, []], ['draining', {}, 'healthy', true, 200, []],
+    ['starting', { lastOperation: null }, 'healthy', false, 503, ['the sdxl engine is starting']], ['backing_off', {}, 'unhealthy', false, 503, ['no engine can draw', 'the sdxl engine is backing off']],
+    ['failed', {}, 'unhealthy', false, 503, ['no engine can draw', 'the sdxl engine is failed']], ['ready', { dead: true }, 'healthy', true, 503, ['the queue does not answer']],
+    ['starting', { lastOperation: null, wan: able }, 'healthy', true, 503, ['the sdxl engine is starting']],
+    ['starting', { wan: able }, 'healthy', true, 200, ['the sdxl engine is starting']], ['restarting', { wan: able }, 'healthy', true, 200, ['the sdxl engine is restarting']],
+    ['restarting', {}, 'healthy', false, 503, ['no engine can draw', 'the sdxl engine is restarting']], ['failed', { wan: able }, 'degraded', true, 200, ['the sdxl engine is failed']],
   ] as const;
-  for (const [next, answers, status, workerReady, code, reasons] of expectations) {
-    state.sdxl = next;
-    queueAnswers = answers;
+  for (const [state, { dead, wan, ...fields }, status, workerReady, code, reasons] of expectations as unknown as Array<[string, { dead?: boolean; wan?: object }, string, boolean, number, string[]]>) {
+    const next = `${state}${wan === undefined ? '' : ' beside another one'}`;
+    states = { sdxl: { state, ...fields }, ...(wan === undefined ? {} : { wan }) };
+    queueAnswers = dead !== true;
     const { inject } = await build(t, { services: { engines, store } });
     t.match((await inject({ url: '/health' })).json(), { status, worker_ready: workerReady }, `${next}: health`);
     const ready = await inject({ url: '/ready' });
