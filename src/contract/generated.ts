@@ -770,7 +770,7 @@ export interface components {
                 started_at: string;
                 /** Format: date-time */
                 seen_at: string;
-                /** @description Engines and running jobs, for display */
+                /** @description Health, engines and running jobs, for display */
                 status: {
                     [key: string]: unknown;
                 };

@@ -169,7 +169,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     memory.stop();
     await engines.stop({ force: true });
     await Promise.all([relay.stop(Math.min(flushMs, graceMs)), usage?.stop(Math.min(flushMs, graceMs))]);
-    maintenance.stop();
+    await maintenance.stop();
     await enhancement.stop();
     await estimator.saved();
     await workFolders.removeAll();

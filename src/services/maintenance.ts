@@ -1,18 +1,23 @@
 import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Engines } from './engines/engine-service.js';
+import { healthOf } from './health.js';
 import type { Runner } from './jobs/runner.js';
 import type { JobStore } from './queue/types.js';
 
 export interface MaintenanceOptions {
   store: Pick<JobStore, 'reclaimExpired' | 'announce'>;
-  engines: Pick<Engines, 'statuses'>;
+  engines: Pick<Engines, 'has' | 'status' | 'statuses'>;
   runners: ReadonlyArray<Pick<Runner, 'engine' | 'inFlight'>>;
   workerId: string;
   leaseMs: number;
   announceMs?: number;
   log: Logger;
 }
+
+/** A store that does not answer holds nobody up. */
+const goodbyeMs = 1000;
 
 /** What every instance does beside running jobs: takes back jobs whose runner is gone, and says that it is there. */
 export function createMaintenance({ store, engines, runners, workerId, leaseMs, announceMs = 10_000, log }: MaintenanceOptions) {
@@ -25,14 +30,15 @@ export function createMaintenance({ store, engines, runners, workerId, leaseMs, 
     if (ids.length > 0) log.warn({ job_ids: ids.slice(0, 20), count: ids.length }, 'jobs of lost runners are back on their queues');
   }
 
-  async function announce(): Promise<void> {
+  async function announce(knownForMs = 3 * announceMs): Promise<void> {
     await store.announce({
       workerId, host: hostname(), pid: process.pid, startedAtMs, seenAtMs: Date.now(),
       status: {
+        health: healthOf(engines),
         engines: Object.fromEntries(engines.statuses().map(({ kind, state, jobsProcessed, errorCount }) => [kind, { state, jobs_processed: jobsProcessed, error_count: errorCount }])),
         jobs: runners.flatMap((runner) => runner.inFlight().map(({ id, type, phase }) => ({ id, type, phase, worker: runner.engine }))),
       },
-    }, 3 * announceMs);
+    }, knownForMs);
   }
 
   /** A round that is still waiting for the store is not joined by another one. */
@@ -49,10 +55,12 @@ export function createMaintenance({ store, engines, runners, workerId, leaseMs, 
   return {
     start(): void {
       every(Math.max(1000, leaseMs / 3), 'taking back expired leases', reclaim);
-      every(announceMs, 'announcing this instance', announce);
+      every(announceMs, 'announcing this instance', () => announce());
     },
-    stop(): void {
+    /** Nobody is to count on it any more, nor wait for its announcement to run out. */
+    async stop(): Promise<void> {
       timers.forEach((timer) => clearInterval(timer));
+      await Promise.race([announce(0).catch((error: unknown) => log.debug({ err: error }, 'this instance was not taken off the list')), sleep(goodbyeMs, undefined, { ref: false })]);
     },
   };
 }

@@ -99,6 +99,16 @@ t.test('a job in another stage when the engine dies loses no attempt', async (t)
   t.match(await h.ended(innocent), { status: 'completed', attempts: 1 });
 });
 
+t.test('once such a job was hit nobody computes beside it: a series of crashes costs it nothing more', async (t) => {
+  const h = await harness(t);
+  const innocent = await h.submit('encodes slowly');
+  const guilty: string[] = [];
+  for (let index = 0; index < 12; index += 1) guilty.push(await h.submit(`crashes once ${path.join(h.dir, `crash-${index}`)}`));
+  h.runner.start();
+  t.match(await h.ended(innocent), { status: 'completed', attempts: 1 });
+  for (const id of guilty) t.match(await h.ended(id), { status: 'completed', attempts: 2 });
+});
+
 t.test('out of memory is tried again, then failed with its own message; invalid parameters are not', async (t) => {
   const h = await harness(t);
   h.runner.start();

@@ -14,4 +14,12 @@ if (redisOrSkip(t)) {
     t.ok(report.engineRestarts > 0, 'there was trouble');
     t.equal(Object.values(report.outcomes).reduce((sum, count) => sum + count, 0), 300);
   });
+
+  await t.test('60 healthy jobs: no watchdog ends a busy engine, and nobody calls it anything but healthy', async (t) => {
+    const seed = Date.now() % 100_000;
+    const report = await runSoak({ jobs: 60, seed, healthy: true });
+    t.comment(`seed ${seed}: ${JSON.stringify(report)}`);
+    t.match(report, { engineRestarts: 0, stuck: 0, zombies: 0, outcomes: { completed: 60 } });
+    t.same([report.notWell, report.wrong], [[], []]);
+  });
 }

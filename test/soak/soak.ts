@@ -20,6 +20,8 @@ export interface SoakReport {
   /** Jobs without a terminal callback, or still on a queue. */
   stuck: number;
   engineRestarts: number;
+  /** Answers of `/health` and `/ready` other than `healthy` and 200; only looked at when nothing is in trouble. */
+  notWell: string[];
   zombies: number;
   /** Mean resident memory of the server in the second and the last tenth of the jobs, MiB. */
   secondTenthMb: number;
@@ -31,15 +33,18 @@ const apiKey = 'key-of-the-soak-run';
 const backlog = 40;
 const callbackFailures = 0.05;
 
-/** Pushes `jobs` small jobs, a fifth of them in some trouble, through a server process of its own, with a real Redis and callbacks that fail. */
-export async function runSoak({ jobs, seed, say = () => {} }: { jobs: number; seed: number; say?: (line: string) => void }): Promise<SoakReport> {
+/**
+ * Pushes `jobs` small jobs, a fifth of them in some trouble, through a server process of its own, with a real Redis and
+ * callbacks that fail. `healthy`: none is in trouble, but some block the engine's main thread for longer than a heartbeat may be away.
+ */
+export async function runSoak({ jobs, seed, healthy = false, say = () => {} }: { jobs: number; seed: number; healthy?: boolean; say?: (line: string) => void }): Promise<SoakReport> {
   const random = createRandom(seed);
   const folder = await mkdtemp(path.join(tmpdir(), 'ourvidz-soak-'));
   const [redisServer, receiver, port] = await Promise.all([startRedis(), startCallbackReceiver({ respond: () => (random.chance(callbackFailures) ? 503 : 200) }), findFreePort()]);
   const redis = new Redis(redisServer.url);
   const models = path.join(folder, 'models');
   await mkdir(path.join(models, 'sdxl'), { recursive: true });
-  const server = spawn(process.execPath, [fileURLToPath(new URL('./server.js', import.meta.url))], {
+  const server = spawn(process.execPath, [fileURLToPath(new URL('./server.js', import.meta.url)), healthy ? 'healthy' : 'trouble'], {
     cwd: folder, stdio: ['ignore', 'ignore', 'inherit'],
     env: { PATH: process.env['PATH'], HOME: process.env['HOME'], PORT: String(port), DATA_DIR: path.join(folder, 'data'), MODELS_DIR: models, REDIS_URL: redisServer.url, WAN_WORKER_API_KEY: apiKey, CALLBACK_URL: receiver.url, LOG_LEVEL: 'silent', RATE_LIMIT: 'off', PREVIEW_EVERY_STEPS: '0' },
   });
@@ -49,15 +54,16 @@ export async function runSoak({ jobs, seed, say = () => {} }: { jobs: number; se
     const call = (method: string, route: string) => fetch(`${url}${route}`, { method, headers: { authorization: `Bearer ${apiKey}` } });
     await waitFor(async () => (await call('GET', '/ready').catch(() => undefined))?.ok, { what: 'the server', timeoutMs: 60_000 });
 
-    const allowed = new Map<string, string[]>();
-    const ended = new Map<string, string>();
+    const planned = new Map<string, { prompt: string; outcomes: string[] }>();
+    const ended = new Map<string, { status: string; message: string | undefined }>();
+    const notWell: string[] = [];
     const samples: Array<{ done: number; rssMb: number }> = [];
     let zombies = 0;
     let seen = 0;
     const collect = () => {
       for (; seen < receiver.received.length; seen += 1) {
         const callback = receiver.received[seen];
-        if (callback !== undefined && callback.statusCode === 200 && callback.body.status !== 'processing') ended.set(callback.body.job_id, callback.body.status);
+        if (callback !== undefined && callback.statusCode === 200 && callback.body.status !== 'processing') ended.set(callback.body.job_id, { status: callback.body.status, message: callback.body.error_message });
       }
     };
     let lastProgressMs = Date.now();
@@ -68,14 +74,18 @@ export async function runSoak({ jobs, seed, say = () => {} }: { jobs: number; se
       if (ended.size > before) lastProgressMs = Date.now();
       if (Date.now() - lastProgressMs > 60_000) break;
       while (pushed < jobs && pushed - ended.size < backlog) {
-        const { id, payload, outcomes, cancelAfterMs } = planJob(random, pushed, folder);
-        allowed.set(id, outcomes);
+        const { id, payload, prompt, outcomes, cancelAfterMs } = (healthy ? planHealthyJob : planTroubledJob)(random, pushed, folder);
+        planned.set(id, { prompt, outcomes });
         await redis.lpush('sdxl_queue', payload);
         if (cancelAfterMs !== null) setTimeout(() => void call('DELETE', `/jobs/${id}`).catch(() => {}), cancelAfterMs);
         pushed += 1;
       }
       samples.push({ done: ended.size, rssMb: await residentMb(server.pid ?? 0) });
       zombies = await zombiesOf(server.pid ?? 0);
+      if (healthy) {
+        const [health, ready] = await Promise.all(['/health', '/ready'].map(async (route) => (await call('GET', route)).text()));
+        if (!health?.includes('"status":"healthy"') || !ready?.includes('"ready":true')) notWell.push(`${health} ${ready}`);
+      }
       if (Math.floor(ended.size / 500) > Math.floor(before / 500)) say(`${ended.size} jobs, ${samples.at(-1)?.rssMb.toFixed(0)} MiB, ${((performance.now() - startedAt) / 1000).toFixed(0)} s`);
       await sleep(100);
     }
@@ -85,11 +95,14 @@ export async function runSoak({ jobs, seed, say = () => {} }: { jobs: number; se
     const { queues } = await (await call('GET', '/worker/resources')).json() as { queues: { sdxl_queue: number } };
     zombies = await zombiesOf(server.pid ?? 0);
     const outcomes: Record<string, number> = {};
-    for (const outcome of ended.values()) outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+    for (const { status: outcome } of ended.values()) outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
     return {
-      jobs, outcomes, zombies, seconds: (performance.now() - startedAt) / 1000, engineRestarts: status.workers.sdxl.restarts,
+      jobs, outcomes, zombies, notWell, seconds: (performance.now() - startedAt) / 1000, engineRestarts: status.workers.sdxl.restarts,
       stuck: jobs - ended.size + queues.sdxl_queue, secondTenthMb: meanOf(samples, jobs, 1), lastTenthMb: meanOf(samples, jobs, 9),
-      wrong: [...ended].filter(([id, outcome]) => !(allowed.get(id) ?? []).includes(outcome)).map(([id, outcome]) => `${id} ${outcome} instead of ${allowed.get(id)?.join(' or ')}`),
+      wrong: [...ended].flatMap(([id, { status: outcome, message }]) => {
+        const job = planned.get(id);
+        return job?.outcomes.includes(outcome) === true ? [] : [`${id} (${job?.prompt}) ${outcome} instead of ${job?.outcomes.join(' or ')}: ${message}`];
+      }),
     };
   } finally {
     const gone = new Promise((resolve) => { server.once('exit', resolve); });
@@ -103,7 +116,7 @@ export async function runSoak({ jobs, seed, say = () => {} }: { jobs: number; se
   }
 }
 
-function planJob(random: ReturnType<typeof createRandom>, index: number, folder: string) {
+function planTroubledJob(random: ReturnType<typeof createRandom>, index: number, folder: string) {
   const dice = random.next();
   const id = random.uuid();
   const [prompt, outcomes]: [string, string[]] = dice < 0.03 ? [`crashes once ${path.join(folder, `crash-${index}`)}`, ['completed']]
@@ -115,10 +128,20 @@ function planJob(random: ReturnType<typeof createRandom>, index: number, folder:
     : dice < 0.11 ? ['', ['failed']]
     : dice < 0.15 ? ['to be cancelled', ['failed', 'completed']]
     : [`picture ${index}`, ['completed']];
-  return {
-    id, outcomes, cancelAfterMs: prompt === 'to be cancelled' ? random.between(0, 500) : null,
-    payload: JSON.stringify({ id, type: 'sdxl_image_fast', prompt, user_id: random.uuid(), config: { num_images: random.chance(0.1) ? 3 : 1, seed: index } }),
-  };
+  return { ...jobOf(random, index, id, prompt), outcomes, cancelAfterMs: prompt === 'to be cancelled' ? random.between(0, 500) : null };
+}
+
+/** Beyond the heartbeat limit of the server's healthy mode. */
+const longBlockMs = 4000;
+
+function planHealthyJob(random: ReturnType<typeof createRandom>, index: number) {
+  const dice = random.next();
+  const prompt = index % 50 === 7 ? `blocks ${longBlockMs}` : dice < 0.1 ? 'blocks 300' : dice < 0.15 ? 'is slow' : dice < 0.2 ? 'encodes slowly' : `picture ${index}`;
+  return { ...jobOf(random, index, random.uuid(), prompt), outcomes: ['completed'], cancelAfterMs: null };
+}
+
+function jobOf(random: ReturnType<typeof createRandom>, index: number, id: string, prompt: string) {
+  return { id, prompt, payload: JSON.stringify({ id, type: 'sdxl_image_fast', prompt, user_id: random.uuid(), config: { num_images: random.chance(0.1) ? 3 : 1, seed: index } }) };
 }
 
 function meanOf(samples: ReadonlyArray<{ done: number; rssMb: number }>, jobs: number, tenth: number): number {

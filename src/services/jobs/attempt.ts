@@ -175,7 +175,8 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     traced.engineEvent(event);
     if (event.kind === 'computeDone') {
       attempt.phase = 'finishing';
-      releaseCompute();
+      // Once it lost an attempt to somebody else's computing it has the engine to itself, to its end.
+      if (!bystanders.has(job.id)) releaseCompute();
     } else if (event.kind === 'progress') {
       stage = event.stage;
       gates.onEngineProgress(report(event.stage, event.step, event.steps).etaSeconds);
