@@ -51,6 +51,7 @@ const settings = {
   rateLimit: { variable: 'RATE_LIMIT', read: flag(true) },
   trustProxy: { variable: 'TRUST_PROXY', read: flag(false) },
   publicUrl: { variable: 'PUBLIC_URL', read: url('http:', 'https:') },
+  publicUrlFile: { variable: 'PUBLIC_URL_FILE', read: text() },
   redisUrl: { variable: 'REDIS_URL', secret: true, read: url('redis:', 'rediss:') },
   upstashUrl: { variable: 'UPSTASH_REDIS_REST_URL', read: url('https:') },
   upstashToken: { variable: 'UPSTASH_REDIS_REST_TOKEN', secret: true, read: text() },

@@ -68,7 +68,8 @@ function featuresOff(config: Config): Array<{ feature: string; reason: string }>
   return [
     ...(config.callbackUrl === undefined && config.supabaseUrl === undefined ? [{ feature: 'callbacks', reason: 'neither CALLBACK_URL nor SUPABASE_URL is set; outcomes are shown by GET /jobs/{id}' }] : []),
     ...(config.metricsUrl === undefined ? [{ feature: 'usage_records', reason: 'METRICS_URL is not set' }] : []),
-    ...(config.podId === undefined ? [{ feature: 'url_registration', reason: 'RUNPOD_POD_ID is not set' }] : []),
+    ...(config.podId === undefined && config.publicUrl === undefined && config.publicUrlFile === undefined ? [{ feature: 'url_registration', reason: 'RUNPOD_POD_ID is not set' }]
+      : config.supabaseUrl === undefined || config.supabaseServiceKey === undefined ? [{ feature: 'url_registration', reason: 'SUPABASE_URL or SUPABASE_SERVICE_KEY is not set' }] : []),
     ...(config.previewEverySteps === 0 ? [{ feature: 'previews', reason: 'PREVIEW_EVERY_STEPS is 0' }] : []),
   ];
 }

@@ -158,7 +158,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const jobs = createJobService({ store, engines, obstacle, events, callback, version, maxWaiting: config.maxWaitingJobs, onFinished: (facts) => { metrics.jobFinished(facts); onFinished(facts); }, validate: (payload) => payloads.validatePayload(payload) });
   const validation = createServiceChecks({ dataDir: config.dataDir, gpu, folders, engineEntry, videoEncoder, store, storage, engines });
   const registration = createUrlRegistration({
-    podId: config.podId, supabaseUrl: config.supabaseUrl, serviceKey: config.supabaseServiceKey, log, ...(config.publicUrl === undefined ? {} : { publicUrl: config.publicUrl }),
+    podId: config.podId, supabaseUrl: config.supabaseUrl, serviceKey: config.supabaseServiceKey, log, ...(config.publicUrl === undefined ? {} : { publicUrl: config.publicUrl }), ...(config.publicUrlFile === undefined ? {} : { urlFile: config.publicUrlFile }),
   });
   const maintenance = createMaintenance({ store, engines, runners, workerId, leaseMs: config.leaseSeconds * 1000, log });
 

@@ -1,6 +1,8 @@
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import path from 'node:path';
 import t, { type Test } from 'tap';
 import { createUrlRegistration, runpodUrl } from '../../src/services/registration/url-registration.js';
 
@@ -116,4 +118,33 @@ t.test('a new address is registered at once', async (t) => {
   await until(() => orchestrator.received.length === 2);
   t.equal(orchestrator.received[1]?.body.worker_url, `${orchestrator.origin}/?moved`);
   await registration.stop();
+});
+
+t.test('an address that changes while the last one is being registered is registered as well', async (t) => {
+  const orchestrator = await createOrchestrator(t);
+  const { log } = createLog();
+  const registration = createUrlRegistration({ podId: 'pod', publicUrl: `${orchestrator.origin}/`, supabaseUrl: orchestrator.origin, serviceKey: 'k', log, periodMs: 3_600_000 });
+  registration.start();
+  registration.setUrl(`${orchestrator.origin}/?moved`);
+  await until(() => orchestrator.received.some(({ body }) => body.worker_url.endsWith('?moved')));
+  await registration.stop();
+  t.match(orchestrator.received.at(-1)?.body, { worker_url: `${orchestrator.origin}/?moved`, status: 'inactive' });
+});
+
+t.test('the address of a file: waited for, followed, nonsense in it ignored', async (t) => {
+  const orchestrator = await createOrchestrator(t);
+  const { log, lines } = createLog();
+  const urlFile = path.join(t.testdir({}), 'address');
+  const registration = createUrlRegistration({ podId: undefined, urlFile, urlFileIntervalMs: 10, supabaseUrl: orchestrator.origin, serviceKey: 'k', log, periodMs: 3_600_000 });
+  registration.start();
+  await writeFile(urlFile, 'no address yet\n');
+  await new Promise((resolve) => setTimeout(resolve, 40));
+  t.same([orchestrator.received, lines], [[], []]);
+  for (const [index, url] of [`${orchestrator.origin}/?one`, `${orchestrator.origin}/?number-two`].entries()) {
+    await writeFile(urlFile, `${url}\n`);
+    await until(() => orchestrator.received.length === index + 1);
+    t.equal(orchestrator.received[index]?.body.worker_url, url);
+  }
+  await registration.stop();
+  t.equal(orchestrator.received.length, 3, 'and inactive');
 });

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { request } from 'undici';
+import { followUrlFile } from './url-file.js';
 
 /** The part of a pino logger that is used here. */
 export interface RegistrationLog {
@@ -13,6 +14,9 @@ export interface UrlRegistrationOptions {
   podId: string | undefined;
   /** Public URL stated by the operator; wins over the one derived from the pod id. */
   publicUrl?: string;
+  /** File with the public URL, which may change while the service runs; wins over both. */
+  urlFile?: string;
+  urlFileIntervalMs?: number;
   supabaseUrl: string | undefined;
   serviceKey: string | undefined;
   log: RegistrationLog;
@@ -46,6 +50,7 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
   let loop: Promise<void> | undefined;
   let stopping = new AbortController();
   let wake: (() => void) | undefined;
+  let unfollow: (() => void) | undefined;
 
   async function isHealthy(url: string): Promise<boolean> {
     try {
@@ -96,34 +101,40 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
 
   async function run(): Promise<void> {
     while (!stopping.signal.aborted) {
+      const url = workerUrl;
       await registerOnce();
+      if (url !== workerUrl) continue;
       const pause = periodMs * (1 + jitter * (2 * random() - 1));
       const woken = new Promise<void>((resolve) => { wake = resolve; });
       await Promise.race([delay(pause, undefined, { signal: stopping.signal, ref: false }).catch(() => undefined), woken]);
     }
   }
 
+  function setUrl(url: string): void {
+    if (url === workerUrl) return;
+    workerUrl = url;
+    wake?.();
+  }
+
   return {
     start(): void {
       if (loop !== undefined) return;
-      if (workerUrl === undefined) return log.warn({}, 'RUNPOD_POD_ID is not set: the worker URL is not registered');
+      if (workerUrl === undefined && options.urlFile === undefined) return log.warn({}, 'RUNPOD_POD_ID is not set: the worker URL is not registered');
       if (supabaseUrl === undefined || serviceKey === undefined) {
         return log.error({}, 'SUPABASE_URL or SUPABASE_SERVICE_KEY is not set: URL registration is off');
       }
       state = 'waiting';
       stopping = new AbortController();
+      if (options.urlFile !== undefined) unfollow = followUrlFile(options.urlFile, setUrl, options.urlFileIntervalMs === undefined ? {} : { intervalMs: options.urlFileIntervalMs });
       loop = run();
     },
     /** A new public address is registered at once, not at the next cycle. */
-    setUrl(url: string): void {
-      if (url === workerUrl) return;
-      workerUrl = url;
-      wake?.();
-    },
+    setUrl,
     state: () => state,
     /** Ends the cycle; says `inactive` when the orchestrator had been told `active`. */
     async stop(): Promise<void> {
       stopping.abort();
+      unfollow?.();
       await loop;
       loop = undefined;
       if (announced === undefined) return;
