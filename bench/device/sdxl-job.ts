@@ -70,6 +70,8 @@ async function runJob(count: number) {
       const { stage_times, device, scheduler, vram_used_gb, generation_time } = job.metadata ?? {};
       return { status: job.status, seconds, since_start_seconds: (performance.now() - startedAt) / 1000, error: job.error_message, stage_times, device, scheduler, vram_used_gb, generation_time };
     }
+    const engine = (await get<{ engines: { sdxl: { state: string; reason?: string } } }>('/capabilities')).engines.sdxl;
+    if (['failed', 'backing_off'].includes(engine.state)) throw new Error(`the sdxl engine is ${engine.state}: ${engine.reason ?? 'see the log'}`);
     if (Date.now() > deadline) throw new Error(`the job was still ${job.status} after ${values.seconds} s: ${JSON.stringify(job)}`);
     await sleep(250);
   }

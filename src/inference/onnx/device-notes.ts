@@ -35,7 +35,7 @@ export function missingLibraries(listing: string): string[] {
 export function explainDevice(device: Device, message: string, cuda: CudaLibraries | null): string {
   if (device === 'cuda') return explainCuda(message, cuda);
   const reason = shorten(message);
-  if (device === 'webgpu') return `webgpu was not taken: no usable GPU through Vulkan (${reason}). Install the GPU's driver and libvulkan1; in an NVIDIA container set NVIDIA_DRIVER_CAPABILITIES=all.`;
+  if (device === 'webgpu') return `webgpu was not taken: no usable GPU through Vulkan (${reason}). Install the GPU's driver, libvulkan1, libgl1 and libegl1; in an NVIDIA container set NVIDIA_DRIVER_CAPABILITIES=all.`;
   return `cpu was not taken: the CPU did not open the model (${reason}). See whether its files are whole: ourvidz models verify.`;
 }
 
