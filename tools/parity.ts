@@ -1,12 +1,14 @@
 /**
  * Compares the service's own code with a folder of recorded references, case by case.
- *   npm run parity -- [--kit DIR] [--models DIR]
- * The kit is ../shared/parity unless named; models are the exported ones in test/parity/models unless named. Exit code 1
+ *   npm run parity -- [--kit DIR] [--models DIR] [--device cpu|webgpu|cuda]
+ * The kit is ../shared/parity unless named; models are the exported ones in test/parity/models unless named; the device is
+ * the CPU. A GPU rounds differently: tolerances stay those of the CPU, so that the table shows by how much. Exit code 1
  * when a case is out of tolerance, 2 when the kit cannot be read.
  */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import type { Device } from '../src/inference/engine-protocol.js';
 import { openSdxlModel } from '../src/inference/sdxl/model.js';
 import { openWanModel } from '../src/inference/wan/model.js';
 import { projectRoot } from '../src/project-root.js';
@@ -14,7 +16,8 @@ import { measureCompel, measureNoise, measureSchedulers, measureTokens, readCase
 import { measureSdxlCase, type SdxlCase } from './parity/sdxl.js';
 import { measureT5Tokens, measureWanCase, measureWanText, measureWanTransformer, measureWanVae, type WanCase } from './parity/wan.js';
 
-const { values } = parseArgs({ options: { kit: { type: 'string', default: path.join(projectRoot(), '../shared/parity') }, models: { type: 'string', default: path.join(projectRoot(), 'test/parity/models') } } });
+const { values } = parseArgs({ options: { kit: { type: 'string', default: path.join(projectRoot(), '../shared/parity') }, models: { type: 'string', default: path.join(projectRoot(), 'test/parity/models') }, device: { type: 'string', default: 'cpu' } } });
+const device = values.device as Device;
 const kit = path.resolve(values.kit);
 if (!existsSync(kit)) {
   console.error(`There is no kit at ${kit}; name one with --kit DIR.`);
@@ -39,7 +42,7 @@ if (has('rng')) print('noise', await measureNoise(kit));
 if (has('schedulers')) print('schedulers', await measureSchedulers(kit));
 if (has('tokenizers/clip')) print('CLIP tokens', await measureTokens(kit));
 if (has('sdxl-tiny')) {
-  const model = await openSdxlModel(path.join(path.resolve(values.models), 'sdxl-tiny'), { device: 'cpu', threads: 1 });
+  const model = await openSdxlModel(path.join(path.resolve(values.models), 'sdxl-tiny'), { device, threads: 1 });
   if (has('compel')) print('prompt weights', await measureCompel(kit, model));
   const runs: MeasuredCase[] = [];
   for (const item of await readCases<SdxlCase[]>(kit, 'sdxl-tiny/cases.json')) runs.push({ name: item.name, measures: await measureSdxlCase(model, path.join(kit, 'sdxl-tiny'), item) });
@@ -48,7 +51,7 @@ if (has('sdxl-tiny')) {
 }
 for (const folder of ['t5', 't5-bytes']) if (has(`tokenizers/${folder}`)) print(`${folder} tokens`, await measureT5Tokens(kit, folder));
 if (has('wan-tiny')) {
-  const model = await openWanModel(path.join(path.resolve(values.models), 'wan-tiny'), { device: 'cpu', threads: 1 });
+  const model = await openWanModel(path.join(path.resolve(values.models), 'wan-tiny'), { device, threads: 1 });
   print('WAN text', await measureWanText(kit, model));
   print('WAN transformer', await measureWanTransformer(kit, model));
   print('WAN VAE in chunks', await measureWanVae(kit, model));

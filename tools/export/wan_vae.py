@@ -23,7 +23,10 @@ class CausalConv(nn.Module):
         super().__init__()
         out_channels, in_channels, self.frames, height, width = conv.weight.shape
         # [O, C, 3, h, w] -> [O, 3*C, h, w]: frames stacked on the channel axis, oldest first
-        self.weight = nn.Parameter(conv.weight.detach().permute(0, 2, 1, 3, 4).reshape(out_channels, self.frames * in_channels, height, width))
+        weight = conv.weight.detach().permute(0, 2, 1, 3, 4).reshape(out_channels, self.frames * in_channels, height, width)
+        # ONNX Runtime's WebGPU convolves 9 channels (a picture's three frames) wrongly, 12 rightly: microsoft/onnxruntime#29651
+        self.spare = -weight.shape[1] % 4 if weight.shape[1] > 4 else 0
+        self.weight = nn.Parameter(F.pad(weight, (0, 0, 0, 0, 0, self.spare)))
         self.bias = nn.Parameter(conv.bias.detach())
         self.pad = height // 2
         self.stride = conv.stride[0]
@@ -35,6 +38,8 @@ class CausalConv(nn.Module):
         frames = torch.cat([cache, x], dim=0)
         count = frames.shape[0] - 2
         stacked = torch.cat([frames[i : i + count] for i in range(3)], dim=1)
+        if self.spare:
+            stacked = F.pad(stacked, (0, 0, 0, 0, 0, self.spare))
         if self.stride == 2:
             stacked = stacked[::2]
             return F.conv2d(stacked, self.weight, self.bias), x[-1:]
