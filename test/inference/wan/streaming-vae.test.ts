@@ -59,16 +59,18 @@ t.test('a clip holds no more tensors at its end than near its beginning', async 
     collectGarbage();
     return process.memoryUsage().arrayBuffers;
   };
+  // the engine frees a buffer's memory on another thread, some frames late: the least of several is what is held
+  const grown = (bytes: number[]) => Math.min(...bytes.slice(-4)) - Math.min(...bytes.slice(2, 6));
   const shape = latentShape(model, { width: side, height: side, frames: 41 });
   const latents = createGenerator(4).randn(shape.channels * shape.frames * shape.height * shape.width);
   const decoding: number[] = [];
   await decodeClip(model, latents, shape, async () => { decoding.push(held()); });
   t.equal(decoding.length, 11);
-  t.ok((decoding.at(-1) as number) - (decoding[3] as number) < 50_000, `decoding: ${decoding.join(' ')} bytes`);
+  t.ok(grown(decoding) < 50_000, `decoding: ${decoding.join(' ')} bytes`);
   const encoding: number[] = [];
   await encodeClip(model, 41, { width: side, height: side }, (frame) => new Float32Array(3 * side * side).fill(Math.sin(frame)), async () => { encoding.push(held()); });
   // 7 latent frames of 16·8·8 floats are the result itself
-  t.ok((encoding.at(-1) as number) - (encoding[3] as number) < 50_000, `encoding: ${encoding.join(' ')} bytes`);
+  t.ok(grown(encoding) < 50_000, `encoding: ${encoding.join(' ')} bytes`);
 });
 
 t.test('81 frames take at most 1.15 times the memory of 21', { skip: requireCommand('ffmpeg') || (process.platform === 'linux' ? false : 'reads /proc') }, async (t) => {
