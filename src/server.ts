@@ -9,6 +9,7 @@ import { buildApp } from './app.js';
 import { ConfigError, readConfig, type Config } from './config.js';
 import { createLog } from './logging.js';
 import { createServices } from './services/index.js';
+import { reportAfterStart } from './services/validation/startup-report.js';
 import { startTracing } from './tracing.js';
 
 /** For what must happen after the jobs' own grace: flushing, ending engine processes. */
@@ -33,10 +34,12 @@ async function run(config: Config): Promise<void> {
     facts: { version: services.version, workerId: services.workerId, schedulers: services.schedulers, featuresOff: featuresOff(config) },
   });
 
+  let giveUpReport = () => {};
   // Ends the process itself: at once on a second signal, or when the grace is over.
   closeWithGrace({ delay: config.shutdownGraceSeconds * 1000 + closingMs, logger: log }, async ({ err, signal }) => {
     if (err === undefined) log.info({ signal }, 'stopping');
     else log.fatal({ err }, 'stopping after an error nobody handled');
+    giveUpReport();
     await app.close();
     await services.stop();
     await tracing?.stop();
@@ -49,6 +52,7 @@ async function run(config: Config): Promise<void> {
     throw error;
   }
   await services.start();
+  giveUpReport = reportAfterStart({ engines: services.engines, validation: services.validation, log });
 }
 
 /** Without a configured key a local service makes one, keeps it beside its data, and says what it is. */

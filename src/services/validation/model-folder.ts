@@ -1,5 +1,6 @@
 import { access, constants, open, readFile, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { problemsOfGraphs } from './model-graphs.js';
 import type { Check, Finding } from './types.js';
 
 /** What a model folder must hold, by engine; `oneOf` names alternatives. */
@@ -16,11 +17,12 @@ const layouts = {
 
 const cure = 'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.';
 
-/** Files present, readable, not empty and not Git LFS pointers; config files are JSON. Reads a few bytes of each, never the weights. */
+/** Files present, readable, not empty and not Git LFS pointers; config files are JSON; graphs have the types and shapes that are fed to them. Never reads weights. */
 export function checkModelFolder(engine: 'sdxl' | 'wan', folder: string): Check {
   return async () => {
     const findings = await Promise.all(layouts[engine].map(async (name) => inspect(path.join(folder, name))));
-    const wrong = findings.filter((problem) => problem !== null);
+    const missing = findings.filter((problem) => problem !== null);
+    const wrong = missing.length > 0 ? missing : await problemsOfGraphs(engine, folder);
     if (wrong.length === 0 && engine === 'wan' && await inspect(path.join(folder, 'vae_encoder/init.onnx')) !== null) {
       return [{ check: 'model_paths', subject: engine, severity: 'warning', message: `${folder} has no vae_encoder: jobs with reference pictures are refused`, cure: 'Export the model again with its VAE encoder (docs/export.md).' }];
     }
