@@ -3,6 +3,7 @@ import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { CliError, exitCodes } from '../cli-error.js';
+import { isAlive } from '../../process-alive.js';
 
 /**
  * One pull of a model at a time. The lock names its process; one that is gone (killed, rebooted) is taken over.
@@ -47,14 +48,5 @@ function parse(text: string): { pid: number; host: string } | null {
     return typeof pid === 'number' && typeof host === 'string' ? { pid, host } : null;
   } catch {
     return null;
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
+import { isAlive } from '../../process-alive.js';
 
 const staleMs = 24 * 3600_000;
 /** Names in use by this process; a process may carry several services. */
@@ -49,14 +50,5 @@ async function isLeftOver(root: string, name: string): Promise<boolean> {
     return Date.now() - (await stat(path.join(root, name))).mtimeMs > staleMs;
   } catch {
     return false;
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }

@@ -1,5 +1,5 @@
 import { solverSchedule, withFinalZero, type NoiseScheduleConfig } from './noise-schedule.js';
-import { flow, variancePreserving, type EditPrediction, type Parameterisation } from './parameterisation.js';
+import { flow, predictX0, variancePreserving, type EditPrediction, type Parameterisation } from './parameterisation.js';
 import { firstStep, type ScheduleOptions, type Scheduler } from './types.js';
 
 /** DPM-Solver++ 2M for SDXL's noise (epsilon prediction), on the training timesteps or on Karras' levels. */
@@ -31,9 +31,7 @@ function createSolver(p: Parameterisation, all: number[], sigmas: Float32Array, 
     step(index, modelOutput, sample) {
       const from = sigma(index);
       const to = sigma(index + 1);
-      const [fromSample, fromOutput] = p.x0(from);
-      const plain = sample.map((value, i) => fromSample * value + fromOutput * (modelOutput[i] as number));
-      const x0 = options.editPrediction?.(plain, index) ?? plain;
+      const x0 = predictX0(p, from, sample, modelOutput, index, options.editPrediction);
       const before = previous;
       previous = x0;
       // λ(0) is infinite: the last step lands on x0 itself, and is of first order

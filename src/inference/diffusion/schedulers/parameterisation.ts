@@ -26,3 +26,10 @@ export const flow: Parameterisation = {
 
 /** Lets the caller see and change the x0 prediction of a step, e.g. pin known latents; returns what to go on with. */
 export type EditPrediction = (x0: Float32Array, index: number) => Float32Array;
+
+/** The clean sample that the model's output means at `sigma`, as the caller wants it. */
+export function predictX0(p: Parameterisation, sigma: number, sample: Float32Array, modelOutput: Float32Array, index: number, edit?: EditPrediction): Float32Array {
+  const [fromSample, fromOutput] = p.x0(sigma);
+  const x0 = sample.map((value, i) => fromSample * value + fromOutput * (modelOutput[i] as number));
+  return edit?.(x0, index) ?? x0;
+}

@@ -1,5 +1,5 @@
 import { solverSchedule, withFinalZero, type NoiseScheduleConfig } from './noise-schedule.js';
-import { flow, variancePreserving, type EditPrediction, type Parameterisation } from './parameterisation.js';
+import { flow, predictX0, variancePreserving, type EditPrediction, type Parameterisation } from './parameterisation.js';
 import { firstStep, type ScheduleOptions, type Scheduler } from './types.js';
 
 /** UniPC for SDXL's noise (epsilon prediction), on the training timesteps or on Karras' levels. */
@@ -72,9 +72,7 @@ function createSolver(p: Parameterisation, all: number[], sigmas: Float32Array, 
     needsNoise: false,
     scaleModelInput: (sample) => sample,
     step(index, modelOutput, sample) {
-      const [fromSample, fromOutput] = p.x0(sigma(index));
-      const plain = sample.map((value, i) => fromSample * value + fromOutput * (modelOutput[i] as number));
-      const prediction = options.editPrediction?.(plain, index) ?? plain;
+      const prediction = predictX0(p, sigma(index), sample, modelOutput, index, options.editPrediction);
       const corrected = index > 0 ? correct(index, prediction) : sample;
       history = [...history.slice(-1), prediction];
       lastOrder = Math.min(2, count - index, index + 1);
