@@ -29,11 +29,12 @@ COPY prompts /app/prompts
 COPY models /app/models
 COPY deploy /app/deploy
 
+# Volumes are born with the owner of the folder they are mounted on, and both images share one of them: one user.
 FROM node AS cpu
 # Versions of the distribution's packages move with its security fixes.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates ffmpeg tini && rm -rf /var/lib/apt/lists/* \
-  && mkdir /data && chown node:node /data
+  && mkdir -p /data/assets && chown -R 1000:1000 /data
 WORKDIR /app
 COPY --from=build /app/node_modules /app/node_modules
 COPY --from=service /app /app
@@ -49,13 +50,13 @@ CMD ["node", "dist/src/server.js"]
 FROM ${CUDA_IMAGE} AS cuda
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates ffmpeg tini && rm -rf /var/lib/apt/lists/* \
-  && useradd --create-home --uid 1001 node && mkdir /data && chown node:node /data
+  && mkdir -p /data/assets && chown -R 1000:1000 /data
 COPY --from=node /usr/local/bin/node /usr/local/bin/node
 WORKDIR /app
 COPY --from=build-cuda /app/node_modules /app/node_modules
 COPY --from=service /app /app
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=7860 DATA_DIR=/data ORT_DEVICE=auto NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-USER 1001
+USER 1000
 VOLUME /data
 EXPOSE 7860
 STOPSIGNAL SIGTERM

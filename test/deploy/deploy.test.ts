@@ -88,6 +88,16 @@ t.test('compose.yaml: two workers and a Redis that loses nothing; every name in 
     if (service.build !== undefined) t.ok(stage(service.build.target), `${name}: target ${service.build.target}`);
     for (const other of Object.keys(service.depends_on ?? {})) t.ok(other in services, `${name} depends on ${other}`);
     for (const variable of Object.keys(service.environment ?? {})) t.ok(variables.includes(variable), `${name}: ${variable}`);
+    if (service.build !== undefined) {
+      const { instructions } = stage(service.build.target);
+      const user = instructions.find(({ keyword }) => keyword === 'USER')?.rest ?? '';
+      const made = instructions.find(({ rest }) => rest.includes('mkdir'))?.rest ?? '';
+      t.equal(user, '1000', `${name}: volumes are shared between images, so their user is one`);
+      for (const volume of service.volumes ?? []) {
+        const [, target = '', mode] = volume.replace(/\$\{[^}]*\}/, 'folder').split(':');
+        if (mode !== 'ro') t.ok(made.includes(`mkdir -p ${target} `) && made.includes(`chown -R ${user}:${user} /data`), `${name}: ${target} belongs to ${user} before it is mounted`);
+      }
+    }
     for (const volume of service.volumes ?? []) if (/^\w/.test(volume)) t.ok((volume.split(':')[0] ?? '') in volumes, `${name}: volume ${volume}`);
   }
 });

@@ -81,12 +81,14 @@ t.test('health and readiness say what is broken', async (t) => {
     ['ready', {}, 'healthy', true, 200, []], ['busy', {}, 'healthy', true, 200, []], ['draining', {}, 'healthy', true, 200, []],
     ['starting', { lastOperation: null }, 'healthy', false, 503, ['the sdxl engine is starting']], ['backing_off', {}, 'unhealthy', false, 503, ['no engine can draw', 'the sdxl engine is backing off']],
     ['failed', {}, 'unhealthy', false, 503, ['no engine can draw', 'the sdxl engine is failed']], ['ready', { dead: true }, 'healthy', true, 503, ['the queue does not answer']],
+    ['busy', { silentMs: 4000 }, 'healthy', true, 200, []], ['busy', { silentMs: 6000 }, 'degraded', true, 503, ['no engine can draw', 'the sdxl engine has been silent for 6 s']],
+    ['ready', { lastOperation: { ok: false, atMs: 0, message: 'x' } }, 'degraded', true, 503, ['no engine can draw', 'the last computing of the sdxl engine failed']],
     ['starting', { lastOperation: null, wan: able }, 'healthy', true, 503, ['the sdxl engine is starting']],
     ['starting', { wan: able }, 'healthy', true, 200, ['the sdxl engine is starting']], ['restarting', { wan: able }, 'healthy', true, 200, ['the sdxl engine is restarting']],
     ['restarting', {}, 'healthy', false, 503, ['no engine can draw', 'the sdxl engine is restarting']], ['failed', { wan: able }, 'degraded', true, 200, ['the sdxl engine is failed']],
   ] as const;
   for (const [state, { dead, wan, ...fields }, status, workerReady, code, reasons] of expectations as unknown as Array<[string, { dead?: boolean; wan?: object }, string, boolean, number, string[]]>) {
-    const next = `${state}${wan === undefined ? '' : ' beside another one'}`;
+    const next = `${state} ${Object.keys({ ...fields, ...(wan === undefined ? {} : { beside: wan }) }).join(' ')}`;
     states = { sdxl: { state, ...fields }, ...(wan === undefined ? {} : { wan }) };
     queueAnswers = dead !== true;
     const { inject } = await build(t, { services: { engines, store } });
