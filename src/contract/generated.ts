@@ -827,6 +827,28 @@ export interface components {
                 sdxl_queue: number;
                 wan_queue: number;
             };
+            /** @description Who is on the card, and what each model is taken to need */
+            memory_budget?: {
+                /** @description null: not known, nothing is held back */
+                capacity_bytes: number | null;
+                /** @description Everything loaded, and the work of everything busy */
+                committed_bytes: number;
+                /** @description Requests that wait for room */
+                waiting: number;
+                /** @description By engine */
+                models: {
+                    [key: string]: {
+                        resident: boolean;
+                        busy: boolean;
+                        /** @description While it is loaded; expected, then as measured */
+                        resident_bytes: number;
+                        /** @description On top of that while it computes */
+                        working_bytes: number;
+                        /** @description Held as last measured */
+                        measured_bytes: number | null;
+                    };
+                };
+            };
         };
         WorkerMemory: {
             memory_allocated: string;

@@ -14,7 +14,7 @@ const workerIds: readonly EngineKind[] = ['sdxl', 'wan', 'qwen'];
 const typicalStartupSeconds = 30;
 
 export function workerRoutes({ services, facts }: RouteContext): Handlers {
-  const { engines, store, gpu, validation } = services;
+  const { engines, store, gpu, memory, validation } = services;
 
   function requireWorker(id: string): EngineKind {
     const kind = workerIds.find((known) => known === id);
@@ -48,7 +48,7 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
           utilization_fraction: reading?.utilization ?? null, temperature_celsius: reading?.temperatureCelsius ?? null,
         },
         workers: { sdxl: workerMemory(engines.status('sdxl'), queues.sdxl_queue), wan: workerMemory(engines.status('wan'), queues.wan_queue) },
-        queues,
+        queues, memory_budget: await memoryBudget(),
       };
     },
 
@@ -83,6 +83,16 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
       };
     },
   };
+
+  async function memoryBudget(): Promise<NonNullable<components['schemas']['WorkerResources']['memory_budget']>> {
+    const { committedBytes, waiting, models } = memory.view();
+    return {
+      capacity_bytes: await memory.capacity().catch(() => null), committed_bytes: committedBytes, waiting,
+      models: Object.fromEntries(models.map(({ name, resident, busy, residentBytes, workingBytes }) => [name, {
+        resident, busy, resident_bytes: residentBytes, working_bytes: workingBytes, measured_bytes: memory.deviceBytes(name as EngineKind) ?? null,
+      }])),
+    };
+  }
 
   async function listInstances(): Promise<NonNullable<components['schemas']['WorkerStatus']['instances']>> {
     return (await store.instances()).map(({ workerId, host, pid, startedAtMs, seenAtMs, status }) => ({

@@ -177,7 +177,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   }
 
   const services: Services = {
-    jobs, engines, store, storage, gpu, validation, videoEncoder, enhancement, activeJobs, monitor, ...(assets === undefined ? {} : { assets }),
+    jobs, engines, store, storage, gpu, memory, validation, videoEncoder, enhancement, activeJobs, monitor, ...(assets === undefined ? {} : { assets }),
     async start() {
       await workFolders.clean();
       await estimator.load();

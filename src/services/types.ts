@@ -3,6 +3,7 @@ import type { EngineKind, DescribePromptParams, DescribePromptResult, LoadResult
 import type { TraceCarrier } from './jobs/job-trace.js';
 import type { CancelResult, JobFilter, JobPage, JobProgress, JobRecord, JobStatus, JobStore } from './queue/types.js';
 import type { GpuMonitor } from './gpu/gpu-monitor.js';
+import type { DeviceMemory } from './memory-budget/device-memory.js';
 import type { StatusMonitor } from './status-monitor/index.js';
 import type { Storage } from './storage/types.js';
 import type { Validation } from './validation/validation.js';
@@ -20,6 +21,7 @@ export interface Services {
   /** Files of the folder storage by URL path; absent when storage is elsewhere. */
   assets?: AssetService;
   gpu: Pick<GpuMonitor, 'read'>;
+  memory: Pick<DeviceMemory, 'view' | 'capacity' | 'deviceBytes'>;
   validation: Validation;
   /** Without one videos are refused; pictures need none. */
   videoEncoder: Pick<VideoEncoder, 'available'>;

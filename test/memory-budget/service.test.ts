@@ -20,6 +20,9 @@ t.test('a mix of jobs on a card that is too small for all models at once: all ar
     options: { engineEntry: testEngineEntry, gpuProbes: [card], footprints: needs, engines: { sdxl: engineOf('sdxl'), wan: engineOf('wan'), qwen: engineOf('qwen') } },
   });
   t.match((await call('GET', '/worker/status')).json(), { system: { gpu_memory_total: '24GB' } });
+  t.match((await call('GET', '/worker/resources')).json(), {
+    memory_budget: { capacity_bytes: 24 * gib, waiting: 0, models: { sdxl: { resident_bytes: 7 * gib, working_bytes: 5 * gib }, wan: { resident_bytes: 12 * gib }, qwen: { resident: false } } },
+  });
   const types = ['sdxl_image_fast', 'image_fast', 'image7b_fast_enhanced', 'sdxl_image_high'] as const;
   const ids: string[] = [];
   for (let job = 0; job < 12; job += 1) {

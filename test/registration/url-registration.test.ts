@@ -148,3 +148,16 @@ t.test('the address of a file: waited for, followed, nonsense in it ignored', as
   await registration.stop();
   t.equal(orchestrator.received.length, 3, 'and inactive');
 });
+
+t.test('the period is spread at random, so that a fleet does not register in step', async (t) => {
+  const orchestrator = await createOrchestrator(t);
+  const { log } = createLog();
+  const draws = [0, 0, 0.5];
+  // All of the period taken away twice, nothing the third time.
+  const registration = createUrlRegistration({ podId: 'pod', publicUrl: orchestrator.origin, supabaseUrl: orchestrator.origin, serviceKey: 'k', log, periodMs: 3_600_000, jitter: 1, random: () => draws.shift() ?? 0.5 });
+  registration.start();
+  await until(() => orchestrator.received.length === 3);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.equal(orchestrator.received.length, 3);
+  await registration.stop();
+});
