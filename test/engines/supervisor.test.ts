@@ -101,6 +101,26 @@ t.test('a hang is found by the watchdog of its stage, a long native call is not 
   t.match(error.exit?.lastStage, 'denoise 1/4');
 });
 
+t.test('a request that is being encoded beside a long native step of another one is not taken for a hang, nor for deaf', async (t) => {
+  const { supervisor, draw } = supervise(t, { stageLimitsMs: { denoise: 5000, encode: 600 }, cancelGraceMs: 300 });
+  supervisor.start();
+  await supervisor.whenReady();
+  const { pid } = supervisor.status();
+  for (const cancelled of [false, true]) {
+    const controller = new AbortController();
+    const encoded = draw('encodes slowly', {}, { signal: controller.signal });
+    // The main thread is gone for longer than an encoding may be silent.
+    const blocking = draw('blocks 1100');
+    if (cancelled) setTimeout(() => controller.abort(), 200);
+    t.equal((await encoded).files.length, 1);
+    t.equal((await blocking).files.length, 1);
+  }
+  t.equal(supervisor.status().pid, pid, 'the same process');
+  const [hung, beside] = await Promise.all([failure(draw('hangs in encode')), failure(draw('is slow', { steps: 200 }))]);
+  t.match(hung, { bystander: false, exit: { reason: /no progress in stage encode/, lastStage: 'encode 1/1' } }, 'a hang is still found');
+  t.equal(beside.bystander, true, 'and not blamed on who computed');
+});
+
 t.test('cancels between steps; a lost cancel ends the process', async (t) => {
   const { supervisor, draw } = supervise(t);
   supervisor.start();

@@ -122,6 +122,7 @@ async function compute(id: string, params: Work): Promise<void> {
   emit({ kind: 'progress', stage: 'encode', step: 1, steps: 1 });
   if (/crashes in encode/.test(params.prompt)) process.kill(process.pid, 'SIGKILL');
   if (/encodes slowly/.test(params.prompt)) await sleep(400);
+  if (/hangs in encode/.test(params.prompt)) await new Promise(() => {});
 }
 
 /** `crashes` kills itself, `crashes once <file>` only while the file is absent, `exits <code>`, `hangs`, `stops` (SIGSTOP), `blocks <ms>`, `is slow`, `leaks`, `runs out of memory`, `breaks for good`, `is invalid`, `loses the device`. */
@@ -138,7 +139,7 @@ async function behave({ prompt }: Work, step: number): Promise<void> {
   if (/crashes always/.test(prompt)) { process.kill(process.pid, 'SIGKILL'); await sleep(1000); }
   const exits = /exits (\d+)/.exec(prompt);
   if (exits) { console.error('giving up'); process.exit(Number(exits[1])); }
-  if (/hangs/.test(prompt)) await new Promise(() => {});
+  if (/hangs$/.test(prompt)) await new Promise(() => {});
   if (/stops/.test(prompt)) process.kill(process.pid, 'SIGSTOP');
   const blocks = /blocks (\d+)/.exec(prompt);
   if (blocks) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Number(blocks[1]));

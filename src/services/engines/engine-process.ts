@@ -66,6 +66,8 @@ export function startEngineProcess(options: EngineProcessOptions) {
   let exit: EngineExit | null = null;
   let killReason: string | null = null;
   let killOrdered = false;
+  /** The call whose watchdog had the process killed. */
+  let accused: PendingCall | null = null;
   let saidHello = false;
   let lastBeatMs = Date.now();
   let lastTickMs = Date.now();
@@ -147,6 +149,7 @@ export function startEngineProcess(options: EngineProcessOptions) {
 
   /** What the process was doing for somebody; asking it for its memory is nothing. */
   function suspect(): PendingCall | undefined {
+    if (accused !== null) return accused;
     const calls = [...pending.values()].filter(({ method }) => method !== 'memory');
     return calls.find(({ computeDone }) => !computeDone) ?? calls[0];
   }
@@ -178,11 +181,19 @@ export function startEngineProcess(options: EngineProcessOptions) {
         if (call.cancelledAtMs !== null) call.cancelledAtMs = now;
         continue;
       }
-      const graceMs = Math.max(options.cancelGraceMs, 3 * call.longestStepMs);
-      if (call.cancelledAtMs !== null && now - call.cancelledAtMs > graceMs) return kill(`did not stop within ${seconds(graceMs)} of a cancellation`);
-      const limitMs = measuredLimitMs(options.stageLimitsMs[call.stage], call.stage === 'waiting' ? undefined : call.expectedStageSeconds[call.stage], call.steps);
-      if (now - call.sinceMs > limitMs) return kill(`no progress in stage ${call.stage} for ${seconds(limitMs)}`);
+      // One thread serves all requests: beside long native steps the others go on, and are heard, between two of them.
+      const besideMs = first === undefined || first === call || first.computeDone ? 0 : 3 * Math.max(first.longestStepMs, now - first.sinceMs);
+      const usualStepMs = ((call.expectedStageSeconds[call.stage] ?? 0) * 1000) / Math.max(1, call.steps);
+      const graceMs = besideMs + Math.max(options.cancelGraceMs, 3 * call.longestStepMs, 3 * usualStepMs);
+      if (call.cancelledAtMs !== null && now - call.cancelledAtMs > graceMs) return accuse(call, `did not stop within ${seconds(graceMs)} of a cancellation`);
+      const limitMs = besideMs + measuredLimitMs(options.stageLimitsMs[call.stage], call.stage === 'waiting' ? undefined : call.expectedStageSeconds[call.stage], call.steps);
+      if (now - call.sinceMs > limitMs) return accuse(call, `no progress in stage ${call.stage} for ${seconds(limitMs)}`);
     }
+  }
+
+  function accuse(call: PendingCall, reason: string): void {
+    accused ??= call;
+    kill(reason);
   }
 
   function ended(code: number | null, signal: NodeJS.Signals | null): void {
