@@ -17,7 +17,7 @@ if (redisOrSkip(t)) {
 
   await t.test('60 healthy jobs: no watchdog ends a busy engine, and nobody calls it anything but healthy', async (t) => {
     const seed = Date.now() % 100_000;
-    const report = await runSoak({ jobs: 60, seed, healthy: true });
+    const report = await runSoak({ jobs: 60, seed, kind: 'healthy' });
     t.comment(`seed ${seed}: ${JSON.stringify(report)}`);
     t.match(report, { engineRestarts: 0, stuck: 0, zombies: 0, outcomes: { completed: 60 } });
     t.same([report.notWell, report.wrong], [[], []]);

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
 import { findFreePort } from '../../src/cli/free-port.js';
+import { projectRoot } from '../../src/project-root.js';
 import { createRandom } from '../chaos/random.js';
 import { startCallbackReceiver } from '../helpers/callback-receiver.js';
 import { startRedis } from '../helpers/redis.js';
@@ -34,17 +35,22 @@ const backlog = 40;
 const callbackFailures = 0.05;
 
 /**
- * Pushes `jobs` small jobs, a fifth of them in some trouble, through a server process of its own, with a real Redis and
- * callbacks that fail. `healthy`: none is in trouble, but some block the engine's main thread for longer than a heartbeat may be away.
+ * What the jobs are like. `trouble`: a fifth of them misbehave. `healthy`: none does, but some block the engine's main thread for
+ * longer than a heartbeat may be away. `real`: real engines with tiny models draw and film at once, under the limits of the product.
  */
-export async function runSoak({ jobs, seed, healthy = false, say = () => {} }: { jobs: number; seed: number; healthy?: boolean; say?: (line: string) => void }): Promise<SoakReport> {
+export type SoakKind = 'trouble' | 'healthy' | 'real';
+
+/**
+ * Pushes `jobs` small jobs through a server process of its own, with a real Redis and callbacks that fail now and then.
+ */
+export async function runSoak({ jobs, seed, kind = 'trouble', say = () => {} }: { jobs: number; seed: number; kind?: SoakKind; say?: (line: string) => void }): Promise<SoakReport> {
   const random = createRandom(seed);
   const folder = await mkdtemp(path.join(tmpdir(), 'ourvidz-soak-'));
   const [redisServer, receiver, port] = await Promise.all([startRedis(), startCallbackReceiver({ respond: () => (random.chance(callbackFailures) ? 503 : 200) }), findFreePort()]);
   const redis = new Redis(redisServer.url);
-  const models = path.join(folder, 'models');
-  await mkdir(path.join(models, 'sdxl'), { recursive: true });
-  const server = spawn(process.execPath, [fileURLToPath(new URL('./server.js', import.meta.url)), healthy ? 'healthy' : 'trouble'], {
+  const models = kind === 'real' ? path.join(projectRoot(), 'test/parity/models') : path.join(folder, 'models');
+  if (kind !== 'real') await mkdir(path.join(models, 'sdxl'), { recursive: true });
+  const server = spawn(process.execPath, [fileURLToPath(new URL('./server.js', import.meta.url)), kind], {
     cwd: folder, stdio: ['ignore', 'ignore', 'inherit'],
     env: { PATH: process.env['PATH'], HOME: process.env['HOME'], PORT: String(port), DATA_DIR: path.join(folder, 'data'), MODELS_DIR: models, REDIS_URL: redisServer.url, WAN_WORKER_API_KEY: apiKey, CALLBACK_URL: receiver.url, LOG_LEVEL: 'silent', RATE_LIMIT: 'off', PREVIEW_EVERY_STEPS: '0' },
   });
@@ -74,15 +80,15 @@ export async function runSoak({ jobs, seed, healthy = false, say = () => {} }: {
       if (ended.size > before) lastProgressMs = Date.now();
       if (Date.now() - lastProgressMs > 60_000) break;
       while (pushed < jobs && pushed - ended.size < backlog) {
-        const { id, payload, prompt, outcomes, cancelAfterMs } = (healthy ? planHealthyJob : planTroubledJob)(random, pushed, folder);
+        const { queue = 'sdxl_queue', id, payload, prompt, outcomes, cancelAfterMs } = planners[kind](random, pushed, folder);
         planned.set(id, { prompt, outcomes });
-        await redis.lpush('sdxl_queue', payload);
+        await redis.lpush(queue, payload);
         if (cancelAfterMs !== null) setTimeout(() => void call('DELETE', `/jobs/${id}`).catch(() => {}), cancelAfterMs);
         pushed += 1;
       }
       samples.push({ done: ended.size, rssMb: await residentMb(server.pid ?? 0) });
       zombies = await zombiesOf(server.pid ?? 0);
-      if (healthy) {
+      if (kind !== 'trouble') {
         const [health, ready] = await Promise.all(['/health', '/ready'].map(async (route) => (await call('GET', route)).text()));
         if (!health?.includes('"status":"healthy"') || !ready?.includes('"ready":true')) notWell.push(`${health} ${ready}`);
       }
@@ -91,14 +97,14 @@ export async function runSoak({ jobs, seed, healthy = false, say = () => {} }: {
     }
     await sleep(1000);
     collect();
-    const status = await (await call('GET', '/worker/status')).json() as { workers: { sdxl: { restarts: number } } };
-    const { queues } = await (await call('GET', '/worker/resources')).json() as { queues: { sdxl_queue: number } };
+    const status = await (await call('GET', '/worker/status')).json() as { workers: Record<'sdxl' | 'wan', { restarts: number }> };
+    const { queues } = await (await call('GET', '/worker/resources')).json() as { queues: Record<'sdxl_queue' | 'wan_queue', number> };
     zombies = await zombiesOf(server.pid ?? 0);
     const outcomes: Record<string, number> = {};
     for (const { status: outcome } of ended.values()) outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
     return {
-      jobs, outcomes, zombies, notWell, seconds: (performance.now() - startedAt) / 1000, engineRestarts: status.workers.sdxl.restarts,
-      stuck: jobs - ended.size + queues.sdxl_queue, secondTenthMb: meanOf(samples, jobs, 1), lastTenthMb: meanOf(samples, jobs, 9),
+      jobs, outcomes, zombies, notWell, seconds: (performance.now() - startedAt) / 1000, engineRestarts: status.workers.sdxl.restarts + status.workers.wan.restarts,
+      stuck: jobs - ended.size + queues.sdxl_queue + queues.wan_queue, secondTenthMb: meanOf(samples, jobs, 1), lastTenthMb: meanOf(samples, jobs, 9),
       wrong: [...ended].flatMap(([id, { status: outcome, message }]) => {
         const job = planned.get(id);
         return job?.outcomes.includes(outcome) === true ? [] : [`${id} (${job?.prompt}) ${outcome} instead of ${job?.outcomes.join(' or ')}: ${message}`];
@@ -116,7 +122,11 @@ export async function runSoak({ jobs, seed, healthy = false, say = () => {} }: {
   }
 }
 
-function planTroubledJob(random: ReturnType<typeof createRandom>, index: number, folder: string) {
+interface PlannedJob { queue?: string; id: string; prompt: string; payload: string; outcomes: string[]; cancelAfterMs: number | null }
+type Planner = (random: ReturnType<typeof createRandom>, index: number, folder: string) => PlannedJob;
+const planners: Record<SoakKind, Planner> = { trouble: planTroubledJob, healthy: planHealthyJob, real: planRealJob };
+
+function planTroubledJob(random: ReturnType<typeof createRandom>, index: number, folder: string): PlannedJob {
   const dice = random.next();
   const id = random.uuid();
   const [prompt, outcomes]: [string, string[]] = dice < 0.03 ? [`crashes once ${path.join(folder, `crash-${index}`)}`, ['completed']]
@@ -134,10 +144,19 @@ function planTroubledJob(random: ReturnType<typeof createRandom>, index: number,
 /** Beyond the heartbeat limit of the server's healthy mode. */
 const longBlockMs = 4000;
 
-function planHealthyJob(random: ReturnType<typeof createRandom>, index: number) {
+function planHealthyJob(random: ReturnType<typeof createRandom>, index: number): PlannedJob {
   const dice = random.next();
   const prompt = index % 50 === 7 ? `blocks ${longBlockMs}` : dice < 0.1 ? 'blocks 300' : dice < 0.15 ? 'is slow' : dice < 0.2 ? 'encodes slowly' : `picture ${index}`;
   return { ...jobOf(random, index, random.uuid(), prompt), outcomes: ['completed'], cancelAfterMs: null };
+}
+
+/** One in five is for WAN, so that both engines are busy all the time. */
+function planRealJob(random: ReturnType<typeof createRandom>, index: number): PlannedJob {
+  const films = index % 5 === 0;
+  const id = random.uuid();
+  const config = films ? { size: '64*64', frame_num: 5, seed: index } : { width: 128, height: 128, num_images: random.chance(0.1) ? 3 : 1, seed: index };
+  const payload = JSON.stringify({ id, type: films ? 'video_fast' : 'sdxl_image_fast', prompt: 'a red circle above a blue square', user_id: random.uuid(), config });
+  return { queue: films ? 'wan_queue' : 'sdxl_queue', id, prompt: films ? 'film' : 'picture', payload, outcomes: ['completed'], cancelAfterMs: null };
 }
 
 function jobOf(random: ReturnType<typeof createRandom>, index: number, id: string, prompt: string) {
