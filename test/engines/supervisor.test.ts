@@ -86,10 +86,11 @@ t.test('a process stopped by SIGSTOP is found by its silent heartbeat', async (t
 });
 
 t.test('limits from measured times: by the part, never above the default, never impatient', async (t) => {
-  t.equal(measuredLimitMs(600_000, undefined, 25), 600_000, 'nothing measured');
-  t.equal(measuredLimitMs(600_000, 500, 25), 200_000, 'ten times the 20 s a step takes');
-  t.equal(measuredLimitMs(600_000, 2, 25), 60_000, 'quick stages have a minute');
-  t.equal(measuredLimitMs(600_000, 5000, 1), 600_000, 'the default is the most');
+  t.equal(measuredLimitMs('denoise', 600_000, undefined, 25), 600_000, 'nothing measured');
+  t.equal(measuredLimitMs('denoise', 600_000, 500, 25), 200_000, 'ten times the 20 s a step takes');
+  t.equal(measuredLimitMs('denoise', 600_000, 2, 25), 60_000, 'quick stages have a minute');
+  t.equal(measuredLimitMs('denoise', 600_000, 5000, 1), 600_000, 'the default is the most');
+  t.equal(measuredLimitMs('text', 300_000, 0.001, 1), 300_000, 'a text that was known already says nothing about a new one');
 });
 
 t.test('a hang is found by the watchdog of its stage, a long native call is not taken for one', async (t) => {

@@ -186,7 +186,7 @@ export function startEngineProcess(options: EngineProcessOptions) {
       const usualStepMs = ((call.expectedStageSeconds[call.stage] ?? 0) * 1000) / Math.max(1, call.steps);
       const graceMs = besideMs + Math.max(options.cancelGraceMs, 3 * call.longestStepMs, 3 * usualStepMs);
       if (call.cancelledAtMs !== null && now - call.cancelledAtMs > graceMs) return accuse(call, `did not stop within ${seconds(graceMs)} of a cancellation`);
-      const limitMs = besideMs + measuredLimitMs(options.stageLimitsMs[call.stage], call.stage === 'waiting' ? undefined : call.expectedStageSeconds[call.stage], call.steps);
+      const limitMs = besideMs + measuredLimitMs(call.stage, options.stageLimitsMs[call.stage], call.expectedStageSeconds[call.stage], call.steps);
       if (now - call.sinceMs > limitMs) return accuse(call, `no progress in stage ${call.stage} for ${seconds(limitMs)}`);
     }
   }
