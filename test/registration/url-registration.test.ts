@@ -9,10 +9,11 @@ import { createUrlRegistration, runpodUrl } from '../../src/services/registratio
 interface Received { url: string; authorization: string | undefined; body: { worker_url: string; timestamp: string; status: string } }
 
 async function createOrchestrator(t: Test) {
-  const state = { healthStatus: 'healthy', accept: true, healthChecks: 0 };
+  const state = { healthStatus: 'healthy', accept: true, healthChecks: 0, healthPaths: [] as string[] };
   const received: Received[] = [];
   const server = createServer((request, response) => {
-    if (request.url === '/health') {
+    if (request.url === '/health' || request.url === '/behind/a/proxy/health') {
+      state.healthPaths.push(request.url);
       state.healthChecks += 1;
       response.setHeader('content-type', 'application/json').end(JSON.stringify({ status: state.healthStatus }));
       return;
@@ -159,5 +160,15 @@ t.test('the period is spread at random, so that a fleet does not register in ste
   await until(() => orchestrator.received.length === 3);
   await new Promise((resolve) => setTimeout(resolve, 50));
   t.equal(orchestrator.received.length, 3);
+  await registration.stop();
+});
+
+t.test('an address with a path of its own: its health is looked for below that', async (t) => {
+  const orchestrator = await createOrchestrator(t);
+  const { log } = createLog();
+  const registration = createUrlRegistration({ podId: undefined, publicUrl: `${orchestrator.origin}/behind/a/proxy`, supabaseUrl: orchestrator.origin, serviceKey: 'k', log });
+  registration.start();
+  await until(() => orchestrator.received.length === 1);
+  t.same(orchestrator.state.healthPaths, ['/behind/a/proxy/health']);
   await registration.stop();
 });

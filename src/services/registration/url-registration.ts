@@ -36,6 +36,13 @@ export function runpodUrl(podId: string): string {
   return `https://${podId}-7860.proxy.runpod.net/`;
 }
 
+/** Below the address, which may have a path of its own behind a proxy. */
+function healthUrl(url: string): URL {
+  const base = new URL(url);
+  if (!base.pathname.endsWith('/')) base.pathname += '/';
+  return new URL('health', base);
+}
+
 /**
  * Tells the Supabase function `update-worker-url` where this worker is (spec section 8).
  * Rules: no pod id, one warning and nothing else; no credentials, one error and nothing else; own `/health` not healthy
@@ -54,7 +61,7 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
 
   async function isHealthy(url: string): Promise<boolean> {
     try {
-      const response = await request(new URL('health', url), { headersTimeout: timeoutMs, bodyTimeout: timeoutMs, signal: stopping.signal });
+      const response = await request(healthUrl(url), { headersTimeout: timeoutMs, bodyTimeout: timeoutMs, signal: stopping.signal });
       const body = (await response.body.json()) as { status?: unknown };
       // Degraded still works, with less than there could be.
       return response.statusCode === 200 && (body.status === 'healthy' || body.status === 'degraded');
