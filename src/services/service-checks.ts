@@ -1,3 +1,4 @@
+import { request } from 'undici';
 import type { EngineKind } from '../inference/engine-protocol.js';
 import type { Engines } from './engines/engine-service.js';
 import type { GpuMonitor } from './gpu/gpu-monitor.js';
@@ -8,8 +9,8 @@ import { checkDataFolder, checkEntryPoints, checkGpu, checkPackages, checkServer
 import { checkEngines } from './validation/engines.js';
 import { checkModelFolder, checkQwenFolder } from './validation/model-folder.js';
 import { checkFfmpeg, checkNativeRuntimes } from './validation/runtimes.js';
-import type { Check, CheckName, Finding } from './validation/types.js';
-import { createValidation } from './validation/validation.js';
+import type { Check, Finding } from './validation/types.js';
+import { createValidation, type NamedCheck } from './validation/validation.js';
 import type { VideoEncoder } from './video-encoder.js';
 
 export interface ServiceChecksOptions {
@@ -21,24 +22,30 @@ export interface ServiceChecksOptions {
   /** Absent where opening it is not for whoever asks: an embedded queue belongs to one process. */
   store?: Pick<JobStore, 'kind' | 'ping'>;
   storage: Pick<Storage, 'kind' | 'ping'>;
+  /** Callbacks and registration go there, wherever files go. */
+  supabaseUrl?: string | undefined;
   /** Absent when no service runs: nothing is loaded then. */
   engines?: Pick<Engines, 'has' | 'status'>;
 }
 
+/** Loading native code from a cold disk, with every core computing. */
+const loadingMs = 60_000;
+
 /** What `GET /worker/validate` and `ourvidz doctor` look at, for the parts a service is built from. */
-export function createServiceChecks({ dataDir, gpu, folders, engineEntry, videoEncoder, store, storage, engines }: ServiceChecksOptions) {
-  const checks: Array<{ name: CheckName; subject: string; run: Check }> = [
+export function createServiceChecks({ dataDir, gpu, folders, engineEntry, videoEncoder, store, storage, supabaseUrl, engines }: ServiceChecksOptions) {
+  const checks: NamedCheck[] = [
     { name: 'environment_variables', subject: 'DATA_DIR', run: checkDataFolder(dataDir) },
     { name: 'gpu_availability', subject: 'gpu', run: checkGpu(gpu) },
     { name: 'python_dependencies', subject: 'packages', run: checkPackages(['onnxruntime-node', 'sharp', 'node-llama-cpp']) },
     { name: 'worker_scripts', subject: 'engine processes', run: checkEntryPoints([engineEntry]) },
-    { name: 'python_dependencies', subject: 'native runtimes', run: checkNativeRuntimes() },
+    { name: 'python_dependencies', subject: 'native runtimes', run: checkNativeRuntimes(), timeoutMs: loadingMs },
     { name: 'python_dependencies', subject: 'ffmpeg', run: checkFfmpeg(videoEncoder) },
     ...(store === undefined ? [] : [checkStore(store)]),
     {
       name: 'environment_variables', subject: `${storage.kind} storage`,
       run: checkServer(storage.kind === 'supabase' ? 'supabase storage' : 'storage', (signal) => storage.ping(signal), storage.kind === 'supabase' ? 'See that SUPABASE_URL and SUPABASE_SERVICE_KEY are right.' : 'See that DATA_DIR can be written.'),
     },
+    ...(supabaseUrl === undefined || storage.kind === 'supabase' ? [] : [{ name: 'environment_variables' as const, subject: 'supabase', run: checkServer('supabase', (signal) => reach(supabaseUrl, signal), 'See that SUPABASE_URL is right and this machine reaches it.') }]),
     { name: 'model_paths', subject: 'sdxl', run: folders.sdxl.dir === null ? missingFolder('sdxl', folders.sdxl.reason, 'error') : checkModelFolder('sdxl', folders.sdxl.dir) },
     { name: 'model_paths', subject: 'wan', run: folders.wan.dir === null ? missingFolder('wan', folders.wan.reason, 'warning') : checkModelFolder('wan', folders.wan.dir) },
     { name: 'model_paths', subject: 'qwen', run: folders.qwen.dir === null ? missingFolder('qwen', folders.qwen.reason, 'warning') : checkQwenFolder(folders.qwen.dir, folders.qwen.completionDir) },
@@ -47,7 +54,14 @@ export function createServiceChecks({ dataDir, gpu, folders, engineEntry, videoE
   return createValidation({ checks });
 }
 
-function checkStore(store: Pick<JobStore, 'kind' | 'ping'>): { name: CheckName; subject: string; run: Check } {
+/** Any answer will do: what stands there checks keys by itself. */
+async function reach(url: string, signal: AbortSignal): Promise<void> {
+  const response = await request(url, { signal });
+  await response.body.dump();
+  if (response.statusCode >= 500) throw new Error(`answers ${response.statusCode}`);
+}
+
+function checkStore(store: Pick<JobStore, 'kind' | 'ping'>): NamedCheck {
   const redis = store.kind === 'redis';
   return {
     name: 'environment_variables', subject: `${store.kind} queue`,

@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import t, { type Test } from 'tap';
 import type { GpuReading } from '../../src/services/gpu/types.js';
 import { build, testApiKey } from '../helpers/build.js';
@@ -68,6 +71,21 @@ t.test('validation names what is missing and what to do', async (t) => {
   const report = (await call('GET', '/worker/validate')).json<{ status: string; details: { findings: Array<{ severity: string; cure?: string }> } }>();
   t.match(report, { status: 'invalid', checks: { environment_variables: true, model_paths: false, gpu_availability: true, python_dependencies: true, worker_scripts: true }, details: { pytorch_version: /^onnxruntime-node \d/, missing_dependencies: [] } });
   for (const finding of report.details.findings) if (finding.severity === 'error') t.ok(finding.cure, 'an error has a cure');
+});
+
+t.test('validation reaches Supabase, wherever files go, and says how long that took', async (t) => {
+  const server = createServer((_request, response) => response.writeHead(404).end()).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const findingOf = async () => {
+    const { call } = await build(t, { env: { SUPABASE_URL: url, SUPABASE_SERVICE_KEY: 'service-key', WAN_WORKER_API_KEY: 'a-key-of-its-own', STORAGE: 'folder' } });
+    const { details } = (await call('GET', '/worker/validate')).json<{ details: { findings: Array<{ subject: string }> } }>();
+    return details.findings.find(({ subject }) => subject === 'supabase');
+  };
+  t.match(await findingOf(), { severity: 'ok', message: /answers in/, latency_ms: Number });
+  server.closeAllConnections();
+  server.close();
+  t.match(await findingOf(), { severity: 'error', cure: /SUPABASE_URL/ });
 });
 
 t.test('health and readiness say what is broken', async (t) => {

@@ -56,6 +56,7 @@ async function examineHere(): Promise<Finding[]> {
     engineEntry: engineEntryFile(),
     videoEncoder: createVideoEncoder({ command: config.ffmpeg }),
     storage: openStorage(config).storage,
+    supabaseUrl: config.supabaseUrl,
     ...(store === undefined ? {} : { store }),
   });
   try {

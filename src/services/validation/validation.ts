@@ -2,21 +2,29 @@ import { checkNames, type Check, type Finding, type ValidationReport } from './t
 
 export type Validation = ReturnType<typeof createValidation>;
 
+export interface NamedCheck {
+  name: Finding['check'];
+  subject: string;
+  run: Check;
+  /** For one that takes longer than a server may. */
+  timeoutMs?: number;
+}
+
 /**
  * Runs all checks side by side; a check that throws or outlasts `timeoutMs` is itself a finding, so that one dead
  * server never hides the rest of the report.
  */
-export function createValidation({ checks, timeoutMs = 10_000 }: { checks: ReadonlyArray<{ name: Finding['check']; subject: string; run: Check }>; timeoutMs?: number }) {
+export function createValidation({ checks, timeoutMs = 10_000 }: { checks: readonly NamedCheck[]; timeoutMs?: number }) {
   return {
     async run(): Promise<ValidationReport> {
-      const findings = (await Promise.all(checks.map(async ({ name, subject, run }) => {
+      const findings = (await Promise.all(checks.map(async ({ name, subject, run, timeoutMs: limitMs = timeoutMs }) => {
         const controller = new AbortController();
         let timer: NodeJS.Timeout | undefined;
         const late = new Promise<Finding[]>((resolve) => {
           timer = setTimeout(() => {
             controller.abort();
-            resolve([{ check: name, subject, severity: 'error', message: `no answer within ${timeoutMs / 1000} s`, cure: 'See why it hangs, then validate again.' }]);
-          }, timeoutMs);
+            resolve([{ check: name, subject, severity: 'error', message: `no answer within ${limitMs / 1000} s`, cure: 'See why it hangs, then validate again.' }]);
+          }, limitMs);
         });
         try {
           return await Promise.race([run(controller.signal), late]);
