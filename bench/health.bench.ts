@@ -4,29 +4,28 @@
  * cores, at most 50 ms.
  */
 import { randomUUID } from 'node:crypto';
-import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sdxlPayload, submit, testUserId, waitForJob } from '../test/helpers/jobs.js';
 import { startService } from '../test/helpers/service-process.js';
+import { createHealthProbe, type HealthProbe } from './health-probe.js';
 import { markdownTable, percentile } from './statistics.js';
 
 const rounds = 6;
 const samplesPerPhase = 400;
-const pauseMs = 5;
 const gateRatio = 2;
 const gateBothMs = 50;
 
 const service = await startService({ env: { LOG_LEVEL: 'warn' } });
 try {
-  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
-  await sample(agent, samplesPerPhase);
+  const probe = createHealthProbe(service.baseUrl);
+  await probe.sample(samplesPerPhase);
   const samples: Record<'idle' | 'sdxl' | 'both', number[]> = { idle: [], sdxl: [], both: [] };
   for (let round = 0; round < rounds; round += 1) {
-    samples.idle.push(...await sample(agent, samplesPerPhase));
-    samples.sdxl.push(...await during([submitLong(round * 10), submitLong(round * 10 + 5)], agent));
-    samples.both.push(...await during([submitLong(round * 10), submitLong(round * 10 + 5), submitClip(round), submitClip(round + 50)], agent));
+    samples.idle.push(...await probe.sample(samplesPerPhase));
+    samples.sdxl.push(...await during([submitLong(round * 10), submitLong(round * 10 + 5)], probe));
+    samples.both.push(...await during([submitLong(round * 10), submitLong(round * 10 + 5), submitClip(round), submitClip(round + 50)], probe));
   }
-  agent.destroy();
+  probe.close();
   const row = (name: string, of: number[]) => [name, of.length, ...[0.5, 0.9, 0.99, 1].map((fraction) => percentile(of, fraction).toFixed(2))];
   process.stdout.write(`${markdownTable(['GET /health', 'requests', 'p50 ms', 'p90 ms', 'p99 ms', 'max ms'], [row('idle', samples.idle), row('while SDXL draws', samples.sdxl), row('while SDXL and WAN compute', samples.both)])}\n`);
   const p99 = (name: keyof typeof samples) => percentile(samples[name], 0.99);
@@ -49,11 +48,11 @@ async function submitClip(seed: number): Promise<string> {
 }
 
 /** Samples taken while at least one job of each kind computes; then the jobs are called off. */
-async function during(submitted: Array<Promise<string>>, agent: http.Agent): Promise<number[]> {
+async function during(submitted: Array<Promise<string>>, probe: HealthProbe): Promise<number[]> {
   const ids = await Promise.all(submitted);
   const [sdxl = '', , wan] = ids;
   for (const id of wan === undefined ? [sdxl] : [sdxl, wan]) await waitForJob(service, id, (job) => job.progress.stage === 'denoise' || job.status === 'failed', 120_000);
-  const taken = await sample(agent, samplesPerPhase);
+  const taken = await probe.sample(samplesPerPhase);
   for (const id of ids.filter((_, index) => index % 2 === 1)) {
     if ((await waitForJob(service, id, () => true)).status === 'completed') throw new Error('The jobs ended before the samples were taken: nothing computed during some of them');
   }
@@ -61,24 +60,4 @@ async function during(submitted: Array<Promise<string>>, agent: http.Agent): Pro
   for (const id of ids) await waitForJob(service, id);
   await sleep(200);
   return taken;
-}
-
-/** Milliseconds of `count` requests, one at a time over one connection. */
-async function sample(agent: http.Agent, count: number): Promise<number[]> {
-  const durations: number[] = [];
-  for (let index = 0; index < count; index += 1) {
-    durations.push(await timeRequest(agent));
-    await sleep(pauseMs);
-  }
-  return durations;
-}
-
-function timeRequest(agent: http.Agent): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const startedAt = process.hrtime.bigint();
-    http.get(`${service.baseUrl}/health`, { agent }, (response) => {
-      response.resume();
-      response.on('end', () => (response.statusCode === 200 ? resolve(Number(process.hrtime.bigint() - startedAt) / 1e6) : reject(new Error(`/health answered ${response.statusCode}`))));
-    }).on('error', reject);
-  });
 }

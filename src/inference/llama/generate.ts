@@ -29,14 +29,14 @@ export async function generate(text: TextModel, params: QwenGenerateParams, { si
 
   return text.pool.use(prompt, signal, async (sequence, held, place) => {
     report(0, true);
-    const last = await readPrompt(sequence, prompt.tokens.slice(held), signal, report);
+    const last = await readPrompt(text, sequence, prompt.tokens.slice(held), signal, report);
     const writer = createWriter(text.model, params.stream ? (piece) => emit({ kind: 'token', text: piece }) : undefined, params.stop ?? []);
     let stopReason: QwenGenerateResult['stopReason'] = 'eos';
     const answer = sequence.evaluate(last, samplingOf(params, () => writer.tokens()));
     text.steps.enter();
     try {
       for (;;) {
-        await text.steps.wait(place);
+        await text.steps.wait(place, writer.tokens().length === 0 ? last.length : 1);
         throwIfCancelled(signal);
         const next = await answer.next();
         if (next.done === true || text.model.isSpecialToken(next.value) || writer.add(next.value)) break;
@@ -66,10 +66,12 @@ function promptOf(text: TextModel, { mode, prompt, messages, sharedLength = 0 }:
 }
 
 /** Reads the prompt in pieces, all but the last of them here; the last one is what the first token follows from. */
-async function readPrompt(sequence: LlamaContextSequence, tokens: Token[], signal: AbortSignal, report: (tokens: number) => void): Promise<Token[]> {
+async function readPrompt({ pace }: TextModel, sequence: LlamaContextSequence, tokens: Token[], signal: AbortSignal, report: (tokens: number) => void): Promise<Token[]> {
   let at = 0;
   for (; tokens.length - at > promptChunk; at += promptChunk) {
+    pace.begin(promptChunk);
     await sequence.evaluateWithoutGeneratingNewTokens(tokens.slice(at, at + promptChunk));
+    pace.end();
     throwIfCancelled(signal);
     report(0);
   }

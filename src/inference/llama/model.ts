@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { Llama, LlamaContext, LlamaModel } from 'node-llama-cpp';
 import { describeFailure, EngineFailure, type EngineLog } from '../engine.js';
 import { createChatFormat } from './chat-format.js';
+import { createPace, type Pace } from './pace.js';
 import { createSequencePool } from './sequences.js';
 import { createStepTogether } from './step-together.js';
 import { chooseThreads } from './threads.js';
@@ -30,18 +31,19 @@ export async function openModel(llama: Llama, file: string, settings: ModelSetti
   let model: LlamaModel | undefined;
   try {
     model = await llama.loadModel({ modelPath: file, gpuLayers: llama.gpu === false ? 0 : 'max' });
-    const { threads, measured } = settings.threads > 0 ? { threads: settings.threads, measured: {} } : await chooseThreads(model);
+    const fixed = { threads: settings.threads, measured: {} };
+    const { one, many } = settings.threads > 0 ? { one: fixed, many: fixed } : await chooseThreads(model);
     const contextSize = Math.min(settings.contextTokens, model.trainContextSize);
-    const context = await model.createContext({ contextSize, sequences: settings.sequences, threads, batchSize: Math.max(promptChunk, settings.sequences) * 2 });
-    log('info', 'prompt model loaded', { file: path.basename(file), threads, ms_per_token: measured, context_tokens: context.contextSize, sequences: settings.sequences });
-    return describe(model, context, file);
+    const context = await model.createContext({ contextSize, sequences: settings.sequences, threads: { ideal: many.threads, min: 1 }, batchSize: Math.max(promptChunk, settings.sequences) * 2 });
+    log('info', 'prompt model loaded', { file: path.basename(file), threads: one.threads, ms_per_token: one.measured, threads_together: many.threads, ms_together: many.measured, context_tokens: context.contextSize, sequences: settings.sequences });
+    return describe(model, context, file, createPace(llama, { one, many }));
   } catch (error) {
     await model?.dispose();
     throw loadFailure(error, file);
   }
 }
 
-function describe(model: LlamaModel, context: LlamaContext, file: string) {
+function describe(model: LlamaModel, context: LlamaContext, file: string, pace: Pace) {
   const name = model.fileInfo.metadata.general?.name;
   return {
     name: name === undefined || name === '' ? path.basename(file, '.gguf') : name,
@@ -49,7 +51,8 @@ function describe(model: LlamaModel, context: LlamaContext, file: string) {
     contextSize: context.contextSize,
     formatChat: createChatFormat(model),
     pool: createSequencePool(Array.from({ length: context.totalSequences }, () => context.getSequence())),
-    steps: createStepTogether(),
+    pace,
+    steps: createStepTogether(pace),
     /** Device memory of weights and sequences, bytes. */
     deviceBytes: () => model.memoryUsage.vram + context.memoryUsage.vram,
     dispose: () => model.dispose(),

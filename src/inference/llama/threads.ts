@@ -1,32 +1,48 @@
 import { availableParallelism } from 'node:os';
 import type { LlamaModel, Token } from 'node-llama-cpp';
 
-/** Tokens timed for each number of threads, fewer once `budgetMs` is used up. The first few also read the weights and build the graph. */
-const timedTokens = 12;
-const fewestTokens = 3;
+/** Evaluations timed for each number of threads, fewer once `budgetMs` is used up. The first few also read the weights and build the graph. */
+const timedEvaluations = 12;
+const fewestEvaluations = 3;
 const budgetMs = 400;
 /** More threads must be worth it: they are taken from whatever else computes on this machine. */
 const leastGain = 1.1;
-/** So much slower, higher numbers are not tried any more; a single token so much slower ends its number's turn. */
+/** So much slower, higher numbers are not tried any more; a single evaluation so much slower ends its number's turn. */
 const hopeless = 1.5;
-const hopelessToken = 10;
+const hopelessEvaluation = 10;
+/** Tokens of the evaluation that stands for prompts and for steps of several requests. */
+export const manyTokens = 8;
 
-export interface ThreadChoice {
+export interface ThreadTimes {
   threads: number;
-  /** Milliseconds a token for each number that was tried. */
+  /** Milliseconds of an evaluation for each number that was tried. */
   measured: Record<number, number>;
 }
 
+export interface ThreadChoice {
+  /** For a token of one request. */
+  one: ThreadTimes;
+  /** For `manyTokens` tokens in one evaluation. */
+  many: ThreadTimes;
+}
+
 /**
- * The number of threads that writes a token fastest on this machine as it is now. A small model loses by every thread beyond
- * the first, a large one gains up to the number of cores that are free: no rule knows which.
+ * The number of threads that evaluates fastest on this machine as it is now. A small model loses by every thread beyond
+ * the first, a large one gains up to the number of cores that are free: no rule knows which. A single token waits for the memory,
+ * several for the arithmetic: they gain by threads where one does not, and never want fewer.
  */
 export async function chooseThreads(model: LlamaModel, most = availableParallelism()): Promise<ThreadChoice> {
+  const one = await fastest(model, candidatesUpTo(most), 1);
+  const many = one.threads >= most ? { threads: one.threads, measured: {} } : await fastest(model, candidatesUpTo(most).filter((threads) => threads >= one.threads), manyTokens);
+  return { one, many };
+}
+
+async function fastest(model: LlamaModel, candidates: readonly number[], tokens: number): Promise<ThreadTimes> {
   const measured: Record<number, number> = {};
-  let threads = 1;
+  let threads = candidates[0] as number;
   let best = Infinity;
-  for (const candidate of candidatesUpTo(most)) {
-    const ms = await timeOf(model, candidate, best * hopelessToken);
+  for (const candidate of candidates) {
+    const ms = await timeOf(model, candidate, tokens, best * hopelessEvaluation);
     measured[candidate] = Math.round(ms * 1000) / 1000;
     if (ms * leastGain < best) {
       best = ms;
@@ -43,17 +59,18 @@ function candidatesUpTo(most: number): number[] {
   return [...candidates, most];
 }
 
-/** Median milliseconds of one token after another, until one takes longer than `limitMs`. */
-async function timeOf(model: LlamaModel, threads: number, limitMs: number): Promise<number> {
+/** Median milliseconds of one evaluation after another, until one takes longer than `limitMs`. */
+async function timeOf(model: LlamaModel, threads: number, tokens: number, limitMs: number): Promise<number> {
   const context = await model.createContext({ contextSize: 256, batchSize: 256, sequences: 1, threads });
   try {
     const sequence = context.getSequence();
     const [token] = model.tokenize('a', false) as [Token];
+    const evaluated = Array.from({ length: tokens }, () => token);
     const times: number[] = [];
     const startedMs = performance.now();
-    for (let last = 0; times.length < timedTokens && last <= limitMs && (times.length < fewestTokens || performance.now() - startedMs < budgetMs);) {
+    for (let last = 0; times.length < timedEvaluations && last <= limitMs && (times.length < fewestEvaluations || performance.now() - startedMs < budgetMs);) {
       const before = performance.now();
-      await sequence.evaluateWithoutGeneratingNewTokens([token]);
+      await sequence.evaluateWithoutGeneratingNewTokens(evaluated);
       last = performance.now() - before;
       times.push(last);
     }

@@ -6,6 +6,7 @@ import t from 'tap';
 import { completionTokens } from '../../../src/inference/llama/chat-format.js';
 import { findModelFiles } from '../../../src/inference/llama/files.js';
 import { generate } from '../../../src/inference/llama/generate.js';
+import { createPace } from '../../../src/inference/llama/pace.js';
 import { createSequencePool } from '../../../src/inference/llama/sequences.js';
 import { chooseThreads } from '../../../src/inference/llama/threads.js';
 import { chatParams, completionParams, instruction, openTextModel, requestContext } from './support.js';
@@ -157,9 +158,30 @@ t.test('requests side by side get the answers they get alone', async (t) => {
 });
 
 t.test('threads: the measured best, or one that is not worth more', async (t) => {
-  const { threads, measured } = await chooseThreads(text.model, 2);
-  const times = Object.values(measured);
-  t.ok(measured[threads] !== undefined && (measured[threads]) <= Math.min(...times) * 1.1 + 0.01, JSON.stringify(measured));
+  const { one, many } = await chooseThreads(text.model, 2);
+  for (const { threads, measured } of [one, many]) {
+    const times = Object.values(measured);
+    t.ok(times.length === 0 || (measured[threads] ?? Infinity) <= Math.min(...times) * 1.1 + 0.01, JSON.stringify(measured));
+  }
+  t.ok(many.threads >= one.threads);
+});
+
+t.test('pace: threads by the size of a step, and one thread for a while after a step that met other work', (t) => {
+  const llama = { maxThreads: 0 };
+  let nowMs = 0;
+  const pace = createPace(llama, { one: { threads: 2, measured: { 1: 15, 2: 10 } }, many: { threads: 4, measured: { 2: 60, 4: 40 } } }, () => nowMs);
+  const step = (tokens: number, ms: number) => {
+    pace.begin(tokens);
+    nowMs += ms;
+    pace.end();
+    return llama.maxThreads;
+  };
+  t.same([step(1, 10), step(3, 40), step(4, 150), step(64, 1500)], [2, 2, 4, 4]);
+  t.equal(step(8, 500), 4);
+  t.same([step(8, 300), step(1, 20)], [1, 1], 'the last step was slow');
+  nowMs += 5000;
+  t.same([step(1, 10), step(8, 50)], [2, 4]);
+  t.end();
 });
 
 t.test('files: one for both, two by name, two folders, parts; unclear and missing ones are named', async (t) => {
