@@ -747,6 +747,7 @@ export interface components {
             workers: {
                 sdxl: components["schemas"]["WorkerState"];
                 wan: components["schemas"]["WorkerState"];
+                qwen?: components["schemas"]["WorkerState"];
             };
             system: {
                 /** @description As "48GB"; "0GB" without a GPU, "unknown" when it does not tell */
@@ -792,6 +793,8 @@ export interface components {
             reason?: string | null;
             /** @description Stopped until a request needs it */
             resting?: boolean;
+            /** @description What is wrong with it, in words; it is why `status` is not healthy */
+            trouble?: string | null;
             /** @description Its last computing: a job, a warm-up, or the look after a failed job whether the device still works */
             last_operation?: {
                 ok: boolean;

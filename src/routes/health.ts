@@ -44,6 +44,8 @@ function createReadinessCheck({ engines, store, storage }: Services) {
       if (trouble !== null) told.push(trouble);
       else if (!isUp(status)) (hasComputed(status) ? told : blocking).push(`the ${status.kind} engine is ${status.state.replace('_', ' ')}`);
     }
+    const withoutQwen = engines.has('qwen') ? troubleOf(engines.status('qwen')) : null;
+    if (withoutQwen !== null) told.push(withoutQwen);
     if (!known.some(isAble) && blocking.length === 0) blocking.push(known.length === 0 ? 'there is no engine' : 'no engine can draw');
     return { ready: blocking.length === 0, reasons: [...blocking, ...told] };
   }

@@ -7,7 +7,7 @@ import type { GpuReading } from '../services/gpu/types.js';
 import type { EngineStatus } from '../services/types.js';
 import { packageVersion } from '../services/validation/checks.js';
 import type { RouteContext } from './context.js';
-import { healthOf } from '../services/health.js';
+import { healthOf, troubleOf } from '../services/health.js';
 
 const workerIds: readonly EngineKind[] = ['sdxl', 'wan', 'qwen'];
 /** What a restart takes before an engine has ever been loaded, seconds. */
@@ -27,7 +27,7 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
       const reading = await gpu.read();
       return {
         status: healthOf(engines), worker_id: facts.workerId,
-        workers: { sdxl: workerState(engines.status('sdxl')), wan: workerState(engines.status('wan')) },
+        workers: { sdxl: workerState(engines.status('sdxl')), wan: workerState(engines.status('wan')), ...(engines.has('qwen') ? { qwen: workerState(engines.status('qwen')) } : {}) },
         system: {
           gpu_memory_total: totalOf(reading), gpu_memory_used: usedOf(reading), gpu_utilization: utilizationOf(reading), active_jobs: services.activeJobs(),
           gpu_memory_total_bytes: reading?.totalBytes ?? null, gpu_memory_used_bytes: reading?.usedBytes ?? null, gpu_utilization_fraction: reading?.utilization ?? null,
@@ -106,7 +106,7 @@ function workerState(status: EngineStatus): components['schemas']['WorkerState']
   return {
     status: status.state, uptime: status.uptimeSeconds, jobs_processed: status.jobsProcessed, last_job_time: status.lastJobAtMs === null ? null : status.lastJobAtMs / 1000,
     memory_usage: formatGigabytes(bytes), memory_usage_bytes: bytes, error_count: status.errorCount, restarts: status.restarts, reason: status.reason,
-    resting: status.resting, last_operation: status.lastOperation === null ? null : { ok: status.lastOperation.ok, at: iso(status.lastOperation.atMs), message: status.lastOperation.message },
+    resting: status.resting, trouble: troubleOf(status), last_operation: status.lastOperation === null ? null : { ok: status.lastOperation.ok, at: iso(status.lastOperation.atMs), message: status.lastOperation.message },
   };
 }
 

@@ -12,7 +12,7 @@ import { generateParams, testEngineEntry, until } from './support.js';
 /** docs/operations.md, "What ends an engine", line by line, for each engine: state, routes, log and metrics. */
 
 const watchdogs: Partial<SupervisorOptions> = { restartBaseMs: 60, restartMaxMs: 200, restartJitter: 0, heartbeatTimeoutMs: 900, maxFailedStarts: 3, stageLimitsMs: { denoise: 900 }, memoryIntervalMs: 50, recycleGrowthBytes: 60 * 2 ** 20 };
-type WorkerState = { status: string; error_count: number; restarts: number; reason: string | null; last_operation: { ok: boolean } | null };
+type WorkerState = { status: string; error_count: number; restarts: number; reason: string | null; trouble: string | null; last_operation: { ok: boolean } | null };
 
 async function assemble(t: Test, kind: EngineKind) {
   const folder = await mkdtemp(path.join(tmpdir(), 'ourvidz-trouble-'));
@@ -40,7 +40,6 @@ async function assemble(t: Test, kind: EngineKind) {
   return {
     ...app, flag, lines, states, ask,
     status: () => engines.status(kind),
-    /** The route's, for the two it lists. */
     async route(): Promise<WorkerState | null> {
       const body = (await app.call('GET', '/worker/status')).json<{ workers: Record<string, WorkerState> }>();
       return body.workers[kind] ?? null;
@@ -76,7 +75,7 @@ for (const kind of ['sdxl', 'wan', 'qwen'] as const) {
       t.ok(lines.some((line) => line.includes(' supervisor ') && expected.reason.test(line)), 'its end stands among its lines');
       t.match(engine.lines.find(({ level, engine: of }) => level === 50 && of === kind), { signal: 'SIGKILL', stage: expected.stage, msg: expected.reason }, 'said in the log');
       t.match(await engine.metric('ourvidz_engine_restarts_total'), new RegExp(` ${before.restarts + 1}$`));
-      if (kind !== 'qwen') t.match(await engine.route(), { status: 'ready', restarts: before.restarts + 1, error_count: before.errorCount + errors, reason: null, last_operation: { ok: true } });
+      t.match(await engine.route(), { status: 'ready', restarts: before.restarts + 1, error_count: before.errorCount + errors, reason: null, trouble: null, last_operation: { ok: true } });
       t.equal(await engine.ask('a circle'), null, `${trouble}: it works again`);
       t.equal(await engine.health(), 'healthy');
     }
@@ -101,7 +100,8 @@ for (const kind of ['sdxl', 'wan', 'qwen'] as const) {
     t.match(await engine.metric('ourvidz_engine_state'), /state="failed"\} 1$/);
     t.equal(await engine.health(), kind === 'qwen' ? 'degraded' : 'unhealthy');
     const ready = await engine.inject({ url: '/ready' });
-    if (kind !== 'qwen') t.match([ready.statusCode, ready.json<{ reasons: string[] }>().reasons], [503, ['no engine can draw', `the ${kind} engine is failed`]]);
+    t.match([ready.statusCode, ready.json<{ reasons: string[] }>().reasons], [503, [kind === 'qwen' ? 'there is no engine' : 'no engine can draw', `the ${kind} engine is failed`]]);
+    t.match(await engine.route(), { status: 'failed', trouble: `the ${kind} engine is failed`, last_operation: { ok: false } });
     t.ok((await engine.lastExit()).lines.some((line) => line.includes('cannot allocate device memory')), 'what it wrote before it died');
     t.match(await engine.ask('a circle'), /engine is failed/, 'refused at once, not kept waiting');
 

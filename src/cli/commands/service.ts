@@ -4,7 +4,7 @@ import { formatFields, formatTable, print } from '../output.js';
 
 interface WorkerStatusView {
   status: string;
-  workers: Record<string, { status: string; uptime: number; jobs_processed: number; last_job_time: number | null; memory_usage: string; error_count: number }>;
+  workers: Record<string, { status: string; uptime: number; jobs_processed: number; last_job_time: number | null; memory_usage: string; error_count: number; trouble?: string | null; reason?: string | null }>;
   system: Record<string, unknown>;
 }
 
@@ -16,8 +16,8 @@ export function registerServiceCommands(program: Command): void {
       const status = await clientOf(command).request<WorkerStatusView>('GET', `/worker/status${options.cluster ? '?scope=cluster' : ''}`);
       print(isJson(command), status, () => {
         const { workers, system, ...rest } = status;
-        const table = formatTable(['WORKER', 'STATUS', 'UPTIME', 'JOBS', 'LAST JOB', 'MEMORY', 'ERRORS'],
-          Object.entries(workers).map(([name, worker]) => [name, worker.status, `${Math.round(worker.uptime)} s`, worker.jobs_processed, worker.last_job_time === null ? null : new Date(worker.last_job_time * 1000).toISOString(), worker.memory_usage, worker.error_count]));
+        const table = formatTable(['WORKER', 'STATUS', 'UPTIME', 'JOBS', 'LAST JOB', 'MEMORY', 'ERRORS', 'WHY'],
+          Object.entries(workers).map(([name, worker]) => [name, worker.status, `${Math.round(worker.uptime)} s`, worker.jobs_processed, worker.last_job_time === null ? null : new Date(worker.last_job_time * 1000).toISOString(), worker.memory_usage, worker.error_count, worker.trouble ?? worker.reason ?? '']));
         return `${formatFields(rest)}\n\n${table}\n\n${formatFields(system)}`;
       });
     });
