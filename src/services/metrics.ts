@@ -90,6 +90,12 @@ export function createServiceMetrics({ registry, store, engines }: ServiceMetric
       }
     },
   });
+  new Gauge({
+    name: 'ourvidz_prompt_sequences_busy', help: 'Sequences of the prompt model that held a request when its engine last told', registers,
+    collect() {
+      this.set(engines.statuses().find(({ kind }) => kind === 'qwen')?.memory?.busySequences ?? 0);
+    },
+  });
 
   return {
     jobFinished({ job, outcome, reason, generationSeconds, stageSeconds, totalBytes }) {

@@ -1,6 +1,7 @@
 /**
  * The service as `src/server.ts` builds it. Argument `real`: with its own engines and limits. `trouble`: with the test engine for SDXL, whose
  * jobs take milliseconds and misbehave on command. `healthy`: the same, and a silent engine is ended much sooner than by default.
+ * `enhance`: as `real`, and the prompt model says twice a second what it holds.
  */
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
@@ -15,7 +16,7 @@ const config = readConfig(process.env);
 const log = pino({ level: config.logLevel });
 const registry = new Registry();
 const services = await createServices(config, log, {
-  registry, environment: process.env, ...(kind === 'real' ? {} : { engineEntry: testEngineEntry, engines: { sdxl: watchdogs } }),
+  registry, environment: process.env, ...(kind === 'real' ? {} : kind === 'enhance' ? { engines: { qwen: { memoryIntervalMs: 500 } } } : { engineEntry: testEngineEntry, engines: { sdxl: watchdogs } }),
 });
 const app = await buildApp({ config, apiKey: config.apiKey ?? '', services, registry, log, facts: { version: services.version, workerId: services.workerId, schedulers: services.schedulers, featuresOff: [] } });
 process.once('SIGTERM', () => void app.close().then(() => services.stop()).then(() => process.exit(0)));

@@ -168,7 +168,8 @@ function meanOf(samples: ReadonlyArray<{ done: number; rssMb: number }>, jobs: n
   return within.reduce((sum, { rssMb }) => sum + rssMb, 0) / within.length;
 }
 
-async function residentMb(pid: number): Promise<number> {
+/** Resident memory of a process, MiB (Linux). */
+export async function residentMb(pid: number): Promise<number> {
   return Number(/VmRSS:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024;
 }
 
