@@ -8,8 +8,16 @@ import torch.nn.functional as F
 from torch import nn
 
 
+def attend(q, k, v, heads):
+    """softmax(q k^T / sqrt(d)) v per head on [B, S, heads*d]."""
+    split = lambda x: x.unflatten(2, (heads, -1)).transpose(1, 2)
+    return F.scaled_dot_product_attention(split(q), split(k), split(v)).transpose(1, 2).flatten(2)
+
+
 class IpAttention(nn.Module):
     """Attention processor. `index` is the layer's place in `ip_scale`; None for self-attention, which ignores the picture."""
+
+    attend = staticmethod(attend)
 
     def __init__(self, width=0, source=0, index=None):
         super().__init__()
@@ -22,15 +30,14 @@ class IpAttention(nn.Module):
     # __call__, not forward: diffusers reads its parameters to know which arguments a processor takes
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None, ip_tokens=None, ip_scale=None):
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        split = lambda x: x.unflatten(2, (attn.heads, -1)).transpose(1, 2)
-        q = split(attn.to_q(hidden_states))
-        y = F.scaled_dot_product_attention(q, split(attn.to_k(context)), split(attn.to_v(context))).transpose(1, 2).flatten(2)
+        q = attn.to_q(hidden_states)
+        y = self.attend(q, attn.to_k(context), attn.to_v(context), attn.heads)
         if self.index is not None:
-            y = y + ip_scale[:, self.index].view(-1, 1, 1) * self.see(q, split, ip_tokens)
+            y = y + ip_scale[:, self.index].view(-1, 1, 1) * self.see(q, attn.heads, ip_tokens)
         return attn.to_out[1](attn.to_out[0](y))
 
-    def see(self, q, split, ip_tokens):
-        return F.scaled_dot_product_attention(q, split(self.to_k_ip(ip_tokens)), split(self.to_v_ip(ip_tokens))).transpose(1, 2).flatten(2)
+    def see(self, q, heads, ip_tokens):
+        return self.attend(q, self.to_k_ip(ip_tokens), self.to_v_ip(ip_tokens), heads)
 
 
 def layer_names(unet) -> list:

@@ -115,7 +115,8 @@ def parts_of(pipe, adapter=None) -> dict:
         _, inputs, _, dynamic = parts["unet"]
         inputs |= {"ip_tokens": torch.randn(2, adapter.tokens, unet.config.cross_attention_dim), "ip_scale": torch.rand(2, len(adapter.tables["layers"]))}
         dynamic |= {"ip_tokens": {0: "batch"}, "ip_scale": {0: "batch"}}
-        parts["image_encoder"] = (adapter.encoder, {"latent_sample": torch.randn(1, channels, adapter.size, adapter.size)}, ["ip_tokens"], {"latent_sample": {0: "batch"}, "ip_tokens": {0: "batch"}})
+        name, example = adapter.example
+        parts["image_encoder"] = (adapter.encoder, {name: example}, adapter.outputs, {key: {0: "batch"} for key in (name, *adapter.outputs)})
     parts["vae_decoder"] = (ExportDecoder(pipe.vae), {"latent_sample": torch.randn(1, channels, size, size)}, ["sample"], {"latent_sample": image_axes, "sample": image_axes})
     parts["vae_encoder"] = (ExportEncoder(pipe.vae), {"sample": torch.rand(1, 3, size * scale, size * scale) * 2 - 1}, ["latent_parameters"], {"sample": image_axes, "latent_parameters": image_axes})
     return parts
@@ -160,9 +161,12 @@ def main() -> int:
     parser.add_argument("--fp16-stored", nargs="*", metavar="PART", help="weights fp16 on disk, arithmetic fp32: these graphs, or all when none is named")
     parser.add_argument("--fp16", action="store_true", help="the UNet computes in fp16 with float32 norms (GPU); the other graphs are stored as fp16")
     parser.add_argument("--fused-attention", action="store_true", help="com.microsoft.MultiHeadAttention in the UNet (GPU providers)")
-    parser.add_argument("--adapter", type=Path, help="folder of tools/pocket/sdxl/train_adapter.py: references through image tokens")
+    parser.add_argument("--adapter", type=Path, help="references through image tokens: IP-Adapter's .safetensors for SDXL, or a folder of tools/pocket/sdxl/train_adapter.py")
+    parser.add_argument("--image-encoder", type=Path, help="folder of the CLIP image encoder that an IP-Adapter file belongs to")
     parser.add_argument("--check", action="store_true", help="compare every graph with torch and fail under 50 dB (fp16 arithmetic: 40)")
     options = parser.parse_args()
+    if options.adapter is not None and options.adapter.is_file() and options.image_encoder is None:
+        parser.error("an IP-Adapter file needs --image-encoder")
 
     from diffusers import StableDiffusionXLPipeline  # here, so that what is exported may also be built without a pipeline
 
@@ -174,10 +178,8 @@ def main() -> int:
         module.requires_grad_(False).eval()
     adapter = None
     if options.adapter is not None:
-        if options.fused_attention:
-            parser.error("--adapter replaces the UNet's attention: not together with --fused-attention")
-        adapter = load_adapter(options.adapter, pipe)
-    if options.fused_attention:
+        adapter = load_adapter(options.adapter, options.image_encoder, pipe, FusedAttention.apply if options.fused_attention else None)
+    elif options.fused_attention:
         pipe.unet.set_attn_processor(FusedAttentionProcessor())
     write_configs(pipe, options.config or options.model, options.out)
     if adapter is not None:

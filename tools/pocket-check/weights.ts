@@ -25,22 +25,36 @@ function areas(item: HeldOut, picture: Pixels): [number, number] | null {
   return found[0] === undefined || found[1] === undefined ? null : [found[0].area, found[1].area];
 }
 
+/** The two objects' phrases, `red star` and `blue box` of `a red star above a blue box on a white background`, and where each begins. */
+function phrasesOf(prompt: string): Array<{ text: string; at: number }> {
+  const found = /^a (\w+ \w+) (?:above|over|below|under|beneath|(?:to the )?(?:left|right) of) a (\w+ \w+)/du.exec(prompt);
+  return [1, 2].map((i) => {
+    const text = found?.[i];
+    const at = found?.indices?.[i]?.[0];
+    if (text === undefined || at === undefined) throw new Error(`not a prompt with two objects: ${prompt}`);
+    return { text, at };
+  });
+}
+
 /** `a (red star:1.4) above a blue box`, or the prompt as it is with the phrase beside it. */
-function weighted(prompt: string, phrase: string, weight: number, route: WeightRoute): Pick<SdxlGenerateParams, 'prompt' | 'weights'> {
-  return route === 'prompt' ? { prompt: prompt.replace(phrase, `(${phrase}:${weight})`), weights: [] } : { prompt, weights: [{ text: phrase, weight }] };
+function weighted(prompt: string, { text, at }: { text: string; at: number }, weight: number, route: WeightRoute): Pick<SdxlGenerateParams, 'prompt' | 'weights'> {
+  return route === 'prompt' ? { prompt: `${prompt.slice(0, at)}(${text}:${weight})${prompt.slice(at + text.length)}`, weights: [] } : { prompt, weights: [{ text, weight }] };
 }
 
 /** Draws a prompt with two objects plain, with one object's phrase (or its noun alone) at 1.4, and at 0.7; one seed. */
 export async function measureWeight(painter: Painter, item: HeldOut, index: number, route: WeightRoute): Promise<WeightCase> {
-  const phrases = /^a (\w+ \w+) .* a (\w+ \w+)/u.exec(item.prompt);
+  const phrases = phrasesOf(item.prompt);
   const target = index % 2 === 0 ? 0 : 1;
-  const words = phrases?.[target + 1];
-  if (words === undefined) throw new Error(`not a prompt with two objects: ${item.prompt}`);
-  const phrase = index % 4 < 2 ? words : words.split(' ')[1] as string;
+  const phrase = phrases[target] as { text: string; at: number };
+  const [other] = phrases.filter((each) => each !== phrase);
+  const noun = phrase.text.replace(/^\w+ /u, '');
+  // a noun that both objects have names neither in `compel_weights`
+  const nounAlone = index % 4 >= 2 && other?.text.endsWith(` ${noun}`) !== true;
+  const words = nounAlone ? { text: noun, at: phrase.at + phrase.text.length - noun.length } : phrase;
   const see = async (params: Pick<SdxlGenerateParams, 'prompt' | 'weights'>) => areas(item, await painter.draw({ ...params, seed: 7000 + index }));
   return {
     prompt: item.prompt, target,
-    plain: await see({ prompt: item.prompt, weights: [] }), up: await see(weighted(item.prompt, phrase, 1.4, route)), down: await see(weighted(item.prompt, phrase, 0.7, route)),
+    plain: await see({ prompt: item.prompt, weights: [] }), up: await see(weighted(item.prompt, words, 1.4, route)), down: await see(weighted(item.prompt, words, 0.7, route)),
   };
 }
 

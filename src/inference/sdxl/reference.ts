@@ -43,11 +43,13 @@ export async function adapterInput(model: SdxlModel, reference: Reference, layer
   const size = Number.isNaN(side) ? model.defaultSize : side * (ofLatents ? model.vaeScale : 1);
   const picture = await readPicture(reference.path, size, size);
   const feeds = ofLatents ? { latent_sample: await encodeMean(model, picture) } : { sample: { data: toPlanes(picture), dims: [1, 3, size, size] } };
-  const { ip_tokens: tokens } = await encoder.run(feeds, ['ip_tokens']);
+  const absent = encoder.outputNames.includes('empty_ip_tokens') ? ['empty_ip_tokens'] : [];
+  const { ip_tokens: tokens, empty_ip_tokens: empty } = await encoder.run(feeds, ['ip_tokens', ...absent]);
+  if (tokens === undefined) throw new Error('the image encoder has no output ip_tokens');
   return {
     tokens,
-    // the untouched side of the guidance sees no picture at all: zero tokens
-    emptyTokens: { data: new Float32Array(tokens.data.length), dims: tokens.dims },
+    // the unconditional side sees no picture: IP-Adapter projects zeros, without such an output the tokens are zeros
+    emptyTokens: empty ?? { data: new Float32Array(tokens.data.length), dims: tokens.dims },
     scales: Float32Array.from(layers.layers, (name) => (layers.types[reference.type][name] ?? 0) * reference.strength),
   };
 }

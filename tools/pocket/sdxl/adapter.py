@@ -35,15 +35,15 @@ class PlacedAttention(IpAttention):
         self.level = level
         del self.to_k_ip
 
-    def see(self, q, split, ip_tokens):
+    def see(self, q, heads, ip_tokens):
         return self.to_v_ip(ip_tokens[self.level])
 
 
 class PocketAttention(IpAttention):
     """Attends to the tokens that have no place."""
 
-    def see(self, q, split, ip_tokens):
-        return super().see(q, split, ip_tokens["attended"])
+    def see(self, q, heads, ip_tokens):
+        return super().see(q, heads, ip_tokens["attended"])
 
 
 def picture_arguments(ip_tokens, ip_scale, sample):
