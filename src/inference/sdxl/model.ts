@@ -6,11 +6,13 @@ import type { NoiseScheduleConfig } from '../diffusion/schedulers/noise-schedule
 import { EngineFailure } from '../engine.js';
 import type { Device } from '../engine-protocol.js';
 import { openSession } from '../onnx/session.js';
-import { readAdapterLayers } from './reference.js';
-import type { LongPrompts } from './windows.js';
+import { readAdapterLayers } from './adapter-layers.js';
 
 /** An SDXL model folder in the Optimum/diffusers ONNX layout, opened. Shapes and rules come from its own config files. */
 export type SdxlModel = Awaited<ReturnType<typeof openSdxlModel>>;
+
+/** What becomes of a prompt that is longer than the encoders' window: cut at its end, or encoded window by window. */
+export type LongPrompts = 'truncate' | 'chunk';
 
 interface EncoderConfig { num_hidden_layers: number }
 interface UnetConfig { sample_size?: number; in_channels?: number; cross_attention_dim?: number }

@@ -1,10 +1,7 @@
 import type { Fragment } from '../diffusion/prompt-weights.js';
-import type { SdxlModel } from './model.js';
+import type { LongPrompts, SdxlModel } from './model.js';
 
 type Encoder = SdxlModel['encoders'][number];
-
-/** What becomes of a prompt that is longer than the encoders' window: cut at its end, or encoded window by window. */
-export type LongPrompts = 'truncate' | 'chunk';
 
 /** Ids of one fragment, all of one weight. */
 interface Piece {

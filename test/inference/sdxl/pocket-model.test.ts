@@ -13,7 +13,7 @@ t.setTimeout(600_000);
 const painter = await openPainter();
 t.teardown(() => painter.close());
 
-for (const [route, count] of [['prompt', 10], ['compel_weights', 4]] as const) {
+for (const [route, count] of [['prompt', 6], ['compel_weights', 2]] as const) {
   t.test(`a weight in ${route} changes its object's area and no other`, async (t) => {
     const cases: WeightCase[] = [];
     for (const [index, item] of (await heldOut('two')).slice(0, count).entries()) cases.push(await measureWeight(painter, item, index, route));
@@ -26,9 +26,9 @@ for (const [route, count] of [['prompt', 10], ['compel_weights', 4]] as const) {
 
 t.test('a negative prompt takes its colour out of the picture', async (t) => {
   const seen = [];
-  for (const [i, prompt] of openPrompts(8).entries()) seen.push(await measureNegative(painter, prompt, 9001 + i));
+  for (const [i, prompt] of openPrompts(6).entries()) seen.push(await measureNegative(painter, prompt, 9001 + i));
   const had = seen.filter((each) => each !== null);
-  t.ok(had.length >= 6, `${had.length} pictures had a colour`);
+  t.ok(had.length >= 5, `${had.length} pictures had a colour`);
   t.ok(had.filter(({ removed }) => removed).length >= 0.8 * had.length, JSON.stringify(had));
 });
 
@@ -37,7 +37,7 @@ t.test('composition, style and character each keep their own thing, more of it w
   const folder = await mkdtemp(path.join(tmpdir(), 'ourvidz-references-'));
   t.teardown(() => rm(folder, { recursive: true, force: true }));
   for (const type of ['composition', 'style', 'character'] as const) {
-    const [none, half, full] = await measureReferences(painter, referencePairs(type, 8), [0, 0.5, 1], folder);
+    const [none, half, full] = await measureReferences(painter, referencePairs(type, 5), [0, 0.5, 1], folder);
     const told = JSON.stringify([none, half, full]);
     t.ok((full?.kept ?? 0) >= 0.6 && (full?.kept ?? 0) >= 2 * (none?.kept ?? 1), `${type}: kept ${told}`);
     t.ok((none?.distance ?? 0) > (half?.distance ?? Infinity) && (half?.distance ?? 0) > (full?.distance ?? Infinity), `${type}: nearer ${told}`);
