@@ -152,8 +152,6 @@ export interface EnhancementService {
   templates(): Array<{ name: string; strategy: string; target: string; version: string }>;
   /** Loads the model ahead of a request that is known to come. */
   preload(): void;
-  /** Unloads the model for somebody who needs its memory more; false when it was not loaded or is in use. */
-  yieldMemory(why: string): Promise<boolean>;
 }
 
 export interface AssetService {

@@ -11,7 +11,7 @@ const enhancement: EnhancementService = {
   enhance: () => Promise.resolve({ success: true, enhancedPrompt: 'x', source: 'qwen_base', model: 'm', seconds: 1, promptTokens: 1, completionTokens: 1, template: 'base-image', attempts: 1, fallback: false }),
   forgetSession: () => Promise.resolve(),
   templates: () => [{ name: 'base', strategy: 'base', target: 'image', version: '1' }],
-  preload: () => {}, yieldMemory: () => Promise.resolve(false),
+  preload: () => {},
 };
 
 t.test('every operation gives its good answers in the shape the contract declares', async (t) => {

@@ -2,10 +2,12 @@
 import sharp from 'sharp';
 import t from 'tap';
 import { judge, type HeldOut } from '../../tools/pocket-check/judge.js';
-import { readAsset, sdxlPayload, submit, waitForJob } from '../helpers/jobs.js';
+import { getJob, readAsset, sdxlPayload, submit, waitForJob, wanPayload } from '../helpers/jobs.js';
+import { childProcesses } from '../helpers/processes.js';
 import { startService } from '../helpers/service-process.js';
+import { waitFor } from '../helpers/wait-for.js';
 
-t.setTimeout(180_000);
+t.setTimeout(240_000);
 const service = await startService();
 t.teardown(() => service.cleanUp());
 
@@ -64,4 +66,26 @@ t.test('a stream ends with the answer; callers that leave do not keep others wai
     leaving.abort();
   }
   t.match(await enhance({ prompt: 'a blue square' }), { success: true });
+});
+
+t.test('qwen_loaded is the truth: killed, idle, and loaded ahead for a job that waits', async (t) => {
+  const engine = () => childProcesses(service.pid()).find(({ command }) => / qwen\b/.test(command));
+  t.equal(await qwenLoaded(), true);
+  process.kill(engine()?.pid ?? 0, 'SIGKILL');
+  await waitFor(async () => !await qwenLoaded(), { what: 'the killed model is not called loaded', timeoutMs: 5000 });
+  t.match(await enhance({ prompt: 'a red circle' }), { success: true }, 'and comes back');
+
+  const own = await startService({ env: { ENHANCE_IDLE_SECONDS: '1' } });
+  t.teardown(() => own.cleanUp());
+  const loaded = async () => (await own.getJson('/health') as { qwen_loaded: boolean }).qwen_loaded;
+  t.equal(await loaded(), false);
+  const running = await submit(own, wanPayload({ type: 'video_high', config: { seed: 1 } }));
+  await waitForJob(own, running, (job) => job.progress.stage === 'denoise');
+  const waiting = await submit(own, wanPayload({ type: 'image7b_fast_enhanced', prompt: 'a red circle' }));
+  await waitFor(loaded, { what: 'the model, before its job begins', timeoutMs: 30_000 });
+  t.not((await getJob(own, running)).status, 'completed', 'another job still computes');
+  await own.send('DELETE', `/jobs/${running}`);
+  const { status, metadata } = await waitForJob(own, waiting);
+  t.match([status, metadata], ['completed', { enhancement_source: 'qwen_base' }]);
+  await waitFor(async () => !await loaded(), { what: 'an idle model goes', timeoutMs: 10_000 });
 });

@@ -10,7 +10,7 @@ function enhancer(answer: (request: EnhancePromptRequest) => EnhancePromptAnswer
   const asked: EnhancePromptRequest[] = [];
   const enhancement: EnhancementService = {
     enhance: async (request) => { asked.push(request); return answer(request); },
-    forgetSession: () => Promise.resolve(), templates: () => [], preload: () => {}, yieldMemory: () => Promise.resolve(false),
+    forgetSession: () => Promise.resolve(), templates: () => [], preload: () => {},
   };
   return { asked, enhance: createJobEnhancer({ enhancement, log: silentLog }) };
 }

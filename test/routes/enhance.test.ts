@@ -21,7 +21,7 @@ function tellable() {
     },
     forgetSession: (_owner, id) => { forgotten.push(id); return Promise.resolve(); },
     templates: () => [{ name: 'base', strategy: 'base', target: 'image', version: '1' }],
-    preload: () => {}, yieldMemory: () => Promise.resolve(false),
+    preload: () => {},
   };
   return { service, requests, forgotten, next, aborted: () => aborted };
 }

@@ -20,16 +20,15 @@ export function createResidency({ engines, log, idleMs }: ResidencyOptions) {
     timer = setTimeout(() => void unload(`nobody asked it for ${Math.round(idleMs / 1000)} s`), idleMs).unref();
   }
 
-  /** Ends the process after its requests. Resolves to false when it was not running. */
-  async function unload(why: string): Promise<boolean> {
-    if (['stopped', 'failed', 'backing_off'].includes(engines.status('qwen').state)) return false;
+  /** Ends the process after its requests. */
+  async function unload(why: string): Promise<void> {
+    if (['stopped', 'failed', 'backing_off'].includes(engines.status('qwen').state)) return;
     log.info({ engine: 'qwen', why }, 'qwen model unloaded');
     try {
       await engines.release('qwen', { force: false });
     } catch (error) {
       log.warn({ engine: 'qwen', err: error }, 'qwen model not unloaded');
     }
-    return true;
   }
 
   return {
@@ -49,8 +48,6 @@ export function createResidency({ engines, log, idleMs }: ResidencyOptions) {
       if (stopped || !engines.has('qwen')) return;
       void engines.whenReady('qwen', {}).then(restTimer, (error: unknown) => log.debug({ engine: 'qwen', err: error }, 'qwen model not preloaded'));
     },
-    /** Gives the memory to someone else, unless somebody waits for an answer. */
-    yieldMemory: (why: string): Promise<boolean> => (inUse > 0 ? Promise.resolve(false) : unload(why)),
     stop(): void {
       stopped = true;
       clearTimeout(timer);

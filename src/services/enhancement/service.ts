@@ -126,7 +126,6 @@ export function createEnhancement({ engines, templates, denyList, sessions, log,
     forgetSession: (owner, id) => sessions.forget({ owner, id }),
     templates: () => templates.list.map(({ name, strategy, target, version }) => ({ name, strategy, target, version })),
     preload: () => residency.preload(),
-    yieldMemory: (why) => residency.yieldMemory(why),
   };
   return {
     ...service,
