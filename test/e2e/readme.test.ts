@@ -14,7 +14,8 @@ const run = promisify(execFile);
 
 t.test('every curl line of the README works', { skip: requireCommand('curl') }, async (t) => {
   const readme = await readFile(path.join(projectRoot(), 'README.md'), 'utf8');
-  const lines = readme.replaceAll('\\\n', ' ').split('\n').filter((line) => line.startsWith('curl '));
+  const all = readme.replaceAll('\\\n', ' ').split('\n');
+  const lines = all.filter((line) => line.startsWith('curl '));
   t.ok(lines.length >= 6, `${lines.length} curl lines`);
 
   const folder = t.testdir({ data: {} });
@@ -23,6 +24,9 @@ t.test('every curl line of the README works', { skip: requireCommand('curl') }, 
   for (const line of lines) {
     const { stdout } = await run('bash', ['-c', line.replaceAll(':7860/', `:${service.port}/`)], { cwd: folder, env: { PATH: process.env['PATH'] } });
     t.ok(stdout.length > 0 || line.includes(' -o '), line);
+    // What the README says a line prints, below it.
+    const [, said] = /^# → (.*)$/.exec(all[all.indexOf(line) + 1] ?? '') ?? [];
+    if (said !== undefined) t.ok(stdout.includes(said), `${line} → ${stdout}`);
     if (line.includes('/events')) t.match(stdout, /"status":"completed"/, 'the events end with the job');
   }
   t.equal((await sharp(await readFile(path.join(folder, 'star.png'))).metadata()).format, 'png');
