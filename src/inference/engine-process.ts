@@ -14,11 +14,16 @@ const loaders: Partial<Record<EngineKind, () => Promise<Engine>>> = {
   wan: async () => (await import('./wan/engine.js')).createWanEngine(),
 };
 
-/** Heartbeats come from a thread of their own: the main thread is silent for the whole of a native call. */
+/**
+ * Heartbeats come from a thread of their own: the main thread is silent for the whole of a native call. Nobody left to hear
+ * them: the process ends at once, whatever it computes, since the next service will want the device.
+ */
 const heartbeatSource = `
   const { writeSync } = require('node:fs');
   const beat = () => {
-    try { writeSync(4, JSON.stringify({ at: Date.now(), rssBytes: process.memoryUsage.rss() }) + '\\n'); } catch {}
+    try { writeSync(4, JSON.stringify({ at: Date.now(), rssBytes: process.memoryUsage.rss() }) + '\\n'); } catch (error) {
+      if (error.code === 'EPIPE' || error.code === 'ECONNRESET') process.kill(process.pid, 'SIGKILL');
+    }
   };
   beat();
   setInterval(beat, 1000);
@@ -36,7 +41,8 @@ async function main(kind: EngineKind): Promise<void> {
   if (load === undefined || process.send === undefined) {
     throw new Error(`usage: fork this file with one of ${Object.keys(loaders).join(', ')} as its argument`);
   }
-  process.on('disconnect', () => process.exit(0));
+  // Not `exit`: native code may take long to clean up, or never end.
+  process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
   await lowerRunningThreads();
   new Worker(heartbeatSource, { eval: true }).unref();
   // On Linux this lowers the main thread and all it starts from here on, the kernels' threads included, but not the
