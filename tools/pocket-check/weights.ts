@@ -17,7 +17,7 @@ export interface WeightCase {
 }
 
 /** Both objects' areas, matched by their colours. */
-function areas(item: HeldOut, picture: Pixels): [number, number] | null {
+export function areas(item: HeldOut, picture: Pixels): [number, number] | null {
   const classes = classify(picture);
   const blobs = blobsOf(classes, picture.width, picture.height, backgroundOf(classes, picture.width, picture.height));
   const ordered = order(blobs, item);
