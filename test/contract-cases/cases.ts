@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { catalogue, isJobType, type QueueName } from '../../src/services/jobs/catalogue.js';
+import type { QueueName } from '../../src/services/jobs/catalogue.js';
 import { sharedFolder } from '../helpers/requirements.js';
 
 /** One case of `../shared/contract/cases.json`: a queue string and what must come of it. */
@@ -29,14 +29,6 @@ export function jobIdOf(one: ContractCase): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** Engines a case needs before it can have its outcome: the queue's own, and Qwen where a good job is enhanced. */
-export function enginesOf(one: ContractCase): Array<'sdxl' | 'wan' | 'qwen'> {
-  if (one.queue === 'sdxl_queue') return ['sdxl'];
-  if (one.expect.status !== 'completed') return ['wan'];
-  const { type } = JSON.parse(one.payload) as { type: unknown };
-  return isJobType(type) && catalogue[type].enhanced ? ['wan', 'qwen'] : ['wan'];
 }
 
 /** A seeded order, so that a failing one can be repeated (mulberry32 and Fisher–Yates). */

@@ -4,11 +4,13 @@ import { EngineFailure, type Engine, type EngineLog, type RequestContext } from 
 import type { QwenGenerateParams } from '../engine-protocol.js';
 import { findModelFiles, type ModelFiles } from './files.js';
 import { generate } from './generate.js';
+import { createThreadLimit, type ThreadLimit } from './pace.js';
 import { openModel, type ModelSettings, type TextModel } from './model.js';
 import { openLlama } from './runtime.js';
 
 interface Loaded {
   llama: Llama;
+  limit: ThreadLimit;
   files: ModelFiles;
   settings: ModelSettings;
   log: EngineLog;
@@ -31,10 +33,10 @@ export function createQwenEngine(): Engine {
     return loaded;
   };
 
-  function open({ llama, settings, log, models }: Loaded, file: string): Promise<TextModel> {
+  function open({ llama, limit, settings, log, models }: Loaded, file: string): Promise<TextModel> {
     let model = models.get(file);
     if (model === undefined) {
-      model = openModel(llama, file, settings, log);
+      model = openModel(llama, file, settings, log, limit);
       models.set(file, model);
       model.catch(() => models.delete(file));
     }
@@ -64,7 +66,7 @@ export function createQwenEngine(): Engine {
       const files = await findModelFiles(modelDir, completionDir === undefined ? undefined : String(completionDir));
       await unload();
       const { llama, device, notes } = await openLlama(preference, log);
-      const opening: Loaded = { llama, files, log, settings: { sequences: Number(sequences), contextTokens: Number(contextTokens), threads }, models: new Map() };
+      const opening: Loaded = { llama, limit: createThreadLimit(llama), files, log, settings: { sequences: Number(sequences), contextTokens: Number(contextTokens), threads }, models: new Map() };
       let first: TextModel;
       try {
         first = await open(opening, files.completion);

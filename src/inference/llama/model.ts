@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { Llama, LlamaContext, LlamaModel } from 'node-llama-cpp';
 import { describeFailure, EngineFailure, type EngineLog } from '../engine.js';
 import { createChatFormat } from './chat-format.js';
-import { createPace, type Pace } from './pace.js';
+import { createPace, createThreadLimit, type Pace, type ThreadLimit } from './pace.js';
 import { createSequencePool } from './sequences.js';
 import { createStepTogether } from './step-together.js';
 import { chooseThreads } from './threads.js';
@@ -26,7 +26,11 @@ export type TextModel = Awaited<ReturnType<typeof openModel>>;
  * Loads a GGUF file and takes all the memory it will ever need: weights, and the cells of every sequence.
  * @throws EngineFailure `model_missing`, `model_invalid` (not a model llama.cpp reads) or `out_of_memory`
  */
-export async function openModel(llama: Llama, file: string, settings: ModelSettings, log: EngineLog) {
+export async function openModel(llama: Llama, file: string, settings: ModelSettings, log: EngineLog, limit = createThreadLimit(llama)) {
+  return limit.lift(() => load(llama, file, settings, log, limit));
+}
+
+async function load(llama: Llama, file: string, settings: ModelSettings, log: EngineLog, limit: ThreadLimit) {
   if (!(await stat(file).catch(() => null))?.isFile()) throw new EngineFailure('model_missing', `${file} is no file`);
   let model: LlamaModel | undefined;
   try {
@@ -36,7 +40,7 @@ export async function openModel(llama: Llama, file: string, settings: ModelSetti
     const contextSize = Math.min(settings.contextTokens, model.trainContextSize);
     const context = await model.createContext({ contextSize, sequences: settings.sequences, threads: { ideal: many.threads, min: 1 }, batchSize: Math.max(promptChunk, settings.sequences) * 2 });
     log('info', 'prompt model loaded', { file: path.basename(file), threads: one.threads, ms_per_token: one.measured, threads_together: many.threads, ms_together: many.measured, context_tokens: context.contextSize, sequences: settings.sequences });
-    return describe(model, context, file, createPace(llama, { one, many }));
+    return describe(model, context, file, createPace(limit, { one, many }));
   } catch (error) {
     await model?.dispose();
     throw loadFailure(error, file);

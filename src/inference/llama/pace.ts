@@ -6,13 +6,34 @@ const slow = 5;
 /** For so long afterwards one thread computes alone. */
 const restMs = 5000;
 
+/** llama.cpp's limit of threads, which holds for all models of a process. */
+export function createThreadLimit(llama: Pick<Llama, 'maxThreads'>) {
+  let opening = 0;
+  return {
+    /** Returns what holds: no limit while a model is opened, because its measurements and its contexts would be cut to it. */
+    set(threads: number): number {
+      llama.maxThreads = opening > 0 ? 0 : threads;
+      return llama.maxThreads;
+    },
+    async lift<T>(open: () => Promise<T>): Promise<T> {
+      opening += 1;
+      llama.maxThreads = 0;
+      try {
+        return await open();
+      } finally {
+        opening -= 1;
+      }
+    },
+  };
+}
+export type ThreadLimit = ReturnType<typeof createThreadLimit>;
+
 /**
  * Gives each evaluation its number of threads. Threads of an evaluation wait for one another without sleeping: when other work
  * takes one of their cores, a step can last hundreds of times longer than on one thread. Such a step is noticed, and one
  * thread goes on alone until the cores may be free again.
- * @param llama its thread limit is read at each evaluation
  */
-export function createPace(llama: Pick<Llama, 'maxThreads'>, { one, many }: ThreadChoice, now: () => number = () => performance.now()) {
+export function createPace(limit: Pick<ThreadLimit, 'set'>, { one, many }: ThreadChoice, now: () => number = () => performance.now()) {
   let restUntilMs = 0;
   let step: { startedMs: number; expectedMs: number } | undefined;
 
@@ -21,9 +42,9 @@ export function createPace(llama: Pick<Llama, 'maxThreads'>, { one, many }: Thre
     begin(tokens: number): void {
       const { threads, measured } = tokens * 2 >= manyTokens ? many : one;
       const startedMs = now();
-      llama.maxThreads = startedMs < restUntilMs ? 1 : threads;
+      const held = limit.set(startedMs < restUntilMs ? 1 : threads);
       const expectedMs = measured[threads];
-      step = llama.maxThreads === 1 || expectedMs === undefined ? undefined : { startedMs, expectedMs: expectedMs * Math.max(1, tokens / manyTokens) };
+      step = held <= 1 || expectedMs === undefined ? undefined : { startedMs, expectedMs: expectedMs * Math.max(1, tokens / manyTokens) };
     },
     /** After it. */
     end(): void {

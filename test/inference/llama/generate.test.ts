@@ -6,7 +6,7 @@ import t from 'tap';
 import { completionTokens } from '../../../src/inference/llama/chat-format.js';
 import { findModelFiles } from '../../../src/inference/llama/files.js';
 import { generate } from '../../../src/inference/llama/generate.js';
-import { createPace } from '../../../src/inference/llama/pace.js';
+import { createPace, createThreadLimit } from '../../../src/inference/llama/pace.js';
 import { createSequencePool } from '../../../src/inference/llama/sequences.js';
 import { chooseThreads } from '../../../src/inference/llama/threads.js';
 import { chatParams, completionParams, instruction, openTextModel, requestContext } from './support.js';
@@ -166,10 +166,11 @@ t.test('threads: the measured best, or one that is not worth more', async (t) =>
   t.ok(many.threads >= one.threads);
 });
 
-t.test('pace: threads by the size of a step, and one thread for a while after a step that met other work', (t) => {
+t.test('pace: threads by the size of a step, and one thread for a while after a step that met other work', async (t) => {
   const llama = { maxThreads: 0 };
   let nowMs = 0;
-  const pace = createPace(llama, { one: { threads: 2, measured: { 1: 15, 2: 10 } }, many: { threads: 4, measured: { 2: 60, 4: 40 } } }, () => nowMs);
+  const limit = createThreadLimit(llama);
+  const pace = createPace(limit, { one: { threads: 2, measured: { 1: 15, 2: 10 } }, many: { threads: 4, measured: { 2: 60, 4: 40 } } }, () => nowMs);
   const step = (tokens: number, ms: number) => {
     pace.begin(tokens);
     nowMs += ms;
@@ -181,7 +182,8 @@ t.test('pace: threads by the size of a step, and one thread for a while after a 
   t.same([step(8, 300), step(1, 20)], [1, 1], 'the last step was slow');
   nowMs += 5000;
   t.same([step(1, 10), step(8, 50)], [2, 4]);
-  t.end();
+  await limit.lift(async () => { t.same([step(8, 500), step(1, 20)], [0, 0], 'none while a model is opened'); });
+  t.equal(step(8, 50), 4);
 });
 
 t.test('files: one for both, two by name, two folders, parts; unclear and missing ones are named', async (t) => {
