@@ -1,8 +1,9 @@
 /** The process itself: what it says when it cannot start, and how it ends. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, stat } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, symlink } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { projectRoot } from '../../src/project-root.js';
@@ -76,7 +77,11 @@ t.test('an event stream that is open does not hold up the end', async (t) => {
 });
 
 t.test('a second signal ends it at once', async (t) => {
-  const { child, ended, address } = launch(t, { WAN_WORKER_API_KEY: 'the-key-of-this-test', MODELS_DIR: path.join(projectRoot(), 'test/parity/models'), SHUTDOWN_GRACE_SECONDS: '60' });
+  // One engine, which has started when its job runs: tap's own loader hangs in processes whose parent dies while they start.
+  const models = await mkdtemp(path.join(tmpdir(), 'ourvidz-models-'));
+  t.teardown(() => rm(models, { recursive: true, force: true }));
+  await symlink(path.join(projectRoot(), 'test/parity/models/sdxl-tiny'), path.join(models, 'sdxl'));
+  const { child, ended, address } = launch(t, { WAN_WORKER_API_KEY: 'the-key-of-this-test', MODELS_DIR: models, SHUTDOWN_GRACE_SECONDS: '60' });
   const url = await address();
   const headers = { authorization: 'Bearer the-key-of-this-test', 'content-type': 'application/json' };
   const body = JSON.stringify({ type: 'sdxl_image_high', prompt: 'a red circle', user_id: '00000000-0000-4000-8000-000000000001', config: { width: 2048, height: 2048, num_images: 6 } });
