@@ -8,7 +8,7 @@ import { createEnhancement } from '../../src/services/enhancement/service.js';
 import { createMemorySessions } from '../../src/services/enhancement/sessions/memory.js';
 import { readTemplates } from '../../src/services/enhancement/templates.js';
 import { engineEntryFile } from '../../src/services/open-parts.js';
-import type { EnhancePromptAnswer, EnhancePromptRequest } from '../../src/services/types.js';
+import type { EnhancePromptAnswer, EnhancePromptRequest } from '../../src/services/enhancement/types.js';
 
 export type Answered = EnhancePromptAnswer & { success: true };
 export type Harness = Awaited<ReturnType<typeof startHarness>>;

@@ -2,7 +2,7 @@ import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
 import { errors } from '../errors/codes.js';
 import type { JobProgress, JobRecord } from '../services/queue/types.js';
-import type { JobEvent } from '../services/types.js';
+import type { JobEvent } from '../services/jobs/types.js';
 import type { RouteContext } from './context.js';
 import { sendEvents, type ServerSentEvent } from './server-sent-events.js';
 

@@ -3,7 +3,7 @@ import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
 import { catalogue, jobTypes } from '../services/jobs/catalogue.js';
 import { maxWeights } from '../services/jobs/compel-weights.js';
-import type { EngineStatus } from '../services/types.js';
+import type { EngineStatus } from '../services/engines/types.js';
 import { noVideoEncoder } from '../services/video-encoder.js';
 import type { RouteContext } from './context.js';
 

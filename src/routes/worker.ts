@@ -4,7 +4,7 @@ import { errors } from '../errors/codes.js';
 import type { EngineKind } from '../inference/engine-protocol.js';
 import { formatCelsius, formatGigabytes, formatPercent } from '../services/gpu/format.js';
 import type { GpuReading } from '../services/gpu/types.js';
-import type { EngineStatus } from '../services/types.js';
+import type { EngineStatus } from '../services/engines/types.js';
 import { packageVersion } from '../services/validation/checks.js';
 import type { RouteContext } from './context.js';
 import { healthOf, troubleOf } from '../services/health.js';

@@ -1,5 +1,5 @@
 import type { Engines } from './engines/engine-service.js';
-import type { EngineStatus } from './types.js';
+import type { EngineStatus } from './engines/types.js';
 
 export type Health = 'healthy' | 'degraded' | 'unhealthy';
 

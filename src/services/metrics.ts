@@ -3,7 +3,7 @@ import type { Engines } from './engines/engine-service.js';
 import { queueNames } from './jobs/catalogue.js';
 import type { RunnerMetrics } from './jobs/runner-parts.js';
 import type { JobStore, QueueDepth } from './queue/types.js';
-import type { EngineState } from './types.js';
+import type { EngineState } from './engines/types.js';
 
 const engineStates: readonly EngineState[] = ['stopped', 'starting', 'warming', 'ready', 'busy', 'draining', 'restarting', 'backing_off', 'failed'];
 const secondsBuckets = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 240, 600];

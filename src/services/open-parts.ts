@@ -7,8 +7,7 @@ import { createRedisStore } from './queue/redis/index.js';
 import type { JobStore } from './queue/types.js';
 import { createFolderStorage } from './storage/folder.js';
 import { createSupabaseStorage } from './storage/supabase.js';
-import type { Storage } from './storage/types.js';
-import type { AssetService } from './types.js';
+import type { AssetService, Storage } from './storage/types.js';
 
 /** Which parts a configuration means: the same answer for the service and for `ourvidz doctor --local`. */
 

@@ -5,7 +5,7 @@ import type { EngineEvent } from '../../src/inference/engine-protocol.js';
 import { EngineError } from '../../src/services/engines/engine-error.js';
 import { createSupervisor, type SupervisorOptions } from '../../src/services/engines/supervisor.js';
 import { measuredLimitMs } from '../../src/services/engines/stage-limits.js';
-import type { EngineState } from '../../src/services/types.js';
+import type { EngineState } from '../../src/services/engines/types.js';
 import { generateParams, testEngine, until } from './support.js';
 
 function supervise(test: Test, options: Partial<SupervisorOptions> & { onLoad?: string } = {}) {

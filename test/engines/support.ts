@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import type { EngineKind, SdxlGenerateParams } from '../../src/inference/engine-protocol.js';
-import type { EngineStatus } from '../../src/services/types.js';
+import type { EngineStatus } from '../../src/services/engines/types.js';
 import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
 
 export const testEngineEntry = fileURLToPath(new URL('./test-engine.js', import.meta.url));

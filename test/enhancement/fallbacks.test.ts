@@ -2,7 +2,7 @@
 import { cp, mkdir, open, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import type { EnhancePromptAnswer, EnhancePromptRequest } from '../../src/services/types.js';
+import type { EnhancePromptAnswer, EnhancePromptRequest } from '../../src/services/enhancement/types.js';
 import type { EnhancementLimits } from '../../src/services/enhancement/service.js';
 import { createJobEnhancer } from '../../src/services/jobs/enhance-job.js';
 import type { EnhancementOutcome } from '../../src/services/jobs/metadata.js';

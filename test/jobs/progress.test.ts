@@ -4,7 +4,7 @@ import { createEventLog } from '../../src/services/jobs/event-log.js';
 import { followJob } from '../../src/services/jobs/job-events.js';
 import { createProgressEstimator, type TimedStage } from '../../src/services/jobs/progress-estimator.js';
 import type { JobRecord } from '../../src/services/queue/types.js';
-import type { JobEvent } from '../../src/services/types.js';
+import type { JobEvent } from '../../src/services/jobs/types.js';
 import { until } from '../engines/support.js';
 
 const stages = new Set<TimedStage>(['text', 'denoise', 'decode', 'encode', 'upload']);

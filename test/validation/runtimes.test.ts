@@ -2,7 +2,7 @@ import t from 'tap';
 import { checkEngines } from '../../src/services/validation/engines.js';
 import { checkFfmpeg, checkNativeRuntimes } from '../../src/services/validation/runtimes.js';
 import { createVideoEncoder } from '../../src/services/video-encoder.js';
-import type { EngineStatus } from '../../src/services/types.js';
+import type { EngineStatus } from '../../src/services/engines/types.js';
 import { engineStatus } from '../engines/support.js';
 
 const signal = new AbortController().signal;

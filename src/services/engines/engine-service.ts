@@ -1,5 +1,5 @@
 import type { DescribePromptParams, EngineKind, EngineMethod, EngineMethods } from '../../inference/engine-protocol.js';
-import type { EngineService, EngineStatus } from '../types.js';
+import type { EngineService, EngineStatus } from './types.js';
 import { errors } from '../../errors/codes.js';
 import type { DeviceMemory } from '../memory-budget/device-memory.js';
 import { EngineError } from './engine-error.js';

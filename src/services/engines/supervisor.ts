@@ -1,7 +1,7 @@
 import { EventEmitter, once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EngineMethod, EngineMethods, LoadResult, MemoryReport } from '../../inference/engine-protocol.js';
-import type { EngineEnd, EngineState, EngineStatus } from '../types.js';
+import type { EngineEnd, EngineState, EngineStatus } from './types.js';
 import { EngineError, describeExit } from './engine-error.js';
 import { startEngineProcess, type CallOptions, type EngineProcess } from './engine-process.js';
 import { createLogRing } from './log-ring.js';

@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import { errors } from '../../errors/codes.js';
 import type { Engines } from '../engines/engine-service.js';
 import { orAborted } from '../jobs/wait.js';
-import type { EnhancePromptAnswer, EnhancePromptRequest, EnhancementService } from '../types.js';
+import type { EnhancePromptAnswer, EnhancePromptRequest, EnhancementService } from './types.js';
 import { createAttempt, modelNotAvailable } from './attempt.js';
 import { runChain, type ChainOutcome } from './chain.js';
 import { createTokenCounter } from './count-tokens.js';

@@ -1,5 +1,5 @@
 import { EventEmitter, on } from 'node:events';
-import type { JobEvent } from '../types.js';
+import type { JobEvent } from './types.js';
 
 /** An event before it has its id. */
 export type NewJobEvent = JobEvent extends infer Event ? Event extends JobEvent ? Omit<Event, 'id'> : never : never;

@@ -1,6 +1,6 @@
 import { errors } from '../../errors/codes.js';
 import { terminalStatuses, type JobRecord, type JobStore } from '../queue/types.js';
-import type { JobEvent } from '../types.js';
+import type { JobEvent } from './types.js';
 import type { EventLog } from './event-log.js';
 
 export interface JobEventsOptions {

@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { errors } from '../../errors/codes.js';
 import type { Engines } from '../engines/engine-service.js';
 import type { FinishedJob, JobStore } from '../queue/types.js';
-import type { JobService } from '../types.js';
+import type { JobService } from './types.js';
 import { catalogue, type JobType } from './catalogue.js';
 import type { EventLog } from './event-log.js';
 import { cancelledFailure } from './failure.js';

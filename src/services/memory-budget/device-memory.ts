@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import type { EngineKind } from '../../inference/engine-protocol.js';
 import { noGate, type MemoryGate } from '../engines/memory-gate.js';
 import type { GpuMonitor } from '../gpu/gpu-monitor.js';
-import type { EngineStatus } from '../types.js';
+import type { EngineStatus } from '../engines/types.js';
 import type { Footprint } from './admission-policy.js';
 import { createMemoryBudget } from './memory-budget.js';
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { copyFile, mkdir, open, readdir, readFile, realpath, rename, rm, stat, access, constants } from 'node:fs/promises';
 import path from 'node:path';
-import type { AssetService } from '../types.js';
+import type { AssetService } from './types.js';
 import { checkPlace, isPlace } from './places.js';
 import { StorageError, type Storage } from './types.js';
 

@@ -1,3 +1,5 @@
+import type { Readable } from 'node:stream';
+
 /** Where assets go: a folder served by the service, or Supabase Storage. Both pass the same suite. */
 export interface Storage {
   readonly kind: 'folder' | 'supabase';
@@ -20,4 +22,9 @@ export class StorageError extends Error {
     super(message, options);
     this.name = 'StorageError';
   }
+}
+
+export interface AssetService {
+  /** Null when there is no such asset. Never leaves the storage folder, whatever the path says. */
+  open(bucket: string, path: string): Promise<{ stream: Readable; contentType: string; bytes: number; modifiedAt: Date } | null>;
 }

@@ -1,5 +1,5 @@
 import type { EngineKind } from '../../inference/engine-protocol.js';
-import type { EngineStatus } from '../types.js';
+import type { EngineStatus } from '../engines/types.js';
 import type { Check, Finding, Severity } from './types.js';
 
 /** What a state means for jobs; states not named are on their way to `ready`. */
