@@ -6,7 +6,7 @@
  * eight callers is at most twice the idle one.
  */
 import { mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { loadavg, tmpdir } from 'node:os';
 import path from 'node:path';
 import { projectRoot } from '../src/project-root.js';
 import { startService } from '../test/helpers/service-process.js';
@@ -27,6 +27,7 @@ const print = (text: string) => process.stdout.write(`${text}\n\n`);
 const prompts = await pocketPrompts();
 const promptOf = (index: number) => prompts[index % prompts.length] as string;
 
+print(`Load of this machine before: ${(loadavg()[0] ?? 0).toFixed(1)}. The gates are for one that does nothing else: eight callers need the cores that one leaves idle.`);
 await benchLarge();
 await benchPocket();
 await benchHealth();
