@@ -1,10 +1,7 @@
-import { fork, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import path from 'node:path';
 import t, { type Test } from 'tap';
-import type { EngineEvent, EngineMethod, EngineMethods, FromEngine } from '../../../src/inference/engine-protocol.js';
-import { projectRoot } from '../../../src/project-root.js';
+import { startEngineChild, type EngineChild } from '../../helpers/engine-child.js';
 import { requireCommand } from '../../helpers/requirements.js';
 import { until } from '../../engines/support.js';
 import { childrenOf, isAlive } from './processes.js';
@@ -12,35 +9,10 @@ import { temporaryFolder, tinyFolder, wanParams } from './support.js';
 
 const skip = requireCommand('ffmpeg') || requireCommand('ffprobe') || (process.platform === 'linux' ? false : 'reads /proc');
 
-/** The real engine process, spoken to as the service does. */
-function startEngine(t: Test) {
-  const child: ChildProcess = fork(path.join(projectRoot(), 'dist/src/inference/engine-process.js'), ['wan'], { stdio: ['ignore', 'ignore', 'inherit', 'ipc', 'pipe'] });
-  const ended = new Promise<void>((resolve) => child.once('close', () => { resolve(); }));
-  t.teardown(async () => {
-    child.kill('SIGKILL');
-    await ended;
-  });
-  let count = 0;
-  return {
-    child,
-    cancel: (id: string) => child.send({ type: 'cancel', id }),
-    ask<M extends EngineMethod>(method: M, params: EngineMethods[M]['params'], onEvent: (event: EngineEvent, id: string) => void = () => {}): Promise<EngineMethods[M]['result']> {
-      const id = String(count += 1);
-      return new Promise((resolve, reject) => {
-        const listen = (message: FromEngine) => {
-          if (!('id' in message) || message.id !== id) return;
-          if (message.type === 'event') onEvent(message.event, id);
-          else {
-            child.off('message', listen);
-            if (message.type === 'result') resolve(message.result as EngineMethods[M]['result']);
-            else if (message.type === 'error') reject(Object.assign(new Error(message.error.message), message.error));
-          }
-        };
-        child.on('message', listen);
-        child.send({ type: 'request', id, method, params });
-      });
-    },
-  };
+function startEngine(t: Test): EngineChild {
+  const engine = startEngineChild('wan');
+  t.teardown(() => engine.kill());
+  return engine;
 }
 
 t.test('load, warm-up, clip, cancel, clip: through the engine process', { skip }, async (t) => {
