@@ -31,7 +31,8 @@ t.test('from a Redis list to the frames of the video', { skip }, async (t) => {
   t.teardown(() => redis.disconnect());
   const receiver = await startCallbackReceiver();
   t.teardown(() => receiver.close());
-  const pictures = await startAssetServer({ 'a.png': await toPng(first), 'b.png': await toPng(last) });
+  const other = drawClip({ ...moving, colour: 'blue', shape: 'square', background: 'yellow' }, 5)[0] as Pixels;
+  const pictures = await startAssetServer({ 'a.png': await toPng(first), 'b.png': await toPng(last), 'other.png': await toPng(other) });
   t.teardown(() => pictures.close());
   const service = await startService({ env: { REDIS_URL: redisServer.url, CALLBACK_URL: receiver.url, STORAGE: 'folder', REFERENCE_ALLOWED_HOSTS: pictures.host, MODELS_DIR: await wanModelsFolder(t) } });
   t.teardown(() => service.cleanUp());
@@ -89,6 +90,18 @@ t.test('from a Redis list to the frames of the video', { skip }, async (t) => {
     const { shown } = await check(t, await make(t, { config: { frame_num: frames, seed: 7, first_frame: a }, metadata: { end_reference_url: b, reference_strength: 1 } }), { reference_mode: 'both', guidance_scale: 9 });
     t.ok(shown.first >= 25, `first ${shown.first} dB`);
     t.ok(shown.last >= 25, `last ${shown.last} dB`);
+  });
+
+  await t.test('the stronger a reference, the nearer the first frame to it, against what the prompt says', async (t) => {
+    const nearness: number[] = [];
+    for (const strength of [0.1, 0.4, 0.6, 1]) {
+      const { body, file } = await make(t, { config: { frame_num: 5, sample_steps: 12, seed: 7, first_frame: `${pictures.origin}/other.png` }, metadata: { reference_strength: strength } });
+      t.match(body.metadata, { reference_mode: 'start', reference_strength: strength });
+      nearness.push(psnr((await decodeVideo(file)).frames[0] as Pixels, other));
+    }
+    const inDecibels = nearness.map((each) => each.toFixed(1)).join(', ');
+    t.same([...nearness].sort((x, y) => x - y), nearness, `${inDecibels} dB`);
+    t.ok((nearness[3] as number) >= 25 && (nearness[3] as number) > (nearness[0] as number) + 5, `${inDecibels} dB`);
   });
 
   await t.test('one picture, with and without a reference', async (t) => {
