@@ -14,7 +14,7 @@ import { decodeVideo } from '../helpers/videos.js';
 import { waitFor } from '../helpers/wait-for.js';
 import { wanModelsFolder } from '../helpers/wan-models.js';
 
-t.setTimeout(240_000);
+t.setTimeout(900_000); // minutes where other programs compute too
 const skip = requireCommand('ffmpeg') || requireCommand('ffprobe');
 
 const folder = await mkdtemp(path.join(tmpdir(), 'ourvidz-slow-'));

@@ -16,7 +16,7 @@ import { startService } from '../helpers/service-process.js';
 import { decodeVideo, readFrame, toPng } from '../helpers/videos.js';
 import { wanModelsFolder } from '../helpers/wan-models.js';
 
-t.setTimeout(240_000);
+t.setTimeout(900_000); // minutes where other programs compute too
 const skip = requireCommand('redis-server') || requireCommand('ffmpeg') || requireCommand('ffprobe');
 
 const frames = 17;
