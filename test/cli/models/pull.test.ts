@@ -13,6 +13,8 @@ const part1 = 'qwen2.5-7b-instruct-q4_k_m-00001-of-00002.gguf';
 const part2 = 'qwen2.5-7b-instruct-q4_k_m-00002-of-00002.gguf';
 const sdxlFiles = await pocketSdxl();
 const gguf = await pocketQwen();
+/** What the pocket model has and a published export has not. */
+const ours = /^(?:ourvidz\.json|adapter\.json|image_encoder(?:\/.*)?)$/;
 const size = (name: string) => (sdxlFiles[name] as Buffer).length;
 
 async function openHub(t: { teardown(handler: () => unknown): unknown }, options: Parameters<typeof startHubDouble>[1] = {}) {
@@ -32,8 +34,9 @@ t.test('pulls the files of a model into the folder the service looks for, each c
   t.equal(result.code, 0, result.stderr);
   const found = (await findModelFolders(to)).sdxl;
   t.equal(found.dir, path.join(to, 'sdxl-base-1.0'));
-  for (const [name, body] of Object.entries(sdxlFiles).filter(([name]) => name !== 'ourvidz.json')) t.ok((await readFile(path.join(to, 'sdxl-base-1.0', name))).equals(body), name);
-  t.strictSame((await readdir(path.join(to, 'sdxl-base-1.0'))).filter((name) => /README|ourvidz\.json/.test(name)), [], 'only what the model needs');
+  const published = Object.entries(sdxlFiles).filter(([name]) => !ours.test(name));
+  for (const [name, body] of published) t.ok((await readFile(path.join(to, 'sdxl-base-1.0', name))).equals(body), name);
+  t.strictSame((await readdir(path.join(to, 'sdxl-base-1.0'))).filter((name) => name === 'README.md' || ours.test(name)), [], 'only what the model needs');
   t.strictSame(await readdir(to), ['sdxl-base-1.0'], 'nothing of the way there is left');
   const requests = hub.served.length;
   t.match((await models(home, ['pull', 'sdxl', '--to', to], { HF_ENDPOINT: hub.origin })).stdout, /here already/);
@@ -92,7 +95,8 @@ t.test('a broken connection, a busy hub and one without ranges cost time, not th
   const result = await models(home, ['pull', 'sdxl', '--to', home], { HF_ENDPOINT: hub.origin });
   t.equal(result.code, 0, result.stderr);
   const [first, second, third] = hub.served.filter(({ file }) => file === unet);
-  t.equal(second?.from, first?.bytes, 'the second request begins where the first broke');
+  // some of what was sent last may have been on its way when the connection broke
+  t.ok(second !== undefined && first !== undefined && second.from > 0 && second.from <= first.bytes, `the second request begins at ${second?.from}, the first broke after ${first?.bytes}`);
   t.equal(third?.from, 0, 'no ranges: from the start');
   t.ok((await readFile(path.join(home, 'sdxl-base-1.0', unet))).equals(sdxlFiles[unet] as Buffer));
 });
