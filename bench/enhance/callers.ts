@@ -9,7 +9,7 @@ export interface Round {
   tokensPerSecond: { alone: number; together: number };
   /** Milliseconds of each request. */
   alone: number[];
-  /** The same of each caller. */
+  /** The same requests, in the same order, by caller. */
   together: number[][];
 }
 
@@ -41,13 +41,13 @@ const median = (values: readonly number[]) => percentile(values, 0.5);
 
 /**
  * `throughput`: together ÷ alone, median of the rounds. A caller's share of a model that eight ask is an eighth: its answer may take as long as
- * eight answers one after another. `wait`: the slowest answer of a round ÷ eight times the mean answer alone; `slowestCaller`: the mean of the slowest caller ÷ the
- * mean of all. Medians of the rounds.
+ * that answer eight times alone. `wait`: the answer of a round that is latest by this, ÷ eight times the same answer alone; `slowestCaller`: the mean of the slowest
+ * caller ÷ the mean of all. Medians of the rounds.
  */
 export function summarise(rounds: readonly Round[]) {
   return {
     throughput: median(rounds.map(({ tokensPerSecond: { alone, together } }) => together / alone)),
-    wait: median(rounds.map(({ alone, together }) => Math.max(...together.flat()) / (callers * (sum(alone) / alone.length)))),
+    wait: median(rounds.map(({ alone, together }) => Math.max(...together.flat().map((ms, index) => ms / (callers * (alone[index] as number)))))),
     slowestCaller: median(rounds.map(({ together }) => (Math.max(...together.map(sum)) * together.length) / sum(together.flat()))),
     tokensAlone: median(rounds.map(({ tokensPerSecond }) => tokensPerSecond.alone)),
     tokensTogether: median(rounds.map(({ tokensPerSecond }) => tokensPerSecond.together)),
