@@ -103,7 +103,7 @@ t.test('a hang is found by the watchdog of its stage, a long native call is not 
 });
 
 t.test('a request that is being encoded beside a long native step of another one is not taken for a hang, nor for deaf', async (t) => {
-  const { supervisor, draw } = supervise(t, { stageLimitsMs: { denoise: 5000, encode: 600 }, cancelGraceMs: 300 });
+  const { supervisor, draw } = supervise(t, { stageLimitsMs: { denoise: 20_000, encode: 1500 }, cancelGraceMs: 1500 });
   supervisor.start();
   await supervisor.whenReady();
   const { pid } = supervisor.status();
@@ -111,7 +111,7 @@ t.test('a request that is being encoded beside a long native step of another one
     const controller = new AbortController();
     const encoded = draw('encodes slowly', {}, { signal: controller.signal });
     // The main thread is gone for longer than an encoding may be silent.
-    const blocking = draw('blocks 1100');
+    const blocking = draw('blocks 3000');
     if (cancelled) setTimeout(() => controller.abort(), 200);
     t.equal((await encoded).files.length, 1);
     t.equal((await blocking).files.length, 1);
