@@ -16,7 +16,7 @@ import { shapes, writeQwenGguf } from '../tools/qwen-gguf.js';
 import type { CallerWork } from './enhance/caller-worker.js';
 import { callers, measureRound, summarise, type Round } from './enhance/callers.js';
 import { pocketPrompts, startHarness, type Harness } from './enhance/harness.js';
-import { createHealthProbe } from './health-probe.js';
+import { createHealthProbe, healthTable } from './health-probe.js';
 import { markdownTable, percentile } from './statistics.js';
 
 const gates = { largeThroughput: 2, pocketThroughput: 0.9, wait: 1.5, slowestCaller: 1.25, warm: 0.5, health: 2 };
@@ -140,9 +140,8 @@ async function benchHealth(): Promise<void> {
       working.postMessage('stop');
       answers += (await answered)[0];
     }
-    const row = (name: string, of: number[]) => [name, of.length, ...[0.5, 0.9, 0.99, 1].map((fraction) => percentile(of, fraction).toFixed(2))];
     const ratio = percentile(asked, 0.99) / percentile(idle, 0.99);
-    print(markdownTable(['GET /health', 'requests', 'p50 ms', 'p90 ms', 'p99 ms', 'max ms'], [row('idle', idle), row(`${callers} callers of /enhance`, asked)]));
+    print(healthTable([['idle', idle], [`${callers} callers of /enhance`, asked]]));
     print(`p99 with ${callers} callers ÷ p99 idle = ${ratio.toFixed(2)} (gate: at most ${gates.health}); ${answers} prompts enhanced meanwhile`);
     gate('/health', ratio <= gates.health);
   } finally {

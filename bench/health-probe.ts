@@ -1,5 +1,6 @@
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { markdownTable, percentile } from './statistics.js';
 
 const pauseMs = 5;
 
@@ -30,4 +31,9 @@ export function createHealthProbe(baseUrl: string) {
     close: () => agent.destroy(),
   };
 }
+/** What was timed, in milliseconds, a row a phase. */
+export function healthTable(phases: ReadonlyArray<readonly [name: string, samples: readonly number[]]>): string {
+  return markdownTable(['GET /health', 'requests', 'p50 ms', 'p90 ms', 'p99 ms', 'max ms'], phases.map(([name, samples]) => [name, samples.length, ...[0.5, 0.9, 0.99, 1].map((fraction) => percentile(samples, fraction).toFixed(2))]));
+}
+
 export type HealthProbe = ReturnType<typeof createHealthProbe>;

@@ -3,12 +3,11 @@
  * running service. Gates: the 99th percentile while SDXL draws is at most twice the idle one; while both compute, on two
  * cores, at most 50 ms.
  */
-import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { sdxlPayload, submit, testUserId, waitForJob } from '../test/helpers/jobs.js';
+import { sdxlPayload, submit, waitForJob, wanPayload } from '../test/helpers/jobs.js';
 import { startService } from '../test/helpers/service-process.js';
-import { createHealthProbe, type HealthProbe } from './health-probe.js';
-import { markdownTable, percentile } from './statistics.js';
+import { createHealthProbe, healthTable, type HealthProbe } from './health-probe.js';
+import { percentile } from './statistics.js';
 
 const rounds = 6;
 const samplesPerPhase = 400;
@@ -26,8 +25,7 @@ try {
     samples.both.push(...await during([submitLong(round * 10), submitLong(round * 10 + 5), submitClip(round), submitClip(round + 50)], probe));
   }
   probe.close();
-  const row = (name: string, of: number[]) => [name, of.length, ...[0.5, 0.9, 0.99, 1].map((fraction) => percentile(of, fraction).toFixed(2))];
-  process.stdout.write(`${markdownTable(['GET /health', 'requests', 'p50 ms', 'p90 ms', 'p99 ms', 'max ms'], [row('idle', samples.idle), row('while SDXL draws', samples.sdxl), row('while SDXL and WAN compute', samples.both)])}\n`);
+  process.stdout.write(`${healthTable([['idle', samples.idle], ['while SDXL draws', samples.sdxl], ['while SDXL and WAN compute', samples.both]])}\n`);
   const p99 = (name: keyof typeof samples) => percentile(samples[name], 0.99);
   const ratio = p99('sdxl') / p99('idle');
   process.stdout.write(`\np99 while SDXL draws ÷ p99 idle = ${ratio.toFixed(2)} (gate: at most ${gateRatio}); while both compute ÷ idle = ${(p99('both') / p99('idle')).toFixed(2)}, ${p99('both').toFixed(2)} ms (gate: at most ${gateBothMs} ms); ${rounds} rounds of each\n`);
@@ -40,11 +38,8 @@ function submitLong(seed: number): Promise<string> {
   return submit(service, sdxlPayload({ type: 'sdxl_image_high', config: { num_images: 6, seed } }));
 }
 
-async function submitClip(seed: number): Promise<string> {
-  const payload = { id: randomUUID(), type: 'video_high', prompt: 'a red circle moves to the right', user_id: testUserId, config: { seed } };
-  const answer = await service.send('POST', '/jobs', payload);
-  if (answer.status !== 202) throw new Error(`POST /jobs answered ${answer.status}: ${await answer.text()}`);
-  return payload.id;
+function submitClip(seed: number): Promise<string> {
+  return submit(service, wanPayload({ type: 'video_high', prompt: 'a red circle moves to the right', config: { seed } }));
 }
 
 /** Samples taken while at least one job of each kind computes; then the jobs are called off. */

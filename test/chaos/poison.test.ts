@@ -1,28 +1,22 @@
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
-import { Redis } from 'ioredis';
 import { Registry } from 'prom-client';
 import t from 'tap';
 import { readConfig } from '../../src/config.js';
 import { projectRoot } from '../../src/project-root.js';
 import { createServices } from '../../src/services/index.js';
 import { silentLog, testEngineEntry, until } from '../engines/support.js';
-import { startCallbackReceiver } from '../helpers/callback-receiver.js';
-import { redisOrSkip, startRedis } from '../helpers/redis.js';
+import { startProducer } from '../helpers/producer.js';
+import { redisOrSkip } from '../helpers/redis.js';
 
 const maxAttempts = 3;
 
 if (redisOrSkip(t)) {
   await t.test('a job that kills the engine every time is dead-lettered after its attempts, and holds nobody up', async (t) => {
-    const server = await startRedis();
-    t.teardown(() => server.stop());
-    const redis = new Redis(server.url);
-    t.teardown(() => redis.disconnect());
-    const receiver = await startCallbackReceiver();
-    t.teardown(() => receiver.close());
+    const { redis, receiver, env } = await startProducer(t);
     const config = readConfig({
       DATA_DIR: t.testdir({}), MODELS_DIR: path.join(projectRoot(), 'test/parity/models'), ORT_DEVICE: 'cpu', SHUTDOWN_GRACE_SECONDS: '5',
-      REDIS_URL: server.url, WAN_WORKER_API_KEY: 'key-of-the-test', CALLBACK_URL: receiver.url, MAX_ATTEMPTS: String(maxAttempts), REDIS_BLOCK_SECONDS: '1',
+      REDIS_URL: env.REDIS_URL, WAN_WORKER_API_KEY: 'key-of-the-test', CALLBACK_URL: env.CALLBACK_URL, MAX_ATTEMPTS: String(maxAttempts), REDIS_BLOCK_SECONDS: '1',
     });
     const services = await createServices(config, silentLog, { registry: new Registry(), environment: process.env, engineEntry: testEngineEntry, engines: { sdxl: { restartBaseMs: 50, restartMaxMs: 200 } } });
     t.teardown(() => services.stop());

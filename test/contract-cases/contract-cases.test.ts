@@ -2,12 +2,10 @@
  * What producers send, through a real Redis list, the real service and a real callback receiver: one by one, each
  * followed by a good job, and all together in a random order (repeat one with CONTRACT_CASES_SEED).
  */
-import { Redis } from 'ioredis';
 import t, { type Test } from 'tap';
 import { startAssetServer } from '../helpers/asset-server.js';
-import { startCallbackReceiver } from '../helpers/callback-receiver.js';
 import { sdxlPayload } from '../helpers/jobs.js';
-import { startRedis } from '../helpers/redis.js';
+import { startProducer } from '../helpers/producer.js';
 import { requireCommand, requireShared } from '../helpers/requirements.js';
 import { startService } from '../helpers/service-process.js';
 import { checkOrder, checkOutcome } from './check-outcome.js';
@@ -18,15 +16,10 @@ const skip = requireShared('contract/cases.json') || requireCommand('redis-serve
 
 /** A service of its own on an empty Redis, so that each way of sending meets ids it has never seen. */
 async function start(t: Test) {
-  const redisServer = await startRedis();
-  t.teardown(() => redisServer.stop());
-  const redis = new Redis(redisServer.url);
-  t.teardown(() => redis.disconnect());
-  const receiver = await startCallbackReceiver();
-  t.teardown(() => receiver.close());
+  const { redis, receiver, env } = await startProducer(t);
   const assets = await startAssetServer();
   t.teardown(() => assets.close());
-  const service = await startService({ env: { REDIS_URL: redisServer.url, CALLBACK_URL: receiver.url, STORAGE: 'folder', REFERENCE_ALLOWED_HOSTS: assets.host } });
+  const service = await startService({ env: { ...env, REFERENCE_ALLOWED_HOSTS: assets.host } });
   t.teardown(() => service.cleanUp());
   return { redis, receiver, assets, service };
 }

@@ -1,12 +1,9 @@
 /** `compel_weights` from the queue's string to the drawn picture, judged from its pixels. */
-import { Redis } from 'ioredis';
-import sharp from 'sharp';
 import t from 'tap';
 import { heldOut } from '../../tools/pocket-check/draw.js';
 import { areas } from '../../tools/pocket-check/weights.js';
-import { startCallbackReceiver } from '../helpers/callback-receiver.js';
-import { readAsset, sdxlPayload } from '../helpers/jobs.js';
-import { startRedis } from '../helpers/redis.js';
+import { sdxlPayload } from '../helpers/jobs.js';
+import { drawFromQueue, startProducer } from '../helpers/producer.js';
 import { requireCommand } from '../helpers/requirements.js';
 import { startService } from '../helpers/service-process.js';
 
@@ -14,23 +11,10 @@ t.setTimeout(240_000);
 const skip = requireCommand('redis-server');
 
 t.test('1.4 in the payload enlarges the object it names, 0.7 shrinks it, and both leave the other one', { skip }, async (t) => {
-  const redisServer = await startRedis();
-  t.teardown(() => redisServer.stop());
-  const redis = new Redis(redisServer.url);
-  t.teardown(() => redis.disconnect());
-  const receiver = await startCallbackReceiver();
-  t.teardown(() => receiver.close());
-  const service = await startService({ env: { REDIS_URL: redisServer.url, CALLBACK_URL: receiver.url, STORAGE: 'folder' } });
+  const producer = await startProducer(t);
+  const service = await startService({ env: producer.env });
   t.teardown(() => service.cleanUp());
-
-  const draw = async (prompt: string, seed: number, compel: { compel_enabled?: true; compel_weights?: string }) => {
-    const payload = { ...sdxlPayload({ prompt, config: { num_images: 1, seed } }), ...compel };
-    await redis.lpush('sdxl_queue', JSON.stringify(payload));
-    const { body } = await receiver.waitForTerminal(payload.id, 120_000);
-    t.equal(body.status, 'completed', body.error_message ?? 'no error');
-    const { data, info } = await sharp(await readAsset(service, body.assets[0] ?? '')).raw().toBuffer({ resolveWithObject: true });
-    return { picture: { data, width: info.width, height: info.height }, metadata: body.metadata };
-  };
+  const draw = async (prompt: string, seed: number, compel: { compel_enabled?: true; compel_weights?: string }) => drawFromQueue(t, producer, service, { ...sdxlPayload({ prompt, config: { num_images: 1, seed } }), ...compel });
 
   const others = { plain: 0, up: 0, down: 0 };
   for (const [index, item] of (await heldOut('two')).slice(0, 3).entries()) {

@@ -1,5 +1,4 @@
 /** WAN jobs from the queue's string to the frames of the MP4, with each way of giving reference pictures. */
-import { Redis } from 'ioredis';
 import t, { type Test } from 'tap';
 import { createClient } from '../../src/cli/client.js';
 import type { ProgressView } from '../../src/cli/job-view.js';
@@ -8,9 +7,8 @@ import { judgeClip } from '../../tools/pocket-check/clip.js';
 import type { Pixels } from '../../tools/pocket-check/picture.js';
 import { psnr } from '../../tools/pocket-check/video-frames.js';
 import { startAssetServer } from '../helpers/asset-server.js';
-import { startCallbackReceiver } from '../helpers/callback-receiver.js';
 import { getJob, readAsset, testUserId, wanPayload, type WanPayload } from '../helpers/jobs.js';
-import { startRedis } from '../helpers/redis.js';
+import { startProducer } from '../helpers/producer.js';
 import { requireCommand } from '../helpers/requirements.js';
 import { startService } from '../helpers/service-process.js';
 import { decodeVideo, readFrame, toPng } from '../helpers/videos.js';
@@ -25,16 +23,11 @@ const moving = { kind: 'clip', prompt: 'a red circle moves right', colour: 'red'
 t.test('from a Redis list to the frames of the video', { skip }, async (t) => {
   const clip = drawClip(moving, frames);
   const [first, last] = [clip[0] as Pixels, clip[frames - 1] as Pixels];
-  const redisServer = await startRedis();
-  t.teardown(() => redisServer.stop());
-  const redis = new Redis(redisServer.url);
-  t.teardown(() => redis.disconnect());
-  const receiver = await startCallbackReceiver();
-  t.teardown(() => receiver.close());
+  const { redis, receiver, env } = await startProducer(t);
   const other = drawClip({ ...moving, colour: 'blue', shape: 'square', background: 'yellow' }, 5)[0] as Pixels;
   const pictures = await startAssetServer({ 'a.png': await toPng(first), 'b.png': await toPng(last), 'other.png': await toPng(other) });
   t.teardown(() => pictures.close());
-  const service = await startService({ env: { REDIS_URL: redisServer.url, CALLBACK_URL: receiver.url, STORAGE: 'folder', REFERENCE_ALLOWED_HOSTS: pictures.host, MODELS_DIR: await wanModelsFolder(t) } });
+  const service = await startService({ env: { ...env, REFERENCE_ALLOWED_HOSTS: pictures.host, MODELS_DIR: await wanModelsFolder(t) } });
   t.teardown(() => service.cleanUp());
   const [a, b] = [`${pictures.origin}/a.png`, `${pictures.origin}/b.png`];
 

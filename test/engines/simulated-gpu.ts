@@ -1,5 +1,6 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { isAlive } from '../../src/process-alive.js';
 import type { GpuProbe } from '../../src/services/gpu/types.js';
 
 /**
@@ -42,10 +43,6 @@ function write(folder: string, name: string, value: number): void {
   const draft = path.join(folder, `draft-${name}-${process.pid}`);
   writeFileSync(draft, String(value));
   renameSync(draft, path.join(folder, name));
-}
-
-function isAlive(pid: number): boolean {
-  try { process.kill(pid, 0); return true; } catch { return false; }
 }
 
 const sum = (holdings: Map<number, number>) => [...holdings.values()].reduce((total, bytes) => total + bytes, 0);

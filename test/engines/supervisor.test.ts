@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import { isAlive } from '../../src/process-alive.js';
 import type { EngineEvent } from '../../src/inference/engine-protocol.js';
 import { EngineError } from '../../src/services/engines/engine-error.js';
 import { createSupervisor, type SupervisorOptions } from '../../src/services/engines/supervisor.js';
@@ -15,10 +16,6 @@ function supervise(test: Test, options: Partial<SupervisorOptions> & { onLoad?: 
   const outputDir = test.testdir();
   test.teardown(() => supervisor.stop({ force: true }));
   return { supervisor, states, outputDir, draw: (prompt: string, rest = {}, call = {}) => supervisor.call('sdxl.generate', generateParams(prompt, outputDir, rest), call) };
-}
-
-function alive(pid: number): boolean {
-  try { process.kill(pid, 0); return true; } catch { return false; }
 }
 
 async function failure(promise: Promise<unknown>): Promise<EngineError> {
@@ -42,7 +39,7 @@ t.test('starts, loads, warms up, works and stops', async (t) => {
   const { pid } = supervisor.status();
   await supervisor.stop({ force: false });
   t.match(supervisor.status(), { state: 'stopped', pid: null });
-  t.notOk(alive(pid ?? 0), 'its process is gone');
+  t.notOk(isAlive(pid ?? 0), 'its process is gone');
 });
 
 t.test('a crash at work rejects the call with its cause and the engine is back at once', async (t) => {

@@ -1,4 +1,6 @@
+import type { ChildProcess } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 
 export interface ProcessInfo {
   pid: number;
@@ -25,4 +27,18 @@ export function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
+}
+
+/** Resident memory of a process, MiB (Linux). */
+export async function residentMb(pid: number): Promise<number> {
+  return Number(/VmRSS:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024;
+}
+
+/** SIGTERM, and SIGKILL for one that has not ended after ten seconds. */
+export async function endProcess(child: ChildProcess): Promise<void> {
+  const gone = new Promise((resolve) => { child.once('exit', resolve); });
+  child.kill('SIGTERM');
+  const timer = setTimeout(() => child.kill('SIGKILL'), 10_000);
+  if (child.exitCode === null && child.signalCode === null) await gone;
+  clearTimeout(timer);
 }

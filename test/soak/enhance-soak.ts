@@ -6,10 +6,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { findFreePort } from '../../src/cli/free-port.js';
 import { createRandom, type Random } from '../chaos/random.js';
-import { childProcesses } from '../helpers/processes.js';
+import { childProcesses, endProcess, residentMb } from '../helpers/processes.js';
 import { waitFor } from '../helpers/wait-for.js';
 import { planRequest, type PlannedRequest } from './enhance-requests.js';
-import { residentMb } from './soak.js';
 
 export interface EnhanceSoakReport {
   requests: number;
@@ -96,11 +95,7 @@ export async function runEnhanceSoak({ requests, seed, say = () => {} }: { reque
       server: { secondTenthMb: tenth('serverMb', 1), lastTenthMb: tenth('serverMb', 9) }, engine: { secondTenthMb: tenth('engineMb', 1), lastTenthMb: tenth('engineMb', 9) },
     };
   } finally {
-    const gone = new Promise((resolve) => { server.once('exit', resolve); });
-    server.kill('SIGTERM');
-    const timer = setTimeout(() => server.kill('SIGKILL'), 10_000);
-    if (server.exitCode === null && server.signalCode === null) await gone;
-    clearTimeout(timer);
+    await endProcess(server);
     await rm(folder, { recursive: true, force: true, maxRetries: 3 });
   }
 }

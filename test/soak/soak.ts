@@ -9,6 +9,7 @@ import { findFreePort } from '../../src/cli/free-port.js';
 import { projectRoot } from '../../src/project-root.js';
 import { createRandom } from '../chaos/random.js';
 import { startCallbackReceiver } from '../helpers/callback-receiver.js';
+import { endProcess, residentMb } from '../helpers/processes.js';
 import { startRedis } from '../helpers/redis.js';
 import { waitFor } from '../helpers/wait-for.js';
 
@@ -111,11 +112,7 @@ export async function runSoak({ jobs, seed, kind = 'trouble', say = () => {} }: 
       }),
     };
   } finally {
-    const gone = new Promise((resolve) => { server.once('exit', resolve); });
-    server.kill('SIGTERM');
-    const timer = setTimeout(() => server.kill('SIGKILL'), 10_000);
-    if (server.exitCode === null && server.signalCode === null) await gone;
-    clearTimeout(timer);
+    await endProcess(server);
     redis.disconnect();
     await Promise.all([receiver.close(), redisServer.stop()]);
     await rm(folder, { recursive: true, force: true, maxRetries: 3 });
@@ -166,11 +163,6 @@ function jobOf(random: ReturnType<typeof createRandom>, index: number, id: strin
 function meanOf(samples: ReadonlyArray<{ done: number; rssMb: number }>, jobs: number, tenth: number): number {
   const within = samples.filter(({ done }) => done >= (tenth * jobs) / 10 && done <= ((tenth + 1) * jobs) / 10);
   return within.reduce((sum, { rssMb }) => sum + rssMb, 0) / within.length;
-}
-
-/** Resident memory of a process, MiB (Linux). */
-export async function residentMb(pid: number): Promise<number> {
-  return Number(/VmRSS:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024;
 }
 
 /** Children that ended and that nobody has asked about. */
