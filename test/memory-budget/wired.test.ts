@@ -100,7 +100,7 @@ t.test('what engines hold is measured, by process or as what is left of the card
   for (const hideProcesses of [false, true]) {
     const { memory, engines, draw } = await assemble(t, { gigabytes: 48, hideProcesses, sizes: { sdxl: { resident: 6, working: 2 } } });
     await until('a measure', () => memory.deviceBytes('sdxl') === 6 * gib);
-    t.equal(engines.status('sdxl').memory?.deviceBytes, 6 * gib);
+    await until("it beside the engine's own heartbeat", () => engines.status('sdxl').memory?.deviceBytes === 6 * gib);
     const drawing = draw('sdxl', 'is slow');
     await until('a measure at work', () => memory.deviceBytes('sdxl') === 8 * gib);
     await drawing;
