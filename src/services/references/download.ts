@@ -1,5 +1,5 @@
-import { createWriteStream } from 'node:fs';
 import { lookup as systemLookup } from 'node:dns/promises';
+import { open } from 'node:fs/promises';
 import { isIP, type LookupFunction } from 'node:net';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -76,7 +76,9 @@ async function downloadOnce(field: string, { url, trusted }: { url: URL; trusted
         else done(null, chunk);
       },
     });
-    await pipeline(body, limit, createWriteStream(file), { signal });
+    // Opened before anything can fail: a stream that opens its own file may still create it after the caller has cleaned up.
+    const target = await open(file, 'w');
+    await pipeline(body, limit, target.createWriteStream(), { signal });
     return null;
   } catch (error) {
     throw asReferenceError(field, error);
