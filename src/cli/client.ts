@@ -1,4 +1,4 @@
-import { createWriteStream } from 'node:fs';
+import { open, rm } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { ReadableStream as WebReadableStream } from 'node:stream/web';
@@ -56,11 +56,19 @@ export function createClient({ url, apiKey }: Connection) {
       }
     },
 
-    /** Writes an asset to a file that must not exist yet. */
+    /** Writes an asset to a file that must not exist yet; half of one is not left behind. */
     download: async (assetUrl: string, file: string): Promise<void> => {
       const response = await send('GET', assetUrl);
       if (!response.body) throw new CliError(`${assetUrl} has no content`, exitCodes.serviceError);
-      await pipeline(Readable.fromWeb(response.body as WebReadableStream<Uint8Array>), createWriteStream(file, { flags: 'wx' }));
+      const target = await open(file, 'wx');
+      try {
+        await pipeline(Readable.fromWeb(response.body as WebReadableStream<Uint8Array>), target.createWriteStream());
+      } catch (error) {
+        await rm(file, { force: true });
+        // undici's word for a body that ends early is a TypeError, "terminated"
+        if (error instanceof TypeError) throw new CliError(`The connection broke off in the middle of ${assetUrl}. The service still has the file.`, exitCodes.unreachable);
+        throw error;
+      }
     },
   };
 }

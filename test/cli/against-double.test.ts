@@ -110,6 +110,20 @@ t.test('a job is followed over a broken event stream, its files are saved, and t
   t.equal((await readdir(path.join(cwd, 'out'))).length, 4, 'nothing is overwritten');
 });
 
+t.test('a file that breaks off is an error, and half of it is not left', async (t) => {
+  const cwd = t.testdir({});
+  const double = await startDouble(t, (request, response, body) => {
+    if (request.method === 'POST') return json(response, 202, { id: (JSON.parse(body) as { id: string }).id, status: 'queued', queue_position: 0 });
+    if (request.url?.endsWith('/events')) return response.writeHead(200, { 'content-type': 'text/event-stream' }).end('id: 1\nevent: state\ndata: {"status":"completed","attempts":1,"assets":[]}\n\n');
+    if (request.url?.startsWith('/assets/')) return response.writeHead(200, { 'content-length': 100 }).write('half a pic', () => setTimeout(() => response.destroy(), 100));
+    return json(response, 200, jobOf('x', 'completed', { assets: ['/assets/a/0.png'], metadata: { seed: 7 } }));
+  });
+  const run = await runCli(['generate', 'x', '--output', 'out', '--url', double.url, '--key', 'k'], cwd);
+  t.equal(run.code, 3, run.stderr);
+  t.match(run.stderr, /broke off/);
+  t.same(await readdir(path.join(cwd, 'out')), []);
+});
+
 t.test('Ctrl-C asks the service to cancel the job and ends with 130', async (t) => {
   let cancelled = false;
   let stream: ServerResponse | undefined;
