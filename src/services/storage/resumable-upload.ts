@@ -1,5 +1,5 @@
-import { createReadStream } from 'node:fs';
-import { DetailedError, Upload } from 'tus-js-client';
+import { open } from 'node:fs/promises';
+import { DefaultHttpStack, DetailedError, Upload, type UploadOptions } from 'tus-js-client';
 import { storageErrorFrom } from './supabase-errors.js';
 
 /** The Storage API takes chunks of exactly this size, the last one excepted. */
@@ -27,30 +27,35 @@ export interface ResumableUploadOptions {
 export async function uploadResumable(options: ResumableUploadOptions, signal: AbortSignal): Promise<void> {
   const { bucket, path, file, previousUrl, stallMs } = options;
   signal.throwIfAborted();
-  const source = createReadStream(file.localPath);
-  source.on('error', () => {});
+  // tus forgets an abort that comes while it starts: what it asks us for (chunks, requests, whether to retry) has to end it.
+  const stopped = new AbortController();
   try {
     await new Promise<void>((resolve, reject) => {
-      const upload = new Upload(source, {
+      const upload = new Upload(Buffer.alloc(0), {
         endpoint: options.endpoint, chunkSize: chunkBytes, uploadSize: file.bytes, retryDelays: options.retryDelaysMs,
         headers: { ...options.headers, 'x-upsert': 'true' },
         metadata: { bucketName: bucket, objectName: path, contentType: file.contentType, cacheControl: '3600' },
         storeFingerprintForResuming: false, removeFingerprintOnSuccess: true,
+        fileReader: chunksOf(file, stopped.signal), httpStack: new DefaultHttpStack({ signal: stopped.signal }),
         ...(previousUrl === undefined ? {} : { uploadUrl: previousUrl }),
         onUploadUrlAvailable: () => { if (upload.url !== null) options.onUrl(upload.url); },
-        onProgress: () => { timer.refresh(); },
-        onAfterResponse: () => { timer.refresh(); },
-        onShouldRetry: (error) => !signal.aborted && asStorageError(error).retryable,
+        onProgress: moved,
+        onAfterResponse: moved,
+        onShouldRetry: (error) => !stopped.signal.aborted && asStorageError(error).retryable,
         onSuccess: () => { finish(); },
         onError: (error) => { finish(asStorageError(error)); },
       });
       const stop = (reason: unknown) => {
+        stopped.abort();
         void upload.abort().catch(() => {});
         finish(reason);
       };
       const onAbort = () => stop(signal.reason);
       const timer = setTimeout(() => stop(storageErrorFrom(`upload of ${bucket}/${path}`, { message: `no byte moved for ${stallMs / 1000} s` })), stallMs);
       signal.addEventListener('abort', onAbort, { once: true });
+      function moved(): void {
+        if (!stopped.signal.aborted) timer.refresh();
+      }
       function finish(error?: unknown): void {
         clearTimeout(timer);
         signal.removeEventListener('abort', onAbort);
@@ -60,7 +65,7 @@ export async function uploadResumable(options: ResumableUploadOptions, signal: A
       upload.start();
     });
   } finally {
-    source.destroy();
+    stopped.abort();
   }
 
   function asStorageError(error: Error) {
@@ -69,4 +74,26 @@ export async function uploadResumable(options: ResumableUploadOptions, signal: A
     if (response === null) return storageErrorFrom(action, { message: error.message });
     return storageErrorFrom(action, { message: response.getBody().slice(0, 200), status: response.getStatus() });
   }
+}
+
+/**
+ * One chunk of the file in memory at a time, and the file open only while it is read. (Given a file stream, tus opens another one
+ * for each chunk and leaves it open when the request breaks off.)
+ */
+function chunksOf(file: { localPath: string; bytes: number }, stopped: AbortSignal): NonNullable<UploadOptions['fileReader']> {
+  async function slice(start: number, end: number) {
+    stopped.throwIfAborted();
+    const handle = await open(file.localPath);
+    try {
+      const length = Math.min(end, file.bytes) - start;
+      const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(length), 0, length, start);
+      stopped.throwIfAborted();
+      if (bytesRead < length) throw new Error(`${file.localPath} ends after ${start + bytesRead} of ${file.bytes} bytes`);
+      // `size` becomes the content length.
+      return { value: Object.assign(buffer, { size: length }), done: end >= file.bytes };
+    } finally {
+      await handle.close();
+    }
+  }
+  return { openFile: async () => ({ size: file.bytes, slice, close: () => {} }) };
 }
