@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
+import { linkSignal } from '../services/jobs/wait.js';
 
 /**
  * Signals that abort when the client goes away, or when the service begins to stop: slow work is never done for nobody,
@@ -15,9 +16,12 @@ export function createDisconnectSignals(app: FastifyInstance) {
 
   return {
     of(reply: FastifyReply): AbortSignal {
-      const gone = new AbortController();
-      reply.raw.once('close', () => gone.abort(new Error('the client went away')));
-      return AbortSignal.any([gone.signal, closing.signal]);
+      const link = linkSignal(closing.signal);
+      reply.raw.once('close', () => {
+        link.release();
+        link.abort(new Error('the client went away'));
+      });
+      return link.signal;
     },
   };
 }

@@ -74,3 +74,14 @@ void t.test('stopping sends what waits once more, and never hangs', async (t) =>
   await other.stop(100);
   t.ok(Date.now() - startedMs < 3000);
 });
+
+void t.test('an endpoint that is silent when the stop begins holds it up no longer than the grace', async (t) => {
+  const receiver = await startReceiver(t, () => {});
+  const reporter = createReporter(t, receiver.url, { sender: createCallbackSender({ secret: undefined, serviceKey: undefined, timeoutMs: 25_000 }) });
+  reporter.report(facts('j1'));
+  await waitFor(() => receiver.received.length === 1, { what: 'the request' });
+  const startedMs = Date.now();
+  await reporter.stop(50);
+  t.ok(Date.now() - startedMs < 5000, `${Date.now() - startedMs} ms`);
+  t.equal(receiver.received.length, 1, 'and nothing is sent afterwards');
+});

@@ -18,3 +18,15 @@ export function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });
 }
+
+/**
+ * A signal for one use that also aborts with one that lives longer, until `release`. Unlike `AbortSignal.any`, which leaves something of
+ * every use on the longer-lived signal, nothing stays there.
+ */
+export function linkSignal(outer: AbortSignal): { signal: AbortSignal; abort: (reason?: unknown) => void; release: () => void } {
+  const controller = new AbortController();
+  const onAbort = () => controller.abort(outer.reason);
+  if (outer.aborted) onAbort();
+  else outer.addEventListener('abort', onAbort, { once: true });
+  return { signal: controller.signal, abort: (reason) => controller.abort(reason), release: () => outer.removeEventListener('abort', onAbort) };
+}

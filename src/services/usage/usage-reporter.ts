@@ -51,6 +51,14 @@ export function createUsageReporter({ url, sender, workerId, log, backoff = { ba
     }
   }
 
+  /** After what is on its way now; an endpoint that never answers may hold that up beyond the grace. */
+  async function sendOnceMore(grace: AbortSignal): Promise<void> {
+    await sending;
+    if (grace.aborted) return;
+    start();
+    await sending;
+  }
+
   function start(): void {
     sending ??= sendAll().catch(() => {}).finally(() => { sending = null; });
   }
@@ -74,10 +82,8 @@ export function createUsageReporter({ url, sender, workerId, log, backoff = { ba
     /** Tries once more what waits, within `graceMs`; the rest is lost and counted in the log. */
     async stop(graceMs: number): Promise<void> {
       stopping.abort(new Error('the service ends'));
-      await sending;
-      start();
       const grace = new AbortController();
-      await Promise.race([sending ?? undefined, wait(graceMs, grace.signal).catch(() => {})]);
+      await Promise.race([sendOnceMore(grace.signal), wait(graceMs, grace.signal).catch(() => {})]);
       grace.abort();
       if (waiting.length > 0) log.warn({ records: waiting.length }, 'usage records lost: their endpoint did not answer');
       await sender.close();
