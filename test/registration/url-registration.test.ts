@@ -172,3 +172,15 @@ t.test('an address with a path of its own: its health is looked for below that',
   t.same(orchestrator.state.healthPaths, ['/behind/a/proxy/health']);
   await registration.stop();
 });
+
+t.test('a Supabase address with a path of its own: the function is called below that', async (t) => {
+  const orchestrator = await createOrchestrator(t);
+  for (const supabaseUrl of [`${orchestrator.origin}/supabase`, `${orchestrator.origin}/supabase/`]) {
+    const { log } = createLog();
+    const registration = createUrlRegistration({ podId: undefined, publicUrl: orchestrator.origin, supabaseUrl, serviceKey: 'k', log });
+    registration.start();
+    await until(() => registration.state() === 'registered');
+    await registration.stop();
+  }
+  t.same([...new Set(orchestrator.received.map(({ url }) => url))], ['/supabase/functions/v1/update-worker-url']);
+});

@@ -37,10 +37,10 @@ export function runpodUrl(podId: string): string {
 }
 
 /** Below the address, which may have a path of its own behind a proxy. */
-function healthUrl(url: string): URL {
-  const base = new URL(url);
+function urlBelow(address: string, relative: string): URL {
+  const base = new URL(address);
   if (!base.pathname.endsWith('/')) base.pathname += '/';
-  return new URL('health', base);
+  return new URL(relative, base);
 }
 
 /**
@@ -61,7 +61,7 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
 
   async function isHealthy(url: string): Promise<boolean> {
     try {
-      const response = await request(healthUrl(url), { headersTimeout: timeoutMs, bodyTimeout: timeoutMs, signal: stopping.signal });
+      const response = await request(urlBelow(url, 'health'), { headersTimeout: timeoutMs, bodyTimeout: timeoutMs, signal: stopping.signal });
       const body = (await response.body.json()) as { status?: unknown };
       // Degraded still works, with less than there could be.
       return response.statusCode === 200 && (body.status === 'healthy' || body.status === 'degraded');
@@ -72,7 +72,7 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
 
   async function send(url: string, status: 'active' | 'inactive', signal?: AbortSignal): Promise<{ accepted: boolean; reason: string }> {
     try {
-      const response = await request(new URL('/functions/v1/update-worker-url', supabaseUrl), {
+      const response = await request(urlBelow(supabaseUrl ?? '', 'functions/v1/update-worker-url'), {
         method: 'POST',
         headers: { authorization: `Bearer ${serviceKey ?? ''}`, 'content-type': 'application/json' },
         body: JSON.stringify({ worker_url: url, timestamp: new Date(now()).toISOString(), status }),
