@@ -1,16 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { StorageError } from '../../src/services/storage/types.js';
 import { until } from '../engines/support.js';
-import { createHarness, type HarnessOptions } from './support.js';
-
-async function harness(t: Test, options: Omit<HarnessOptions, 'dir'> = {}) {
-  const made = await createHarness({ dir: t.testdir(), ...options });
-  t.teardown(() => made.stop());
-  return made;
-}
+import { createHarness, harness } from './support.js';
 
 const emptyWork = (dir: string) => until('empty work folders', () => readdirSync(dir).every((own) => readdirSync(path.join(dir, own)).length === 0));
 
@@ -242,29 +236,6 @@ t.test('per-type limits skip over a type, waiting does not spin', async (t) => {
   const before = reserves;
   await new Promise((resolve) => setTimeout(resolve, 1200));
   t.ok(reserves - before <= 4, `${reserves - before} reservations while idle`);
-});
-
-t.test('stop: what computes may finish, what is prepared goes back without losing an attempt', async (t) => {
-  const h = await harness(t);
-  h.runner.start();
-  const first = await h.submit('is slow');
-  const second = await h.submit('waits');
-  await until('both in the pipeline', () => h.runner.inFlight().some((each) => each.phase === 'computing') && h.runner.inFlight().length === 2);
-  await h.runner.stop(10_000);
-  t.match(await h.store.get(first), { status: 'completed' });
-  t.match(await h.store.get(second), { status: 'queued', attempts: 0 });
-});
-
-t.test('stop after the grace: a running job goes back to its queue', async (t) => {
-  const h = await harness(t);
-  h.runner.start();
-  const id = await h.submit('is slow', { type: 'sdxl_image_high' });
-  await until('computing', () => h.runner.inFlight().some((each) => each.phase === 'computing'));
-  const sinceMs = Date.now();
-  await h.runner.stop(50);
-  t.ok(Date.now() - sinceMs < 2000);
-  t.match(await h.store.get(id), { status: 'queued', attempts: 0 });
-  t.match(await h.store.reserve({ queue: 'sdxl_queue', workerId: 'next', leaseMs: 1000 }), { attempt: 1 });
 });
 
 t.test('left-overs of a killed process are removed at the start', async (t) => {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import type { Test } from 'tap';
 import { projectRoot } from '../../src/project-root.js';
 import { createEngineService } from '../../src/services/engines/engine-service.js';
 import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
@@ -117,4 +118,11 @@ export async function createHarness({ dir, engine = {}, limits = {}, runner: run
       await store.close();
     },
   };
+}
+
+/** A harness in a folder of the test's own that ends with it. */
+export async function harness(t: Test, options: Omit<HarnessOptions, 'dir'> = {}) {
+  const made = await createHarness({ dir: t.testdir(), ...options });
+  t.teardown(() => made.stop());
+  return made;
 }

@@ -179,7 +179,9 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
       if (!bystanders.has(job.id)) releaseCompute();
     } else if (event.kind === 'progress') {
       stage = event.stage;
-      gates.onEngineProgress(report(event.stage, event.step, event.steps).etaSeconds);
+      const { etaSeconds } = report(event.stage, event.step, event.steps);
+      // Once it let the next job compute, its own time says nothing of when the engine is free.
+      if (attempt.phase === 'computing' || bystanders.has(job.id)) gates.onEngineProgress(etaSeconds);
     } else if (event.kind === 'preview') {
       void publishPreview(event);
     }

@@ -6,7 +6,7 @@ import { failureMetadata } from './metadata.js';
 import { persistently } from './persistently.js';
 import type { RunnerParts } from './runner-parts.js';
 import { createSemaphore } from './semaphore.js';
-import { wait } from './wait.js';
+import { linkSignal, wait } from './wait.js';
 
 export interface RunnerOptions {
   queue: QueueName;
@@ -98,20 +98,26 @@ export function createRunner({ queue, engine, parts, maxPerType = {}, maxInFligh
 
   /** Waits for progress, a free place or the time, whatever comes first. */
   async function pause(ms: number, signal: AbortSignal): Promise<void> {
-    const local = new AbortController();
-    const waker = () => local.abort();
+    const link = linkSignal(signal);
+    const waker = () => link.abort();
     wakers.add(waker);
     try {
-      await wait(ms, AbortSignal.any([signal, local.signal]));
+      await wait(ms, link.signal);
     } catch {
       signal.throwIfAborted();
     } finally {
       wakers.delete(waker);
+      link.release();
     }
   }
 
   async function handle(reservation: Reservation, releases: Array<() => void>): Promise<void> {
     try {
+      // Asked for before the stop, answered after it: nobody else will end what begins now.
+      if (stopping.signal.aborted) {
+        await persistently(() => store.release(reservation.lease), { what: 'hand the job back', log, backoff: parts.limits.uploadBackoff });
+        return;
+      }
       const checked = parts.validate(reservation.payload, queue);
       if (!checked.ok) return await refuse(reservation, checked);
       const identity = { id: checked.job.id, type: checked.job.type, userId: checked.job.user_id };
