@@ -18,6 +18,8 @@ export interface RedisStoreOptions {
   retentionMs?: number;
   /** Longest time one blocking command is held. Default 5. */
   blockSeconds?: number;
+  /** A connection that owes an answer and says nothing for so long is replaced. Default 5000; commands that block on purpose have their own limit. */
+  answerTimeoutMs?: number;
   /** How often a list is looked at where blocking says nothing. Default 500. */
   pollMs?: number;
   log?: StoreLog;
@@ -36,8 +38,8 @@ const withoutCallbacks: ReadonlySet<ScriptName> = new Set(['reserve', 'renew', '
  * while the server cannot be reached. Every transition is one Lua script: `docs/queue.md` describes keys and cost.
  */
 export function createRedisStore(options: RedisStoreOptions): JobStore {
-  const { url, prefix = 'ourvidz:', retentionMs = defaultRetentionMs, blockSeconds = 5, pollMs = 500, log, now } = options;
-  const connector = createConnector(url, log);
+  const { url, prefix = 'ourvidz:', retentionMs = defaultRetentionMs, blockSeconds = 5, answerTimeoutMs, pollMs = 500, log, now } = options;
+  const connector = createConnector(url, log, answerTimeoutMs);
   const redis = connector.connect('main');
   const runScript = createScriptRunner(redis, { prefix, now });
   let callbackChanges = 0;
@@ -45,7 +47,7 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     if (!withoutCallbacks.has(name)) callbackChanges += 1;
     return runScript(name, ...args);
   };
-  const connectBlocking = () => connector.connect('wait', { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0 });
+  const connectBlocking = () => connector.connect('wait', { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0, socketTimeout: undefined });
   const wakers = Object.fromEntries(queueNames.map((list) => [list, createWaker({ connect: connectBlocking, list, blockSeconds, pollMs, log })])) as Record<QueueName, ReturnType<typeof createWaker>>;
   const signals = createSignals({ wakers, pollMs });
   const held = new Map<string, string>();
