@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { isAlive } from '../../src/process-alive.js';
 import type { EngineEvent } from '../../src/inference/engine-protocol.js';
@@ -8,6 +9,8 @@ import { createSupervisor, type SupervisorOptions } from '../../src/services/eng
 import { measuredLimitMs } from '../../src/services/engines/stage-limits.js';
 import type { EngineState } from '../../src/services/engines/types.js';
 import { generateParams, testEngine, until } from './support.js';
+
+t.setTimeout(90_000);
 
 function supervise(test: Test, options: Partial<SupervisorOptions> & { onLoad?: string } = {}) {
   const supervisor = createSupervisor(testEngine(options));
@@ -241,6 +244,59 @@ t.test('recycles after N jobs and on memory growth', async (t) => {
   byMemory.supervisor.start();
   for (const prompt of ['leaks', 'leaks']) await byMemory.draw(prompt);
   await until('the recycling', () => byMemory.supervisor.status().restarts === 1);
+});
+
+t.test('recycles under steady load, too, where one request begins before the last has ended', async (t) => {
+  for (const options of [{ recycleAfterJobs: 3 }, { recycleGrowthBytes: 60 * 2 ** 20 }]) {
+    const { supervisor, draw } = supervise(t, options);
+    supervisor.start();
+    await supervisor.whenReady();
+    await until('its first measure', () => supervisor.status().memory !== null);
+    const drawing: Array<Promise<unknown>> = [];
+    while (supervisor.status().state !== 'draining' && drawing.length < 100) {
+      drawing.push(draw('leaks, encodes slowly'));
+      await sleep(100);
+    }
+    await Promise.all(drawing);
+    t.ok(drawing.length < 100, JSON.stringify(options));
+    await until('its replacement', () => supervisor.status().restarts >= 1);
+    t.equal(supervisor.status().errorCount, 0);
+  }
+});
+
+t.test('a restart while it is being ended for another: it ends first', async (t) => {
+  const { supervisor, draw } = supervise(t);
+  supervisor.start();
+  const drawing = draw('encodes slowly');
+  await until('work', () => supervisor.status().state === 'busy');
+  const { pid } = supervisor.status();
+  let ended = false;
+  const ending = supervisor.stop({ force: false, rest: 'gave its memory to wan' }).then(() => { ended = true; });
+  await supervisor.restart({ force: false });
+  await drawing;
+  await until('its end', () => ended);
+  await ending;
+  t.notOk(isAlive(pid ?? 0));
+  await supervisor.whenReady({ patient: true });
+  t.match(supervisor.status(), { state: 'ready', errorCount: 0 });
+});
+
+t.test('a process that cannot even be started is a failed start like others', async (t) => {
+  // one environment string of this length is more than Linux takes, and fork throws
+  const { supervisor } = supervise(t, { env: { PATH: process.env['PATH'], TOO_LONG: 'x'.repeat(200_000) }, maxFailedStarts: 2, failedRetryMs: 0 });
+  supervisor.start();
+  await until('failed', () => supervisor.status().state === 'failed');
+  t.match(supervisor.status(), { state: 'failed', reason: /E2BIG/, lastExit: { reason: /E2BIG/ } });
+  t.match(await failure(supervisor.whenReady()), { code: 'engine_unavailable' });
+});
+
+t.test('a cancelled request may finish loading its model: others wait for the same one', async (t) => {
+  const { supervisor, draw } = supervise(t, { cancelGraceMs: 200 });
+  supervisor.start();
+  const controller = new AbortController();
+  const drawing = draw('loads first', {}, { signal: controller.signal, onEvent: (event: EngineEvent) => { if (event.kind === 'progress' && event.stage === 'load') controller.abort(); } });
+  t.match(await failure(drawing), { code: 'cancelled' });
+  t.match(supervisor.status(), { restarts: 0, errorCount: 0 });
 });
 
 t.test('a lazy engine starts with its first request and can be released', async (t) => {

@@ -107,6 +107,10 @@ async function compute(id: string, params: Work): Promise<void> {
   await before;
   try {
     hold('residentBytes', 'workingBytes');
+    if (/loads first/.test(params.prompt)) {
+      emit({ kind: 'progress', stage: 'load', step: 0, steps: 1 });
+      await sleep(1200);
+    }
     emit({ kind: 'progress', stage: 'text', step: 1, steps: 1 });
     for (let step = 1; step <= params.steps; step += 1) {
       await behave(params, step);
@@ -125,7 +129,7 @@ async function compute(id: string, params: Work): Promise<void> {
   if (/hangs in encode/.test(params.prompt)) await new Promise(() => {});
 }
 
-/** `crashes` kills itself, `crashes once <file>` only while the file is absent, `exits <code>`, `hangs`, `stops` (SIGSTOP), `blocks <ms>`, `is slow`, `leaks`, `runs out of memory`, `breaks for good`, `is invalid`, `loses the device`. */
+/** `crashes` kills itself, `crashes once <file>` only while the file is absent, `exits <code>`, `loads first` (cannot be interrupted), `hangs`, `stops` (SIGSTOP), `blocks <ms>`, `is slow`, `leaks`, `runs out of memory`, `breaks for good`, `is invalid`, `loses the device`. */
 async function behave({ prompt }: Work, step: number): Promise<void> {
   if (/is slow/.test(prompt)) await sleep(40);
   if (step !== 2) return;

@@ -8,7 +8,7 @@ import { createGpuMonitor } from '../../src/services/gpu/gpu-monitor.js';
 import type { GpuProbe } from '../../src/services/gpu/types.js';
 import { createDeviceMemory } from '../../src/services/memory-budget/device-memory.js';
 import { createSimulatedGpu } from '../engines/simulated-gpu.js';
-import { generateParams, silentLog, testEngine, until } from '../engines/support.js';
+import { engineStatus, generateParams, silentLog, testEngine, until } from '../engines/support.js';
 
 const gib = 2 ** 30;
 type Sizes = Partial<Record<EngineKind, { resident: number; working: number; /** What the service expects in its place. */ expected?: number }>>;
@@ -115,6 +115,28 @@ t.test('a crashed engine gives its room to who waits for it, and comes back when
   await filming;
   await draw('sdxl');
   t.equal(engines.status('sdxl').errorCount, 1);
+});
+
+t.test('a card that answers late is taken up, and what an earlier run still held at the start is not counted for ever', async (t) => {
+  const readings = [null, 20, 8];
+  let now = 0;
+  const status = { ...engineStatus({ state: 'stopped', pid: null }) };
+  const gpu = {
+    read: () => Promise.resolve(readings[now] === null ? null : { name: 'card', totalBytes: 48 * gib, usedBytes: (readings[now] as number) * gib, utilization: 0, temperatureCelsius: 40, driver: '1' }),
+    processes: () => Promise.resolve(null),
+  };
+  const memory = createDeviceMemory({ gpu, log: silentLog, sampleMs: 60_000, statuses: () => [status], expected: { sdxl: { residentBytes: 8 * gib, workingBytes: 5 * gib } }, evict: () => Promise.reject(new Error('nobody is ended')) });
+  t.teardown(() => memory.stop());
+  await memory.start();
+  t.equal(await memory.capacity(), null);
+  now = 1;
+  t.ok(Math.abs((await memory.capacity() ?? 0) / gib - (48 * 0.98 - 20)) < 1e-9, 'others use 20 GB now');
+  await memory.gate('sdxl').reserve();
+  now = 2;
+  Object.assign(status, engineStatus({ pid: 5, loaded: { device: 'cuda', deviceNotes: [], loadSeconds: 1, model: { name: 'm', features: [], defaultWidth: 64, defaultHeight: 64 } } }));
+  await memory.sample();
+  t.equal(memory.deviceBytes('sdxl'), 8 * gib, 'what is on the card is ours');
+  t.ok(Math.abs((await memory.capacity() ?? 0) / gib - 48 * 0.98) < 1e-9);
 });
 
 t.test('nothing is known of a card: nothing is held back', async (t) => {

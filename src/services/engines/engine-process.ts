@@ -81,21 +81,27 @@ export function startEngineProcess(options: EngineProcessOptions) {
 
   const stamp = () => new Date().toISOString();
   for (const [name, stream] of [['stdout', child.stdout], ['stderr', child.stderr]] as const) {
-    if (stream === null) continue;
+    if (!stream) continue;
     stream.on('error', () => {});
     createInterface({ input: stream }).on('line', (line) => {
       logRing.push(`${stamp()} ${name} ${line}`);
       log.debug({ stream: name }, line);
     });
   }
-  const heartbeat = child.stdio[4];
+  // undefined, whatever its type says, when the process could not be started
+  const heartbeat = (child.stdio as ChildProcess['stdio'] | undefined)?.[4];
   if (heartbeat && 'on' in heartbeat) {
     heartbeat.on('error', () => {});
     heartbeat.on('data', (chunk: Buffer) => { lastBeatMs = Date.now(); noteRss(chunk.toString('utf8')); });
   }
 
   child.on('message', (message) => receive(message as FromEngine));
-  child.on('error', (error) => { logRing.push(`${stamp()} process ${error.message}`); if (child.pid === undefined) ended(null, null); });
+  child.on('error', (error) => {
+    logRing.push(`${stamp()} process ${error.message}`);
+    if (child.pid !== undefined) return;
+    rejectHello(new EngineError('engine_failed', `The ${kind} engine could not be started: ${error.message}`));
+    ended(null, null);
+  });
   child.on('exit', ended);
 
   const watchIntervalMs = Math.max(20, Math.min(1000, options.heartbeatTimeoutMs / 4, options.cancelGraceMs / 4, ...Object.values(options.stageLimitsMs).map((limit) => limit / 4)));
@@ -184,7 +190,9 @@ export function startEngineProcess(options: EngineProcessOptions) {
       // One thread serves all requests: beside long native steps the others go on, and are heard, between two of them.
       const besideMs = first === undefined || first === call || first.computeDone ? 0 : 3 * Math.max(first.longestStepMs, now - first.sinceMs);
       const usualStepMs = ((call.expectedStageSeconds[call.stage] ?? 0) * 1000) / Math.max(1, call.steps);
-      const graceMs = besideMs + Math.max(options.cancelGraceMs, 3 * call.longestStepMs, 3 * usualStepMs);
+      // a load cannot be interrupted, and others may wait for it
+      const leastMs = call.stage === 'load' ? options.stageLimitsMs.load : options.cancelGraceMs;
+      const graceMs = besideMs + Math.max(leastMs, 3 * call.longestStepMs, 3 * usualStepMs);
       if (call.cancelledAtMs !== null && now - call.cancelledAtMs > graceMs) return accuse(call, `did not stop within ${seconds(graceMs)} of a cancellation`);
       const limitMs = besideMs + measuredLimitMs(call.stage, options.stageLimitsMs[call.stage], call.expectedStageSeconds[call.stage], call.steps);
       if (now - call.sinceMs > limitMs) return accuse(call, `no progress in stage ${call.stage} for ${seconds(limitMs)}`);
@@ -245,7 +253,6 @@ export function startEngineProcess(options: EngineProcessOptions) {
 
   return {
     pid: child.pid ?? null,
-    startedAtMs,
     hello,
     exited,
     call,
@@ -254,7 +261,6 @@ export function startEngineProcess(options: EngineProcessOptions) {
     /** Neither ended nor about to be. */
     alive: () => exit === null && killReason === null,
     silentMs: () => Date.now() - lastBeatMs,
-    pendingCalls: () => pending.size,
   };
 }
 export type EngineProcess = ReturnType<typeof startEngineProcess>;

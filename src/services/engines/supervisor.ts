@@ -2,7 +2,7 @@ import { EventEmitter, once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EngineMethod, EngineMethods, LoadResult, MemoryReport } from '../../inference/engine-protocol.js';
 import type { EngineEnd, EngineState, EngineStatus } from './types.js';
-import { EngineError, describeExit } from './engine-error.js';
+import { EngineError, describeExit, type EngineExit } from './engine-error.js';
 import { startEngineProcess, type CallOptions, type EngineProcess } from './engine-process.js';
 import { createLogRing } from './log-ring.js';
 import { noGate } from './memory-gate.js';
@@ -51,6 +51,8 @@ export function createSupervisor(options: SupervisorOptions) {
   /** Set while the running process is to be replaced or ended on purpose. */
   let plan: 'restart' | 'stop' | null = null;
   let wake: AbortController | null = null;
+  /** Nothing new begins until the memory of the idle process is known. */
+  let pausing = false;
 
   function setState(next: EngineState, why: string | null = null): void {
     if (state === next && reason === why) return;
@@ -59,26 +61,21 @@ export function createSupervisor(options: SupervisorOptions) {
     changes.emit('change');
   }
 
-  const usable = () => plan === null && (state === 'ready' || state === 'busy') && engine?.alive() === true;
+  const usable = () => plan === null && !pausing && (state === 'ready' || state === 'busy') && engine?.alive() === true;
 
   async function loop(): Promise<void> {
     while (wanted) {
       setState('starting');
-      if (!(await memoryGate.reserve())) {
-        rest = 'there is no room for its model on the GPU now; starts when a request needs it';
-        wanted = false;
-      }
-      if (!wanted) break;
-      const process = startEngineProcess({
-        kind, entry: options.entry, env: options.env, ...(options.execArgv ? { execArgv: options.execArgv } : {}), log, logRing,
-        helloTimeoutMs: settings.helloTimeoutMs, heartbeatTimeoutMs: settings.heartbeatTimeoutMs, cancelGraceMs: settings.cancelGraceMs, stageLimitsMs,
-        onRss: (rssBytes) => { if (memory !== null) memory = { ...memory, rssBytes }; },
-      });
-      engine = process;
-      record.processStarted();
+      let process: EngineProcess | null = null;
       let wasReady = false;
       let problem: EngineError | null = null;
       try {
+        if (!(await memoryGate.reserve())) {
+          rest = 'there is no room for its model on the GPU now; starts when a request needs it';
+          wanted = false;
+        }
+        if (!wanted) break;
+        process = startProcess();
         await process.hello;
         loaded = await process.call('load', options.load);
         memoryGate.loadedOn(loaded.device);
@@ -91,13 +88,15 @@ export function createSupervisor(options: SupervisorOptions) {
         becomeReady(process);
       } catch (error) {
         problem = error instanceof EngineError ? error : new EngineError('engine_failed', String(error));
-        process.kill(`start failed: ${problem.message}`);
+        process?.kill(`start failed: ${problem.message}`);
       }
-      const exit = await process.exited;
+      // fork itself fails where memory or descriptors are short: a failed start like others
+      const exit: EngineExit = await process?.exited ?? { code: null, signal: null, reason: problem?.message ?? null, lastStage: null, jobId: null, atMs: Date.now() };
       engine = null;
       loaded = null;
       memory = null;
       rssAtReady = null;
+      pausing = false;
       const readyMs = readySinceMs === null ? 0 : exit.atMs - readySinceMs;
       readySinceMs = null;
       if (plan !== null) {
@@ -121,6 +120,16 @@ export function createSupervisor(options: SupervisorOptions) {
     recovering = false;
     memoryGate.left();
     setState('stopped', rest ?? 'stopped');
+  }
+
+  function startProcess(): EngineProcess {
+    engine = startEngineProcess({
+      kind, entry: options.entry, env: options.env, ...(options.execArgv ? { execArgv: options.execArgv } : {}), log, logRing,
+      helloTimeoutMs: settings.helloTimeoutMs, heartbeatTimeoutMs: settings.heartbeatTimeoutMs, cancelGraceMs: settings.cancelGraceMs, stageLimitsMs,
+      onRss: (rssBytes) => { if (memory !== null) memory = { ...memory, rssBytes }; },
+    });
+    record.processStarted();
+    return engine;
   }
 
   async function waitForRestart(decision: RestartDecision, why: string): Promise<void> {
@@ -148,16 +157,21 @@ export function createSupervisor(options: SupervisorOptions) {
   async function measureMemory(process: EngineProcess): Promise<void> {
     try {
       memory = await process.call('memory', {});
-      changes.emit('change');
       rssAtReady ??= memory.rssBytes;
-      const grownBytes = memory.rssBytes - rssAtReady;
-      if (settings.recycleGrowthBytes > 0 && grownBytes > settings.recycleGrowthBytes && usable()) {
-        recycle(`its memory grew by ${Math.round(grownBytes / 2 ** 20)} MiB to ${Math.round(memory.rssBytes / 2 ** 20)} MiB`);
-      }
     } catch (error) {
       log.debug({ engine: kind, err: error }, 'no memory report');
+      return;
+    } finally {
+      pausing = false;
+      changes.emit('change');
     }
+    const grownBytes = growth();
+    if (grownBytes > growthLimit && usable()) recycle(`its memory grew by ${Math.round(grownBytes / 2 ** 20)} MiB to ${Math.round(memory.rssBytes / 2 ** 20)} MiB`);
   }
+
+  const growthLimit = settings.recycleGrowthBytes > 0 ? settings.recycleGrowthBytes : Infinity;
+  /** Resident bytes since it was ready, by the last measure or heartbeat; the latter includes what a request works with. */
+  const growth = () => (memory === null || rssAtReady === null ? 0 : memory.rssBytes - rssAtReady);
 
   function recycle(why: string): void {
     log.info({ engine: kind }, `${kind} engine is recycled: ${why}`);
@@ -271,11 +285,15 @@ export function createSupervisor(options: SupervisorOptions) {
   }
 
   function afterCall(process: EngineProcess): void {
-    if (activeCalls > 0) return;
     if (plan !== null) return endWhenIdle();
     if (state !== 'busy') return;
     if (settings.recycleAfterJobs > 0 && record.jobsOfProcess() >= settings.recycleAfterJobs) return recycle(`${record.jobsOfProcess()} jobs since its start`);
     if (settings.recycleAfterFailures > 0 && record.failuresInRow() >= settings.recycleAfterFailures) return recycle(`${record.failuresInRow()} jobs in a row failed`);
+    if (activeCalls > 0) {
+      // under steady load one request begins before the last has ended, and it would never be idle to be measured
+      pausing = growth() > growthLimit;
+      return;
+    }
     setState('ready');
     void measureMemory(process);
     if (settings.warmUp && !record.works()) void probe(process);
@@ -309,7 +327,8 @@ export function createSupervisor(options: SupervisorOptions) {
       return;
     }
     wanted = true;
-    plan = 'restart';
+    // one that is being ended ends, for whoever waits for its memory, and begins anew
+    plan ??= 'restart';
     setState('draining', 'asked to restart');
     if (force || activeCalls === 0 || readySinceMs === null) engine.kill('restart', { ordered: true });
   }

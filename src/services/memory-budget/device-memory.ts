@@ -29,7 +29,8 @@ const usableShare = 0.98;
 export function createDeviceMemory({ gpu, configuredBytes, expected, evict, statuses, log, patienceMs, sampleMs = 5000 }: DeviceMemoryOptions) {
   /** Bytes by engine as last measured, while its process lives. */
   const held = new Map<EngineKind, number>();
-  let cardBytes: number | null | undefined;
+  /** Null until something tells: a driver may be slow to answer the first time. */
+  let cardBytes: number | null = null;
   /** Of the card, in use by programs that are not ours. */
   let othersBytes = 0;
   let timer: NodeJS.Timeout | undefined;
@@ -47,12 +48,13 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
   });
 
   async function capacity(): Promise<number | null> {
-    if (cardBytes === undefined) {
+    const isEmpty = () => statuses().every(({ pid }) => pid === null);
+    const wasEmpty = isEmpty();
+    if (cardBytes === null || wasEmpty) {
       const reading = await gpu.read();
       const total = reading?.totalBytes ?? null;
-      const used = reading?.usedBytes ?? null;
-      cardBytes = configuredBytes ?? (total === null ? null : total * usableShare);
-      if (used !== null && statuses().every(({ pid }) => pid === null)) othersBytes = used;
+      cardBytes ??= configuredBytes ?? (total === null ? null : total * usableShare);
+      if (reading !== null && reading.usedBytes !== null && wasEmpty && isEmpty()) othersBytes = reading.usedBytes;
     }
     return cardBytes === null ? null : Math.max(0, cardBytes - othersBytes);
   }
@@ -76,7 +78,7 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
 
   /** Reads what each engine holds and tells the budget. Readings take a moment: only who was idle before and after them was idle. */
   async function sample(): Promise<void> {
-    if (await capacity() === null) return;
+    if (cardBytes === null) return;
     const before = statuses().filter(({ pid, loaded }) => pid !== null && loaded !== null);
     const onCard = before.filter(({ loaded }) => loaded?.device !== 'cpu');
     const [processes, reading] = onCard.length === 0 ? [null, null] : await Promise.all([gpu.processes(), gpu.read()]);
@@ -97,7 +99,10 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
     }
     // Without numbers by process: when all but one engine are idle and known, what is left of the card's use is that one's.
     const [one, ...more] = onCard.filter(({ kind }) => !idle.has(kind) || !held.has(kind));
-    if (one !== undefined && more.length === 0) note(one, restOf(one) - othersBytes);
+    if (one === undefined || more.length > 0) return;
+    // less than was others' at the start: they have gone since, an earlier run of ours that was still ending for instance
+    if (restOf(one) <= othersBytes) othersBytes = Math.max(0, restOf(one) - (expected[one.kind]?.residentBytes ?? 0));
+    note(one, restOf(one) - othersBytes);
   }
 
   return {
@@ -105,7 +110,7 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
     /** As last measured; undefined when nobody could tell. */
     deviceBytes: (kind: EngineKind): number | undefined => held.get(kind),
     async start(): Promise<void> {
-      if (await capacity() === null) return;
+      await capacity();
       timer = setInterval(() => {
         sampling ??= sample().catch((error: unknown) => log.debug({ err: error }, 'device memory not read')).finally(() => { sampling = undefined; });
       }, sampleMs).unref();
