@@ -125,7 +125,7 @@ export interface paths {
         post?: never;
         /**
          * Cancel a job
-         * @description Idempotent. 202 while a running job is being stopped, 200 once it is over, however it ended.
+         * @description Idempotent. 202 while a running job is being stopped, 200 once it is over, however it ended. What attempts at a cancelled job have stored is removed.
          */
         delete: operations["cancelJob"];
         options?: never;
@@ -143,7 +143,7 @@ export interface paths {
         /**
          * Events of a job as they happen
          * @description Server-sent events `state`, `progress` and `preview`; the stream ends with the terminal state. Reconnect with
-         *     `Last-Event-ID` to miss nothing that is still kept.
+         *     `Last-Event-ID` to miss nothing that is still kept. Of a job that was put back in line after it failed, the new run is told.
          */
         get: operations["followJob"];
         put?: never;

@@ -155,7 +155,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const runners = ([['sdxl_queue', 'sdxl'], ['wan_queue', 'wan']] as const)
     .filter(([, engine]) => engines.has(engine))
     .map(([queue, engine]) => createRunner({ queue, engine, parts, prepareAheadSeconds: store.kind === 'embedded' ? Infinity : prepareAheadSeconds }));
-  const jobs = createJobService({ store, engines, obstacle, events, callback, version, maxWaiting: config.maxWaitingJobs, onFinished: (facts) => { metrics.jobFinished(facts); onFinished(facts); }, validate: (payload) => payloads.validatePayload(payload) });
+  const jobs = createJobService({ store, storage, log, engines, obstacle, events, callback, version, maxWaiting: config.maxWaitingJobs, onFinished: (facts) => { metrics.jobFinished(facts); onFinished(facts); }, validate: (payload) => payloads.validatePayload(payload) });
   const validation = createServiceChecks({ dataDir: config.dataDir, gpu, folders, engineEntry, videoEncoder, store, storage, supabaseUrl: config.supabaseUrl, engines });
   const registration = createUrlRegistration({
     podId: config.podId, supabaseUrl: config.supabaseUrl, serviceKey: config.supabaseServiceKey, log, ...(config.publicUrl === undefined ? {} : { publicUrl: config.publicUrl }), ...(config.publicUrlFile === undefined ? {} : { urlFile: config.publicUrlFile }),

@@ -29,14 +29,14 @@ function runJob(estimator: ReturnType<typeof createProgressEstimator>, clock: { 
 t.test('the time left is unknown, then guessed from the steps, then known from past jobs', async (t) => {
   const clock = { ms: 0 };
   const estimator = createProgressEstimator({ now: () => clock.ms });
-  t.equal(estimator.expectedSeconds('sdxl 64 64'), null);
+  t.equal(estimator.stageSeconds('sdxl 64 64'), undefined);
   const first = runJob(estimator, clock);
   t.equal(first[1]?.etaSeconds, null);
   const atFive = first[2 + 5];
   t.ok(Math.abs((atFive?.etaSeconds ?? 0) - 7) <= 1, `${atFive?.etaSeconds} s left at step 5, really 7`);
   for (const [index, each] of first.entries()) t.ok(each.fraction >= (first[index - 1]?.fraction ?? 0) && each.fraction < 1);
 
-  t.equal(estimator.expectedSeconds('sdxl 64 64'), 13);
+  t.same(estimator.stageSeconds('sdxl 64 64'), { text: 1, denoise: 10, decode: 1, upload: 1 });
   const second = runJob(estimator, clock);
   t.same([second[1], second[2 + 5], second[2 + 10]].map((each) => each?.etaSeconds), [13, 7, 2]);
   t.ok(Math.abs((second[2 + 5]?.fraction ?? 0) - 6 / 13) < 0.001);
@@ -118,10 +118,10 @@ t.test('what was learnt survives a restart; a damaged file is learnt anew', asyn
   await before.saved();
   const after = createProgressEstimator({ file });
   await after.load();
-  t.equal(after.expectedSeconds('sdxl 64 64'), 13);
+  t.same(after.stageSeconds('sdxl 64 64'), before.stageSeconds('sdxl 64 64'));
   const damaged = createProgressEstimator({ file: path.join(path.dirname(file), 'damaged') });
   await damaged.load();
-  t.equal(damaged.expectedSeconds('sdxl 64 64'), null);
+  t.equal(damaged.stageSeconds('sdxl 64 64'), undefined);
 });
 
 t.test('the event log keeps a bounded past with growing ids', async (t) => {
@@ -178,4 +178,21 @@ t.test('a log that ended early is completed from the record; unknown jobs and ab
   const next = waiting.next();
   stop.abort();
   t.same(await next, { done: true, value: undefined });
+});
+
+t.test('a job that ended here, and was put back in line and ran elsewhere, is followed through its record', async (t) => {
+  const log = createEventLog();
+  for (const status of ['queued', 'processing', 'failed'] as const) log.publish('j', { event: 'state', data: { status, attempts: 1, assets: [] } });
+  let current = record({});
+  const options = { store: { get: () => Promise.resolve(current) }, log, pollMs: 10 };
+  const states = async () => {
+    const seen: string[] = [];
+    for await (const event of followJob('j', 0, new AbortController().signal, options)) {
+      if (event.event === 'state') seen.push(event.data.status);
+      current = record({ status: 'completed', attempts: 1, assets: ['x'], finishedAtMs: Date.now() });
+    }
+    return seen;
+  };
+  t.same(await states(), ['queued', 'completed']);
+  t.same(await states(), ['completed']);
 });

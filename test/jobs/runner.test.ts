@@ -4,9 +4,7 @@ import path from 'node:path';
 import t from 'tap';
 import { StorageError } from '../../src/services/storage/types.js';
 import { until } from '../engines/support.js';
-import { createHarness, harness } from './support.js';
-
-const emptyWork = (dir: string) => until('empty work folders', () => readdirSync(dir).every((own) => readdirSync(path.join(dir, own)).length === 0));
+import { createHarness, emptyWork, harness } from './support.js';
 
 t.test('a job from submission to its callback', async (t) => {
   const h = await harness(t);
@@ -45,6 +43,26 @@ t.test('events: queued, processing, progress that grows, the end', async (t) => 
   const again: number[] = [];
   for await (const event of h.jobs.events(id, half, new AbortController().signal)) again.push(event.id);
   t.same(again, seen.map((each) => each.id).filter((each) => each > half), 'a reader that comes back misses nothing');
+});
+
+t.test('events of a job that was put back in line after it failed: its new run, from either side of it', async (t) => {
+  const h = await harness(t);
+  const statesOf = async (id: string) => {
+    const states: string[] = [];
+    for await (const event of h.jobs.events(id, 0, new AbortController().signal)) if (event.event === 'state') states.push(event.data.status);
+    return states;
+  };
+  h.faults.push(() => { throw new StorageError('no such key', 'forbidden', false); });
+  h.runner.start();
+  const id = await h.submit('a circle');
+  await h.ended(id);
+  t.same(await statesOf(id), ['queued', 'processing', 'failed']);
+  const [letter] = await h.store.deadLetters('sdxl_queue', 1);
+  t.ok(await h.store.requeueDeadLetter(letter?.id ?? ''));
+  const during = await statesOf(id);
+  t.equal(during.at(-1), 'completed');
+  t.notOk(during.includes('failed'));
+  t.same(await statesOf(id), ['processing', 'completed']);
 });
 
 t.test('progress callbacks, when asked for, under ids of their own and never after the end', async (t) => {
@@ -131,47 +149,6 @@ t.test('storage that fails for now is tried again without drawing again; one tha
   t.match(await h.ended(id), { status: 'completed', attempts: 1 });
   h.faults.push(() => { throw new StorageError('no such key', 'forbidden', false); });
   t.match(await h.ended(await h.submit('a circle')), { status: 'failed', attempts: 1, metadata: { error_type: 'StorageFailed' } });
-});
-
-t.test('cancellation: queued, between steps, during upload; never another job', async (t) => {
-  const h = await harness(t);
-  const queued = await h.submit('a circle');
-  t.match(await h.jobs.cancel(queued), { outcome: 'cancelled' });
-  t.match(await h.store.get(queued), { status: 'cancelled', metadata: { error_type: 'Cancelled' } });
-  h.runner.start();
-
-  const drawing = await h.submit('is slow');
-  const neighbour = await h.submit('a neighbour');
-  await until('its engine', () => h.runner.inFlight().some((each) => each.id === drawing && each.phase === 'computing'));
-  t.match(await h.jobs.cancel(drawing), { outcome: 'requested' });
-  t.match(await h.ended(drawing), { status: 'cancelled', errorMessage: /^Generation failed: cancelled/ });
-  t.match(await h.ended(neighbour), { status: 'completed' });
-  t.match(h.engines.status('sdxl'), { restarts: 0 }, 'the engine stopped between steps');
-  t.match(await h.jobs.cancel(drawing), { outcome: 'already_finished' });
-
-  let reached = false;
-  h.faults.push(async () => { reached = true; await new Promise((resolve) => setTimeout(resolve, 200)); });
-  const uploading = await h.submit('three pictures', { config: { num_images: 3 } });
-  await until('its upload', () => reached);
-  await h.jobs.cancel(uploading);
-  t.match(await h.ended(uploading), { status: 'cancelled', assets: [] });
-  await until('its assets are gone', () => [...h.stored.keys()].every((key) => !key.includes(uploading)));
-  const statuses = (await h.callbacks()).filter((each) => [queued, drawing, uploading].includes(each.job_id));
-  t.equal(statuses.length, 3);
-  for (const each of statuses) t.match(each, { status: 'failed', metadata: { error_type: 'Cancelled' } });
-  await emptyWork(h.workDir);
-});
-
-t.test('cancelled while prepared: it never reaches the engine', async (t) => {
-  const h = await harness(t);
-  h.runner.start();
-  const first = await h.submit('is slow');
-  const second = await h.submit('waits');
-  await until('both in the pipeline', () => h.runner.inFlight().length === 2);
-  await h.jobs.cancel(second);
-  t.match(await h.ended(second), { status: 'cancelled' });
-  t.match(await h.ended(first), { status: 'completed' });
-  t.equal(h.engines.status('sdxl').jobsProcessed, 1);
 });
 
 t.test('a pipeline: the engine computes the next job while one is uploaded', async (t) => {

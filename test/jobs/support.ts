@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { readdirSync } from 'node:fs';
 import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Test } from 'tap';
@@ -94,7 +95,7 @@ export async function createHarness({ dir, engine = {}, limits = {}, runner: run
     ...extra,
   };
   const runner = createRunner({ queue: 'sdxl_queue', engine: 'sdxl', parts, prepareAheadSeconds: Infinity, pollMs: 500, ...runnerOptions });
-  const jobs = createJobService({ store, engines, events, validate: check, callback, version: '0.0.0', maxWaiting: 0, onFinished: (facts) => finished.push(facts) });
+  const jobs = createJobService({ store, storage, log: silentLog, engines, events, validate: check, callback, version: '0.0.0', maxWaiting: 0, onFinished: (facts) => finished.push(facts) });
   engines.start();
 
   const userId = randomUUID();
@@ -126,3 +127,5 @@ export async function harness(t: Test, options: Omit<HarnessOptions, 'dir'> = {}
   t.teardown(() => made.stop());
   return made;
 }
+
+export const emptyWork = (dir: string) => until('empty work folders', () => readdirSync(dir).every((own) => readdirSync(path.join(dir, own)).length === 0));

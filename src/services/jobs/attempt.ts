@@ -1,20 +1,21 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { EngineEvent, GeneratedFile } from '../../inference/engine-protocol.js';
+import type { EngineEvent } from '../../inference/engine-protocol.js';
 import { backoffDelayMs } from '../backoff.js';
 import { EngineError } from '../engines/engine-error.js';
 import type { FinishedJob, JobProgress, OutboxEntry, Reservation } from '../queue/types.js';
 import { catalogue } from './catalogue.js';
+import { endWithoutResult, factsWithoutResult } from './ending.js';
 import { JobInterrupt, cancelledFailure, failureFrom, type JobFailure } from './failure.js';
 import { traceAttempt } from './job-trace.js';
 import { keepLease } from './lease-keeper.js';
-import { completionMetadata, failureMetadata, type EnhancementOutcome } from './metadata.js';
+import { completionMetadata, type EnhancementOutcome } from './metadata.js';
 import type { ValidJob } from './valid-job.js';
 import type { GenerateOutcome, GenerationPlan, PlannedReference } from './plan.js';
 import { createProgressReporter } from './progress-reporter.js';
 import type { BuildCallback, FinishedJobFacts, RunnerParts } from './runner-parts.js';
 import { persistently } from './persistently.js';
-import { placesOf, uploadFiles } from './upload.js';
+import { placesOf, removeStored, uploadFiles } from './upload.js';
 import { orAborted } from './wait.js';
 
 /** The permits of the pipeline a job passes through; each function may be called more than once. */
@@ -71,7 +72,6 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
   if (reservation.cancelRequested) controller.abort(new JobInterrupt('cancelled'));
   let reporter: ReturnType<typeof createProgressReporter> | null = null;
   let folder: string | null = null;
-  let generated: Pick<GenerateOutcome, 'files' | 'poster'> | null = null;
   let calledBackAtMs = Date.now();
   let progressCalls = 1;
   let generation: Promise<unknown> = Promise.resolve();
@@ -93,8 +93,9 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     await Promise.all([mkdir(incoming), mkdir(outputDir)]);
     log.info({ prompt: job.prompt }, 'job begun');
     const references = plan.references.length === 0 ? new Map<PlannedReference['role'], string>()
-      : await inStage('references', () => fetchReferences(plan, incoming, (step, steps) => report('references', step, steps)));
-    const enhancement = plan.enhancement === undefined ? null : await inStage('enhance', () => enhance(plan, () => report('enhance')));
+      : await inStage('references', () => fetchReferences(plan.references, incoming, (step, steps) => report('references', step, steps)));
+    const { enhancement: wish } = plan;
+    const enhancement = wish === undefined ? null : await inStage('enhance', () => enhance(wish, () => report('enhance')));
     const prompt = enhancement?.prompt ?? job.prompt;
 
     stage = 'waiting';
@@ -111,7 +112,6 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     const generationSeconds = (performance.now() - startedMs) / 1000;
     attempt.phase = 'finishing';
 
-    generated = outcome;
     const uploads = placesOf(job, outcome).length;
     report('upload', 0, uploads);
     const uploaded = await inStage('upload', () => uploadFiles({
@@ -152,20 +152,19 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     return 'begun';
   }
 
-  async function fetchReferences(plan: GenerationPlan, target: string, report: (step: number, steps: number) => void): Promise<Map<PlannedReference['role'], string>> {
+  async function fetchReferences(references: PlannedReference[], target: string, report: (step: number, steps: number) => void): Promise<Map<PlannedReference['role'], string>> {
     const files = new Map<PlannedReference['role'], string>();
-    if (plan.references.length > 0) report(0, plan.references.length);
-    for (const reference of plan.references) {
+    report(0, references.length);
+    for (const reference of references) {
       files.set(reference.role, await parts.fetchReference(reference, target, signal));
-      report(files.size, plan.references.length);
+      report(files.size, references.length);
     }
     return files;
   }
 
-  async function enhance(plan: GenerationPlan, report: () => void): Promise<EnhancementOutcome | null> {
-    if (plan.enhancement === undefined) return null;
+  async function enhance(wish: NonNullable<GenerationPlan['enhancement']>, report: () => void): Promise<EnhancementOutcome> {
     report();
-    const outcome = await orAborted(parts.enhance({ jobId: job.id, userId: job.user_id, prompt: job.prompt, target: spec.output, ...plan.enhancement }, signal), signal);
+    const outcome = await orAborted(parts.enhance({ jobId: job.id, userId: job.user_id, prompt: job.prompt, target: spec.output, ...wish }, signal), signal);
     log.info({ success: outcome.success, seconds: outcome.seconds, source: outcome.source }, 'prompt enhanced');
     return outcome;
   }
@@ -210,18 +209,11 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
     const callback = buildCallback('completed', { jobId: job.id, assets: done.assets, metadata: { ...metadata, explain: undefined } });
     const result: FinishedJob = { status: 'completed', assets: done.assets, metadata, ...(callback === undefined ? {} : { callback }) };
     if (!(await write('finish the job', () => parts.store.finish(lease, result)))) throw new JobInterrupt('lease_lost');
-    finished(result, 'completed', { generationSeconds: done.generationSeconds, files: done.outcome.files, stageSeconds: done.stageSeconds, deviceBytes: gpu?.usedBytes ?? engineBytes });
+    finished(result, {
+      job: identity, outcome: 'completed', reason: 'completed', generationSeconds: done.generationSeconds, stageSeconds: done.stageSeconds, deviceBytes: gpu?.usedBytes ?? engineBytes,
+      assets: images, totalBytes: done.outcome.files.reduce((sum, file) => sum + file.bytes, 0),
+    });
     log.info({ assets: done.assets.length, generation_seconds: done.generationSeconds }, 'job completed');
-  }
-
-  /** After the terminal write only: before it, another runner might just have stored the same paths. */
-  async function removeUploaded(): Promise<void> {
-    if (generated === null) return;
-    try {
-      await parts.storage.remove(spec.bucket, placesOf(job, generated).map((place) => place.path));
-    } catch (error) {
-      log.warn({ err: error }, 'assets of a cancelled job were not removed');
-    }
   }
 
   /** Decides what becomes of a job whose attempt did not end in its completion. */
@@ -233,7 +225,7 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
         return log.warn('the lease was lost; the job belongs to another runner now');
       }
       if (isInterrupt(signal, 'cancelled')) {
-        if (await end('finish', cancelledFailure, 'cancelled')) await removeUploaded();
+        if (await end('finish', cancelledFailure, 'cancelled')) await removeStored(identity, { storage: parts.storage, log });
         return;
       }
       if (isInterrupt(signal, 'shutdown')) return await handBack('shutdown');
@@ -267,30 +259,24 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
   }
 
   async function end(how: 'finish' | 'deadLetter', failure: JobFailure, status: 'failed' | 'cancelled'): Promise<boolean> {
-    const metadata = failureMetadata({ type: failure.type, attempts: reservation.attempt, workerVersion: parts.version });
-    const callback = buildCallback('failed', { jobId: job.id, assets: [], errorMessage: failure.message, metadata });
-    const result: FinishedJob = { status, assets: [], errorMessage: failure.message, metadata, ...(callback === undefined ? {} : { callback }) };
+    const result = endWithoutResult(status, { jobId: job.id, failure, attempts: reservation.attempt, version: parts.version, callback: buildCallback });
     const written = await write('record the failure', () => how === 'finish'
       ? parts.store.finish(lease, result)
       : parts.store.deadLetter(lease, failure.message, { ...result, job: identity }));
     if (!written) return false;
     log.info({ status, error_type: failure.type }, 'job ended without a result');
-    finished(result, failure.type, { generationSeconds: 0, files: [], stageSeconds: {}, deviceBytes: null });
+    finished(result, factsWithoutResult(identity, status, failure.type));
     return true;
   }
 
-  function finished(result: FinishedJob, reason: string, facts: Pick<FinishedJobFacts, 'generationSeconds' | 'stageSeconds' | 'deviceBytes'> & { files: GeneratedFile[] }): void {
+  function finished(result: FinishedJob, facts: FinishedJobFacts): void {
     bystanders.delete(job.id);
     parts.events.publish(job.id, {
       event: 'state',
       data: { status: result.status, attempts: reservation.attempt, assets: result.assets, ...(result.errorMessage === undefined ? {} : { error_message: result.errorMessage }) },
     });
-    const report: FinishedJobFacts = {
-      job: identity, outcome: result.status, reason, generationSeconds: facts.generationSeconds, stageSeconds: facts.stageSeconds, deviceBytes: facts.deviceBytes,
-      assets: facts.files.length, totalBytes: facts.files.reduce((sum, file) => sum + file.bytes, 0),
-    };
-    parts.metrics.jobFinished(report);
-    parts.onFinished(report);
+    parts.metrics.jobFinished(facts);
+    parts.onFinished(facts);
   }
 }
 

@@ -64,3 +64,13 @@ export function assetPath(job: { user_id: string; id: string }, index: number, e
 export function posterPath(job: { user_id: string; id: string }, extension: string): string {
   return `${job.user_id}/${job.id}/0-poster.${extension}`;
 }
+
+/** Extensions of pictures by `IMAGE_FORMAT`, which may change between two attempts. */
+const pictureExtensions = ['png', 'webp', 'jpg'] as const;
+
+/** Every path an attempt at the job may have stored something under, whatever the number and format of its pictures. */
+export function everyPath(job: { user_id: string; id: string }, type: JobType): string[] {
+  const { output, imageCounts } = catalogue[type];
+  if (output === 'video') return [assetPath(job, 0, 'mp4'), ...pictureExtensions.map((extension) => posterPath(job, extension))];
+  return Array.from({ length: Math.max(...imageCounts) }, (_, index) => pictureExtensions.map((extension) => assetPath(job, index, extension))).flat();
+}

@@ -1,4 +1,4 @@
-import { EventEmitter, on } from 'node:events';
+import { EventEmitter } from 'node:events';
 import type { JobEvent } from './types.js';
 
 /** An event before it has its id. */
@@ -44,8 +44,6 @@ export function createEventLog({ perJob = 500, jobs = 1000, now = Date.now }: Ev
     /** Events kept of this job after an id, oldest first. */
     since: (jobId: string, afterId: number): JobEvent[] => (logs.get(jobId) ?? []).filter((event) => event.id > afterId),
     has: (jobId: string): boolean => logs.has(jobId),
-    /** Live events from the moment of the call on, until the signal aborts (which rejects with AbortError). */
-    follow: (jobId: string, signal: AbortSignal): AsyncIterableIterator<[JobEvent]> => on(emitter, `job:${jobId}`, { signal }) as AsyncIterableIterator<[JobEvent]>,
     onEvent(jobId: string, listener: (event: JobEvent) => void): () => void {
       emitter.on(`job:${jobId}`, listener);
       return () => emitter.off(`job:${jobId}`, listener);

@@ -14,12 +14,14 @@ export interface JobEventsOptions {
 /**
  * Events of one job for one reader: what is kept after `afterId`, then live ones until the terminal state. A job that runs
  * in another process, or ran before a restart, has no log here: its record is read instead, and what changed is told.
+ * Of a job that ended and was put back in line (a dead letter), the run that ended is not told again.
  * Throws `errors.notFound` for an unknown job; ends quietly when the signal aborts.
  */
 export async function* followJob(id: string, afterId: number, signal: AbortSignal, { store, log, pollMs = 1000, now = Date.now }: JobEventsOptions): AsyncGenerator<JobEvent> {
   const live: JobEvent[] = [];
   let wake = () => {};
   const off = log.onEvent(id, (event) => { live.push(event); wake(); });
+  const kept = log.since(id, 0);
   const onAbort = () => wake();
   signal.addEventListener('abort', onAbort);
   let lastId = afterId;
@@ -28,8 +30,11 @@ export async function* followJob(id: string, afterId: number, signal: AbortSigna
     const record = await store.get(id);
     if (record === null) throw errors.notFound(`Job ${id}`);
     const ended = terminalStatuses.has(record.status);
-    live.unshift(...log.since(id, afterId).filter((event) => !live.includes(event)));
-    if (!log.has(id)) {
+    // The record was read after the events: where they end otherwise than it says, the job has been in another run since.
+    const endOfLastRun = kept.findLastIndex((event, index) => isTerminal(event) && (index < kept.length - 1 || event.data.status !== record.status));
+    const isTold = endOfLastRun < kept.length - 1 || live.length > 0;
+    live.unshift(...kept.slice(endOfLastRun + 1).filter((event) => event.id > afterId));
+    if (!isTold) {
       yield* snapshot(record);
       if (ended) return;
     }
@@ -89,6 +94,6 @@ export function stateOf(record: JobRecord): Extract<JobEvent, { event: 'state' }
   return { status: record.status, attempts: record.attempts, assets: record.assets, ...(record.errorMessage === undefined ? {} : { error_message: record.errorMessage }) };
 }
 
-function isTerminal(event: JobEvent): boolean {
+function isTerminal(event: JobEvent): event is Extract<JobEvent, { event: 'state' }> {
   return event.event === 'state' && terminalStatuses.has(event.data.status);
 }

@@ -1,15 +1,18 @@
 import { createHash, randomUUID } from 'node:crypto';
+import type { Logger } from 'pino';
 import { errors } from '../../errors/codes.js';
 import type { Engines } from '../engines/engine-service.js';
-import type { FinishedJob, JobStore } from '../queue/types.js';
+import type { JobStore } from '../queue/types.js';
+import type { Storage } from '../storage/types.js';
 import type { JobService } from './types.js';
 import { catalogue, type JobType } from './catalogue.js';
+import { endWithoutResult, factsWithoutResult } from './ending.js';
 import type { EventLog } from './event-log.js';
 import { cancelledFailure } from './failure.js';
 import { followJob, stateOf } from './job-events.js';
-import { failureMetadata } from './metadata.js';
 import { deniedRule } from './payload.js';
 import type { BuildCallback, FinishedJobFacts } from './runner-parts.js';
+import { removeStored } from './upload.js';
 import type { PayloadCheck } from './valid-job.js';
 
 /** A full queue empties at the pace of jobs, not of requests. */
@@ -17,6 +20,9 @@ const fullQueueRetrySeconds = 30;
 
 export interface JobServiceOptions {
   store: JobStore;
+  /** What attempts at a job left there goes when it is cancelled between two of them. */
+  storage: Pick<Storage, 'remove'>;
+  log: Logger;
   engines: Pick<Engines, 'has' | 'status'>;
   /** Why jobs of a type cannot be run here although their engine is; null when they can. */
   obstacle?: (type: JobType) => string | null;
@@ -30,13 +36,7 @@ export interface JobServiceOptions {
 }
 
 /** Jobs as the routes see them: submit, look up, list, cancel, follow. */
-export function createJobService({ store, engines, obstacle = () => null, validate, events, callback, version, maxWaiting, onFinished }: JobServiceOptions): JobService {
-  function cancelledResult(jobId: string, attempts: number): FinishedJob {
-    const metadata = failureMetadata({ type: cancelledFailure.type, attempts, workerVersion: version });
-    const entry = callback('failed', { jobId, assets: [], errorMessage: cancelledFailure.message, metadata });
-    return { status: 'cancelled', assets: [], errorMessage: cancelledFailure.message, metadata, ...(entry === undefined ? {} : { callback: entry }) };
-  }
-
+export function createJobService({ store, storage, log, engines, obstacle = () => null, validate, events, callback, version, maxWaiting, onFinished }: JobServiceOptions): JobService {
   return {
     async submit(payload, { idempotencyKey, trace = {} }) {
       const withId = typeof payload === 'object' && payload !== null && !Array.isArray(payload) && !Object.hasOwn(payload, 'id') ? { id: randomUUID(), ...payload } : payload;
@@ -70,14 +70,14 @@ export function createJobService({ store, engines, obstacle = () => null, valida
     list: (filter, limit, cursor) => store.list(filter, limit, cursor),
 
     async cancel(id) {
-      const result = await store.cancel(id, (record) => cancelledResult(id, record.attempts));
+      const result = await store.cancel(id, ({ attempts }) => endWithoutResult('cancelled', { jobId: id, failure: cancelledFailure, attempts, version, callback }));
       if (result.outcome === 'cancelled') {
         const { record } = result;
         events.publish(id, { event: 'state', data: stateOf(record) });
-        onFinished({
-          job: { id, type: record.type, userId: record.userId }, outcome: 'cancelled', reason: cancelledFailure.type,
-          generationSeconds: 0, assets: 0, totalBytes: 0, deviceBytes: null, stageSeconds: {},
-        });
+        const { type, userId, startedAtMs } = record;
+        onFinished(factsWithoutResult({ id, type, userId }, 'cancelled', cancelledFailure.type));
+        // An attempt may have stored some of its files before it failed or was handed back. Whoever cancels need not wait for that.
+        if (startedAtMs !== undefined) void removeStored({ id, type, userId }, { storage, log });
       }
       return result;
     },

@@ -119,17 +119,13 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
     }
   }
 
-  return { load, track, /** Seconds by stage of jobs with this key, once there was one. */ stageSeconds: (key: string): StageSeconds | undefined => learnt.get(key), saved: () => saving, /** Seconds a job of this key takes, or null. */ expectedSeconds: (key: string): number | null => sum(learnt.get(key)) };
+  return { load, track, /** Seconds by stage of jobs with this key, once there was one. */ stageSeconds: (key: string): StageSeconds | undefined => learnt.get(key), saved: () => saving };
 }
 export type ProgressEstimator = ReturnType<typeof createProgressEstimator>;
 export type ProgressTracker = ReturnType<ProgressEstimator['track']>;
 
 function isStageSeconds(value: unknown): value is StageSeconds {
   return typeof value === 'object' && value !== null && Object.entries(value).every(([stage, seconds]) => Object.hasOwn(stageShares, stage) && typeof seconds === 'number' && Number.isFinite(seconds) && seconds >= 0);
-}
-
-function sum(stages: StageSeconds | undefined): number | null {
-  return stages === undefined ? null : round(Object.values(stages).reduce((total, seconds) => total + seconds, 0));
 }
 
 function round(value: number): number {

@@ -1,8 +1,8 @@
 import type { Reservation } from '../queue/types.js';
 import { runAttempt, type Attempt, type BystanderCounts } from './attempt.js';
 import { jobTypesOf, type JobType, type QueueName } from './catalogue.js';
-import { JobInterrupt, invalidParameters, type ErrorType } from './failure.js';
-import { failureMetadata } from './metadata.js';
+import { endWithoutResult, factsWithoutResult } from './ending.js';
+import { JobInterrupt, invalidParameters, type JobFailure } from './failure.js';
 import { persistently } from './persistently.js';
 import type { RunnerParts } from './runner-parts.js';
 import { createSemaphore } from './semaphore.js';
@@ -151,28 +151,25 @@ export function createRunner({ queue, engine, parts, maxPerType = {}, maxInFligh
     parts.metrics.invalidPayload(queue);
     await persistently(async () => {
       if (checked.id === null) return store.deadLetter(lease, checked.summary);
-      return store.deadLetter(lease, checked.summary, { ...failedResult(checked.id, failure.type, failure.message, reservation.attempt), job: { id: checked.id, ...checked.known } });
+      return store.deadLetter(lease, checked.summary, { ...failed(checked.id, failure, reservation.attempt), job: { id: checked.id, ...checked.known } });
     }, { what: 'dead-letter a payload', log, backoff: parts.limits.uploadBackoff });
   }
 
   /** A job whose attempts all ended with the death of their worker. */
   async function bury(reservation: Reservation, job: { id: string; type: JobType; userId: string }): Promise<void> {
-    const message = `Generation failed: the worker was lost in each of ${parts.limits.maxAttempts} attempts`;
+    const attempts = parts.limits.maxAttempts;
+    const message = `Generation failed: the worker was lost in each of ${attempts} attempts`;
     log.error({ job_id: job.id }, message);
-    const result = failedResult(job.id, 'WorkerLost', message, parts.limits.maxAttempts);
+    const result = failed(job.id, { type: 'WorkerLost', message }, attempts);
     const written = await persistently(() => store.deadLetter(reservation.lease, message, { ...result, job }), { what: 'dead-letter a job', log, backoff: parts.limits.uploadBackoff });
     if (!written) return;
-    parts.events.publish(job.id, { event: 'state', data: { status: 'failed', attempts: parts.limits.maxAttempts, assets: [], error_message: message } });
-    const facts = { job, outcome: 'failed', reason: 'WorkerLost', generationSeconds: 0, assets: 0, totalBytes: 0, deviceBytes: null, stageSeconds: {} } as const;
+    parts.events.publish(job.id, { event: 'state', data: { status: 'failed', attempts, assets: [], error_message: message } });
+    const facts = factsWithoutResult(job, 'failed', 'WorkerLost');
     parts.metrics.jobFinished(facts);
     parts.onFinished(facts);
   }
 
-  function failedResult(jobId: string, type: ErrorType, message: string, attempts: number) {
-    const metadata = failureMetadata({ type, attempts, workerVersion: parts.version });
-    const callback = parts.callback('failed', { jobId, assets: [], errorMessage: message, metadata });
-    return { status: 'failed' as const, assets: [], errorMessage: message, metadata, ...(callback === undefined ? {} : { callback }) };
-  }
+  const failed = (jobId: string, failure: Pick<JobFailure, 'type' | 'message'>, attempts: number) => endWithoutResult('failed', { jobId, failure, attempts, version: parts.version, callback: parts.callback });
 
   return {
     queue, engine,

@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import type { GeneratedFile } from '../../inference/engine-protocol.js';
 import { backoffDelayMs, type BackoffOptions } from '../backoff.js';
 import { StorageError, type Storage } from '../storage/types.js';
-import { assetPath, posterPath } from './catalogue.js';
+import { assetPath, catalogue, everyPath, posterPath, type JobType } from './catalogue.js';
 import type { GenerateOutcome } from './plan.js';
 import { wait } from './wait.js';
 
@@ -50,4 +50,16 @@ export function placesOf(job: { user_id: string; id: string }, { files, poster }
     ...files.map((file, index) => ({ file, path: assetPath(job, index, extensionOf(file)) })),
     ...(poster === undefined ? [] : [{ file: poster, path: posterPath(job, extensionOf(poster)) }]),
   ];
+}
+
+/**
+ * Removes what any attempt at a cancelled job may have stored, here or elsewhere. After its terminal write only: before it, another
+ * runner might just have stored the same paths. Never throws.
+ */
+export async function removeStored({ id, type, userId }: { id: string; type: JobType; userId: string }, { storage, log }: { storage: Pick<Storage, 'remove'>; log: Logger }): Promise<void> {
+  try {
+    await storage.remove(catalogue[type].bucket, everyPath({ id, user_id: userId }, type));
+  } catch (error) {
+    log.warn({ err: error, job_id: id }, 'assets of a cancelled job were not removed');
+  }
 }
