@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { buffer } from 'node:stream/consumers';
@@ -54,16 +54,15 @@ void t.test('a write that fails leaves the old file and no remains', async (t) =
   t.same((await readdir(path.join(root, 'video_fast'))).sort(), ['a.mp4', 'b.mp4']);
 });
 
-void t.test('what a killed process left half-written goes with the next write to the same place', async (t) => {
+void t.test('what a killed process left half-written goes with the next write to the same place, or when that is emptied', async (t) => {
   const root = await temporaryRoot(t);
   const storage = createFolderStorage({ root });
   const folder = path.join(root, 'video_fast', 'u');
   await mkdir(folder, { recursive: true });
-  const hoursAgo = new Date(Date.now() - 2 * 3600_000);
-  for (const name of ['0.mp4.old.part', '0.mp4.new.part', '1.mp4.old.part']) await writeFile(path.join(folder, name), 'half');
-  for (const name of ['0.mp4.old.part', '1.mp4.old.part']) await utimes(path.join(folder, name), hoursAgo, hoursAgo);
+  for (const name of ['0.mp4.one.part', '0.mp4.two.part', '1.mp4.one.part', '2.mp4.one.part']) await writeFile(path.join(folder, name), 'half');
   await storage.put('video_fast', 'u/0.mp4', await localFile(t, 'whole'), signal);
-  t.same((await readdir(folder)).sort(), ['0.mp4', '0.mp4.new.part', '1.mp4.old.part']);
+  await storage.remove('video_fast', ['u/1.mp4', 'nobody/1.mp4']);
+  t.same((await readdir(folder)).sort(), ['0.mp4', '2.mp4.one.part']);
 });
 
 void t.test('whatever the path, nothing outside its bucket is read', async (t) => {

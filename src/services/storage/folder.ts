@@ -6,8 +6,8 @@ import { checkPlace, isPlace } from './places.js';
 import { StorageError, type Storage } from './types.js';
 
 const contentTypes: Readonly<Record<string, string>> = { '.png': 'image/png', '.webp': 'image/webp', '.jpg': 'image/jpeg', '.mp4': 'video/mp4' };
-/** Half-written files of killed processes go when the same place is written again after this. */
-const abandonedMs = 3600_000;
+/** Half-written files of this process; it may carry several storages. */
+const beingWritten = new Set<string>();
 
 export interface FolderStorageOptions {
   /** Buckets are folders below it. */
@@ -38,6 +38,7 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
       signal.throwIfAborted();
       const target = targetOf(bucket, name);
       const partial = `${target}.${randomUUID()}.part`;
+      beingWritten.add(partial);
       try {
         await mkdir(path.dirname(target), { recursive: true });
         await copyFile(localPath, partial);
@@ -46,11 +47,13 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
         await rename(partial, target);
         // The name must survive a power cut as well as the bytes; not every file system lets a folder be synced.
         await sync(path.dirname(target), 'r').catch(() => {});
-        await removeAbandoned(target);
+        await removePartials(target);
       } catch (error) {
         await rm(partial, { force: true });
         signal.throwIfAborted();
         throw new StorageError(`cannot write ${bucket}/${name}: ${(error as Error).message}`, 'unavailable', true, { cause: error });
+      } finally {
+        beingWritten.delete(partial);
       }
       return `${publicUrl}/assets/${bucket}/${name.split('/').map(encodeURIComponent).join('/')}`;
     },
@@ -68,7 +71,10 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
     },
     async remove(bucket, names) {
       for (const name of names) checkPlace(bucket, name);
-      await Promise.all(names.map(async (name) => rm(targetOf(bucket, name), { force: true })));
+      await Promise.all(names.map(async (name) => {
+        await rm(targetOf(bucket, name), { force: true });
+        await removePartials(targetOf(bucket, name));
+      }));
     },
     async ping() {
       await mkdir(base, { recursive: true });
@@ -93,11 +99,14 @@ async function sync(file: string, flags: 'r' | 'r+'): Promise<void> {
   await handle.sync().finally(() => handle.close());
 }
 
-async function removeAbandoned(target: string): Promise<void> {
+/**
+ * Removes what others left half-written for a place that was just written or emptied: killed processes. One that is still writing
+ * there has lost the job; its write fails and is tried again. Never throws.
+ */
+async function removePartials(target: string): Promise<void> {
   const folder = path.dirname(target);
-  for (const name of await readdir(folder)) {
-    if (!name.startsWith(`${path.basename(target)}.`) || !name.endsWith('.part')) continue;
-    const info = await stat(path.join(folder, name)).catch(() => null);
-    if (info !== null && Date.now() - info.mtimeMs > abandonedMs) await rm(path.join(folder, name), { force: true });
+  for (const name of await readdir(folder).catch(() => [])) {
+    const file = path.join(folder, name);
+    if (file.startsWith(`${target}.`) && file.endsWith('.part') && !beingWritten.has(file)) await rm(file, { force: true }).catch(() => {});
   }
 }
