@@ -9,7 +9,7 @@ module.exports = {
     },
     {
       name: 'services-know-inference-by-message-only', severity: 'error',
-      from: { path: '^src/services' }, to: { path: '^src/inference', pathNot: '^src/inference/engine-protocol', dependencyTypesNot: ['type-only'] },
+      from: { path: '^src/services' }, to: { path: '^src/inference', pathNot: '^src/inference/(engine-protocol|model-layout)', dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'services-do-not-know-http', severity: 'error',

@@ -14,12 +14,12 @@ const giveUpAfterSeconds = 60;
 export async function followJob(client: Client, jobId: string, display: JobProgressDisplay, signal: AbortSignal): Promise<JobView> {
   let lastEventId: string | undefined;
   let attempts = 1;
-  let lastAnswerAtMs = Date.now();
+  let failingSinceMs: number | null = null;
   const target = `/jobs/${encodeURIComponent(jobId)}`;
   for (;;) {
     try {
       for await (const message of client.events(jobId, lastEventId, signal)) {
-        lastAnswerAtMs = Date.now();
+        failingSinceMs = null;
         lastEventId = message.id ?? lastEventId;
         if (message.event === 'progress') display.update(message.data as ProgressView);
         if (message.event === 'state') {
@@ -29,12 +29,13 @@ export async function followJob(client: Client, jobId: string, display: JobProgr
         }
       }
       const job = await client.request<JobView>('GET', target, { signal });
-      lastAnswerAtMs = Date.now();
+      failingSinceMs = null;
       if (isFinished(job.status)) return job;
     } catch (error) {
       if (signal.aborted) throw error;
       const isFinal = error instanceof CliError && error.exitCode !== exitCodes.unreachable && error.exitCode !== exitCodes.busy;
-      if (isFinal || Date.now() - lastAnswerAtMs > giveUpAfterSeconds * 1000) throw error;
+      failingSinceMs ??= Date.now();
+      if (isFinal || Date.now() - failingSinceMs > giveUpAfterSeconds * 1000) throw error;
     }
     await sleep(500, undefined, { signal });
   }

@@ -18,9 +18,15 @@ export function enhanceRoutes({ services, disconnect }: RouteContext): Handlers 
       const signal = disconnect.of(reply);
       const asked = { ...toRequest(body), owner: ownerOf(request) };
       if (body.stream === true) return sendEvents(reply, streamAnswer(services.enhancement, asked, signal));
-      const answer = await services.enhancement.enhance(asked, signal);
-      if (!answer.success) reply.code(503);
-      return answerOf(body.prompt, answer);
+      try {
+        const answer = await services.enhancement.enhance(asked, signal);
+        if (!answer.success) reply.code(503);
+        return answerOf(body.prompt, answer);
+      } catch (error) {
+        // nobody reads it when the client went away; a service that stops still owes the prompt
+        if (signal.aborted) return reply.code(503).send(failureOf(body.prompt, 'the service is stopping'));
+        throw error;
+      }
     },
 
     async deleteEnhanceSession(request, reply) {

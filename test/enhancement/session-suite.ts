@@ -13,6 +13,12 @@ export async function testSessions(t: Test, { open, later }: { open: (limits: Se
     t.same(await store.read({ owner: 'a', id: 's' }), [turn(2), turn(3), turn(4)]);
   });
 
+  await t.test('two turns at the same time: both are kept', async (t) => {
+    const store = await open(limits);
+    await Promise.all([store.append({ owner: 'a', id: 's' }, turn(1)), store.append({ owner: 'a', id: 's' }, turn(2))]);
+    t.same(await store.read({ owner: 'a', id: 's' }), [turn(1), turn(2)]);
+  });
+
   await t.test('owners and ids never meet', async (t) => {
     const store = await open(limits);
     const keys = [{ owner: 'a', id: 's' }, { owner: 'b', id: 's' }, { owner: 'a', id: 't' }, { owner: 'as', id: '' }, { owner: '', id: 'as' }];

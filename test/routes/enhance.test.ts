@@ -106,6 +106,18 @@ t.test('a client that goes away stops the work', async (t) => {
   }
 });
 
+t.test('a stopping service gives the prompt back', async (t) => {
+  const told = tellable();
+  const { app, call } = await build(t, { services: { enhancement: told.service } });
+  told.next.answer = (_request, signal) => new Promise((_resolve, reject) => { signal.addEventListener('abort', () => reject(new Error('aborted'))); });
+  const asking = call('POST', '/enhance', { prompt: 'a red circle' });
+  await until('the request at the model', () => told.requests.length > 0);
+  await app.close();
+  const answer = await asking;
+  t.equal(answer.statusCode, 503);
+  t.same(answer.json(), { success: false, error: 'Enhancement failed: the service is stopping', enhanced_prompt: 'a red circle' });
+});
+
 t.test('a stopping service ends open streams', async (t) => {
   const told = tellable();
   const { app } = await build(t, { services: { enhancement: told.service } });

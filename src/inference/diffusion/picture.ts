@@ -14,3 +14,15 @@ export function toPlanes({ data, width, height }: Picture): Float32Array {
   }
   return planes;
 }
+
+/** The middle of a picture; the picture itself when it has that size. */
+export function cropCentre(picture: Picture, width: number, height: number): Picture {
+  if (picture.width === width && picture.height === height) return picture;
+  const [left, top] = [Math.floor((picture.width - width) / 2), Math.floor((picture.height - height) / 2)];
+  const data = new Uint8Array(width * height * 3);
+  for (let row = 0; row < height; row += 1) {
+    const from = ((top + row) * picture.width + left) * 3;
+    data.set(picture.data.subarray(from, from + width * 3), row * width * 3);
+  }
+  return { data, width, height };
+}

@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { extensionOf, readPicture, writeImage, writePreview } from '../diffusion/image-files.js';
 import type { LatentPreview } from '../diffusion/latent-preview.js';
-import type { Picture } from '../diffusion/picture.js';
+import { cropCentre, type Picture } from '../diffusion/picture.js';
 import { createGenerator, type Generator } from '../diffusion/random.js';
 import { createSdxlScheduler, type Scheduler } from '../diffusion/schedulers/index.js';
 import { EngineFailure, throwIfCancelled, yieldToMessages, type RequestContext } from '../engine.js';
@@ -32,6 +32,8 @@ const stepNoiseSeedOffset = 100_000;
 export async function generateImages(pipeline: Pipeline, params: SdxlGenerateParams, context: RequestContext): Promise<SdxlGenerateResult> {
   const { model } = pipeline;
   requireSize(model, params);
+  // sizes between the graph's multiples are drawn a little larger and cropped
+  const drawn = { ...params, width: roundUp(params.width, model.sizeMultiple), height: roundUp(params.height, model.sizeMultiple) };
   const timings: Record<string, number> = { text: 0, reference: 0, denoise: 0, decode: 0, encode: 0 };
   const clock = createClock(timings);
   const writing: Array<Promise<GeneratedFile>> = [];
@@ -45,16 +47,17 @@ export async function generateImages(pipeline: Pipeline, params: SdxlGeneratePar
       text = await clock('text', () => pipeline.texts.encode(params));
       if (params.reference !== undefined) {
         context.emit({ kind: 'progress', stage: 'reference', step: 0, steps: 1 });
-        reference = await clock('reference', () => prepareReference(pipeline, params));
+        reference = await clock('reference', () => prepareReference(pipeline, drawn));
       }
       for (let first = 0; first < params.numImages; first += pipeline.batchSize) {
         scheduler = createSdxlScheduler(params.scheduler, model.schedulerConfig, { steps: params.steps, ...(reference.strength === undefined ? {} : { strength: reference.strength }) });
         const images = Math.min(pipeline.batchSize, params.numImages - first);
-        const latents = await drawLatents(pipeline, params, { first, images, text, reference, scheduler, clock, context });
+        const latents = await drawLatents(pipeline, drawn, { first, images, text, reference, scheduler, clock, context });
         const size = latents.length / images;
         for (let image = first; image < first + images; image += 1) {
           context.emit({ kind: 'progress', stage: 'decode', step: image, steps: params.numImages });
-          const picture = await clock('decode', () => decodeLatents(model, latents.subarray((image - first) * size, (image - first + 1) * size), params.width, params.height));
+          const whole = await clock('decode', () => decodeLatents(model, latents.subarray((image - first) * size, (image - first + 1) * size), drawn.width, drawn.height));
+          const picture = cropCentre(whole, params.width, params.height);
           await yieldToMessages();
           throwIfCancelled(context.signal);
           const name = `${image}.${extensionOf(params.format)}`;
@@ -151,6 +154,8 @@ async function startLatents(model: SdxlModel, { width, height }: SdxlGeneratePar
   const original = await encodePicture(model, picture, generator);
   return scheduler.addNoise(original, generator.randn(count));
 }
+
+const roundUp = (pixels: number, multiple: number) => Math.ceil(pixels / multiple) * multiple;
 
 function requireSize(model: SdxlModel, params: SdxlGenerateParams): void {
   for (const field of ['width', 'height'] as const) {

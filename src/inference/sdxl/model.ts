@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { loadClipTokenizer } from '../diffusion/clip-tokenizer.js';
 import type { NoiseScheduleConfig } from '../diffusion/schedulers/noise-schedule.js';
+import { requiredFiles } from '../model-layout.js';
 import { EngineFailure } from '../engine.js';
 import type { Device } from '../engine-protocol.js';
 import { openSession } from '../onnx/session.js';
@@ -15,18 +16,15 @@ export type SdxlModel = Awaited<ReturnType<typeof openSdxlModel>>;
 export type LongPrompts = 'truncate' | 'chunk';
 
 interface EncoderConfig { num_hidden_layers: number }
-interface UnetConfig { sample_size?: number; in_channels?: number; cross_attention_dim?: number }
+interface UnetConfig { sample_size?: number; in_channels?: number; cross_attention_dim?: number; down_block_types?: string[] }
 interface VaeConfig { scaling_factor?: number; block_out_channels?: number[]; latent_channels?: number }
 
 /** Graph that is opened first, to learn which device works. */
 export const probeGraph = 'text_encoder/model.onnx';
 
-const required = ['model_index.json', 'scheduler/scheduler_config.json', 'text_encoder/config.json', 'text_encoder_2/config.json', 'unet/config.json',
-  probeGraph, 'text_encoder_2/model.onnx', 'unet/model.onnx', 'vae_decoder/model.onnx'];
-
 /** @throws EngineFailure `model_missing` naming the files that are not there */
 export function requireSdxlFiles(folder: string): void {
-  const missing = required.filter((file) => !existsSync(path.join(folder, file)));
+  const missing = requiredFiles.sdxl.filter((file) => !existsSync(path.join(folder, file)));
   if (missing.length > 0) throw new EngineFailure('model_missing', `${folder} is not an SDXL model folder: ${missing.join(', ')} missing (docs/models.md states the layout)`);
 }
 
@@ -69,6 +67,8 @@ export async function openSdxlModel(folder: string, { longPrompts = 'truncate', 
     zerosForNoNegative: index.force_zeros_for_empty_prompt !== false,
     latentChannels: unetConfig.in_channels ?? 4,
     vaeScale,
+    /** Pixels a side is drawn in multiples of: the UNet halves its latents once less than it has blocks, and an exported graph cannot double an odd half. */
+    sizeMultiple: vaeScale * 2 ** ((unetConfig.down_block_types?.length ?? 3) - 1),
     scalingFactor: vaeConfig.scaling_factor ?? 0.13025,
     defaultSize: (unetConfig.sample_size ?? 128) * vaeScale,
     features: [

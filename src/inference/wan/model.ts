@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { loadT5Tokenizer } from '../diffusion/t5-tokenizer.js';
+import { requiredFiles } from '../model-layout.js';
 import { EngineFailure } from '../engine.js';
 import type { Device } from '../engine-protocol.js';
 import { openSession } from '../onnx/session.js';
@@ -27,14 +28,12 @@ interface Wishes {
 /** Graph that is opened first, to learn which device works. */
 export const probeGraph = 'vae_decoder/init.onnx';
 
-const required = ['model_index.json', 'tokenizer/tokenizer.json', 'text_encoder/model.onnx', 'transformer/config.json', 'transformer/model.onnx',
-  'vae_decoder/config.json', probeGraph, 'vae_decoder/step.onnx'];
 /** Wan 2.1 T2V-1.3B's own size and length. */
 const stock = { defaultWidth: 832, defaultHeight: 480, defaultFrames: 81 };
 
 /** @throws EngineFailure `model_missing` naming the files that are not there */
 export function requireWanFiles(folder: string): void {
-  const missing = required.filter((file) => !existsSync(path.join(folder, file)));
+  const missing = requiredFiles.wan.filter((file) => !existsSync(path.join(folder, file)));
   if (missing.length > 0) throw new EngineFailure('model_missing', `${folder} is not a Wan model folder: ${missing.join(', ')} missing (docs/export.md states the layout)`);
 }
 

@@ -79,6 +79,7 @@ function checkSize(config: unknown): ErrorDetail[] {
   const sides = typeof size === 'string' ? /^(\d{2,4})[*x](\d{2,4})$/.exec(size)?.slice(1).map(Number) ?? [] : [];
   const refused = (rule: string, what: string) => [{ field: 'config.size', rule, message: `config.size must have ${what}` }];
   if (sides.some((side) => side > sizeLimits.maximum)) return refused('maximum', `sides of at most ${sizeLimits.maximum} pixels`);
+  if (sides.includes(0)) return refused('minimum', 'sides of more than 0 pixels');
   if (sides.some((side) => side % sizeLimits.multipleOf !== 0)) return refused('multipleOf', `sides that are multiples of ${sizeLimits.multipleOf}`);
   return [];
 }

@@ -55,7 +55,7 @@ export function createStatusMonitor({ engines, store, gpu, memory, activeJobs, d
       },
     });
     const warnings = warningsOf({
-      serviceBytes: rss, serviceLimitBytes: memoryLimit(), diskFreeBytes, maxWaiting, temperatureCelsius: reading?.temperatureCelsius ?? null, jobsEnded: ended,
+      serviceBytes: rss, serviceLimitBytes: memoryLimit(), diskFreeBytes, maxWaiting, temperatureCelsius: reading?.temperatureCelsius ?? null,
       waiting: Object.fromEntries(Object.entries(depths).map(([queue, depth]) => [queue, depth.waiting + depth.delayed])),
     }, trend);
     const { committedBytes, waiting } = memory.view();

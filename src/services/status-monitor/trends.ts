@@ -10,6 +10,8 @@ export interface Sample {
 
 export interface Trends {
   overSeconds: number;
+  /** Within the window. */
+  jobsEnded: number;
   jobsPerHour: number;
   /** Failed share of the jobs that ended; null when none did. */
   errorRate: number | null;
@@ -32,7 +34,7 @@ export function createTrends({ windowMs = hourMs } = {}) {
       const ended = sample.ended - first.ended;
       const names = samples.length < leastSamples ? [] : Object.keys(sample.bytes).filter((name) => samples.every(({ bytes }) => bytes[name] !== undefined));
       return {
-        overSeconds: ms / 1000, jobsPerHour: ms === 0 ? 0 : (ended * hourMs) / ms, errorRate: ended === 0 ? null : (sample.failed - first.failed) / ended,
+        overSeconds: ms / 1000, jobsEnded: ended, jobsPerHour: ms === 0 ? 0 : (ended * hourMs) / ms, errorRate: ended === 0 ? null : (sample.failed - first.failed) / ended,
         bytesPerHour: Object.fromEntries(names.map((name) => [name, slope(samples.map(({ atMs, bytes }) => [atMs, bytes[name] ?? 0])) * hourMs])),
       };
     },

@@ -9,7 +9,6 @@ export interface Limits {
   /** 0: no limit. */
   maxWaiting: number;
   temperatureCelsius: number | null;
-  jobsEnded: number;
 }
 
 export interface Warning { about: string; message: string }
@@ -46,7 +45,7 @@ export function warningsOf(limits: Limits, trends: Trends): Warning[] {
     }
   }
   if (limits.temperatureCelsius !== null && limits.temperatureCelsius >= hotCelsius) warn('temperature', `the GPU is at ${Math.round(limits.temperatureCelsius)} °C`);
-  if (trends.errorRate !== null && trends.errorRate > highErrorRate && limits.jobsEnded >= leastJobs) warn('errors', `${Math.round(trends.errorRate * 100)} % of the jobs of the last hour failed`);
+  if (trends.errorRate !== null && trends.errorRate > highErrorRate && trends.jobsEnded >= leastJobs) warn('errors', `${Math.round(trends.errorRate * 100)} % of the jobs of the last hour failed`);
   return warnings;
 }
 

@@ -1,26 +1,15 @@
 import { access, constants, open, readFile, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { requiredFiles } from '../../inference/model-layout.js';
 import { problemsOfGraphs } from './model-graphs.js';
 import type { Check, Finding } from './types.js';
-
-/** What a model folder must hold, by engine; `oneOf` names alternatives. */
-const layouts = {
-  sdxl: [
-    'model_index.json', 'scheduler/scheduler_config.json', 'unet/config.json', 'unet/model.onnx', 'vae_decoder/model.onnx',
-    'text_encoder/model.onnx', 'text_encoder_2/model.onnx', 'tokenizer/vocab.json', 'tokenizer/merges.txt', 'tokenizer_2/vocab.json', 'tokenizer_2/merges.txt',
-  ],
-  wan: [
-    'model_index.json', 'scheduler/scheduler_config.json', 'text_encoder/model.onnx', 'tokenizer/tokenizer.json',
-    'transformer/config.json', 'transformer/model.onnx', 'vae_decoder/config.json', 'vae_decoder/init.onnx', 'vae_decoder/step.onnx',
-  ],
-} as const;
 
 const cure = 'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.';
 
 /** Files present, readable, not empty and not Git LFS pointers; config files are JSON; graphs have the types and shapes that are fed to them. Never reads weights. */
 export function checkModelFolder(engine: 'sdxl' | 'wan', folder: string): Check {
   return async () => {
-    const findings = await Promise.all(layouts[engine].map(async (name) => inspect(path.join(folder, name))));
+    const findings = await Promise.all(requiredFiles[engine].map(async (name) => inspect(path.join(folder, name))));
     const missing = findings.filter((problem) => problem !== null);
     const wrong = missing.length > 0 ? missing : await problemsOfGraphs(engine, folder);
     if (wrong.length === 0 && engine === 'wan' && await inspect(path.join(folder, 'vae_encoder/init.onnx')) !== null) {

@@ -48,6 +48,17 @@ void t.test('one, three and six images take one UNet call a step, and are the im
   }
 });
 
+void t.test('a size between the multiples of the graph is the middle of the next larger one', async (t) => {
+  const { pipeline } = await openPipeline(t);
+  const { sizeMultiple } = pipeline.model;
+  t.equal(sizeMultiple, 16, 'an eighth in the VAE, a half in the UNet');
+  const [picture] = await draw(t, pipeline, { width: 56, height: 72 });
+  const [larger] = await draw(t, pipeline, { width: 64, height: 80 });
+  const middle = await sharp(larger, { raw: { width: 64, height: 80, channels: 3 } }).extract({ left: 4, top: 4, width: 56, height: 72 }).raw().toBuffer();
+  t.equal(difference(picture, middle), 0);
+  await t.rejects(draw(t, pipeline, { width: 60 }), { code: 'invalid_parameters', field: 'config.width' });
+});
+
 void t.test('a call that runs out of memory is made again with half the rows, and the size is remembered', async (t) => {
   const fits = 3;
   const { pipeline, calls } = await openPipeline(t, ({ unet }) => ({

@@ -12,16 +12,21 @@ export function createMemorySessions({ ttlMs, maxTurns, maxSessions }: SessionLi
     }
   }
 
+  function turnsOf(digest: string): Turn[] {
+    const found = sessions.get(digest);
+    return found === undefined || found.untilMs <= now() ? [] : [...found.turns];
+  }
+
   return {
-    read(key) {
-      const found = sessions.get(digestOf(key));
-      return Promise.resolve(found === undefined || found.untilMs <= now() ? [] : [...found.turns]);
-    },
-    async append(key, turn) {
-      const turns = [...await this.read(key), { ...turn }].slice(-maxTurns);
-      sessions.delete(digestOf(key));
-      sessions.set(digestOf(key), { turns, untilMs: now() + ttlMs });
+    read: (key) => Promise.resolve(turnsOf(digestOf(key))),
+    // without a pause in between: two answers of one conversation may end together
+    append(key, turn) {
+      const digest = digestOf(key);
+      const turns = [...turnsOf(digest), { ...turn }].slice(-maxTurns);
+      sessions.delete(digest);
+      sessions.set(digest, { turns, untilMs: now() + ttlMs });
       dropOld();
+      return Promise.resolve();
     },
     forget(key) {
       sessions.delete(digestOf(key));
