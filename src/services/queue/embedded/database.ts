@@ -1,4 +1,5 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { ClassicLevel } from 'classic-level';
 import type { DeadLetter, JobRecord, OutboxEntry } from '../types.js';
 import type { StoredEntry } from './waiting-line.js';
@@ -22,7 +23,15 @@ export interface StoredKey {
 }
 
 export type Write = { type: 'put'; key: string; value: unknown } | { type: 'del'; key: string };
+/** A step: written first, then applied to what memory holds, so that a write that fails has changed nothing. */
+export interface Change {
+  writes: Write[];
+  apply(): void;
+}
 interface Range { after?: string; limit?: number; reverse?: boolean }
+
+/** Opening writes what memory held, up to 4 MiB, as a table. */
+const roomToOpenBytes = 5 * 1024 * 1024;
 
 export type Database = Awaited<ReturnType<typeof openDatabase>>;
 
@@ -58,6 +67,30 @@ export async function openDatabase(folder: string) {
     };
   }
 
+  let torn = false;
+
+  /**
+   * One atomic batch; one at a time. `durable` waits until the disk has it: a power cut cannot take it back (a killed process cannot in
+   * either case). A write that fails may leave half a record in the log, and LevelDB's recovery drops what comes behind one:
+   * before the next write the database is opened anew, which begins a new log. Until there is room for that it is read as it is.
+   */
+  async function write(writes: Write[], options: { durable: boolean }): Promise<void> {
+    if (writes.length === 0) return;
+    if (torn) {
+      const probe = path.join(folder, 'probe');
+      await writeFile(probe, Buffer.alloc(roomToOpenBytes)).finally(() => rm(probe, { force: true }));
+      await level.close();
+      await level.open();
+      torn = false;
+    }
+    try {
+      await level.batch(writes, { sync: options.durable });
+    } catch (error) {
+      torn = true;
+      throw error;
+    }
+  }
+
   return {
     entries: table<StoredEntry>('entry'),
     payloads: table<string>('payload'),
@@ -70,8 +103,7 @@ export async function openDatabase(folder: string) {
     deadLetters: table<DeadLetter>('dead'),
     callbacks: table<StoredCallback>('callback'),
     deadCallbacks: table<OutboxEntry>('deadcallback'),
-    /** One atomic batch. `durable` waits until the disk has it: a power cut cannot take it back (a killed process cannot in either case). */
-    write: (writes: Write[], options: { durable: boolean }) => (writes.length === 0 ? Promise.resolve() : level.batch(writes, { sync: options.durable })),
+    write,
     ping: async () => { await level.get('ping'); },
     close: () => level.close(),
   };

@@ -3,7 +3,7 @@ import { peekPayload } from '../peek-payload.js';
 import { createRecord, digestOf, finishedRecord, isTerminal, listingKey, matches, requeuedRecord } from '../records.js';
 import type { InstanceInfo, JobRecord, JobStore } from '../types.js';
 import { openContext, type Context } from './context.js';
-import { sortable, type Write } from './database.js';
+import { sortable, type Change, type Write } from './database.js';
 import { createLeaseCalls } from './leases.js';
 
 export interface EmbeddedStoreOptions {
@@ -99,11 +99,12 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
       if (held !== undefined && (record.status === 'processing' || stored === undefined)) {
         const next = { ...record, cancelRequested: true };
         if (stored === undefined) {
-          held.entry = { ...held.entry, cancelRequested: true };
-          await database.write([database.entries.put(sortable(held.entry.seq), held.entry)], { durable: true });
+          const entry = { ...held.entry, cancelRequested: true as const };
+          await database.write([database.entries.put(sortable(entry.seq), entry)], { durable: true });
+          held.entry = entry;
         } else {
+          await database.write(context.saveJob({ ...stored, record: next }), { durable: true });
           stored.record = next;
-          await database.write(context.saveJob(stored), { durable: true });
         }
         signals.emit('cancel', id);
         return { outcome: 'requested', record: next };
@@ -111,9 +112,11 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
       const result = resultFor(record);
       const done = finishedRecord({ ...record, cancelRequested: true }, result, now());
       const waiting = held === undefined ? queueNames.map((queue) => lines[queue].find((entry) => entry.jobId === id)).find((entry) => entry !== null) : undefined;
-      const writes = [...context.saveJob({ record: done }), ...outbox.addTerminal(id, result.callback)];
+      const callback = outbox.addTerminal(id, result.callback);
+      const writes = [...context.saveJob({ record: done }), ...callback.writes];
       if (waiting !== undefined) writes.push(...context.deleteEntry(waiting.seq));
       await database.write(writes, { durable: true });
+      callback.apply();
       context.running.delete(id);
       if (waiting !== undefined) {
         lines[waiting.queue].remove(waiting.seq);
@@ -167,12 +170,15 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
       const added = context.newEntry({ queue: letter.queue, jobId, type, userId }, letter.payload);
       const writes: Write[] = [...added.writes, database.deadLetters.del(id)];
       const stored = letter.jobId === undefined ? undefined : await context.loadJob(letter.jobId);
+      let unsaid: Change | undefined;
       if (stored !== undefined && isTerminal(stored.record)) {
         const { finishedAtMs } = stored.record;
         if (finishedAtMs !== undefined) writes.push(database.finished.del(`${sortable(finishedAtMs)}:${stored.record.id}`));
-        writes.push(...outbox.dropAll(stored.record.id), ...context.saveJob({ record: requeuedRecord(stored.record), entrySeq: added.entry.seq }));
+        unsaid = outbox.dropAll(stored.record.id);
+        writes.push(...unsaid.writes, ...context.saveJob({ record: requeuedRecord(stored.record), entrySeq: added.entry.seq }));
       }
       await database.write(writes, { durable: true });
+      unsaid?.apply();
       added.enter();
       return true;
     }),

@@ -3,7 +3,7 @@ import { isJobType, type JobType } from '../../jobs/catalogue.js';
 import { begunRecord, createRecord, finishedRecord, isTerminal, waitingRecord } from '../records.js';
 import type { DeadLetter, FinishedJob, JobRecord, JobStore, Lease, OutboxEntry } from '../types.js';
 import type { Context, LeasedEntry } from './context.js';
-import { sortable, type StoredJob, type Write } from './database.js';
+import { sortable, type Change, type StoredJob, type Write } from './database.js';
 
 type LeaseCalls = Pick<JobStore, 'reserve' | 'begin' | 'renew' | 'updateProgress' | 'finish' | 'retryLater' | 'release' | 'deadLetter' | 'reclaimExpired'>;
 
@@ -35,25 +35,27 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
     progressWrittenAtMs.delete(jobId);
   }
 
-  function finishedJob(job: StoredJob, token: string, result: FinishedJob): { writes: Write[] } {
+  function finishedJob(job: StoredJob, token: string, result: FinishedJob): Change {
     const done: StoredJob = { record: finishedRecord(job.record, result, now()), finishedByToken: token };
-    return { writes: [...context.saveJob(done), ...outbox.addTerminal(job.record.id, result.callback)] };
+    const callback = outbox.addTerminal(job.record.id, result.callback);
+    return { writes: [...context.saveJob(done), ...callback.writes], apply: callback.apply };
   }
 
-  async function beginHeld(held: LeasedEntry, job: { id: string; type: JobType; userId: string }, callback?: OutboxEntry): Promise<'begun' | 'duplicate'> {
-    const { entry, lease } = held;
+  /** The beginning of a leased entry's job; null when the job has ended, or another entry stands for it. */
+  async function beginning({ entry, lease }: LeasedEntry, job: { id: string; type: JobType; userId: string }, callback?: OutboxEntry): Promise<Change | null> {
     const stored = await context.loadJob(job.id);
-    if (stored !== undefined && (isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq))) {
-      await database.write(context.deleteEntry(entry.seq), { durable: false });
-      context.dropLease(lease.token);
-      return 'duplicate';
-    }
+    if (stored !== undefined && (isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq))) return null;
     const base = { ...(stored?.record ?? createRecord(job, lease.queue, entry.queuedAtMs)), ...job };
     const record: JobRecord = { ...begunRecord(base, entry.attempts, lease.workerId, now()), cancelRequested: base.cancelRequested || entry.cancelRequested === true };
     const next: StoredJob = { record, entrySeq: entry.seq };
-    await database.write([...context.saveJob(next), ...(callback === undefined ? [] : outbox.add(callback))], { durable: callback !== undefined });
-    running.set(job.id, next);
-    return 'begun';
+    const announced = callback === undefined ? undefined : outbox.add(callback);
+    return {
+      writes: [...context.saveJob(next), ...(announced?.writes ?? [])],
+      apply() {
+        running.set(job.id, next);
+        announced?.apply();
+      },
+    };
   }
 
   const finishedBefore = async (lease: Lease) => lease.jobId !== '' && (await context.loadJob(lease.jobId))?.finishedByToken === lease.token;
@@ -61,33 +63,42 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
   return {
     reserve: ({ queue, workerId, leaseMs, excludeTypes = [], begin = false }) => mutex.run(async () => {
       for (;;) {
-        const entry = lines[queue].take(now(), excludeTypes);
+        const entry = lines[queue].next(now(), excludeTypes);
         if (entry === null) {
           context.foundEmpty.note(queue);
           return null;
         }
-        const key = sortable(entry.seq);
+        const { seq, jobId, type, userId, queuedAtMs } = entry;
         // Written as due at once: should the process die now, the entry is first in line and the attempt has counted.
-        const leased = { ...entry, attempts: entry.attempts + 1, dueMs: entry.queuedAtMs };
-        await database.write([database.entries.put(key, leased)], { durable: false });
-        const job = entry.jobId === '' ? undefined : await context.loadJob(entry.jobId);
-        const lease: Lease = { queue, token: randomUUID(), jobId: entry.jobId, workerId, expiresAtMs: now() + leaseMs };
-        const cancelRequested = entry.cancelRequested === true || (job !== undefined && !isTerminal(job.record) && job.record.cancelRequested);
+        const leased = { ...entry, attempts: entry.attempts + 1, dueMs: queuedAtMs };
+        const lease: Lease = { queue, token: randomUUID(), jobId, workerId, expiresAtMs: now() + leaseMs };
         const held: LeasedEntry = { entry: leased, lease };
+        const payload = await database.payloads.get(sortable(seq)) ?? '';
+        const job = jobId === '' ? undefined : await context.loadJob(jobId);
+        const begun = begin && jobId !== '' && isJobType(type) ? await beginning(held, { id: jobId, type, userId }) : undefined;
+        if (begun === null) {
+          await database.write(context.deleteEntry(seq), { durable: false });
+          lines[queue].remove(seq);
+          context.entrySeqs.delete(seq);
+          continue;
+        }
+        await database.write([database.entries.put(sortable(seq), leased), ...(begun?.writes ?? [])], { durable: false });
+        lines[queue].remove(seq);
         leases.set(lease.token, held);
-        const begun = begin && entry.jobId !== '' && isJobType(entry.type)
-          ? await beginHeld(held, { id: entry.jobId, type: entry.type, userId: entry.userId }) : undefined;
-        if (begun === 'duplicate') continue;
-        return {
-          lease, payload: await database.payloads.get(key) ?? '', attempt: leased.attempts, queuedAtMs: entry.queuedAtMs,
-          cancelRequested, begun: begun === 'begun',
-        };
+        begun?.apply();
+        const cancelRequested = entry.cancelRequested === true || (job !== undefined && !isTerminal(job.record) && job.record.cancelRequested);
+        return { lease, payload, attempt: leased.attempts, queuedAtMs, cancelRequested, begun: begun !== undefined };
       }
     }),
 
     begin: (lease, job, callback) => mutex.run(async () => {
       const held = leases.get(lease.token);
-      return held === undefined ? 'lost' : beginHeld(held, job, callback);
+      if (held === undefined) return 'lost';
+      const begun = await beginning(held, job, callback);
+      await database.write(begun?.writes ?? context.deleteEntry(held.entry.seq), { durable: begun !== null && callback !== undefined });
+      if (begun === null) context.dropLease(lease.token);
+      else begun.apply();
+      return begun === null ? 'duplicate' : 'begun';
     }),
 
     async renew(lease, leaseMs) {
@@ -110,8 +121,9 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
       const held = leases.get(lease.token);
       if (held === undefined) return finishedBefore(lease);
       const job = await context.loadJob(lease.jobId);
-      const writes = job === undefined ? (result.callback === undefined ? [] : outbox.add(result.callback)) : finishedJob(job, lease.token, result).writes;
-      await database.write([...context.deleteEntry(held.entry.seq), ...writes], { durable: true });
+      const ended = job !== undefined ? finishedJob(job, lease.token, result) : result.callback === undefined ? undefined : outbox.add(result.callback);
+      await database.write([...context.deleteEntry(held.entry.seq), ...(ended?.writes ?? [])], { durable: true });
+      ended?.apply();
       context.dropLease(lease.token);
       forgetRunning(lease.jobId);
       // Its place is free: a runner that waited because its type was in use looks again.
@@ -143,15 +155,17 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
         ...(entry.jobId === '' ? {} : { jobId: entry.jobId }),
       };
       const writes = [...context.deleteEntry(entry.seq), database.deadLetters.put(letter.id, letter)];
+      let ended: Change | undefined;
       if (result !== undefined) {
         const stored = await context.loadJob(result.job.id);
         if (stored === undefined || !(isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq))) {
           const type = (result.job.type ?? entry.type) as JobRecord['type'];
           const job = stored ?? { record: createRecord({ id: result.job.id, type, userId: result.job.userId ?? entry.userId }, entry.queue, entry.queuedAtMs) };
-          writes.push(...finishedJob({ ...job, record: { ...job.record, attempts: entry.attempts } }, lease.token, result).writes);
+          ended = finishedJob({ ...job, record: { ...job.record, attempts: entry.attempts } }, lease.token, result);
         }
       }
-      await database.write(writes, { durable: true });
+      await database.write([...writes, ...(ended?.writes ?? [])], { durable: true });
+      ended?.apply();
       context.dropLease(lease.token);
       if (running.get(lease.jobId)?.entrySeq === entry.seq) forgetRunning(lease.jobId);
       signals.emit('work');

@@ -1,5 +1,5 @@
 import type { Outbox, OutboxEntry } from '../types.js';
-import type { Database, Write } from './database.js';
+import type { Change, Database, Write } from './database.js';
 import { sortable } from './database.js';
 import type { createMutex } from './mutex.js';
 
@@ -41,78 +41,99 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
     return item;
   }
 
-  function drop(id: string): Write[] {
+  const nothing: Change = { writes: [], apply: () => {} };
+  const together = (changes: Change[]): Change => ({
+    writes: changes.flatMap(({ writes }) => writes),
+    apply: () => { for (const change of changes) change.apply(); },
+  });
+  async function commit(change: Change, options: { durable: boolean }) {
+    await database.write(change.writes, options);
+    change.apply();
+  }
+
+  function drop(id: string): Change {
     const item = pending.get(id);
-    if (item === undefined) return [];
-    pending.delete(id);
-    const lane = (lanes.get(item.entry.jobId) ?? []).filter((other) => other !== id);
-    if (lane.length === 0) lanes.delete(item.entry.jobId);
-    else lanes.set(item.entry.jobId, lane);
-    return [database.callbacks.del(sortable(item.seq))];
+    if (item === undefined) return nothing;
+    return {
+      writes: [database.callbacks.del(sortable(item.seq))],
+      apply() {
+        pending.delete(id);
+        const lane = (lanes.get(item.entry.jobId) ?? []).filter((other) => other !== id);
+        if (lane.length === 0) lanes.delete(item.entry.jobId);
+        else lanes.set(item.entry.jobId, lane);
+      },
+    };
   }
 
-  const save = (item: Pending): Write => database.callbacks.put(sortable(item.seq), { seq: item.seq, entry: item.entry });
+  const save = (seq: number, entry: OutboxEntry): Write => database.callbacks.put(sortable(seq), { seq, entry });
 
-  function add(entry: OutboxEntry): Write[] {
+  function add(entry: OutboxEntry): Change {
     const item = pending.get(entry.id);
-    if (item === undefined) return [save(hold(entry, nextSeq++))];
-    item.entry = entry;
-    item.replaced = item.claimedUntilMs > now();
-    return [save(item)];
+    if (item === undefined) {
+      const seq = nextSeq++;
+      return { writes: [save(seq, entry)], apply: () => hold(entry, seq) };
+    }
+    return {
+      writes: [save(item.seq, entry)],
+      apply() {
+        item.entry = entry;
+        item.replaced = item.claimedUntilMs > now();
+      },
+    };
   }
 
-  /** The writes of a terminal callback, to be part of the job's terminal batch. */
-  function addTerminal(jobId: string, entry: OutboxEntry | undefined): Write[] {
-    const writes: Write[] = [];
-    for (const id of [...(lanes.get(jobId) ?? [])]) {
+  /** A terminal callback, to be part of the step that ends the job. */
+  function addTerminal(jobId: string, entry: OutboxEntry | undefined): Change {
+    const changes: Change[] = [];
+    for (const id of lanes.get(jobId) ?? []) {
       const item = pending.get(id);
       if (item === undefined || id === entry?.id) continue;
-      if (item.claimedUntilMs > now()) item.superseded = true;
-      else writes.push(...drop(id));
+      if (item.claimedUntilMs > now()) changes.push({ writes: [], apply: () => { item.superseded = true; } });
+      else changes.push(drop(id));
     }
-    return entry === undefined ? writes : [...writes, ...add(entry)];
+    return together(entry === undefined ? changes : [...changes, add(entry)]);
   }
 
   for await (const [, { seq, entry }] of database.callbacks.entries()) {
     hold(entry, seq);
     nextSeq = Math.max(nextSeq, seq + 1);
   }
-  const leftovers: Write[] = [];
+  const leftovers: Change[] = [];
   for (const ids of [...lanes.values()]) {
     const entries = ids.map((id) => pending.get(id)?.entry).filter((entry) => entry !== undefined);
     if (!entries.some((entry) => terminalEvents.has(entry.event))) continue;
-    for (const entry of entries) if (!terminalEvents.has(entry.event)) leftovers.push(...drop(entry.id));
+    for (const entry of entries) if (!terminalEvents.has(entry.event)) leftovers.push(drop(entry.id));
   }
-  await database.write(leftovers, { durable: false });
+  await commit(together(leftovers), { durable: false });
 
   const outbox: Outbox = {
     add: (entry) => mutex.run(async () => {
       if (!terminalEvents.has(entry.event) && await isFinished(entry.jobId)) return;
-      await database.write(add(entry), { durable: false });
+      await commit(add(entry), { durable: false });
     }),
 
     claimDue: (_workerId, limit, leaseMs) => mutex.run(async () => {
-      const claimed: OutboxEntry[] = [];
-      const dropped: Write[] = [];
-      for (const jobId of [...lanes.keys()]) {
-        if (claimed.length >= limit) break;
-        for (const id of [...(lanes.get(jobId) ?? [])]) {
+      const due: Pending[] = [];
+      const dropped: Change[] = [];
+      for (const lane of lanes.values()) {
+        if (due.length >= limit) break;
+        for (const id of lane) {
           const item = pending.get(id);
           if (item === undefined || item.claimedUntilMs > now()) break;
           if (item.superseded) {
-            dropped.push(...drop(id));
+            dropped.push(drop(id));
             continue;
           }
-          if (item.entry.nextAttemptAtMs <= now()) {
-            item.claimedUntilMs = now() + leaseMs;
-            item.replaced = false;
-            claimed.push({ ...item.entry });
-          }
+          if (item.entry.nextAttemptAtMs <= now()) due.push(item);
           break;
         }
       }
-      await database.write(dropped, { durable: false });
-      return claimed;
+      await commit(together(dropped), { durable: false });
+      return due.map((item) => {
+        item.claimedUntilMs = now() + leaseMs;
+        item.replaced = false;
+        return { ...item.entry };
+      });
     }),
 
     delivered: (id) => mutex.run(async () => {
@@ -122,23 +143,28 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
         item.replaced = false;
         return;
       }
-      await database.write(drop(id), { durable: false });
+      await commit(drop(id), { durable: false });
     }),
 
     reschedule: (id, nextAttemptAtMs, error) => mutex.run(async () => {
       const item = pending.get(id);
       if (item === undefined) return;
-      if (item.superseded) return database.write(drop(id), { durable: false });
-      item.claimedUntilMs = 0;
-      item.entry = { ...item.entry, attempts: item.entry.attempts + 1, nextAttemptAtMs, lastError: error };
-      await database.write([save(item)], { durable: false });
+      if (item.superseded) return commit(drop(id), { durable: false });
+      const entry = { ...item.entry, attempts: item.entry.attempts + 1, nextAttemptAtMs, lastError: error };
+      await commit({
+        writes: [save(item.seq, entry)],
+        apply() {
+          item.claimedUntilMs = 0;
+          item.entry = entry;
+        },
+      }, { durable: false });
     }),
 
     deadLetter: (id, reason) => mutex.run(async () => {
       const item = pending.get(id);
       if (item === undefined) return;
       const entry = { ...item.entry, attempts: item.entry.attempts + 1, lastError: reason };
-      await database.write([...drop(id), database.deadCallbacks.put(id, entry)], { durable: true });
+      await commit(together([drop(id), { ...nothing, writes: [database.deadCallbacks.put(id, entry)] }]), { durable: true });
     }),
 
     pending: async () => pending.size,
@@ -150,16 +176,16 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
     },
 
     retryDead: (id) => mutex.run(async () => {
-      const writes: Write[] = [];
+      const changes: Change[] = [];
       let retried = 0;
       for await (const [key, entry] of database.deadCallbacks.entries()) {
         if (id !== undefined && key !== id) continue;
-        writes.push(database.deadCallbacks.del(key));
+        changes.push({ ...nothing, writes: [database.deadCallbacks.del(key)] });
         if (!terminalEvents.has(entry.event) && await isFinished(entry.jobId)) continue;
-        writes.push(...add({ ...entry, attempts: 0, nextAttemptAtMs: now() }));
+        changes.push(add({ ...entry, attempts: 0, nextAttemptAtMs: now() }));
         retried += 1;
       }
-      await database.write(writes, { durable: true });
+      await commit(together(changes), { durable: true });
       return retried;
     }),
   };
@@ -168,7 +194,7 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
     outbox,
     add,
     addTerminal,
-    /** The writes that drop everything still to be sent for a job. */
-    dropAll: (jobId: string): Write[] => [...(lanes.get(jobId) ?? [])].flatMap(drop),
+    /** Drops everything still to be sent for a job. */
+    dropAll: (jobId: string): Change => together((lanes.get(jobId) ?? []).map(drop)),
   };
 }

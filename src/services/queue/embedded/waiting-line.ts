@@ -60,12 +60,10 @@ export function createWaitingLine() {
       const before = returned.findIndex((other) => (other.dueMs ?? 0) > due);
       returned.splice(before === -1 ? returned.length : before, 0, entry);
     },
-    /** The next entry that may run now, or null. */
-    take(nowMs: number, excludeTypes: readonly string[]): StoredEntry | null {
+    /** The next entry that may run now, or null. It stays where it is. */
+    next(nowMs: number, excludeTypes: readonly string[]): StoredEntry | null {
       const allowed = (entry: StoredEntry) => !excludeTypes.includes(entry.type);
-      const index = returned.findIndex((entry) => (entry.dueMs ?? 0) <= nowMs && allowed(entry));
-      if (index !== -1) return returned.splice(index, 1)[0] ?? null;
-      return takeFresh(freshIndex(allowed));
+      return returned.find((entry) => (entry.dueMs ?? 0) <= nowMs && allowed(entry)) ?? fresh[freshIndex(allowed)] ?? null;
     },
     find: (matches: (entry: StoredEntry) => boolean): StoredEntry | null =>
       returned.find(matches) ?? fresh[freshIndex(matches)] ?? null,
