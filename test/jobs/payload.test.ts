@@ -57,6 +57,7 @@ t.test('good payloads pass', async (t) => {
   for (const [name, payload] of Object.entries(goodPayloads)) t.ok(validatePayload(payload).ok, name);
   const { config: _config, metadata: _metadata, ...bare } = goodPayloads.sdxl;
   t.ok(validatePayload(bare).ok, 'without config and metadata');
+  t.match(validatePayload({ ...goodPayloads.wan, config: { size: '00*00' } }), { ok: false, details: [{ field: 'config.size', rule: 'minimum' }] });
   t.ok(validatePayload({ ...goodPayloads.wan, config: { seed: null, image: null, size: '832*480' }, metadata: { reference_strength: null, session_id: null } }).ok, 'null means not given');
   t.ok(validatePayload({ ...goodPayloads.sdxl, prompt: 'ein roter Kreis — 红色圆形 🔴' }).ok, 'any script, whole surrogate pairs');
   t.ok(validatePayload({ ...goodPayloads.sdxl, prompt: 'a'.repeat(10_000) }).ok, 'a prompt as long as it may be');

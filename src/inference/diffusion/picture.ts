@@ -26,3 +26,17 @@ export function cropCentre(picture: Picture, width: number, height: number): Pic
   }
   return { data, width, height };
 }
+
+/** The pictures of a decoded chunk: round(255·(x/2 + 0.5)), halves to even. */
+export function toPictures(chunk: Float32Array, width: number, height: number): Picture[] {
+  const area = width * height;
+  return Array.from({ length: chunk.length / (3 * area) }, (_, frame) => {
+    // Uint8ClampedArray rounds halves to even and clamps to 0–255, which is the rule
+    const data = new Uint8ClampedArray(area * 3);
+    for (let channel = 0; channel < 3; channel += 1) {
+      const from = (frame * 3 + channel) * area;
+      for (let i = 0; i < area; i += 1) data[i * 3 + channel] = ((chunk[from + i] as number) / 2 + 0.5) * 255;
+    }
+    return { data: new Uint8Array(data.buffer), width, height };
+  });
+}

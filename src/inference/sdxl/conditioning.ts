@@ -49,17 +49,6 @@ export function joinFeatures(first: HiddenState, second: HiddenState): Float32Ar
   return joined;
 }
 
-/** Arrays end to end. */
-export function concat(parts: readonly Float32Array[]): Float32Array {
-  const joined = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    joined.set(part, offset);
-    offset += part.length;
-  }
-  return joined;
-}
-
 /** All zeros, of the shape of `like`: SDXL's own "no negative prompt". */
 export function zeroConditioning(like: Conditioning): Conditioning {
   return { embeds: new Float32Array(like.embeds.length), tokens: like.tokens, pooled: new Float32Array(like.pooled.length) };

@@ -1,8 +1,9 @@
+import { concat, guide } from '../diffusion/guidance.js';
+import type { Scheduler } from '../diffusion/schedulers/index.js';
 import { throwIfCancelled, yieldToMessages } from '../engine.js';
 import { runInRows, type RowLimit } from '../onnx/rows.js';
 import type { FloatTensor } from '../onnx/session.js';
-import type { Scheduler } from '../diffusion/schedulers/index.js';
-import { concat, type Conditioning } from './conditioning.js';
+import type { Conditioning } from './conditioning.js';
 import type { SdxlModel } from './model.js';
 
 export interface DenoiseOptions {
@@ -63,12 +64,6 @@ export async function denoise(model: SdxlModel, start: Float32Array, options: De
     await options.onStep(index, latents);
   }
   return latents;
-}
-
-/** neg + g·(pos - neg) over an output whose first half is the negative side. */
-function guide(output: Float32Array, guidanceScale: number): Float32Array {
-  const half = output.length / 2;
-  return output.subarray(0, half).map((negative, i) => negative + guidanceScale * ((output[half + i] as number) - negative));
 }
 
 function adapterFeeds(model: SdxlModel, adapter: AdapterInput | undefined, { guided, images }: { guided: boolean; images: number }) {

@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
+import { concat } from '../diffusion/guidance.js';
 import { extensionOf, readPicture, writeImage, writePreview } from '../diffusion/image-files.js';
 import type { LatentPreview } from '../diffusion/latent-preview.js';
 import { cropCentre, type Picture } from '../diffusion/picture.js';
@@ -8,7 +9,6 @@ import { createSdxlScheduler, type Scheduler } from '../diffusion/schedulers/ind
 import { EngineFailure, throwIfCancelled, yieldToMessages, type RequestContext } from '../engine.js';
 import type { GeneratedFile, SdxlGenerateParams, SdxlGenerateResult } from '../engine-protocol.js';
 import type { RowLimit } from '../onnx/rows.js';
-import { concat } from './conditioning.js';
 import { denoise, type AdapterInput } from './denoise.js';
 import type { EncodedText, TextCache } from './text-cache.js';
 import type { SdxlModel } from './model.js';

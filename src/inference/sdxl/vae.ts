@@ -1,4 +1,4 @@
-import { toPlanes, type Picture } from '../diffusion/picture.js';
+import { toPictures, toPlanes, type Picture } from '../diffusion/picture.js';
 import type { Generator } from '../diffusion/random.js';
 import { EngineFailure, describeFailure } from '../engine.js';
 import type { FloatTensor } from '../onnx/session.js';
@@ -13,7 +13,8 @@ const smallTiles = { tile: 64, overlap: 16 };
 
 /** Decodes one image: latents / scaling factor through the decoder, then round(255·clamp(x/2 + 0.5)), halves to even. */
 export async function decodeLatents(model: SdxlModel, latents: Float32Array, width: number, height: number): Promise<Picture> {
-  return toPicture(await decodeWithinMemory(model, latents, width, height), width, height);
+  const [picture] = toPictures(await decodeWithinMemory(model, latents, width, height), width, height);
+  return picture as Picture;
 }
 
 async function decodeWithinMemory(model: SdxlModel, latents: Float32Array, width: number, height: number): Promise<Float32Array> {
@@ -38,16 +39,6 @@ export async function decodeToFloats(model: SdxlModel, latents: Float32Array, wi
     throw new EngineFailure('engine_failed', 'The VAE decoder produced values that are not numbers: an fp16 SDXL VAE overflows. Export vae_decoder in fp32 or use fp16-fix weights.');
   }
   return sample.data;
-}
-
-function toPicture(planes: Float32Array, width: number, height: number): Picture {
-  const pixels = width * height;
-  // Uint8ClampedArray rounds halves to even and clamps to 0–255, which is the rule
-  const data = new Uint8ClampedArray(pixels * 3);
-  for (let channel = 0; channel < 3; channel += 1) {
-    for (let i = 0; i < pixels; i += 1) data[i * 3 + channel] = ((planes[channel * pixels + i] as number) / 2 + 0.5) * 255;
-  }
-  return { data: new Uint8Array(data.buffer), width, height };
 }
 
 /** Mean of a picture's posterior, scaled: what a picture is in latents when nothing is drawn. [1, C, h, w] */

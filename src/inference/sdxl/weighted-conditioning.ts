@@ -1,5 +1,6 @@
 import { parsePrompt, plainText, type Fragment, type ParsedPrompt, type WeightSyntax } from '../diffusion/prompt-weights.js';
-import { concat, encodeHidden, encodePooled, joinFeatures, type Conditioning, type HiddenState } from './conditioning.js';
+import { concat } from '../diffusion/guidance.js';
+import { encodeHidden, encodePooled, joinFeatures, type Conditioning, type HiddenState } from './conditioning.js';
 import type { SdxlModel } from './model.js';
 import { frameFragments, type WeightedIds } from './windows.js';
 

@@ -1,3 +1,4 @@
+import { concat, guide } from '../diffusion/guidance.js';
 import { createFlowScheduler, flowSchedulerSigmas, type Scheduler } from '../diffusion/schedulers/index.js';
 import { throwIfCancelled, yieldToMessages } from '../engine.js';
 import type { FlowSchedulerName } from '../engine-protocol.js';
@@ -87,23 +88,6 @@ function firstBelow(sigmas: readonly number[], level: number): number {
   return found < 0 ? sigmas.length - 1 : found;
 }
 
-/** neg + g·(pos - neg) over an output whose first half is the negative side. */
-function guide(output: Float32Array, guidanceScale: number): Float32Array {
-  const half = output.length / 2;
-  return output.subarray(0, half).map((negative, i) => negative + guidanceScale * ((output[half + i] as number) - negative));
-}
-
 function repeatRows({ data, dims }: FloatTensor, rows: number): FloatTensor {
   return { data: concat(new Array<Float32Array>(rows).fill(data)), dims: [rows, ...dims.slice(1)] };
-}
-
-export function concat(parts: readonly Float32Array[]): Float32Array {
-  if (parts.length === 1) return parts[0] as Float32Array;
-  const joined = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    joined.set(part, at);
-    at += part.length;
-  }
-  return joined;
 }

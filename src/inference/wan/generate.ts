@@ -3,7 +3,7 @@ import path from 'node:path';
 import { requireVideoTools, type VideoTools } from '../diffusion/ffmpeg.js';
 import { extensionOf, writeImage, writePreview } from '../diffusion/image-files.js';
 import type { LatentPreview } from '../diffusion/latent-preview.js';
-import type { Picture } from '../diffusion/picture.js';
+import { toPictures, type Picture } from '../diffusion/picture.js';
 import { createGenerator } from '../diffusion/random.js';
 import { openVideo, type VideoWriter } from '../diffusion/video-file.js';
 import { throwIfCancelled, yieldToMessages, type RequestContext } from '../engine.js';
@@ -15,7 +15,7 @@ import { encodeReferences, referenceMode, type KnownLatents } from './references
 import { requireValid } from './request.js';
 import type { EncodedPrompt, PromptCache } from './text.js';
 import { prepareVace, type VaceControl } from './vace.js';
-import { decodeClip, toPictures } from './vae.js';
+import { decodeClip } from './vae.js';
 
 export interface WanPipeline {
   model: WanModel;

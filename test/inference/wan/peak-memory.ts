@@ -7,7 +7,8 @@ import { createGenerator } from '../../../src/inference/diffusion/random.js';
 import { openVideo } from '../../../src/inference/diffusion/video-file.js';
 import { latentShape } from '../../../src/inference/wan/latents.js';
 import { openWanModel } from '../../../src/inference/wan/model.js';
-import { decodeClip, toPictures } from '../../../src/inference/wan/vae.js';
+import { toPictures } from '../../../src/inference/diffusion/picture.js';
+import { decodeClip } from '../../../src/inference/wan/vae.js';
 import { projectRoot } from '../../../src/project-root.js';
 
 const [frames, side] = process.argv.slice(2).map(Number) as [number, number];
