@@ -116,7 +116,7 @@ void t.test('waits grow, are capped, and are never shorter than the receiver ask
   let pending: OutboxEntry | null = null;
   const outbox = {
     claimDue: async () => { const claimed = pending === null ? [] : [pending]; pending = null; return claimed; },
-    reschedule: async (_id: string, atMs: number) => { waits.push(atMs); },
+    reschedule: async (_id: string, delayMs: number) => { waits.push(delayMs); },
   } as unknown as RelayOptions['outbox'];
   const start = 1_000_000;
   const relay = createCallbackRelay({ outbox, sender, workerId: 'w', log: silentLog, backoff: { baseMs: 1000, maxMs: 600_000, jitter: 0 }, idleMs: 5, now: () => start });
@@ -127,12 +127,12 @@ void t.test('waits grow, are capped, and are never shorter than the receiver ask
     relay.wake();
     await waitFor(() => waits.length === attempts + 1, { what: `attempt ${attempts}`, intervalMs: 2 });
   }
-  t.same(waits.map((at) => (at - start) / 1000), [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
+  t.same(waits.map((waitMs) => waitMs / 1000), [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
   asked.afterMs = 30_000;
   pending = { ...entry('http://receiver/', 'a'), createdAtMs: start };
   relay.wake();
   await waitFor(() => waits.length === 13, { what: 'the one with Retry-After', intervalMs: 2 });
-  t.equal(waits[12], start + 30_000);
+  t.equal(waits[12], 30_000);
 });
 
 void t.test('what a stopped relay had left is delivered by the next one', async (t) => {

@@ -27,7 +27,7 @@ const entryFor = (url: string, id = 'job-1:completed') => ({ id, url, body: '{"j
 void t.test('the body is the one of the contract', async (t) => {
   const build = createCallbackBuilder({ url: 'http://receiver/', now: () => 5 });
   t.same(build('failed', { jobId: 'j', assets: [], errorMessage: 'Invalid parameters: prompt', metadata: { error_type: 'InvalidParameters' } }), {
-    id: 'j:failed', jobId: 'j', event: 'failed', url: 'http://receiver/', createdAtMs: 5, nextAttemptAtMs: 5, attempts: 0,
+    id: 'j:failed', jobId: 'j', event: 'failed', url: 'http://receiver/', createdAtMs: 5,
     body: JSON.stringify({ job_id: 'j', status: 'failed', assets: [], error_message: 'Invalid parameters: prompt', metadata: { error_type: 'InvalidParameters' } }),
   });
   for (const [event, status] of [['processing', 'processing'], ['progress', 'processing'], ['completed', 'completed']] as const) {

@@ -79,7 +79,7 @@ export async function createHarness({ dir, engine = {}, limits = {}, runner: run
   const finished: FinishedJobFacts[] = [];
   const negativePrompts = await createNegativePrompts({ folder: path.join(projectRoot(), 'prompts/negative'), enabled: true, model: {} });
   const callback: BuildCallback = (event, content) => ({
-    id: `${content.jobId}:${event}`, jobId: content.jobId, event, url: 'http://callback.test/', createdAtMs: Date.now(), nextAttemptAtMs: Date.now(), attempts: 0,
+    id: `${content.jobId}:${event}`, jobId: content.jobId, event, url: 'http://callback.test/', createdAtMs: Date.now(),
     body: JSON.stringify({ job_id: content.jobId, status: event, assets: content.assets, ...(content.errorMessage === undefined ? {} : { error_message: content.errorMessage }), metadata: content.metadata }),
   });
   const parts: RunnerParts = {

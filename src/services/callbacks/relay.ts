@@ -53,7 +53,7 @@ export function createCallbackRelay(options: RelayOptions) {
       log.error({ ...fields, reason: delivery.reason }, 'callback given up; kept for inspection');
     } else {
       const waitMs = Math.max(delivery.afterMs ?? 0, backoffDelayMs(entry.attempts + 1, backoff));
-      await outbox.reschedule(entry.id, now() + waitMs, delivery.reason);
+      await outbox.reschedule(entry.id, waitMs, delivery.reason);
       log.warn({ ...fields, reason: delivery.reason, again_in_ms: Math.round(waitMs) }, 'callback not delivered');
     }
   }

@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { EngineEvent } from '../../inference/engine-protocol.js';
 import { backoffDelayMs } from '../backoff.js';
 import { EngineError } from '../engines/engine-error.js';
-import type { FinishedJob, JobProgress, OutboxEntry, Reservation } from '../queue/types.js';
+import type { Callback, FinishedJob, JobProgress, Reservation } from '../queue/types.js';
 import { catalogue } from './catalogue.js';
 import { endWithoutResult, factsWithoutResult } from './ending.js';
 import { JobInterrupt, cancelledFailure, failureFrom, type JobFailure } from './failure.js';
@@ -146,7 +146,7 @@ export async function runAttempt(attempt: Attempt, gates: AttemptGates, parts: R
   }
 
   /** `reserve` began the job already unless its type was unknown to the store; the callback is then all that is left to write. */
-  async function begin(processing: OutboxEntry | undefined): Promise<'begun' | 'duplicate' | 'lost'> {
+  async function begin(processing: Callback | undefined): Promise<'begun' | 'duplicate' | 'lost'> {
     if (!reservation.begun) return parts.store.begin(lease, identity, processing);
     if (processing !== undefined) await parts.store.outbox.add(processing);
     return 'begun';

@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import type { BackoffOptions } from '../backoff.js';
 import type { Engines } from '../engines/engine-service.js';
 import type { GpuReading } from '../gpu/types.js';
-import type { CallbackEvent, JobStore, OutboxEntry } from '../queue/types.js';
+import type { Callback, CallbackEvent, JobStore } from '../queue/types.js';
 import type { Storage } from '../storage/types.js';
 import type { QueueName } from './catalogue.js';
 import type { EventLog } from './event-log.js';
@@ -18,8 +18,8 @@ export interface CallbackContent {
   errorMessage?: string;
   metadata: Record<string, unknown>;
 }
-/** Builds the outbox entry of a callback; undefined when no callback URL is configured. */
-export type BuildCallback = (event: CallbackEvent, content: CallbackContent) => OutboxEntry | undefined;
+/** Builds a callback; undefined when no callback URL is configured. */
+export type BuildCallback = (event: CallbackEvent, content: CallbackContent) => Callback | undefined;
 
 export interface EnhanceRequest {
   userId: string;

@@ -85,8 +85,8 @@ export interface ReserveRequest {
 
 export type CallbackEvent = 'processing' | 'progress' | 'completed' | 'failed';
 
-/** A callback waiting to be delivered. `id` is stable over retries and re-runs: receivers drop duplicates by it. */
-export interface OutboxEntry {
+/** What is to be said of a job. `id` is stable over retries and re-runs: receivers drop duplicates by it. */
+export interface Callback {
   /** `{jobId}:{event}`, or with a suffix for events that repeat (`{jobId}:progress:{n}`); doubles as `webhook-id` and idempotency key. */
   id: string;
   jobId: string;
@@ -94,13 +94,19 @@ export interface OutboxEntry {
   url: string;
   /** The exact bytes to send. */
   body: string;
+  /** By the clock of the process that made it; only its age in hours is looked at. */
   createdAtMs: number;
-  nextAttemptAtMs: number;
-  attempts: number;
-  lastError?: string;
   /** Trace that its delivery belongs to. */
   traceparent?: string;
   tracestate?: string;
+}
+
+/** A callback waiting to be delivered. */
+export interface OutboxEntry extends Callback {
+  /** By the store's clock. */
+  nextAttemptAtMs: number;
+  attempts: number;
+  lastError?: string;
 }
 
 export interface FinishedJob {
@@ -109,7 +115,7 @@ export interface FinishedJob {
   errorMessage?: string;
   metadata: Record<string, unknown>;
   /** Terminal callback; absent when no callback URL is configured. A pending `processing` entry of the job is dropped. */
-  callback?: OutboxEntry;
+  callback?: Callback;
 }
 
 export interface DeadLetter {
@@ -193,7 +199,7 @@ export interface JobStore {
   /** Resolves when there may be work on one of the queues, or after `timeoutMs`, or on abort. Takes nothing. */
   waitForWork(queues: readonly QueueName[], timeoutMs: number, signal: AbortSignal): Promise<void>;
   /** First write of a runner that found the payload valid: creates or updates the record as `processing`. A job that is already terminal or running elsewhere is not begun: the reservation is dropped. */
-  begin(lease: Lease, job: { id: string; type: JobType; userId: string }, callback?: OutboxEntry): Promise<'begun' | 'duplicate' | 'lost'>;
+  begin(lease: Lease, job: { id: string; type: JobType; userId: string }, callback?: Callback): Promise<'begun' | 'duplicate' | 'lost'>;
   /** Extends the lease. `cancelRequested` reaches the runner here and through `onCancel`. */
   renew(lease: Lease, leaseMs: number): Promise<{ held: boolean; cancelRequested: boolean }>;
   /** Records progress and metadata known so far; ignored when the lease is lost or the job is terminal. */
@@ -237,12 +243,13 @@ export interface JobStore {
 }
 
 export interface Outbox {
-  /** Adds an entry outside a job's terminal write (progress callbacks). Same id replaces. Dropped silently once the job is terminal. */
-  add(entry: OutboxEntry): Promise<void>;
+  /** Adds an entry, due at once, outside a job's terminal write (progress callbacks). Same id replaces. Dropped silently once the job is terminal. */
+  add(callback: Callback): Promise<void>;
   /** Takes up to `limit` due entries for this relay for `leaseMs`. Entries of one job come in order: never a later one while an earlier is undelivered. */
   claimDue(workerId: string, limit: number, leaseMs: number): Promise<OutboxEntry[]>;
   delivered(id: string): Promise<void>;
-  reschedule(id: string, nextAttemptAtMs: number, error: string): Promise<void>;
+  /** The delivery failed; the next attempt is due `delayMs` from now. */
+  reschedule(id: string, delayMs: number, error: string): Promise<void>;
   /** Gives up; the entry is kept for inspection and `retry`. */
   deadLetter(id: string, reason: string): Promise<void>;
   pending(): Promise<number>;

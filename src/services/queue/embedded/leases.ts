@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { isJobType, type JobType } from '../../jobs/catalogue.js';
 import { begunRecord, createRecord, finishedRecord, isTerminal, waitingRecord } from '../records.js';
-import type { DeadLetter, FinishedJob, JobRecord, JobStore, Lease, OutboxEntry } from '../types.js';
+import type { Callback, DeadLetter, FinishedJob, JobRecord, JobStore, Lease } from '../types.js';
 import type { Context, LeasedEntry } from './context.js';
 import { sortable, type Change, type StoredJob, type Write } from './database.js';
 
@@ -42,7 +42,7 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
   }
 
   /** The beginning of a leased entry's job; null when the job has ended, or another entry stands for it. */
-  async function beginning({ entry, lease }: LeasedEntry, job: { id: string; type: JobType; userId: string }, callback?: OutboxEntry): Promise<Change | null> {
+  async function beginning({ entry, lease }: LeasedEntry, job: { id: string; type: JobType; userId: string }, callback?: Callback): Promise<Change | null> {
     const stored = await context.loadJob(job.id);
     if (stored !== undefined && (isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq))) return null;
     const base = { ...(stored?.record ?? createRecord(job, lease.queue, entry.queuedAtMs)), ...job };

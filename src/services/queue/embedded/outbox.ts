@@ -1,4 +1,4 @@
-import type { Outbox, OutboxEntry } from '../types.js';
+import type { Callback, Outbox, OutboxEntry } from '../types.js';
 import type { Change, Database, Write } from './database.js';
 import { sortable } from './database.js';
 import type { createMutex } from './mutex.js';
@@ -67,7 +67,8 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
 
   const save = (seq: number, entry: OutboxEntry): Write => database.callbacks.put(sortable(seq), { seq, entry });
 
-  function add(entry: OutboxEntry): Change {
+  function add(callback: Callback): Change {
+    const entry: OutboxEntry = { ...callback, nextAttemptAtMs: now(), attempts: 0 };
     const item = pending.get(entry.id);
     if (item === undefined) {
       const seq = nextSeq++;
@@ -83,7 +84,7 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
   }
 
   /** A terminal callback, to be part of the step that ends the job. */
-  function addTerminal(jobId: string, entry: OutboxEntry | undefined): Change {
+  function addTerminal(jobId: string, entry: Callback | undefined): Change {
     const changes: Change[] = [];
     for (const id of lanes.get(jobId) ?? []) {
       const item = pending.get(id);
@@ -107,9 +108,9 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
   await commit(together(leftovers), { durable: false });
 
   const outbox: Outbox = {
-    add: (entry) => mutex.run(async () => {
-      if (!terminalEvents.has(entry.event) && await isFinished(entry.jobId)) return;
-      await commit(add(entry), { durable: false });
+    add: (callback) => mutex.run(async () => {
+      if (!terminalEvents.has(callback.event) && await isFinished(callback.jobId)) return;
+      await commit(add(callback), { durable: false });
     }),
 
     claimDue: (_workerId, limit, leaseMs) => mutex.run(async () => {
@@ -146,11 +147,11 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
       await commit(drop(id), { durable: false });
     }),
 
-    reschedule: (id, nextAttemptAtMs, error) => mutex.run(async () => {
+    reschedule: (id, delayMs, error) => mutex.run(async () => {
       const item = pending.get(id);
       if (item === undefined) return;
       if (item.superseded) return commit(drop(id), { durable: false });
-      const entry = { ...item.entry, attempts: item.entry.attempts + 1, nextAttemptAtMs, lastError: error };
+      const entry = { ...item.entry, attempts: item.entry.attempts + 1, nextAttemptAtMs: now() + delayMs, lastError: error };
       await commit({
         writes: [save(item.seq, entry)],
         apply() {
@@ -182,7 +183,8 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
         if (id !== undefined && key !== id) continue;
         changes.push({ ...nothing, writes: [database.deadCallbacks.del(key)] });
         if (!terminalEvents.has(entry.event) && await isFinished(entry.jobId)) continue;
-        changes.push(add({ ...entry, attempts: 0, nextAttemptAtMs: now() }));
+        const { lastError: _, ...callback } = entry;
+        changes.push(add(callback));
         retried += 1;
       }
       await commit(together(changes), { durable: true });

@@ -85,7 +85,7 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
 
   return {
     kind: 'redis',
-    outbox: createRedisOutbox({ redis, run, prefix, now: now ?? Date.now, changes: () => callbackChanges }),
+    outbox: createRedisOutbox({ redis, run, prefix, now: now ?? (() => performance.now()), changes: () => callbackChanges }),
     ...createLeaseCalls({ run, signals, retentionMs, held }),
     waitForWork: signals.waitForWork,
 

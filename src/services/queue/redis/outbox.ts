@@ -8,6 +8,7 @@ interface Options {
   redis: Redis;
   run: RunScript;
   prefix: string;
+  /** Milliseconds of any clock; only differences count. */
   now: () => number;
   /** Counts what this process has done that may have made a callback due. */
   changes: () => number;
@@ -25,8 +26,8 @@ export function createRedisOutbox({ redis, run, prefix, now, changes }: Options)
   const [queue] = queueNames;
   let quiet = { untilMs: 0, changes: -1 };
   return {
-    async add(entry) {
-      await run('callback-add', queue, entry.jobId, ...callbackArguments(entry));
+    async add(callback) {
+      await run('callback-add', queue, callback.jobId, ...callbackArguments(callback));
     },
     async claimDue(_workerId, limit, leaseMs) {
       const before = changes();
@@ -38,8 +39,8 @@ export function createRedisOutbox({ redis, run, prefix, now, changes }: Options)
     async delivered(id) {
       await run('callback-delivered', queue, id);
     },
-    async reschedule(id, nextAttemptAtMs, error) {
-      await run('callback-reschedule', queue, id, nextAttemptAtMs, error);
+    async reschedule(id, delayMs, error) {
+      await run('callback-reschedule', queue, id, Math.round(delayMs), error);
     },
     async deadLetter(id, reason) {
       await run('callback-dead-letter', queue, id, reason);

@@ -1,6 +1,6 @@
 import { catalogue, isJobType, queueNames, type JobType, type QueueName } from '../../jobs/catalogue.js';
 import { createRecord, isTerminal } from '../records.js';
-import type { FinishedJob, JobProgress, JobRecord, JobStatus, OutboxEntry } from '../types.js';
+import type { Callback, FinishedJob, JobProgress, JobRecord, JobStatus, OutboxEntry } from '../types.js';
 import type { Argument } from './scripts.js';
 
 /** The hash of a job as a record; null when there is none. */
@@ -30,16 +30,14 @@ export function parseRecord(id: string, hash: Record<string, string>): JobRecord
   return record;
 }
 
-/** The five arguments of a callback, as `callback_at` in callbacks.lua reads them. */
-export function callbackArguments(entry: OutboxEntry | undefined): Argument[] {
-  if (entry === undefined) return ['', '', '', 0, 0];
-  const { attempts, nextAttemptAtMs, lastError: _, ...fixed } = entry;
-  return [entry.id, entry.event, JSON.stringify(fixed), attempts, nextAttemptAtMs];
+/** The three arguments of a callback, as `callback_at` in callbacks.lua reads them. */
+export function callbackArguments(callback: Callback | undefined): Argument[] {
+  return callback === undefined ? ['', '', ''] : [callback.id, callback.event, JSON.stringify(callback)];
 }
 
 export function parseCallback(entry: string, attempts: string, nextAttemptAtMs: string, error: string): OutboxEntry {
   return {
-    ...JSON.parse(entry) as Omit<OutboxEntry, 'attempts' | 'nextAttemptAtMs'>,
+    ...JSON.parse(entry) as Callback,
     nextAttemptAtMs: Number(nextAttemptAtMs),
     attempts: Number(attempts),
     ...(error === '' ? {} : { lastError: error }),

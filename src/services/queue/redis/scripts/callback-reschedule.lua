@@ -1,5 +1,5 @@
 -- with: callbacks
--- ARGV: callback id, next attempt ms, error.
+-- ARGV: callback id, ms until the next attempt, error.
 local id = ARGV[3]
 if not redis.call('ZSCORE', callbacks_due, id) then return 0 end
 if redis.call('HGET', callback_key(id), 'superseded') then
@@ -7,7 +7,8 @@ if redis.call('HGET', callback_key(id), 'superseded') then
   return 0
 end
 redis.call('HINCRBY', callback_key(id), 'attempts', 1)
-redis.call('HSET', callback_key(id), 'next', ARGV[4], 'error', ARGV[5])
+local due = now + tonumber(ARGV[4])
+redis.call('HSET', callback_key(id), 'next', due, 'error', ARGV[5])
 redis.call('HDEL', callback_key(id), 'claimed', 'replaced')
-redis.call('ZADD', callbacks_due, ARGV[4], id)
+redis.call('ZADD', callbacks_due, due, id)
 return 1

@@ -6,7 +6,7 @@ for _, id in ipairs(ids) do
   if redis.call('ZREM', callbacks_dead, id) == 1 then
     local entry = redis.call('HMGET', callback_key(id), 'job', 'event', 'entry')
     if entry[1] and (is_terminal_event(entry[2]) or not is_terminal(redis.call('HGET', job_key(entry[1]), 'status'))) then
-      add_callback(entry[1], { id = id, event = entry[2], entry = entry[3], attempts = 0, next = now })
+      add_callback(entry[1], { id = id, event = entry[2], entry = entry[3] })
       retried = retried + 1
     else
       redis.call('DEL', callback_key(id))

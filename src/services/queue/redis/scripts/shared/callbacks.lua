@@ -22,11 +22,12 @@ local function is_on_its_way(id)
   return claimed and tonumber(claimed) > now
 end
 
--- Five arguments of a callback from position `at`; an empty id means none.
+-- Three arguments of a callback from position `at`; an empty id means none.
 local function callback_at(at)
-  return { id = ARGV[at], event = ARGV[at + 1], entry = ARGV[at + 2], attempts = ARGV[at + 3], next = ARGV[at + 4] }
+  return { id = ARGV[at], event = ARGV[at + 1], entry = ARGV[at + 2] }
 end
 
+-- Due at once, by the server's clock.
 local function add_callback(job_id, callback)
   if callback.id == '' then return end
   local id, key = callback.id, callback_key(callback.id)
@@ -34,13 +35,13 @@ local function add_callback(job_id, callback)
   if not score then
     if redis.call('DEL', key) == 1 then redis.call('ZREM', callbacks_dead, id) end
     local place = redis.call('RPUSH', lane_key(job_id), id)
-    redis.call('ZADD', callbacks_due, place == 1 and callback.next or '+inf', id)
+    redis.call('ZADD', callbacks_due, place == 1 and now or '+inf', id)
   elseif is_on_its_way(id) then
     redis.call('HSET', key, 'replaced', '1')
   elseif score ~= 'inf' then
-    redis.call('ZADD', callbacks_due, callback.next, id)
+    redis.call('ZADD', callbacks_due, now, id)
   end
-  redis.call('HSET', key, 'entry', callback.entry, 'job', job_id, 'event', callback.event, 'next', callback.next, 'attempts', callback.attempts, 'error', '')
+  redis.call('HSET', key, 'entry', callback.entry, 'job', job_id, 'event', callback.event, 'next', now, 'attempts', 0, 'error', '')
 end
 
 -- A terminal callback drops what is still to be said before it, except what a relay is sending right now.
