@@ -148,6 +148,18 @@ if (redisOrSkip(t)) {
     t.match(await store.outbox.claimDue('r', 10, 1000), [{ id: `${next.id}:completed` }], 'what another adds, after a while');
   });
 
+  await t.test('a callback of a script that the server did not know is seen at once as well', async (t) => {
+    const { store, clock } = await open(t);
+    const job = await submit(store);
+    const { lease } = await start(store, job);
+    await admin.script('FLUSH');
+    t.same(await store.outbox.claimDue('r', 10, 1000), []);
+    // The look is sent behind the ending, and overtakes it while its text is sent.
+    const [, early] = await Promise.all([store.finish(lease, completed(clock, job.id)), store.outbox.claimDue('r', 10, 1000)]);
+    t.same(early, []);
+    t.match(await store.outbox.claimDue('r', 10, 1000), [{ id: `${job.id}:completed` }]);
+  });
+
   await t.test('when only excluded types wait, the list is left alone for a while', async (t) => {
     await admin.flushall();
     const store = createStore(t, { pollMs: 40 });

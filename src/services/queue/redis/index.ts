@@ -43,9 +43,11 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
   const redis = connector.connect('main');
   const runScript = createScriptRunner(redis, { prefix, now });
   let callbackChanges = 0;
-  const run: RunScript = (name, ...args) => {
-    if (!withoutCallbacks.has(name)) callbackChanges += 1;
-    return runScript(name, ...args);
+  const run: RunScript = async (name, ...args) => {
+    if (withoutCallbacks.has(name)) return runScript(name, ...args);
+    // Also afterwards: a script that the server did not know ran later than what was sent behind it.
+    callbackChanges += 1;
+    return runScript(name, ...args).finally(() => { callbackChanges += 1; });
   };
   const connectBlocking = () => connector.connect('wait', { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0, socketTimeout: undefined });
   const wakers = Object.fromEntries(queueNames.map((list) => [list, createWaker({ connect: connectBlocking, list, blockSeconds, pollMs, log })])) as Record<QueueName, ReturnType<typeof createWaker>>;
