@@ -176,6 +176,19 @@ void t.test('stopping delivers what is due, and ends in time when the receiver h
   t.equal(await outbox.pending(), 1, 'nothing is forgotten');
 });
 
+void t.test('idling ties nothing to what lives as long as the relay', async (t) => {
+  // Each signal made of a long-lived one leaves something in it until the end: many looks a second would add up.
+  const any = t.capture(AbortSignal, 'any', AbortSignal.any.bind(AbortSignal));
+  let looks = 0;
+  const outbox = { claimDue: async () => { looks += 1; return []; } } as unknown as RelayOptions['outbox'];
+  const relay = startRelay(t, { outbox, idleMs: 1 });
+  await waitFor(() => looks > 20, { what: 'some looks', intervalMs: 5 });
+  t.equal(any().length, 0);
+  const startedMs = Date.now();
+  await relay.stop(0);
+  t.ok(Date.now() - startedMs < 900);
+});
+
 void t.test('an outbox that fails for a while stops nothing', async (t) => {
   const receiver = await startReceiver(t, (response) => { response.end(); });
   const { outbox } = await openOutbox(t);

@@ -34,7 +34,7 @@ const fewestAttempts = 10;
  */
 export function createCallbackRelay(options: RelayOptions) {
   const { outbox, sender, workerId, log, backoff = { baseMs: 1000, maxMs: hour / 6, jitter: 0.3 }, giveUpAfterMs = 24 * hour, idleMs = 250, concurrency = 8, claimMs = 30_000, now = Date.now } = options;
-  const stopping = new AbortController();
+  let stopped = false;
   const sending = new Set<Promise<void>>();
   let wake = () => {};
   let loop: Promise<void> | undefined;
@@ -76,7 +76,7 @@ export function createCallbackRelay(options: RelayOptions) {
   }
 
   async function run(): Promise<void> {
-    while (!stopping.signal.aborted) {
+    while (!stopped) {
       const woken = new Promise<void>((resolve) => { wake = resolve; });
       const sent = await sendDue().catch((error: unknown) => {
         log.warn({ err: error }, 'the outbox does not answer');
@@ -86,10 +86,10 @@ export function createCallbackRelay(options: RelayOptions) {
     }
   }
 
-  /** Until the time is over, the relay is stopped, or one of the promises is settled. */
+  /** Until the time is over, or one of the promises is settled. */
   async function pause(ms: number, ...promises: Promise<unknown>[]): Promise<void> {
     const timer = new AbortController();
-    await Promise.race([...promises, delay(ms, undefined, { signal: AbortSignal.any([stopping.signal, timer.signal]) }).catch(() => undefined)]);
+    await Promise.race([...promises, delay(ms, undefined, { signal: timer.signal }).catch(() => undefined)]);
     timer.abort();
   }
 
@@ -101,7 +101,8 @@ export function createCallbackRelay(options: RelayOptions) {
     wake: () => wake(),
     /** Ends the loop, then delivers what is due within `graceMs`. What is left stays in the outbox. */
     async stop(graceMs: number): Promise<void> {
-      stopping.abort();
+      stopped = true;
+      wake();
       await loop;
       const deadline = Date.now() + graceMs;
       const left = () => Math.max(0, deadline - Date.now());
