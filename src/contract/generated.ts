@@ -771,7 +771,7 @@ export interface components {
                 started_at: string;
                 /** Format: date-time */
                 seen_at: string;
-                /** @description Health, engines and running jobs, for display */
+                /** @description Health, engines, job types it can run, and running jobs, for display */
                 status: {
                     [key: string]: unknown;
                 };

@@ -26,6 +26,7 @@ import { catalogue, type JobType } from './jobs/catalogue.js';
 import { createJobEnhancer } from './jobs/enhance-job.js';
 import { createEventLog } from './jobs/event-log.js';
 import { createJobService } from './jobs/job-service.js';
+import { createPossibleElsewhere } from './jobs/possible-elsewhere.js';
 import { createPayloadValidator } from './jobs/payload.js';
 import { createProgressEstimator } from './jobs/progress-estimator.js';
 import { NotPossibleHere } from './jobs/failure.js';
@@ -147,6 +148,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
       const common = { engines, version, format: config.imageFormat, previewEverySteps: config.previewEverySteps };
       return engine === 'sdxl' ? planSdxlJob(job, { ...common, negativePrompts, scheduler }) : planWanJob(job, { ...common, ...wanOptions, crf: config.videoCrf });
     },
+    possibleElsewhere: createPossibleElsewhere({ store, workerId, obstacle }),
     fetchReference: async (reference, folder, signal) => (await references.fetch(reference, folder, signal)).path,
     enhance: createJobEnhancer({ enhancement, log }),
     readGpu: () => gpu.read(),
@@ -160,7 +162,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const registration = createUrlRegistration({
     podId: config.podId, supabaseUrl: config.supabaseUrl, serviceKey: config.supabaseServiceKey, log, ...(config.publicUrl === undefined ? {} : { publicUrl: config.publicUrl }), ...(config.publicUrlFile === undefined ? {} : { urlFile: config.publicUrlFile }),
   });
-  const maintenance = createMaintenance({ store, engines, runners, workerId, leaseMs: config.leaseSeconds * 1000, log });
+  const maintenance = createMaintenance({ store, engines, runners, workerId, obstacle, leaseMs: config.leaseSeconds * 1000, log });
 
   let stopped: Promise<void> | undefined;
   async function stop(): Promise<void> {

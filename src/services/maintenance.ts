@@ -3,13 +3,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Engines } from './engines/engine-service.js';
 import { healthOf } from './health.js';
+import { jobTypesOf, type JobType } from './jobs/catalogue.js';
 import type { Runner } from './jobs/runner.js';
 import type { JobStore } from './queue/types.js';
 
 export interface MaintenanceOptions {
   store: Pick<JobStore, 'reclaimExpired' | 'announce'>;
   engines: Pick<Engines, 'has' | 'status' | 'statuses'>;
-  runners: ReadonlyArray<Pick<Runner, 'engine' | 'inFlight'>>;
+  runners: ReadonlyArray<Pick<Runner, 'queue' | 'engine' | 'inFlight'>>;
+  /** Why jobs of a type cannot be run here; null when they can. */
+  obstacle: (type: JobType) => string | null;
   workerId: string;
   leaseMs: number;
   announceMs?: number;
@@ -20,7 +23,7 @@ export interface MaintenanceOptions {
 const goodbyeMs = 1000;
 
 /** What every instance does beside running jobs: takes back jobs whose runner is gone, and says that it is there. */
-export function createMaintenance({ store, engines, runners, workerId, leaseMs, announceMs = 10_000, log }: MaintenanceOptions) {
+export function createMaintenance({ store, engines, runners, obstacle, workerId, leaseMs, announceMs = 10_000, log }: MaintenanceOptions) {
   const timers: NodeJS.Timeout[] = [];
   const startedAtMs = Date.now();
   const busy = new Set<string>();
@@ -36,6 +39,7 @@ export function createMaintenance({ store, engines, runners, workerId, leaseMs, 
       status: {
         health: healthOf(engines),
         engines: Object.fromEntries(engines.statuses().map(({ kind, state, jobsProcessed, errorCount }) => [kind, { state, jobs_processed: jobsProcessed, error_count: errorCount }])),
+        job_types: runners.flatMap(({ queue }) => jobTypesOf(queue)).filter((type) => obstacle(type) === null),
         jobs: runners.flatMap((runner) => runner.inFlight().map(({ id, type, phase }) => ({ id, type, phase, worker: runner.engine }))),
       },
     }, knownForMs);

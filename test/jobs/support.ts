@@ -86,6 +86,7 @@ export async function createHarness({ dir, engine = {}, limits = {}, runner: run
     workerId: 'test', store, storage, engines, events, workFolders, callback, log: silentLog, version: '0.0.0', estimator: createProgressEstimator(),
     validate: checkText,
     plan: (job) => planSdxlJob(job, { engines, negativePrompts, version: '0.0.0', previewEverySteps: 0 }),
+    possibleElsewhere: () => Promise.resolve([]),
     fetchReference: async (reference, folder) => { const file = path.join(folder, `${reference.role}.png`); await writeFile(file, 'x'); return file; },
     enhance: ({ prompt, type }) => Promise.resolve({ type, prompt, success: false, seconds: 0, source: 'original' }),
     readGpu: () => Promise.resolve(null),

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { testEngineEntry, until } from '../engines/support.js';
 import { build } from '../helpers/build.js';
@@ -29,5 +30,28 @@ if (redisOrSkip(t)) {
     await filmer.services.stop();
     await until('its leaving', async () => (await instancesOf(painter)).instances.length === 1);
     t.same(idsOf(await instancesOf(painter)), [seenByPainter.worker_id]);
+  });
+
+  await t.test('a video waits for the service that can encode it, past one that cannot', async (t) => {
+    const redis = await startRedis();
+    t.teardown(() => redis.stop());
+    const open = (env: Record<string, string>) => build(t, {
+      env: { REDIS_URL: redis.url, WAN_WORKER_API_KEY: 'key-of-the-cluster-test', MODELS_DIR: t.testdir({ wan: {} }), ...env }, options: { engineEntry: testEngineEntry }, start: true,
+    });
+    const without = await open({ FFMPEG: '/nonexistent' });
+    const store = without.services.store;
+    const announced = async () => (await store.instances()).map(({ status }) => status['job_types']);
+    await until('its announcement', async () => (await announced()).length === 1);
+    t.same(await announced(), [['image_fast', 'image_high', 'image7b_fast_enhanced', 'image7b_high_enhanced']]);
+    // Another one, between its announcement and its first reservation.
+    await store.announce({ workerId: 'with', host: 'h', pid: 1, startedAtMs: Date.now(), seenAtMs: Date.now(), status: { job_types: ['video_fast'] } }, 60_000);
+    const submit = async (type: string) => (await without.call('POST', '/jobs', { type, prompt: 'a wave', user_id: randomUUID() })).json<{ id: string }>().id;
+    const video = await submit('video_fast');
+    const picture = await submit('image_fast');
+    await until('the picture', async () => (await store.get(picture))?.status === 'completed');
+    t.match(await store.get(video), { status: 'queued', attempts: 0 });
+    await open({});
+    await until('the video', async () => (await store.get(video))?.status === 'completed');
+    t.match(await store.get(video), { attempts: 1 });
   });
 }

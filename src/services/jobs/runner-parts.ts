@@ -62,6 +62,8 @@ export interface RunnerParts {
   workFolders: WorkFolders;
   validate: (payload: string, queue: QueueName) => PayloadCheck;
   plan: (job: ValidJob) => GenerationPlan;
+  /** Those of the types whose jobs are to be left to another instance. */
+  possibleElsewhere: (types: readonly ValidJob['type'][]) => Promise<Array<ValidJob['type']>>;
   /** Fetches a reference into the folder and returns the file's path; throws `invalidParameters` naming the field. */
   fetchReference: (reference: PlannedReference, folder: string, signal: AbortSignal) => Promise<string>;
   /** Never throws for a failed enhancement: it then answers with the original prompt. */

@@ -49,10 +49,11 @@ export function createRunner({ queue, engine, parts, maxPerType = {}, maxInFligh
   computing.onRelease(() => { etaSeconds = null; wake(); });
   inFlight.onRelease(wake);
 
-  function excludedTypes(): JobType[] {
+  async function excludedTypes(): Promise<JobType[]> {
+    const elsewhere = await parts.possibleElsewhere(jobTypesOf(queue));
     return jobTypesOf(queue).filter((type) => {
       const limit = maxPerType[type];
-      return limit !== undefined && [...running.values()].filter((attempt) => attempt.job.type === type).length >= limit;
+      return elsewhere.includes(type) || (limit !== undefined && [...running.values()].filter((attempt) => attempt.job.type === type).length >= limit);
     });
   }
 
@@ -67,7 +68,7 @@ export function createRunner({ queue, engine, parts, maxPerType = {}, maxInFligh
         releases.push(await preparing.acquire(signal));
         await engines.whenServing(engine, signal);
         await nearlyFree(signal);
-        const excludeTypes = excludedTypes();
+        const excludeTypes = await excludedTypes();
         const reservation = await store.reserve({ queue, workerId: parts.workerId, leaseMs: parts.limits.leaseMs, begin: true, ...(excludeTypes.length > 0 ? { excludeTypes } : {}) });
         if (reservation !== null) {
           idleRounds = 0;
