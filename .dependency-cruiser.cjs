@@ -5,7 +5,7 @@ module.exports = {
     {
       name: 'inference-imports-nothing-above', severity: 'error',
       comment: 'What computes knows nothing of Fastify, Redis or Supabase.',
-      from: { path: '^src/inference' }, to: { path: '^src/', pathNot: '^src/(inference|project-root)' },
+      from: { path: '^src/inference' }, to: { path: '^src/', pathNot: '^src/(inference|project-root|video-tools)' },
     },
     {
       name: 'services-know-inference-by-message-only', severity: 'error',

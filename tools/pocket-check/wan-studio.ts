@@ -4,7 +4,7 @@ import path from 'node:path';
 import sharp from 'sharp';
 import type { RequestContext } from '../../src/inference/engine.js';
 import type { FlowSchedulerName, WanGenerateParams } from '../../src/inference/engine-protocol.js';
-import { findVideoTools } from '../../src/inference/diffusion/ffmpeg.js';
+import { findVideoTools } from '../../src/video-tools.js';
 import { toPictures, toPlanes } from '../../src/inference/diffusion/picture.js';
 import { createWanEngine } from '../../src/inference/wan/engine.js';
 import { openWanModel } from '../../src/inference/wan/model.js';

@@ -1,49 +1,9 @@
 import { execFile } from 'node:child_process';
-import path from 'node:path';
 import { promisify } from 'node:util';
+import { videoToolsCure, type VideoTools } from '../../video-tools.js';
 import { EngineFailure } from '../engine.js';
 
 const run = promisify(execFile);
-
-/** Programs that make and check videos. */
-export interface VideoTools {
-  ffmpeg: string;
-  ffprobe: string;
-}
-
-export const videoToolsCure = 'Install ffmpeg with libx264 (on Debian: apt-get install ffmpeg), or run npm ci without --omit=optional.';
-
-/** The packages that ship binaries throw when they are imported on a platform they have none for. */
-async function packaged(load: () => Promise<{ default: { path: string } }>): Promise<string[]> {
-  try {
-    return [(await load()).default.path];
-  } catch {
-    return [];
-  }
-}
-
-async function firstThat(candidates: readonly string[], works: (command: string) => Promise<boolean>): Promise<string | null> {
-  for (const command of candidates) {
-    try {
-      if (await works(command)) return command;
-    } catch {
-      // not there, or not runnable: the next one
-    }
-  }
-  return null;
-}
-
-/**
- * The system's ffmpeg and ffprobe, else those of the npm packages; only an ffmpeg with libx264 counts. Null: no videos here.
- * @param chosen this ffmpeg and no other, with the ffprobe beside it if there is one
- */
-export async function findVideoTools(chosen?: string): Promise<VideoTools | null> {
-  const ffmpegs = chosen === undefined ? ['ffmpeg', ...await packaged(() => import('@ffmpeg-installer/ffmpeg'))] : [chosen];
-  const ffprobes = [...(chosen === undefined ? [] : [path.join(path.dirname(chosen), 'ffprobe')]), 'ffprobe', ...await packaged(() => import('@ffprobe-installer/ffprobe'))];
-  const ffmpeg = await firstThat(ffmpegs, async (command) => (await run(command, ['-hide_banner', '-encoders'])).stdout.includes('libx264'));
-  const ffprobe = await firstThat(ffprobes, async (command) => (await run(command, ['-hide_banner', '-version'])).stdout !== '');
-  return ffmpeg === null || ffprobe === null ? null : { ffmpeg, ffprobe };
-}
 
 export function requireVideoTools(tools: VideoTools | null): VideoTools {
   if (tools === null) throw new EngineFailure('encoder_missing', `Videos cannot be encoded: neither the system nor the packages have ffmpeg with libx264 and ffprobe. ${videoToolsCure}`);

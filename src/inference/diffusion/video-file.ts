@@ -6,7 +6,8 @@ import { open, rename, rm, stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { cancelled, EngineFailure, throwIfCancelled } from '../engine.js';
 import type { GeneratedFile } from '../engine-protocol.js';
-import { probeVideo, type VideoFacts, type VideoTools } from './ffmpeg.js';
+import type { VideoTools } from '../../video-tools.js';
+import { probeVideo, type VideoFacts } from './ffmpeg.js';
 import type { Picture } from './picture.js';
 
 export interface VideoOptions {

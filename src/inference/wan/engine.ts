@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
-import { findVideoTools, videoToolsCure } from '../diffusion/ffmpeg.js';
+import { findVideoTools, videoToolsCure } from '../../video-tools.js';
 import { fitLatentPreview, type LatentPreview } from '../diffusion/latent-preview.js';
 import { createGenerator } from '../diffusion/random.js';
 import { EngineFailure, type Engine } from '../engine.js';

@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { requireVideoTools, type VideoTools } from '../diffusion/ffmpeg.js';
+import type { VideoTools } from '../../video-tools.js';
+import { requireVideoTools } from '../diffusion/ffmpeg.js';
 import { extensionOf, writeImage, writePreview } from '../diffusion/image-files.js';
 import type { LatentPreview } from '../diffusion/latent-preview.js';
 import { toPictures, type Picture } from '../diffusion/picture.js';

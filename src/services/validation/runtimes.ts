@@ -1,7 +1,8 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { projectRoot } from '../../project-root.js';
-import { videoEncoderCure, type VideoEncoder } from '../video-encoder.js';
+import { videoToolsCure } from '../../video-tools.js';
+import type { VideoEncoder } from '../video-encoder.js';
 import { checkProgram } from './checks.js';
 import type { Check, Finding } from './types.js';
 
@@ -33,5 +34,5 @@ export function checkNativeRuntimes(names: readonly NativeRuntime[] = Object.key
 
 /** Without an encoder pictures are still made. */
 export function checkFfmpeg(encoder: Pick<VideoEncoder, 'find'>): Check {
-  return checkProgram('ffmpeg', async (signal) => (await encoder.find(signal))?.version ?? null, { severity: 'warning', message: 'not found: videos cannot be encoded', cure: videoEncoderCure });
+  return checkProgram('ffmpeg', async (signal) => (await encoder.find(signal))?.version ?? null, { severity: 'warning', message: 'not found: videos cannot be encoded', cure: videoToolsCure });
 }

@@ -2,7 +2,8 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { findVideoTools, requireVideoTools } from '../../../src/inference/diffusion/ffmpeg.js';
+import { requireVideoTools } from '../../../src/inference/diffusion/ffmpeg.js';
+import { findVideoTools } from '../../../src/video-tools.js';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
 import { openVideo } from '../../../src/inference/diffusion/video-file.js';
 import { latentShape } from '../../../src/inference/wan/latents.js';

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Test } from 'tap';
-import { findVideoTools } from '../../../src/inference/diffusion/ffmpeg.js';
+import { findVideoTools } from '../../../src/video-tools.js';
 import type { RequestContext } from '../../../src/inference/engine.js';
 import type { EngineEvent, WanGenerateParams } from '../../../src/inference/engine-protocol.js';
 import type { WanPipeline } from '../../../src/inference/wan/generate.js';
