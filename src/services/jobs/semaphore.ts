@@ -30,6 +30,7 @@ export function createSemaphore(permits: number) {
   return {
     acquire,
     free: () => free,
+    waiting: () => waiting.length,
     /** Called after every release. Returns the unsubscribe function. */
     onRelease(listener: () => void): () => void {
       listeners.add(listener);
