@@ -2,6 +2,7 @@ import type { Test } from 'tap';
 import type { JobStore } from '../../src/services/queue/types.js';
 import { testCallbacks } from './suite/callbacks.js';
 import { testCancellation } from './suite/cancellation.js';
+import { testDeadLetters } from './suite/dead-letters.js';
 import { testHousekeeping } from './suite/housekeeping.js';
 import { testLeases } from './suite/leases.js';
 import { testSubmission } from './suite/submission.js';
@@ -28,6 +29,7 @@ export function createClock(): Clock {
 export async function runStoreSuite(t: Test, open: OpenHarness): Promise<void> {
   await testSubmission(t, open);
   await testLeases(t, open);
+  await testDeadLetters(t, open);
   await testCancellation(t, open);
   await testCallbacks(t, open);
   await testHousekeeping(t, open);

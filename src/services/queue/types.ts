@@ -224,7 +224,7 @@ export interface JobStore {
   depth(queue: QueueName): Promise<QueueDepth>;
 
   deadLetters(queue: QueueName | undefined, limit: number): Promise<DeadLetter[]>;
-  /** Puts the payload back at the end of its queue with a fresh attempt count; the job is `queued` again. False: unknown id. */
+  /** Puts the payload back at the end of its queue with a fresh attempt count. The job that ended with it is `queued` again, its callbacks of that ending are dropped; a job that ended otherwise stays as it is. False: unknown id. */
   requeueDeadLetter(id: string): Promise<boolean>;
   dropDeadLetter(id: string): Promise<boolean>;
 

@@ -16,6 +16,11 @@ export interface StoredCallback {
   seq: number;
   entry: OutboxEntry;
 }
+export interface StoredDeadLetter {
+  letter: DeadLetter;
+  /** The lease that ended with it. */
+  token: string;
+}
 export interface StoredKey {
   jobId: string;
   fingerprint: string;
@@ -100,7 +105,7 @@ export async function openDatabase(folder: string) {
     /** Finishing time and id -> listing key, for forgetting old records. */
     finished: table<string>('finished'),
     idempotencyKeys: table<StoredKey>('idempotency'),
-    deadLetters: table<DeadLetter>('dead'),
+    deadLetters: table<StoredDeadLetter>('dead'),
     callbacks: table<StoredCallback>('callback'),
     deadCallbacks: table<OutboxEntry>('deadcallback'),
     write,

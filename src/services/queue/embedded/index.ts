@@ -156,7 +156,7 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
 
     async deadLetters(queue, limit) {
       const letters = [];
-      for await (const [, letter] of database.deadLetters.entries({ reverse: true })) {
+      for await (const [, { letter }] of database.deadLetters.entries({ reverse: true })) {
         if (letters.length >= limit) break;
         if (queue === undefined || letter.queue === queue) letters.push(letter);
       }
@@ -164,17 +164,19 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
     },
 
     requeueDeadLetter: (id) => mutex.run(async () => {
-      const letter = await database.deadLetters.get(id);
-      if (letter === undefined) return false;
+      const found = await database.deadLetters.get(id);
+      if (found === undefined) return false;
+      const { letter, token } = found;
       const { id: jobId, type, userId } = peekPayload(letter.payload);
       const added = context.newEntry({ queue: letter.queue, jobId, type, userId }, letter.payload);
       const writes: Write[] = [...added.writes, database.deadLetters.del(id)];
       const stored = letter.jobId === undefined ? undefined : await context.loadJob(letter.jobId);
       let unsaid: Change | undefined;
-      if (stored !== undefined && isTerminal(stored.record)) {
+      // A job that ended otherwise stays as it is.
+      if (stored !== undefined && isTerminal(stored.record) && stored.finishedByToken === token) {
         const { finishedAtMs } = stored.record;
         if (finishedAtMs !== undefined) writes.push(database.finished.del(`${sortable(finishedAtMs)}:${stored.record.id}`));
-        unsaid = outbox.dropAll(stored.record.id);
+        unsaid = await outbox.dropAll(stored.record.id);
         writes.push(...unsaid.writes, ...context.saveJob({ record: requeuedRecord(stored.record), entrySeq: added.entry.seq }));
       }
       await database.write(writes, { durable: true });

@@ -154,7 +154,7 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
         id: `${sortable(now())}-${randomUUID()}`, queue: entry.queue, payload, reason, attempts: entry.attempts, atMs: now(),
         ...(entry.jobId === '' ? {} : { jobId: entry.jobId }),
       };
-      const writes = [...context.deleteEntry(entry.seq), database.deadLetters.put(letter.id, letter)];
+      const writes = [...context.deleteEntry(entry.seq), database.deadLetters.put(letter.id, { letter, token: lease.token })];
       let ended: Change | undefined;
       if (result !== undefined) {
         const stored = await context.loadJob(result.job.id);

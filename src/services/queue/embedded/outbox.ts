@@ -196,7 +196,14 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
     outbox,
     add,
     addTerminal,
-    /** Drops everything still to be sent for a job. */
-    dropAll: (jobId: string): Change => together((lanes.get(jobId) ?? []).map(drop)),
+    /** Drops everything still to be sent for a job, and what was given up. */
+    async dropAll(jobId: string): Promise<Change> {
+      const changes = (lanes.get(jobId) ?? []).map(drop);
+      for await (const [id, entry] of database.deadCallbacks.entries({ after: `${jobId}:` })) {
+        if (!id.startsWith(`${jobId}:`)) break;
+        if (entry.jobId === jobId) changes.push({ ...nothing, writes: [database.deadCallbacks.del(id)] });
+      }
+      return together(changes);
+    },
   };
 }

@@ -5,7 +5,7 @@ local token, letter, reason, queue, id = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARG
 local entry = redis.call('HMGET', entry_key(token), 'worker', 'id', 'attempts', 'queued', 'type')
 if (entry[1] or '') == '' then return was_finished_by(id, token) and 1 or 0 end
 local payload = redis.call('GET', payload_key(token))
-redis.call('HSET', prefix .. 'deadletter:' .. letter, 'payload', payload, 'job', entry[2], 'attempts', entry[3], 'reason', reason, 'queue', queue, 'at', now)
+redis.call('HSET', prefix .. 'deadletter:' .. letter, 'payload', payload, 'job', entry[2], 'attempts', entry[3], 'reason', reason, 'queue', queue, 'at', now, 'token', token)
 redis.call('ZADD', prefix .. 'deadletters', now, letter)
 drop_entry(token)
 if id == '' then return 1 end

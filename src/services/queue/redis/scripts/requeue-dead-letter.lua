@@ -1,15 +1,25 @@
 -- with: callbacks
--- Puts a dead letter's payload back at the end of its queue; a job that had ended waits again. ARGV: letter id.
+-- Puts a dead letter's payload back at the end of its queue; a job that ended with it waits again, and nothing is said of that
+-- ending any more. What ended otherwise stays as it is. ARGV: letter id.
 local key = prefix .. 'deadletter:' .. ARGV[3]
-local found = redis.call('HMGET', key, 'payload', 'job')
+local found = redis.call('HMGET', key, 'payload', 'job', 'token')
 if not found[1] then return 0 end
 redis.call('LPUSH', list, found[1])
 redis.call('DEL', key)
 redis.call('ZREM', prefix .. 'deadletters', ARGV[3])
 local id = found[2]
-if id == '' or not is_terminal(redis.call('HGET', job_key(id), 'status')) then return 1 end
+if id == '' then return 1 end
+local job = redis.call('HMGET', job_key(id), 'status', 'entry')
+if not is_terminal(job[1]) or job[2] ~= found[3] then return 1 end
 redis.call('HDEL', job_key(id), 'finished', 'entry', 'started', 'error', 'lastError', 'assets', 'metadata', 'progress', 'cancel', 'worker')
 redis.call('HSET', job_key(id), 'status', 'queued', 'attempts', 0, 'payload', found[1])
 redis.call('PERSIST', job_key(id))
 for _, callback in ipairs(redis.call('LRANGE', lane_key(id), 0, -1)) do remove_callback(callback) end
+local start = id .. ':'
+for _, callback in ipairs(redis.call('ZRANGE', callbacks_dead, 0, -1)) do
+  if string.sub(callback, 1, #start) == start and redis.call('HGET', callback_key(callback), 'job') == id then
+    redis.call('ZREM', callbacks_dead, callback)
+    redis.call('DEL', callback_key(callback))
+  end
+end
 return 1
