@@ -169,6 +169,18 @@ export async function testLeases(t: Test, open: OpenHarness): Promise<void> {
     t.match(await reserve(store), { attempt: 1, lease: { jobId: job.id } });
   });
 
+  await t.test('a clock that was put back makes no job wait that was handed back', async (t) => {
+    const { store, clock } = await open(t);
+    const job = await submit(store);
+    await submit(store);
+    clock.advance(-7_200_000);
+    await store.release((await start(store, job)).lease);
+    await start(store, job);
+    clock.advance(leaseMs);
+    t.same(await store.reclaimExpired(), [job.id]);
+    t.match(await reserve(store), { attempt: 2, lease: { jobId: job.id } });
+  });
+
   await t.test('excluded types also hold for retries', async (t) => {
     const { store } = await open(t);
     const job = await submit(store, someJob('sdxl_image_high'));

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { queueNames, type QueueName } from '../../jobs/catalogue.js';
-import { isTerminal, listingKey } from '../records.js';
+import { isTerminal, listingKey, waitingRecord } from '../records.js';
 import type { Lease } from '../types.js';
 import { openDatabase, sortable, type StoredJob, type Write } from './database.js';
 import { createMutex } from './mutex.js';
@@ -10,13 +10,15 @@ import { createWaitingLine, type StoredEntry } from './waiting-line.js';
 export interface LeasedEntry {
   entry: StoredEntry;
   lease: Lease;
+  /** When the lease runs out, on the clock that nobody sets. */
+  expiresAt: number;
 }
 
 export type Context = Awaited<ReturnType<typeof openContext>>;
 
 /** What the parts of the embedded store share: the database, and in memory what would be slow to look up there. */
-export async function openContext(options: { folder: string; now: () => number; retentionMs: number }) {
-  const { folder, now, retentionMs } = options;
+export async function openContext(options: { folder: string; now: () => number; monotonicNow: () => number; retentionMs: number }) {
+  const { folder, now, monotonicNow, retentionMs } = options;
   const database = await openDatabase(folder);
   const mutex = createMutex();
   const lines = Object.fromEntries(queueNames.map((queue) => [queue, createWaitingLine()])) as Record<QueueName, ReturnType<typeof createWaitingLine>>;
@@ -34,16 +36,25 @@ export async function openContext(options: { folder: string; now: () => number; 
   signals.on('work', () => { changes += 1; });
   let nextSeq = 1;
 
-  for await (const [, entry] of database.entries.entries()) {
+  const left: Write[] = [];
+  for await (const [, stored] of database.entries.entries()) {
+    let entry = stored;
+    const job = entry.dueMs === undefined || entry.jobId === '' ? undefined : await database.jobs.get(entry.jobId);
+    // Whoever ran it is gone: it waits again.
+    if (job?.record.status === 'processing' && job.entrySeq === entry.seq) {
+      left.push(database.jobs.put(entry.jobId, { ...job, record: waitingRecord(job.record, entry.attempts, `${job.record.workerId} ended while it ran`) }));
+      entry = { ...entry, dueMs: Math.min(entry.dueMs ?? 0, now()) };
+    }
     lines[entry.queue].add(entry);
     entrySeqs.add(entry.seq);
     nextSeq = Math.max(nextSeq, entry.seq + 1);
   }
+  await database.write(left, { durable: false });
 
   const loadJob = async (id: string): Promise<StoredJob | undefined> => running.get(id) ?? await database.jobs.get(id);
 
   const outbox = await createEmbeddedOutbox({
-    database, mutex, now,
+    database, mutex, now, monotonicNow,
     isFinished: async (jobId) => {
       const job = await loadJob(jobId);
       return job !== undefined && isTerminal(job.record);
@@ -91,7 +102,7 @@ export async function openContext(options: { folder: string; now: () => number; 
   }
 
   return {
-    database, mutex, now, retentionMs, lines, leases, entrySeqs, running, signals, outbox,
+    database, mutex, now, monotonicNow, retentionMs, lines, leases, entrySeqs, running, signals, outbox,
     foundEmpty: {
       note: (queue: QueueName) => { foundEmpty.set(queue, { atMs: now(), changes }); },
       /** Milliseconds until the queue may hold something it did not hold then; 0 when it may already. */

@@ -21,6 +21,10 @@ export interface StoredDeadLetter {
   /** The lease that ended with it. */
   token: string;
 }
+export interface StoredDeadCallback {
+  entry: OutboxEntry;
+  atMs: number;
+}
 export interface StoredKey {
   jobId: string;
   fingerprint: string;
@@ -107,7 +111,7 @@ export async function openDatabase(folder: string) {
     idempotencyKeys: table<StoredKey>('idempotency'),
     deadLetters: table<StoredDeadLetter>('dead'),
     callbacks: table<StoredCallback>('callback'),
-    deadCallbacks: table<OutboxEntry>('deadcallback'),
+    deadCallbacks: table<StoredDeadCallback>('deadcallback'),
     write,
     ping: async () => { await level.get('ping'); },
     close: () => level.close(),

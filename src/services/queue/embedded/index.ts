@@ -9,9 +9,11 @@ import { createLeaseCalls } from './leases.js';
 export interface EmbeddedStoreOptions {
   /** Folder of the database; made when missing. One process at a time. */
   folder: string;
-  /** How long finished jobs, idempotency keys and their records are kept. Default 7 days. */
+  /** How long finished jobs, idempotency keys and dead callbacks are kept. Default 7 days. */
   retentionMs?: number;
   now?: () => number;
+  /** Milliseconds of a clock that is never set and stands still while the machine sleeps; leases and claims run on it. Default: the process's, or `now` where that is given. */
+  monotonicNow?: () => number;
 }
 
 const defaultRetentionMs = 7 * 24 * 3600 * 1000;
@@ -23,8 +25,8 @@ const pruneIntervalMs = 60_000;
  * Throws when the folder cannot be opened, or belongs to another process.
  */
 export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promise<JobStore> {
-  const { folder, retentionMs = defaultRetentionMs, now = Date.now } = options;
-  const context = await openContext({ folder, now, retentionMs });
+  const { folder, retentionMs = defaultRetentionMs, now = Date.now, monotonicNow = options.now ?? (() => performance.now()) } = options;
+  const context = await openContext({ folder, now, monotonicNow, retentionMs });
   const { database, mutex, lines, signals, outbox } = context;
   const instances = new Map<string, InstanceInfo & { forgetAtMs: number }>();
   const prune = createPruner(context);
@@ -212,7 +214,7 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
   };
 }
 
-/** Forgets finished jobs and idempotency keys older than the retention; looks once a minute at most. */
+/** Forgets finished jobs, idempotency keys and dead callbacks older than the retention; looks once a minute at most. */
 function createPruner({ database, now, retentionMs }: Context) {
   let nextAtMs = 0;
   return async () => {
@@ -225,6 +227,9 @@ function createPruner({ database, now, retentionMs }: Context) {
     }
     for await (const [key, { atMs }] of database.idempotencyKeys.entries()) {
       if (atMs + retentionMs <= now()) writes.push(database.idempotencyKeys.del(key));
+    }
+    for await (const [key, { atMs }] of database.deadCallbacks.entries()) {
+      if (atMs + retentionMs <= now()) writes.push(database.deadCallbacks.del(key));
     }
     await database.write(writes, { durable: false });
   };

@@ -4,6 +4,7 @@ import { begunRecord, createRecord, finishedRecord, isTerminal, waitingRecord } 
 import type { Callback, DeadLetter, FinishedJob, JobRecord, JobStore, Lease } from '../types.js';
 import type { Context, LeasedEntry } from './context.js';
 import { sortable, type Change, type StoredJob, type Write } from './database.js';
+import type { StoredEntry } from './waiting-line.js';
 
 type LeaseCalls = Pick<JobStore, 'reserve' | 'begin' | 'renew' | 'updateProgress' | 'finish' | 'retryLater' | 'release' | 'deadLetter' | 'reclaimExpired'>;
 
@@ -12,7 +13,7 @@ const progressWriteIntervalMs = 1000;
 
 /** Everything a runner does with a reservation. */
 export function createLeaseCalls(context: Context, prune: () => Promise<void>): LeaseCalls {
-  const { database, mutex, now, lines, leases, running, signals, outbox } = context;
+  const { database, mutex, now, monotonicNow, lines, leases, running, signals, outbox } = context;
   const progressWrittenAtMs = new Map<string, number>();
 
   /** Puts a leased entry back in line. The lease ends whatever happens to the process afterwards. */
@@ -29,6 +30,9 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
     lines[entry.queue].add(back);
     signals.emit('work');
   }
+
+  /** In front of what came later. A clock that was put back must not make it wait. */
+  const dueAtOnce = (entry: StoredEntry) => Math.min(entry.queuedAtMs, now());
 
   function forgetRunning(jobId: string) {
     running.delete(jobId);
@@ -70,9 +74,9 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
         }
         const { seq, jobId, type, userId, queuedAtMs } = entry;
         // Written as due at once: should the process die now, the entry is first in line and the attempt has counted.
-        const leased = { ...entry, attempts: entry.attempts + 1, dueMs: queuedAtMs };
+        const leased = { ...entry, attempts: entry.attempts + 1, dueMs: dueAtOnce(entry) };
         const lease: Lease = { queue, token: randomUUID(), jobId, workerId, expiresAtMs: now() + leaseMs };
-        const held: LeasedEntry = { entry: leased, lease };
+        const held: LeasedEntry = { entry: leased, lease, expiresAt: monotonicNow() + leaseMs };
         const payload = await database.payloads.get(sortable(seq)) ?? '';
         const job = jobId === '' ? undefined : await context.loadJob(jobId);
         const begun = begin && jobId !== '' && isJobType(type) ? await beginning(held, { id: jobId, type, userId }) : undefined;
@@ -105,6 +109,7 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
       const held = leases.get(lease.token);
       if (held === undefined) return { held: false, cancelRequested: false };
       held.lease.expiresAtMs = now() + leaseMs;
+      held.expiresAt = monotonicNow() + leaseMs;
       return { held: true, cancelRequested: running.get(lease.jobId)?.record.cancelRequested ?? held.entry.cancelRequested === true };
     },
 
@@ -141,7 +146,7 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
     release: (lease) => mutex.run(async () => {
       const held = leases.get(lease.token);
       if (held === undefined) return false;
-      await handBack(held, { attempts: held.entry.attempts - 1, dueMs: held.entry.queuedAtMs, durable: true });
+      await handBack(held, { attempts: held.entry.attempts - 1, dueMs: dueAtOnce(held.entry), durable: true });
       return true;
     }),
 
@@ -175,8 +180,8 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
     reclaimExpired: () => mutex.run(async () => {
       const jobIds: string[] = [];
       for (const held of [...leases.values()]) {
-        if (held.lease.expiresAtMs > now()) continue;
-        await handBack(held, { attempts: held.entry.attempts, dueMs: held.entry.queuedAtMs, reason: `the lease of ${held.lease.workerId} ran out`, durable: false });
+        if (held.expiresAt > monotonicNow()) continue;
+        await handBack(held, { attempts: held.entry.attempts, dueMs: dueAtOnce(held.entry), reason: `the lease of ${held.lease.workerId} ran out`, durable: false });
         jobIds.push(held.entry.jobId);
       }
       await prune();

@@ -6,8 +6,8 @@ import type { createMutex } from './mutex.js';
 interface Pending {
   seq: number;
   entry: OutboxEntry;
-  /** A relay has it until then; claims do not outlive the process. */
-  claimedUntilMs: number;
+  /** A relay has it until then (monotonic); claims do not outlive the process. */
+  claimedUntil: number;
   /** A terminal callback of the job has been recorded: this one is dropped instead of sent again. */
   superseded: boolean;
   /** Replaced while a relay was sending the older body. */
@@ -18,6 +18,7 @@ interface Options {
   database: Database;
   mutex: ReturnType<typeof createMutex>;
   now: () => number;
+  monotonicNow: () => number;
   isFinished(jobId: string): Promise<boolean>;
 }
 
@@ -27,13 +28,13 @@ const terminalEvents = new Set(['completed', 'failed']);
  * Callbacks waiting to be delivered, one lane per job in the order they were recorded. Only the head of a lane is
  * ever handed out, and a terminal callback empties its lane of everything that no relay is sending at that moment.
  */
-export async function createEmbeddedOutbox({ database, mutex, now, isFinished }: Options) {
+export async function createEmbeddedOutbox({ database, mutex, now, monotonicNow, isFinished }: Options) {
   const pending = new Map<string, Pending>();
   const lanes = new Map<string, string[]>();
   let nextSeq = 1;
 
   function hold(entry: OutboxEntry, seq: number): Pending {
-    const item: Pending = { seq, entry, claimedUntilMs: 0, superseded: false, replaced: false };
+    const item: Pending = { seq, entry, claimedUntil: 0, superseded: false, replaced: false };
     pending.set(entry.id, item);
     const lane = lanes.get(entry.jobId);
     if (lane === undefined) lanes.set(entry.jobId, [entry.id]);
@@ -78,7 +79,7 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
       writes: [save(item.seq, entry)],
       apply() {
         item.entry = entry;
-        item.replaced = item.claimedUntilMs > now();
+        item.replaced = item.claimedUntil > monotonicNow();
       },
     };
   }
@@ -89,7 +90,7 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
     for (const id of lanes.get(jobId) ?? []) {
       const item = pending.get(id);
       if (item === undefined || id === entry?.id) continue;
-      if (item.claimedUntilMs > now()) changes.push({ writes: [], apply: () => { item.superseded = true; } });
+      if (item.claimedUntil > monotonicNow()) changes.push({ writes: [], apply: () => { item.superseded = true; } });
       else changes.push(drop(id));
     }
     return together(entry === undefined ? changes : [...changes, add(entry)]);
@@ -120,7 +121,7 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
         if (due.length >= limit) break;
         for (const id of lane) {
           const item = pending.get(id);
-          if (item === undefined || item.claimedUntilMs > now()) break;
+          if (item === undefined || item.claimedUntil > monotonicNow()) break;
           if (item.superseded) {
             dropped.push(drop(id));
             continue;
@@ -131,7 +132,7 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
       }
       await commit(together(dropped), { durable: false });
       return due.map((item) => {
-        item.claimedUntilMs = now() + leaseMs;
+        item.claimedUntil = monotonicNow() + leaseMs;
         item.replaced = false;
         return { ...item.entry };
       });
@@ -140,7 +141,7 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
     delivered: (id) => mutex.run(async () => {
       const item = pending.get(id);
       if (item?.replaced === true && !item.superseded) {
-        item.claimedUntilMs = 0;
+        item.claimedUntil = 0;
         item.replaced = false;
         return;
       }
@@ -155,7 +156,7 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
       await commit({
         writes: [save(item.seq, entry)],
         apply() {
-          item.claimedUntilMs = 0;
+          item.claimedUntil = 0;
           item.entry = entry;
         },
       }, { durable: false });
@@ -165,21 +166,21 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
       const item = pending.get(id);
       if (item === undefined) return;
       const entry = { ...item.entry, attempts: item.entry.attempts + 1, lastError: reason };
-      await commit(together([drop(id), { ...nothing, writes: [database.deadCallbacks.put(id, entry)] }]), { durable: true });
+      await commit(together([drop(id), { ...nothing, writes: [database.deadCallbacks.put(id, { entry, atMs: now() })] }]), { durable: true });
     }),
 
     pending: async () => pending.size,
 
     async listDead(limit) {
       const entries: OutboxEntry[] = [];
-      for await (const [, entry] of database.deadCallbacks.entries({ limit })) entries.push(entry);
+      for await (const [, { entry }] of database.deadCallbacks.entries({ limit })) entries.push(entry);
       return entries;
     },
 
     retryDead: (id) => mutex.run(async () => {
       const changes: Change[] = [];
       let retried = 0;
-      for await (const [key, entry] of database.deadCallbacks.entries()) {
+      for await (const [key, { entry }] of database.deadCallbacks.entries()) {
         if (id !== undefined && key !== id) continue;
         changes.push({ ...nothing, writes: [database.deadCallbacks.del(key)] });
         if (!terminalEvents.has(entry.event) && await isFinished(entry.jobId)) continue;
@@ -199,7 +200,7 @@ export async function createEmbeddedOutbox({ database, mutex, now, isFinished }:
     /** Drops everything still to be sent for a job, and what was given up. */
     async dropAll(jobId: string): Promise<Change> {
       const changes = (lanes.get(jobId) ?? []).map(drop);
-      for await (const [id, entry] of database.deadCallbacks.entries({ after: `${jobId}:` })) {
+      for await (const [id, { entry }] of database.deadCallbacks.entries({ after: `${jobId}:` })) {
         if (!id.startsWith(`${jobId}:`)) break;
         if (entry.jobId === jobId) changes.push({ ...nothing, writes: [database.deadCallbacks.del(id)] });
       }

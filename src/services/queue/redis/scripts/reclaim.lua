@@ -4,7 +4,7 @@ local ids = {}
 for _, token in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, ARGV[3])) do
   local entry = redis.call('HMGET', entry_key(token), 'attempts', 'queued', 'worker')
   if entry[1] then
-    ids[#ids + 1] = hand_back(token, entry[1], tonumber(entry[2]), 'the lease of ' .. entry[3] .. ' ran out')
+    ids[#ids + 1] = hand_back(token, entry[1], math.min(now, tonumber(entry[2])), 'the lease of ' .. entry[3] .. ' ran out')
   else
     redis.call('ZREM', leases, token)
   end
