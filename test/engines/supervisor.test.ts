@@ -10,8 +10,6 @@ import { measuredLimitMs } from '../../src/services/engines/stage-limits.js';
 import type { EngineState } from '../../src/services/engines/types.js';
 import { generateParams, testEngine, until } from './support.js';
 
-t.setTimeout(90_000);
-
 function supervise(test: Test, options: Partial<SupervisorOptions> & { onLoad?: string } = {}) {
   const supervisor = createSupervisor(testEngine(options));
   const states: EngineState[] = [];

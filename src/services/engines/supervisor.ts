@@ -1,11 +1,12 @@
 import { EventEmitter, once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { EngineMethod, EngineMethods, LoadResult, MemoryReport } from '../../inference/engine-protocol.js';
+import type { EngineMethod, EngineMethods, LoadResult } from '../../inference/engine-protocol.js';
 import type { EngineEnd, EngineState, EngineStatus } from './types.js';
 import { EngineError, describeExit, type EngineExit } from './engine-error.js';
 import { startEngineProcess, type CallOptions, type EngineProcess } from './engine-process.js';
 import { createLogRing } from './log-ring.js';
 import { noGate } from './memory-gate.js';
+import { createMemoryWatch } from './memory-watch.js';
 import { createRestartPolicy, type RestartDecision } from './restart-policy.js';
 import { defaultStageLimitsMs } from './stage-limits.js';
 import { supervisorDefaults, type SupervisorOptions } from './supervisor-options.js';
@@ -30,6 +31,7 @@ export function createSupervisor(options: SupervisorOptions) {
     baseMs: settings.restartBaseMs, maxMs: settings.restartMaxMs, jitter: settings.restartJitter,
     stablePeriodMs: settings.stablePeriodMs, maxFailedStarts: settings.maxFailedStarts, failedRetryMs: settings.failedRetryMs,
   });
+  const memory = createMemoryWatch({ growthLimitBytes: settings.recycleGrowthBytes });
   const changes = new EventEmitter();
   changes.setMaxListeners(0);
 
@@ -37,8 +39,6 @@ export function createSupervisor(options: SupervisorOptions) {
   let reason: string | null = settings.lazy ? onFirstRequest : 'not started yet';
   let engine: EngineProcess | null = null;
   let loaded: LoadResult | null = null;
-  let memory: MemoryReport | null = null;
-  let rssAtReady: number | null = null;
   let readySinceMs: number | null = null;
   let lastExit: EngineEnd | null = null;
   let recovering = false;
@@ -51,8 +51,6 @@ export function createSupervisor(options: SupervisorOptions) {
   /** Set while the running process is to be replaced or ended on purpose. */
   let plan: 'restart' | 'stop' | null = null;
   let wake: AbortController | null = null;
-  /** Nothing new begins until the memory of the idle process is known. */
-  let pausing = false;
 
   function setState(next: EngineState, why: string | null = null): void {
     if (state === next && reason === why) return;
@@ -61,7 +59,7 @@ export function createSupervisor(options: SupervisorOptions) {
     changes.emit('change');
   }
 
-  const usable = () => plan === null && !pausing && (state === 'ready' || state === 'busy') && engine?.alive() === true;
+  const usable = () => plan === null && !memory.paused() && (state === 'ready' || state === 'busy') && engine?.alive() === true;
 
   async function loop(): Promise<void> {
     while (wanted) {
@@ -94,9 +92,7 @@ export function createSupervisor(options: SupervisorOptions) {
       const exit: EngineExit = await process?.exited ?? { code: null, signal: null, reason: problem?.message ?? null, lastStage: null, jobId: null, atMs: Date.now() };
       engine = null;
       loaded = null;
-      memory = null;
-      rssAtReady = null;
-      pausing = false;
+      memory.processEnded();
       const readyMs = readySinceMs === null ? 0 : exit.atMs - readySinceMs;
       readySinceMs = null;
       if (plan !== null) {
@@ -126,7 +122,7 @@ export function createSupervisor(options: SupervisorOptions) {
     engine = startEngineProcess({
       kind, entry: options.entry, env: options.env, ...(options.execArgv ? { execArgv: options.execArgv } : {}), log, logRing,
       helloTimeoutMs: settings.helloTimeoutMs, heartbeatTimeoutMs: settings.heartbeatTimeoutMs, cancelGraceMs: settings.cancelGraceMs, stageLimitsMs,
-      onRss: (rssBytes) => { if (memory !== null) memory = { ...memory, rssBytes }; },
+      onRss: memory.beat,
     });
     record.processStarted();
     return engine;
@@ -155,23 +151,13 @@ export function createSupervisor(options: SupervisorOptions) {
   }
 
   async function measureMemory(process: EngineProcess): Promise<void> {
-    try {
-      memory = await process.call('memory', {});
-      rssAtReady ??= memory.rssBytes;
-    } catch (error) {
+    const why = await memory.measure(process).catch((error: unknown) => {
       log.debug({ engine: kind, err: error }, 'no memory report');
-      return;
-    } finally {
-      pausing = false;
-      changes.emit('change');
-    }
-    const grownBytes = growth();
-    if (grownBytes > growthLimit && usable()) recycle(`its memory grew by ${Math.round(grownBytes / 2 ** 20)} MiB to ${Math.round(memory.rssBytes / 2 ** 20)} MiB`);
+      return null;
+    });
+    changes.emit('change');
+    if (why !== null && usable()) recycle(why);
   }
-
-  const growthLimit = settings.recycleGrowthBytes > 0 ? settings.recycleGrowthBytes : Infinity;
-  /** Resident bytes since it was ready, by the last measure or heartbeat; the latter includes what a request works with. */
-  const growth = () => (memory === null || rssAtReady === null ? 0 : memory.rssBytes - rssAtReady);
 
   function recycle(why: string): void {
     log.info({ engine: kind }, `${kind} engine is recycled: ${why}`);
@@ -289,11 +275,7 @@ export function createSupervisor(options: SupervisorOptions) {
     if (state !== 'busy') return;
     if (settings.recycleAfterJobs > 0 && record.jobsOfProcess() >= settings.recycleAfterJobs) return recycle(`${record.jobsOfProcess()} jobs since its start`);
     if (settings.recycleAfterFailures > 0 && record.failuresInRow() >= settings.recycleAfterFailures) return recycle(`${record.failuresInRow()} jobs in a row failed`);
-    if (activeCalls > 0) {
-      // under steady load one request begins before the last has ended, and it would never be idle to be measured
-      pausing = growth() > growthLimit;
-      return;
-    }
+    if (activeCalls > 0) return memory.pauseIfGrown();
     setState('ready');
     void measureMemory(process);
     if (settings.warmUp && !record.works()) void probe(process);
@@ -351,7 +333,7 @@ export function createSupervisor(options: SupervisorOptions) {
     return {
       kind, state, pid: engine?.pid ?? null,
       uptimeSeconds: readySinceMs === null ? 0 : (Date.now() - readySinceMs) / 1000,
-      restarts, loaded, memory, reason, resting: resting(), recovering, lastExit, silentMs: engine?.silentMs() ?? null, ...record.view(),
+      restarts, loaded, memory: memory.report(), reason, resting: resting(), recovering, lastExit, silentMs: engine?.silentMs() ?? null, ...record.view(),
     };
   }
 
