@@ -12,8 +12,6 @@ export interface RunnerOptions {
   queue: QueueName;
   engine: 'sdxl' | 'wan';
   parts: RunnerParts;
-  /** Jobs of one type that may be in the pipeline at a time; types not named are limited by the pipeline alone. */
-  maxPerType?: Partial<Record<JobType, number>>;
   /** Jobs in the pipeline at most: one prepared, one computing, the rest being encoded and uploaded. */
   maxInFlight?: number;
   /**
@@ -29,7 +27,7 @@ export interface RunnerOptions {
  * Takes the jobs of one queue through one engine: a pipeline, not a loop. While the engine computes job B, job A is encoded
  * and uploaded and job C has its references fetched and its prompt enhanced.
  */
-export function createRunner({ queue, engine, parts, maxPerType = {}, maxInFlight = 4, prepareAheadSeconds, pollMs = 5000 }: RunnerOptions) {
+export function createRunner({ queue, engine, parts, maxInFlight = 4, prepareAheadSeconds, pollMs = 5000 }: RunnerOptions) {
   const { store, engines } = parts;
   const log = parts.log.child({ worker: engine });
   const inFlight = createSemaphore(maxInFlight);
@@ -49,14 +47,6 @@ export function createRunner({ queue, engine, parts, maxPerType = {}, maxInFligh
   computing.onRelease(() => { etaSeconds = null; wake(); });
   inFlight.onRelease(wake);
 
-  async function excludedTypes(): Promise<JobType[]> {
-    const elsewhere = await parts.possibleElsewhere(jobTypesOf(queue));
-    return jobTypesOf(queue).filter((type) => {
-      const limit = maxPerType[type];
-      return elsewhere.includes(type) || (limit !== undefined && [...running.values()].filter((attempt) => attempt.job.type === type).length >= limit);
-    });
-  }
-
   async function run(): Promise<void> {
     const { signal } = stopping;
     let idleRounds = 0;
@@ -68,7 +58,7 @@ export function createRunner({ queue, engine, parts, maxPerType = {}, maxInFligh
         releases.push(await preparing.acquire(signal));
         await engines.whenServing(engine, signal);
         await nearlyFree(signal);
-        const excludeTypes = await excludedTypes();
+        const excludeTypes = await parts.possibleElsewhere(jobTypesOf(queue));
         const reservation = await store.reserve({ queue, workerId: parts.workerId, leaseMs: parts.limits.leaseMs, begin: true, ...(excludeTypes.length > 0 ? { excludeTypes } : {}) });
         if (reservation !== null) {
           idleRounds = 0;
@@ -79,7 +69,7 @@ export function createRunner({ queue, engine, parts, maxPerType = {}, maxInFligh
         releaseAll();
         const sinceMs = Date.now();
         await store.waitForWork([queue], pollMs, signal);
-        // The store may see work that this runner may not take now (its type is full): then wait for a place, never spin.
+        // The store may see work that this runner may not take now (only another instance can run it): then wait, never spin.
         idleRounds = Date.now() - sinceMs < 50 ? idleRounds + 1 : 0;
         if (idleRounds > 1) await pause(Math.min(1000, 25 * 2 ** Math.min(idleRounds, 6)), signal);
       } catch (error) {

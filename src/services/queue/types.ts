@@ -32,7 +32,7 @@ export interface JobRecord {
   /** Storage paths or URLs of the finished assets. */
   assets: string[];
   errorMessage?: string;
-  /** Metadata of the terminal callback; before that what is known so far. */
+  /** Metadata of the terminal callback; empty before that. */
   metadata: Record<string, unknown>;
   cancelRequested: boolean;
   createdAtMs: number;
@@ -74,7 +74,7 @@ export interface ReserveRequest {
   queue: QueueName;
   workerId: string;
   leaseMs: number;
-  /** Job types that may not be taken now (their concurrency is used up); skipped over, order kept. */
+  /** Job types that may not be taken now (only another instance can run them); skipped over, order kept. */
   excludeTypes?: readonly JobType[];
   /**
    * Also begins the job in the same step when its payload has a readable id and a known type (`Reservation.begun`): a round
@@ -202,8 +202,8 @@ export interface JobStore {
   begin(lease: Lease, job: { id: string; type: JobType; userId: string }, callback?: Callback): Promise<'begun' | 'duplicate' | 'lost'>;
   /** Extends the lease. `cancelRequested` reaches the runner here and through `onCancel`. */
   renew(lease: Lease, leaseMs: number): Promise<{ held: boolean; cancelRequested: boolean }>;
-  /** Records progress and metadata known so far; ignored when the lease is lost or the job is terminal. */
-  updateProgress(lease: Lease, progress: JobProgress, metadata?: Record<string, unknown>): Promise<void>;
+  /** Records progress; ignored when the lease is lost or the job is terminal. */
+  updateProgress(lease: Lease, progress: JobProgress): Promise<void>;
   /** Terminal state, asset list, callback and acknowledgement in one atomic write. False: the lease was lost, nothing was written. */
   finish(lease: Lease, result: FinishedJob): Promise<boolean>;
   /** Back to the queue after a failed attempt, not before `delayMs`. False when the lease was lost. */

@@ -2,6 +2,7 @@ import { queueNames } from '../../jobs/catalogue.js';
 import { peekPayload } from '../peek-payload.js';
 import { createRecord, digestOf, finishedRecord, isTerminal, listingKey, matches, requeuedRecord } from '../records.js';
 import type { InstanceInfo, JobRecord, JobStore } from '../types.js';
+import { untilWork } from '../wait.js';
 import { openContext, type Context } from './context.js';
 import { sortable, type Change, type Write } from './database.js';
 import { createLeaseCalls } from './leases.js';
@@ -79,18 +80,7 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
       added.enter();
     }),
 
-    waitForWork: (queues, timeoutMs, signal) => new Promise((resolve) => {
-      const timer = setTimeout(end, Math.min(timeoutMs, ...queues.map(context.foundEmpty.untilChange)));
-      function end() {
-        clearTimeout(timer);
-        signals.off('work', end);
-        signal.removeEventListener('abort', end);
-        resolve();
-      }
-      if (signal.aborted) return end();
-      signals.on('work', end);
-      signal.addEventListener('abort', end);
-    }),
+    waitForWork: (queues, timeoutMs, signal) => untilWork(signals, Math.min(timeoutMs, ...queues.map(context.foundEmpty.untilChange)), signal),
 
     cancel: (id, resultFor) => mutex.run(async () => {
       const stored = await context.loadJob(id);

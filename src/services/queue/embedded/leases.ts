@@ -113,10 +113,10 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
       return { held: true, cancelRequested: running.get(lease.jobId)?.record.cancelRequested ?? held.entry.cancelRequested === true };
     },
 
-    updateProgress: (lease, progress, metadata) => mutex.run(async () => {
+    updateProgress: (lease, progress) => mutex.run(async () => {
       const job = running.get(lease.jobId);
       if (!leases.has(lease.token) || job === undefined) return;
-      job.record = { ...job.record, progress, metadata: { ...job.record.metadata, ...metadata } };
+      job.record = { ...job.record, progress };
       if (now() - (progressWrittenAtMs.get(lease.jobId) ?? 0) < progressWriteIntervalMs) return;
       progressWrittenAtMs.set(lease.jobId, now());
       await database.write([database.jobs.put(lease.jobId, job)], { durable: false });
@@ -131,8 +131,6 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
       ended?.apply();
       context.dropLease(lease.token);
       forgetRunning(lease.jobId);
-      // Its place is free: a runner that waited because its type was in use looks again.
-      signals.emit('work');
       return true;
     }),
 
@@ -173,7 +171,6 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
       ended?.apply();
       context.dropLease(lease.token);
       if (running.get(lease.jobId)?.entrySeq === entry.seq) forgetRunning(lease.jobId);
-      signals.emit('work');
       return true;
     }),
 

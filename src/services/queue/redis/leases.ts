@@ -24,7 +24,7 @@ const batchSize = 200;
 
 /** Everything a runner does with a reservation; each call is one script. */
 export function createLeaseCalls({ run, signals, retentionMs, held }: Options): LeaseCalls {
-  const progress = new Map<string, { stage: string; sentAtMs: number; metadata: Record<string, unknown> }>();
+  const progress = new Map<string, { stage: string; sentAtMs: number }>();
   // Short, for they are parts of keys and of everything that Redis writes to its log; unique by the random start.
   const tokenStart = `${randomBytes(9).toString('base64url')}.`;
   let nextToken = 1;
@@ -36,7 +36,12 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
     const done = await call === 1;
     held.delete(lease.token);
     progress.delete(lease.token);
-    // Its place is free: a runner that waited because its type was in use looks again.
+    return done;
+  }
+
+  /** The same for one that puts the job back in line: it may be taken again. */
+  async function handBack(lease: Lease, call: Promise<unknown>): Promise<boolean> {
+    const done = await end(lease, call);
     signals.notice();
     return done;
   }
@@ -68,19 +73,18 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
       return { held: isHeld === 1, cancelRequested: cancel === 1 };
     },
 
-    async updateProgress(lease, next, metadata) {
+    async updateProgress(lease, next) {
       const before = progress.get(lease.token);
-      const nowMs = Date.now();
-      if (before !== undefined && metadata === undefined && before.stage === next.stage && nowMs - before.sentAtMs < progressIntervalMs) return;
-      const known = { ...before?.metadata, ...metadata };
-      progress.set(lease.token, { stage: next.stage, sentAtMs: nowMs, metadata: known });
-      const written = await run('progress', lease.queue, lease.token, JSON.stringify(next), metadata === undefined ? '' : JSON.stringify(known));
+      const nowMs = performance.now();
+      if (before?.stage === next.stage && nowMs - before.sentAtMs < progressIntervalMs) return;
+      progress.set(lease.token, { stage: next.stage, sentAtMs: nowMs });
+      const written = await run('progress', lease.queue, lease.token, JSON.stringify(next));
       if (written !== 1) progress.delete(lease.token);
     },
 
     finish: (lease, result) => end(lease, run('finish', lease.queue, lease.token, held.get(lease.token) ?? lease.jobId, ...finishArguments(result, retentionMs))),
-    retryLater: (lease, delayMs, reason) => end(lease, run('retry-later', lease.queue, lease.token, delayMs, reason)),
-    release: (lease) => end(lease, run('release', lease.queue, lease.token)),
+    retryLater: (lease, delayMs, reason) => handBack(lease, run('retry-later', lease.queue, lease.token, delayMs, reason)),
+    release: (lease) => handBack(lease, run('release', lease.queue, lease.token)),
     deadLetter: (lease, reason, result) => end(lease, run(
       'dead-letter', lease.queue, lease.token, randomUUID(), reason, lease.queue,
       result?.job.id ?? '', result?.job.type ?? '', result?.job.userId ?? '', ...finishArguments(result, retentionMs),

@@ -1,5 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { queueNames, type QueueName } from '../../jobs/catalogue.js';
+import { untilWork } from '../wait.js';
 import type { createWaker } from './waker.js';
 
 interface Options {
@@ -44,22 +45,11 @@ export function createSignals({ wakers, pollMs }: Options) {
     noteEmpty(queue: QueueName, look: { retryInMs: number; onlyExcluded: boolean }) {
       looks.set(queue, { ...look, atMs: Date.now(), changes });
     },
-    waitForWork: (queues: readonly QueueName[], timeoutMs: number, signal: AbortSignal) => new Promise<void>((resolve) => {
+    waitForWork(queues: readonly QueueName[], timeoutMs: number, signal: AbortSignal) {
       const delays = queues.map((queue) => untilNextLook(queue, timeoutMs));
-      const stops: (() => void)[] = [];
-      const timer = setTimeout(end, Math.min(timeoutMs, ...delays));
-      function end() {
-        clearTimeout(timer);
-        emitter.off('work', end);
-        signal.removeEventListener('abort', end);
-        for (const stop of stops) stop();
-        resolve();
-      }
-      if (signal.aborted) return end();
-      emitter.on('work', end);
-      signal.addEventListener('abort', end);
-      for (const queue of queues) if (looks.get(queue)?.onlyExcluded !== true) stops.push(wakers[queue].wait(end));
-    }),
+      return untilWork(emitter, Math.min(timeoutMs, ...delays), signal, (end) =>
+        queues.filter((queue) => looks.get(queue)?.onlyExcluded !== true).map((queue) => wakers[queue].wait(end)));
+    },
     close() {
       for (const queue of queueNames) wakers[queue].close();
     },

@@ -1,7 +1,6 @@
--- ARGV: token, progress, metadata ('' for no change). Written only by who holds the lease of a running job.
+-- ARGV: token, progress. Written only by who holds the lease of a running job.
 local token = ARGV[3]
 local entry = redis.call('HMGET', entry_key(token), 'worker', 'id')
 if (entry[1] or '') == '' or redis.call('HGET', job_key(entry[2]), 'status') ~= 'processing' then return 0 end
 redis.call('HSET', job_key(entry[2]), 'progress', ARGV[4])
-if ARGV[5] ~= '' then redis.call('HSET', job_key(entry[2]), 'metadata', ARGV[5]) end
 return 1
