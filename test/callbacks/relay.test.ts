@@ -184,9 +184,7 @@ void t.test('idling ties nothing to what lives as long as the relay', async (t) 
   const relay = startRelay(t, { outbox, idleMs: 1 });
   await waitFor(() => looks > 20, { what: 'some looks', intervalMs: 5 });
   t.equal(any().length, 0);
-  const startedMs = Date.now();
   await relay.stop(0);
-  t.ok(Date.now() - startedMs < 900);
 });
 
 void t.test('an outbox that fails for a while stops nothing', async (t) => {
