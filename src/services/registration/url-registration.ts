@@ -95,7 +95,11 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
       return;
     }
     const answer = await send(url, 'active', stopping.signal);
-    if (stopping.signal.aborted && !answer.accepted) return;
+    if (stopping.signal.aborted && !answer.accepted) {
+      // broken off on its way, so it may have arrived: taken back at the end, unless the last one was refused
+      if (state !== 'refused') announced = url;
+      return;
+    }
     if (answer.accepted) {
       state = 'registered';
       announced = url;
