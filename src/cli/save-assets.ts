@@ -5,13 +5,18 @@ import type { JobView } from './job-view.js';
 
 /**
  * Saves a finished job's assets as `{prompt in short}-{seed}.{ext}` in `folder` (created when missing); a name that is
- * taken gets a number, nothing is overwritten. Returns absolute paths in the order of the assets.
+ * taken gets a number, nothing is overwritten. Returns absolute paths in the order of the assets. Where the service names
+ * places in a bucket instead of addresses (`ASSET_URLS=path`) nothing can be fetched: the place is returned as it is.
  */
 export async function saveAssets(client: Client, job: JobView, prompt: string, folder: string): Promise<string[]> {
   await mkdir(folder, { recursive: true });
   const seeds = Array.isArray(job.metadata['seeds']) ? (job.metadata['seeds'] as unknown[]) : [job.metadata['seed']];
   const files: string[] = [];
   for (const [index, asset] of job.assets.entries()) {
+    if (!/^(\/|https?:\/\/)/.test(asset)) {
+      files.push(asset);
+      continue;
+    }
     const extension = path.posix.extname(new URL(asset, client.url).pathname) || '.bin';
     files.push(await saveUnderFreeName(client, asset, path.resolve(folder, `${slugOf(prompt)}-${String(seeds[index] ?? index)}`), extension));
   }

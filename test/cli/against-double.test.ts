@@ -124,6 +124,20 @@ t.test('a file that breaks off is an error, and half of it is not left', async (
   t.same(await readdir(path.join(cwd, 'out')), []);
 });
 
+t.test('files that have a place in a bucket and no address are named, and the job is still done', async (t) => {
+  const cwd = t.testdir({});
+  const place = 'sdxl_image_fast/user/job/0.png';
+  const double = await startDouble(t, (request, response, body) => {
+    if (request.method === 'POST') return json(response, 202, { id: (JSON.parse(body) as { id: string }).id, status: 'queued', queue_position: 0 });
+    if (request.url?.endsWith('/events')) return response.writeHead(200, { 'content-type': 'text/event-stream' }).end('id: 1\nevent: state\ndata: {"status":"completed","attempts":1,"assets":[]}\n\n');
+    return json(response, 200, jobOf('x', 'completed', { assets: [place], metadata: { seed: 7 } }));
+  });
+  const run = await runCli(['generate', 'x', '--output', 'out', '--url', double.url, '--key', 'k'], cwd);
+  t.equal(run.code, 0, run.stderr);
+  t.equal(run.stdout.trim(), place);
+  t.match(run.stderr, /ASSET_URLS/);
+});
+
 t.test('Ctrl-C asks the service to cancel the job and ends with 130', async (t) => {
   let cancelled = false;
   let stream: ServerResponse | undefined;

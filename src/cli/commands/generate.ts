@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import path from 'node:path';
 import { Option, type Command } from 'commander';
 import { catalogue, isJobType, jobTypes } from '../../services/jobs/catalogue.js';
 import { CliError, exitCodes } from '../cli-error.js';
@@ -83,6 +84,7 @@ async function generate(client: Client, prompt: string, options: GenerateOptions
     throw new CliError(`The job ${id} ${job.status === 'failed' ? 'failed' : 'was cancelled'}: ${job.error_message ?? 'no reason given'}`, exitCodes.failed);
   }
   const files = await saveAssets(client, job, prompt, options.output);
+  if (files.some((file) => !path.isAbsolute(file))) process.stderr.write('The files lie in the service\'s storage: it names their places there, not addresses (ASSET_URLS=signed or public makes it name addresses).\n');
   const seconds = job.metadata['generation_time'];
   if (!asJson && typeof seconds === 'number') process.stderr.write(`done in ${formatSeconds(seconds)}\n`);
   const explanation = formatExplanation(job.metadata['explain']);
