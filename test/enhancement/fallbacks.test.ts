@@ -112,7 +112,7 @@ for (const branch of branches) {
       const startedMs = performance.now();
       const result = await work();
       const tookMs = performance.now() - startedMs;
-      t.ok(tookMs < deadlineMs + 2000, `${Math.round(tookMs)} of ${deadlineMs} ms`);
+      t.ok(tookMs < deadlineMs + 500, `${Math.round(tookMs)} of ${deadlineMs} ms`);
       return result;
     };
 
