@@ -57,7 +57,9 @@ export interface WeightedPhrase {
 }
 
 export type ReferenceType = 'style' | 'composition' | 'character';
-export type ImageFormat = 'png' | 'webp' | 'jpeg';
+/** What a picture's file name ends in, by its format. */
+export const pictureExtensions = { png: 'png', webp: 'webp', jpeg: 'jpg' } as const;
+export type ImageFormat = keyof typeof pictureExtensions;
 export const sdxlSchedulerNames = ['dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc', 'unipc_karras'] as const;
 export type SdxlSchedulerName = (typeof sdxlSchedulerNames)[number];
 

@@ -1,20 +1,14 @@
-import { Redis } from 'ioredis';
 import t, { type Test } from 'tap';
 import { createCallbackBuilder } from '../../src/services/callbacks/payload.js';
 import { createCallbackRelay } from '../../src/services/callbacks/relay.js';
 import type { Delivery } from '../../src/services/callbacks/sender.js';
 import { createRedisStore } from '../../src/services/queue/redis/index.js';
-import { redisOrSkip, startRedis } from '../helpers/redis.js';
+import { openRedis, redisOrSkip } from '../helpers/redis.js';
 import { waitFor } from '../helpers/wait-for.js';
 import { silentLog } from './support.js';
 
 if (redisOrSkip(t)) {
-  const server = await startRedis();
-  const admin = new Redis(server.url);
-  t.teardown(async () => {
-    admin.disconnect();
-    await server.stop();
-  });
+  const { server, redis: admin } = await openRedis(t);
 
   for (const minutes of [10, -10]) {
     await t.test(`a worker whose clock is ${minutes} minutes off the server's sends at once and waits as long as it should`, (t) => testSkew(t, minutes * 60_000));

@@ -42,6 +42,15 @@ const runCli = (args: string[], cwd: string) => startCli(args, cwd).done;
 
 const json = (response: ServerResponse, status: number, body: unknown) => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
 const jobOf = (id: string, status: string, extra: object = {}) => ({ id, type: 'sdxl_image_fast', status, progress: { stage: 'done', step: 0, steps: 0, fraction: 1, eta_seconds: null }, attempts: 1, assets: [], metadata: {}, created_at: '2025-01-01T00:00:00Z', ...extra });
+const accept = (response: ServerResponse, body: string) => json(response, 202, { id: (JSON.parse(body) as { id: string }).id, status: 'queued', queue_position: 0 });
+
+/** A double whose only job is over by the time it is asked for; `onAsset` answers for its files. */
+const startFinished = (t: Test, job: ReturnType<typeof jobOf>, onAsset: (response: ServerResponse) => unknown = () => {}) => startDouble(t, (request, response, body) => {
+  if (request.method === 'POST') return accept(response, body);
+  if (request.url?.endsWith('/events')) return response.writeHead(200, { 'content-type': 'text/event-stream' }).end();
+  if (request.url?.startsWith('/assets/')) return onAsset(response);
+  return json(response, 200, job);
+});
 
 t.test('every kind of refusal has its exit code, and the message says what to do', async (t) => {
   const cases: Array<{ status: number; body: object; code: number; text: RegExp }> = [
@@ -81,7 +90,7 @@ t.test('a job is followed over a broken event stream, its files are saved, and t
   const elsewhere = await startDouble(t, (_request, response) => void response.end('second picture'));
   let streams = 0;
   const double = await startDouble(t, (request, response, body) => {
-    if (request.method === 'POST') return json(response, 202, { id: (JSON.parse(body) as { id: string }).id, status: 'queued', queue_position: 0 });
+    if (request.method === 'POST') return accept(response, body);
     const id = /^\/jobs\/([^/]+)/.exec(request.url ?? '')?.[1] ?? '';
     if (request.url?.endsWith('/events')) {
       streams += 1;
@@ -112,12 +121,8 @@ t.test('a job is followed over a broken event stream, its files are saved, and t
 
 t.test('a file that breaks off is an error, and half of it is not left', async (t) => {
   const cwd = t.testdir({});
-  const double = await startDouble(t, (request, response, body) => {
-    if (request.method === 'POST') return json(response, 202, { id: (JSON.parse(body) as { id: string }).id, status: 'queued', queue_position: 0 });
-    if (request.url?.endsWith('/events')) return response.writeHead(200, { 'content-type': 'text/event-stream' }).end('id: 1\nevent: state\ndata: {"status":"completed","attempts":1,"assets":[]}\n\n');
-    if (request.url?.startsWith('/assets/')) return response.writeHead(200, { 'content-length': 100 }).write('half a pic', () => setTimeout(() => response.destroy(), 100));
-    return json(response, 200, jobOf('x', 'completed', { assets: ['/assets/a/0.png'], metadata: { seed: 7 } }));
-  });
+  const double = await startFinished(t, jobOf('x', 'completed', { assets: ['/assets/a/0.png'], metadata: { seed: 7 } }), (response) =>
+    response.writeHead(200, { 'content-length': 100 }).write('half a pic', () => setTimeout(() => response.destroy(), 100)));
   const run = await runCli(['generate', 'x', '--output', 'out', '--url', double.url, '--key', 'k'], cwd);
   t.equal(run.code, 3, run.stderr);
   t.match(run.stderr, /broke off/);
@@ -127,11 +132,7 @@ t.test('a file that breaks off is an error, and half of it is not left', async (
 t.test('files that have a place in a bucket and no address are named, and the job is still done', async (t) => {
   const cwd = t.testdir({});
   const place = 'sdxl_image_fast/user/job/0.png';
-  const double = await startDouble(t, (request, response, body) => {
-    if (request.method === 'POST') return json(response, 202, { id: (JSON.parse(body) as { id: string }).id, status: 'queued', queue_position: 0 });
-    if (request.url?.endsWith('/events')) return response.writeHead(200, { 'content-type': 'text/event-stream' }).end('id: 1\nevent: state\ndata: {"status":"completed","attempts":1,"assets":[]}\n\n');
-    return json(response, 200, jobOf('x', 'completed', { assets: [place], metadata: { seed: 7 } }));
-  });
+  const double = await startFinished(t, jobOf('x', 'completed', { assets: [place], metadata: { seed: 7 } }));
   const run = await runCli(['generate', 'x', '--output', 'out', '--url', double.url, '--key', 'k'], cwd);
   t.equal(run.code, 0, run.stderr);
   t.equal(run.stdout.trim(), place);
@@ -142,7 +143,7 @@ t.test('Ctrl-C asks the service to cancel the job and ends with 130', async (t) 
   let cancelled = false;
   let stream: ServerResponse | undefined;
   const double = await startDouble(t, (request, response, body) => {
-    if (request.method === 'POST') return json(response, 202, { id: (JSON.parse(body) as { id: string }).id, status: 'queued', queue_position: 0 });
+    if (request.method === 'POST') return accept(response, body);
     if (request.method === 'DELETE') {
       cancelled = true;
       json(response, 202, jobOf('x', 'processing'));
@@ -166,11 +167,7 @@ t.test('Ctrl-C asks the service to cancel the job and ends with 130', async (t) 
 });
 
 t.test('a failed job ends with 1 and says why', async (t) => {
-  const double = await startDouble(t, (request, response, body) => {
-    if (request.method === 'POST') return json(response, 202, { id: (JSON.parse(body) as { id: string }).id, status: 'queued', queue_position: 0 });
-    if (request.url?.endsWith('/events')) return response.writeHead(200, { 'content-type': 'text/event-stream' }).end();
-    return json(response, 200, jobOf('x', 'failed', { error_message: 'Insufficient VRAM for generation' }));
-  });
+  const double = await startFinished(t, jobOf('x', 'failed', { error_message: 'Insufficient VRAM for generation' }));
   const run = await runCli(['generate', 'x', '--url', double.url, '--key', 'k'], t.testdir({}));
   t.equal(run.code, 1);
   t.match(run.stderr, /Insufficient VRAM/);

@@ -1,10 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Redis } from 'ioredis';
 import t from 'tap';
 import { createMemorySessions } from '../../src/services/enhancement/sessions/memory.js';
 import { createRedisSessions } from '../../src/services/enhancement/sessions/redis.js';
 import type { SessionStore } from '../../src/services/enhancement/sessions/types.js';
-import { startRedis } from '../helpers/redis.js';
+import { openRedis } from '../helpers/redis.js';
 import { requireCommand } from '../helpers/requirements.js';
 import { testSessions } from './session-suite.js';
 
@@ -14,10 +13,7 @@ t.test('in memory', async (t) => {
 });
 
 t.test('in Redis', { skip: requireCommand('redis-server') }, async (t) => {
-  const server = await startRedis();
-  t.teardown(() => server.stop());
-  const redis = new Redis(server.url);
-  t.teardown(() => redis.disconnect());
+  const { server, redis } = await openRedis(t);
   const opened: SessionStore[] = [];
   t.teardown(() => Promise.all(opened.map((store) => store.close())));
 

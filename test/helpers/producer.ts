@@ -1,17 +1,13 @@
-import { Redis } from 'ioredis';
 import sharp from 'sharp';
 import type { Test } from 'tap';
 import { startCallbackReceiver } from './callback-receiver.js';
 import { readAsset, type SdxlPayload } from './jobs.js';
-import { startRedis } from './redis.js';
+import { openRedis } from './redis.js';
 import type { ServiceProcess } from './service-process.js';
 
 /** What stands around a worker: a real Redis that is empty, a client that pushes jobs, a receiver of callbacks. All end with the test. */
 export async function startProducer(t: Pick<Test, 'teardown'>) {
-  const server = await startRedis();
-  t.teardown(() => server.stop());
-  const redis = new Redis(server.url);
-  t.teardown(() => redis.disconnect());
+  const { server, redis } = await openRedis(t);
   const receiver = await startCallbackReceiver();
   t.teardown(() => receiver.close());
   return { redis, receiver, env: { REDIS_URL: server.url, CALLBACK_URL: receiver.url, STORAGE: 'folder' } };

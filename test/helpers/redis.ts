@@ -4,6 +4,7 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis } from 'ioredis';
 import type { Test } from 'tap';
 import { findFreePort } from '../../src/cli/free-port.js';
 
@@ -82,4 +83,15 @@ export async function startRedis(options: { fsync?: 'always' | 'everysec' } = {}
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** A server of the test's own and a client of it; both end with the test. */
+export async function openRedis(t: Pick<Test, 'teardown'>): Promise<{ server: RedisServer; redis: Redis }> {
+  const server = await startRedis();
+  const redis = new Redis(server.url);
+  t.teardown(async () => {
+    redis.disconnect();
+    await server.stop();
+  });
+  return { server, redis };
 }

@@ -2,9 +2,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { Redis } from 'ioredis';
 import t from 'tap';
-import { redisOrSkip, startRedis } from '../helpers/redis.js';
+import { openRedis, redisOrSkip } from '../helpers/redis.js';
 import { payloadOf, someJob } from './suite/builders.js';
 
 const jobCount = 5000;
@@ -12,10 +11,7 @@ const racers = 3;
 
 if (redisOrSkip(t)) {
   await t.test(`${racers} processes racing for ${jobCount} jobs never hold one twice at a time`, async (t) => {
-    const server = await startRedis();
-    t.teardown(() => server.stop());
-    const admin = new Redis(server.url);
-    t.teardown(() => admin.disconnect());
+    const { server, redis: admin } = await openRedis(t);
     const jobs = Array.from({ length: jobCount }, () => someJob());
     for (let i = 0; i < jobCount; i += 500) await admin.lpush('sdxl_queue', ...jobs.slice(i, i + 500).map(payloadOf));
 

@@ -2,18 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import t, { type Test } from 'tap';
 import { createRedisStore, type RedisStoreOptions } from '../../src/services/queue/redis/index.js';
-import { redisOrSkip, startRedis } from '../helpers/redis.js';
+import { openRedis, redisOrSkip, startRedis } from '../helpers/redis.js';
 import type { JobStore } from '../../src/services/queue/types.js';
 import { createClock, runStoreSuite, type Clock } from './store-suite.js';
 import { cancelled, completed, failed, payloadOf, reserve, someJob, start, submit, tryReserve } from './suite/builders.js';
 
 if (redisOrSkip(t)) {
-  const server = await startRedis();
-  const admin = new Redis(server.url);
-  t.teardown(async () => {
-    admin.disconnect();
-    await server.stop();
-  });
+  const { server, redis: admin } = await openRedis(t);
 
   const createStore = (t: Test, options: Partial<RedisStoreOptions> = {}) => {
     const store = createRedisStore({ url: server.url, ...options });

@@ -7,10 +7,6 @@ import type { Picture } from './picture.js';
 
 const contentTypes: Record<ImageFormat, string> = { png: 'image/png', webp: 'image/webp', jpeg: 'image/jpeg' };
 
-export function extensionOf(format: ImageFormat): string {
-  return format === 'jpeg' ? 'jpg' : format;
-}
-
 /** Encodes, with the generation parameters inside the file, and writes it whole or not at all. */
 export async function writeImage(file: string, picture: Picture, options: { format: ImageFormat; parameters: string; seed: number }): Promise<GeneratedFile> {
   const bytes = await encodeImage(picture, options);

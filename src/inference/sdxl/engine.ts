@@ -4,9 +4,10 @@ import path from 'node:path';
 import { fitLatentPreview } from '../diffusion/latent-preview.js';
 import { createGenerator } from '../diffusion/random.js';
 import { EngineFailure, type Engine } from '../engine.js';
+import { requireModelFiles } from '../model-files.js';
 import { chooseDevice } from '../onnx/device.js';
 import { generateImages, type Pipeline } from './generate.js';
-import { openSdxlModel, probeGraph, requireSdxlFiles } from './model.js';
+import { openSdxlModel, probeGraph } from './model.js';
 import { createTextCache, describePrompt } from './text-cache.js';
 import { decodeToFloats } from './vae.js';
 
@@ -27,7 +28,7 @@ export function createSdxlEngine(): Engine {
   return {
     async load({ modelDir, device: preference, threads: asked, options = {} }) {
       const startedAt = performance.now();
-      requireSdxlFiles(modelDir);
+      requireModelFiles('sdxl', modelDir);
       await pipeline?.model.release();
       pipeline = undefined;
       const threads = asked > 0 ? asked : Math.min(availableParallelism(), 16);

@@ -1,13 +1,13 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { concat } from '../diffusion/guidance.js';
-import { extensionOf, readPicture, writeImage, writePreview } from '../diffusion/image-files.js';
+import { readPicture, writeImage, writePreview } from '../diffusion/image-files.js';
 import type { LatentPreview } from '../diffusion/latent-preview.js';
 import { cropCentre, type Picture } from '../diffusion/picture.js';
 import { createGenerator, type Generator } from '../diffusion/random.js';
 import { createSdxlScheduler, type Scheduler } from '../diffusion/schedulers/index.js';
 import { EngineFailure, throwIfCancelled, yieldToMessages, type RequestContext } from '../engine.js';
-import type { GeneratedFile, SdxlGenerateParams, SdxlGenerateResult } from '../engine-protocol.js';
+import { pictureExtensions, type GeneratedFile, type SdxlGenerateParams, type SdxlGenerateResult } from '../engine-protocol.js';
 import type { RowLimit } from '../onnx/rows.js';
 import { denoise, type AdapterInput } from './denoise.js';
 import type { EncodedText, TextCache } from './text-cache.js';
@@ -60,7 +60,7 @@ export async function generateImages(pipeline: Pipeline, params: SdxlGeneratePar
           const picture = cropCentre(whole, params.width, params.height);
           await yieldToMessages();
           throwIfCancelled(context.signal);
-          const name = `${image}.${extensionOf(params.format)}`;
+          const name = `${image}.${pictureExtensions[params.format]}`;
           const seed = params.seed + image;
           const write = clock('encode', () => writeImage(path.join(params.outputDir, name), picture, { format: params.format, parameters: params.parametersText.replace('Seed: {seed}', `Seed: ${seed}`), seed }));
           write.catch(() => undefined);
@@ -75,7 +75,7 @@ export async function generateImages(pipeline: Pipeline, params: SdxlGeneratePar
     return describeResult(params, files, timings, text, reference, params.explain ? explain(pipeline, params, text, scheduler, timings) : undefined);
   } catch (error) {
     await Promise.allSettled(writing);
-    await Promise.all(Array.from({ length: params.numImages }, (_, i) => rm(path.join(params.outputDir, `${i}.${extensionOf(params.format)}`), { force: true })));
+    await Promise.all(Array.from({ length: params.numImages }, (_, i) => rm(path.join(params.outputDir, `${i}.${pictureExtensions[params.format]}`), { force: true })));
     throw error;
   }
 }

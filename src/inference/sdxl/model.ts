@@ -3,9 +3,8 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { loadClipTokenizer } from '../diffusion/clip-tokenizer.js';
 import type { NoiseScheduleConfig } from '../diffusion/schedulers/noise-schedule.js';
-import { requiredFiles } from '../model-layout.js';
-import { EngineFailure } from '../engine.js';
 import type { Device } from '../engine-protocol.js';
+import { requireModelFiles } from '../model-files.js';
 import { openSession } from '../onnx/session.js';
 import { readAdapterLayers } from './adapter-layers.js';
 
@@ -22,14 +21,8 @@ interface VaeConfig { scaling_factor?: number; block_out_channels?: number[]; la
 /** Graph that is opened first, to learn which device works. */
 export const probeGraph = 'text_encoder/model.onnx';
 
-/** @throws EngineFailure `model_missing` naming the files that are not there */
-export function requireSdxlFiles(folder: string): void {
-  const missing = requiredFiles.sdxl.filter((file) => !existsSync(path.join(folder, file)));
-  if (missing.length > 0) throw new EngineFailure('model_missing', `${folder} is not an SDXL model folder: ${missing.join(', ')} missing (docs/models.md states the layout)`);
-}
-
 export async function openSdxlModel(folder: string, { longPrompts = 'truncate', ...options }: { device: Device; threads: number; longPrompts?: LongPrompts }) {
-  requireSdxlFiles(folder);
+  requireModelFiles('sdxl', folder);
   const config = async <T>(file: string): Promise<T> => JSON.parse(await readFile(path.join(folder, file), 'utf8')) as T;
   const firstConfig = async <T>(...files: string[]): Promise<T> => {
     const found = files.find((file) => existsSync(path.join(folder, file)));

@@ -6,9 +6,10 @@ import { fitLatentPreview, type LatentPreview } from '../diffusion/latent-previe
 import { createGenerator } from '../diffusion/random.js';
 import { EngineFailure, type Engine } from '../engine.js';
 import { collectGarbage } from '../collect-garbage.js';
+import { requireModelFiles } from '../model-files.js';
 import { chooseDevice } from '../onnx/device.js';
 import { generateClip, type WanPipeline } from './generate.js';
-import { openWanModel, probeGraph, requireWanFiles, type WanModel } from './model.js';
+import { openWanModel, probeGraph, type WanModel } from './model.js';
 import { createPromptCache } from './text.js';
 import { decodeClip } from './vae.js';
 
@@ -23,7 +24,7 @@ export function createWanEngine(): Engine {
   return {
     async load({ modelDir, device: preference, threads: asked, options = {} }, log) {
       const startedAt = performance.now();
-      requireWanFiles(modelDir);
+      requireModelFiles('wan', modelDir);
       await pipeline?.model.release();
       pipeline = undefined;
       const threads = asked > 0 ? asked : Math.min(availableParallelism(), 16);

@@ -2,13 +2,13 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { VideoTools } from '../../video-tools.js';
 import { requireVideoTools } from '../diffusion/ffmpeg.js';
-import { extensionOf, writeImage, writePreview } from '../diffusion/image-files.js';
+import { writeImage, writePreview } from '../diffusion/image-files.js';
 import type { LatentPreview } from '../diffusion/latent-preview.js';
 import { toPictures, type Picture } from '../diffusion/picture.js';
 import { createGenerator } from '../diffusion/random.js';
 import { openVideo, type VideoWriter } from '../diffusion/video-file.js';
 import { throwIfCancelled, yieldToMessages, type RequestContext } from '../engine.js';
-import type { GeneratedFile, WanGenerateParams, WanGenerateResult, WanReferenceMethod } from '../engine-protocol.js';
+import { pictureExtensions, type GeneratedFile, type WanGenerateParams, type WanGenerateResult, type WanReferenceMethod } from '../engine-protocol.js';
 import { denoise, type Denoised } from './denoise.js';
 import { latentShape, takeFrame, type LatentShape } from './latents.js';
 import type { WanModel } from './model.js';
@@ -149,7 +149,7 @@ function dropFrames(latents: Float32Array, { channels, frames, height, width }: 
   return kept;
 }
 
-const pictureName = ({ output, format }: WanGenerateParams) => `${output === 'video' ? 'poster' : '0'}.${extensionOf(format)}`;
+const pictureName = ({ output, format }: WanGenerateParams) => `${output === 'video' ? 'poster' : '0'}.${pictureExtensions[format]}`;
 
 /** The video and its poster, which is its first frame; or the picture. */
 async function writeFiles(params: WanGenerateParams, video: VideoWriter | undefined, picture: Picture, context: RequestContext): Promise<GeneratedFile[]> {

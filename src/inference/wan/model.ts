@@ -2,9 +2,9 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { loadT5Tokenizer } from '../diffusion/t5-tokenizer.js';
-import { requiredFiles } from '../model-layout.js';
 import { EngineFailure } from '../engine.js';
 import type { Device } from '../engine-protocol.js';
+import { requireModelFiles } from '../model-files.js';
 import { openSession } from '../onnx/session.js';
 import { isCache } from './causal-stream.js';
 
@@ -31,14 +31,8 @@ export const probeGraph = 'vae_decoder/init.onnx';
 /** Wan 2.1 T2V-1.3B's own size and length. */
 const stock = { defaultWidth: 832, defaultHeight: 480, defaultFrames: 81 };
 
-/** @throws EngineFailure `model_missing` naming the files that are not there */
-export function requireWanFiles(folder: string): void {
-  const missing = requiredFiles.wan.filter((file) => !existsSync(path.join(folder, file)));
-  if (missing.length > 0) throw new EngineFailure('model_missing', `${folder} is not a Wan model folder: ${missing.join(', ')} missing (docs/export.md states the layout)`);
-}
-
 export async function openWanModel(folder: string, { device, threads }: { device: Device; threads: number }) {
-  requireWanFiles(folder);
+  requireModelFiles('wan', folder);
   // decoding needs several times what the model holds at rest, and costs no more time without the arena that would keep it
   const options = { device, threads, returnMemory: true };
   const config = async <T>(file: string): Promise<T> => JSON.parse(await readFile(path.join(folder, file), 'utf8')) as T;

@@ -2,6 +2,7 @@
  * The ten job types, stated once (spec section 2): queue, engine, defaults, limits, bucket.
  * Everything that needs to know something of a job type reads this table.
  */
+import { pictureExtensions } from '../../inference/engine-protocol.js';
 
 export const queueNames = ['sdxl_queue', 'wan_queue'] as const;
 export type QueueName = (typeof queueNames)[number];
@@ -65,12 +66,10 @@ export function posterPath(job: { user_id: string; id: string }, extension: stri
   return `${job.user_id}/${job.id}/0-poster.${extension}`;
 }
 
-/** Extensions of pictures by `IMAGE_FORMAT`, which may change between two attempts. */
-const pictureExtensions = ['png', 'webp', 'jpg'] as const;
-
-/** Every path an attempt at the job may have stored something under, whatever the number and format of its pictures. */
+/** Every path an attempt at the job may have stored something under, whatever the number of its pictures and their format, which may change between two attempts. */
 export function everyPath(job: { user_id: string; id: string }, type: JobType): string[] {
   const { output, imageCounts } = catalogue[type];
-  if (output === 'video') return [assetPath(job, 0, 'mp4'), ...pictureExtensions.map((extension) => posterPath(job, extension))];
-  return Array.from({ length: Math.max(...imageCounts) }, (_, index) => pictureExtensions.map((extension) => assetPath(job, index, extension))).flat();
+  const extensions = Object.values(pictureExtensions);
+  if (output === 'video') return [assetPath(job, 0, 'mp4'), ...extensions.map((extension) => posterPath(job, extension))];
+  return Array.from({ length: Math.max(...imageCounts) }, (_, index) => extensions.map((extension) => assetPath(job, index, extension))).flat();
 }
