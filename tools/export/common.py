@@ -103,6 +103,10 @@ def share_weights(paths: list, data_name: str) -> None:
     with open(paths[0].parent / data_name, "wb") as data:
         for path in paths:
             model = onnx.load(str(path), load_external_data=False)
+            # the exporter also writes large constants of nodes to files of their own; they are few and small beside the weights
+            for tensor in (attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t")):
+                if tensor.data_location == TensorProto.EXTERNAL:
+                    keep_inside(tensor, raw_bytes(tensor, path.parent))
             for tensor in model.graph.initializer:
                 raw = raw_bytes(tensor, path.parent)
                 if len(raw) < 1024:

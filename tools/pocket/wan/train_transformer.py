@@ -58,10 +58,10 @@ def noise_levels(batch, device, shift):
     return shift * t / (1 + (shift - 1) * t)
 
 
-def give_known(noisy, clean, stills, device):
-    """8 % first, 5 % last, 7 % both known; returns the input and 1 where the loss counts."""
-    roll = torch.rand(len(noisy), device=device)
-    first, last = (roll < 0.15).view(-1, 1, 1, 1), ((roll >= 0.08) & (roll < 0.20)).view(-1, 1, 1, 1)
+def give_known(noisy, clean, stills, share, device):
+    """Of `share` of the clips 40 % have the first latent known, 25 % the last, 35 % both; returns the input and 1 where the loss counts."""
+    roll = torch.rand(len(noisy), device=device) / share
+    first, last = (roll < 0.75).view(-1, 1, 1, 1), ((roll >= 0.4) & (roll < 1)).view(-1, 1, 1, 1)
     counts = torch.ones(len(noisy), 1, noisy.shape[2], 1, 1, device=device)
     counts[:, :, 0] = counts[:, :, 0].masked_fill(first, 0)
     counts[:, :, -1] = counts[:, :, -1].masked_fill(last, 0)
@@ -70,8 +70,8 @@ def give_known(noisy, clean, stills, device):
 
 
 class Trainer:
-    def __init__(self, transformer, encoder, rate, device):
-        self.transformer, self.encoder, self.device, self.rate = transformer, encoder, device, rate
+    def __init__(self, transformer, encoder, rate, known, device):
+        self.transformer, self.encoder, self.device, self.rate, self.known = transformer, encoder, device, rate, known
         self.heads = nn.ModuleList([nn.Linear(encoder.config.d_model, len(values)) for values in LABELS.values()]).to(device)
         modules = [transformer, encoder, self.heads]
         self.parameters = [p for m in modules for p in m.parameters()]
@@ -89,7 +89,7 @@ class Trainer:
         share = t.view(-1, 1, 1, 1, 1)
         noisy, counts = (1 - share) * clean + share * noise, torch.ones((), device=device)
         if frames > 1:
-            noisy, counts = give_known(noisy, clean, stills, device)
+            noisy, counts = give_known(noisy, clean, stills, self.known, device)
         with torch.autocast(device, torch.bfloat16):
             rows, mask = embed(self.encoder, ids, lengths)
             mean = rows.float().sum(1) / mask.sum(1, keepdim=True)
@@ -150,6 +150,7 @@ def parse():
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--hard", type=float, default=0.0, help="share of the scenes that must show a star or an orbit: for a second run")
+    parser.add_argument("--known", type=float, default=0.2, help="share of the clips whose first or last latent, or both, are given clean")
     parser.add_argument("--workers", type=int, default=12)
     return parser.parse_args()
 
@@ -184,7 +185,7 @@ def main():
     if device == "cuda":
         for block in transformer.blocks:
             block.compile(dynamic=False)
-    trainer = Trainer(transformer, encoder, options.rate, device)
+    trainer = Trainer(transformer, encoder, options.rate, options.known, device)
     parts = (transformer, encoder, tokenizer, model, mean, std)
     say("parameters", {name: round(sum(p.numel() for p in m.parameters()) / 1e6, 2) for name, m in (("transformer", transformer), ("text", encoder))}, "mean tokens", round(float(sets[17]["lengths"].float().mean()), 1))
 
