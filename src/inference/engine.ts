@@ -48,7 +48,8 @@ export function yieldToMessages(): Promise<void> {
   return new Promise((resolve) => { setImmediate(resolve); });
 }
 
-const outOfMemory = /out of memory|failed to allocate|bad_alloc|BFCArena|allocation failed|not enough memory/i;
+// WebGPU reports a failed allocation on the side; what is thrown is that a later command names the buffer it did not get
+const outOfMemory = /out of memory|failed to allocate|bad_alloc|BFCArena|allocation failed|not enough memory|OUT_OF_DEVICE_MEMORY|\[Invalid Buffer/i;
 const deviceLost = /device (was |is )?lost|device removed|CUDA error|CUDA failure|CUDNN_STATUS|VK_ERROR_DEVICE_LOST/i;
 
 /** Native runtimes throw plain text; this names what the service must do about it. */

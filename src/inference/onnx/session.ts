@@ -86,9 +86,16 @@ export async function openSession(file: string, options: SessionOptions) {
 
 const isKept = (values: Values | KeptTensor): values is KeptTensor => values instanceof Tensor;
 
+/**
+ * Freed buffers are kept by their exact size and used again. The default keeps none above some 100 MB: the CPU, which is
+ * ahead of the GPU, then allocates new ones for every operator (WAN at 81 frames wanted more than 140 GB in its first
+ * pass). What stays is the peak of every size drawn so far; a process that runs out of memory by it is replaced.
+ */
+const webgpu: InferenceSession.WebGpuExecutionProviderOption = { name: 'webgpu', storageBufferCacheMode: 'simple' };
+
 async function createSession(file: string, { device, threads, keepOnDevice, returnMemory = false }: SessionOptions): Promise<InferenceSession> {
   const settings: InferenceSession.SessionOptions = {
-    executionProviders: device === 'cpu' ? ['cpu'] : [device, 'cpu'],
+    executionProviders: device === 'cpu' ? ['cpu'] : [device === 'webgpu' ? webgpu : device, 'cpu'],
     // 0 lets the runtime take one thread per physical core
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
