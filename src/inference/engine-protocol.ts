@@ -18,6 +18,8 @@ export interface LoadParams {
   device: DevicePreference;
   /** Threads for CPU kernels; 0 lets the engine choose by measurement or core count. */
   threads: number;
+  /** What the GPU has for all models, bytes; null or absent: nobody knows. */
+  deviceMemoryBytes?: number | null;
   /** Engine-specific settings (e.g. `longPrompts` for sdxl, `ffmpeg` for wan, `sequences` for qwen). */
   options?: Record<string, string | number | boolean>;
 }

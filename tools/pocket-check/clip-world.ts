@@ -1,35 +1,43 @@
-import type { HeldOutClip } from './clip.js';
+import type { DrawnClip, HeldOutClip } from './clip.js';
 import { palette, type Pixels } from './picture.js';
 
 /**
- * Draws what a held-out prompt states, as tools/pocket/wan/world.py does for training, with the middle of each of its
- * ranges: true clips, for references and for what the VAE alone makes of them.
+ * Draws a true clip of a held-out prompt, as tools/pocket/wan/world.py does for training: the one its `drawn` numbers
+ * describe, or without them the one in the middle of each range, slow when no speed is named.
  */
 export function drawClip(item: HeldOutClip, count: number): Pixels[] {
-  return Array.from({ length: count }, (_, frame) => drawFrame(item, frame, count));
+  const numbers = item.drawn ?? middleOfRanges(item);
+  return Array.from({ length: count }, (_, frame) => drawFrame(item.shape ?? 'circle', numbers, frame, count));
 }
 
 export const worldSize = 64;
 
-function drawFrame({ colour = 'red', shape = 'circle', background = 'white', motion, speed }: HeldOutClip, frame: number, count: number): Pixels {
+function middleOfRanges({ colour = 'red', background = 'white', motion, speed }: HeldOutClip): DrawnClip {
   const [front, back] = [palette[colour], palette[background]];
   if (front === undefined || back === undefined) throw new Error(`no such colour: ${colour} or ${background}`);
   const fast = speed === 'fast';
-  const share = count > 1 ? frame / (count - 1) : 0;
-  const way = (fast ? 26.5 : 12.5) * (share - 0.5);
-  const angle = ((fast ? 240 : 122) * Math.PI * frame) / 180 / 16;
-  const radiusOfOrbit = motion === 'orbit' ? 13.75 : 0;
-  const cx = 32 + (motion === 'left' ? -way : motion === 'right' ? way : 0) + radiusOfOrbit * Math.cos(angle);
-  const cy = 32 + (motion === 'up' ? -way : motion === 'down' ? way : 0) + radiusOfOrbit * Math.sin(angle);
+  const way = fast ? 26.5 : 12.5;
   const ratio = fast ? 1.92 : 1.4;
-  const radius = motion === 'grow' ? 10.3 * ratio ** share : motion === 'shrink' ? 10.3 * ratio ** (1 - share) : 10.5;
-  // Frame 0 is seen, then the shape is hidden and seen by turns, for 1 or 2 latents of 4 frames.
-  const hidden = motion === 'blink' && frame > 0 && Math.floor((frame - 1) / (fast ? 4 : 8)) % 2 === 0;
+  return {
+    x: 32, y: 32, dx: motion === 'left' ? -way : motion === 'right' ? way : 0, dy: motion === 'up' ? -way : motion === 'down' ? way : 0,
+    radius: motion === 'grow' ? 10.3 : motion === 'shrink' ? 10.3 * ratio : 10.5, growth: motion === 'grow' ? Math.log(ratio) : motion === 'shrink' ? -Math.log(ratio) : 0,
+    orbit_radius: motion === 'orbit' ? 13.75 : 0, orbit_start: 0, orbit_turn: ((fast ? 240 : 122) * Math.PI) / 180, blink_groups: motion !== 'blink' ? 0 : fast ? 1 : 2, colour: front, ground: back,
+  };
+}
+
+function drawFrame(shape: string, drawn: DrawnClip, frame: number, count: number): Pixels {
+  const share = count > 1 ? frame / (count - 1) : 0;
+  const angle = drawn.orbit_start + (drawn.orbit_turn * frame) / 16;
+  const cx = drawn.x + drawn.dx * (share - 0.5) + drawn.orbit_radius * Math.cos(angle);
+  const cy = drawn.y + drawn.dy * (share - 0.5) + drawn.orbit_radius * Math.sin(angle);
+  const radius = drawn.radius * Math.exp(drawn.growth * share);
+  // frame 0 is seen, then the shape is hidden and seen by turns, for 1 or 2 latents of 4 frames
+  const hidden = drawn.blink_groups > 0 && frame > 0 && Math.floor((frame - 1) / (4 * drawn.blink_groups)) % 2 === 0;
   const data = new Uint8Array(worldSize * worldSize * 3);
   for (let i = 0; i < worldSize * worldSize; i += 1) {
     const distance = distanceTo(shape, (i % worldSize) + 0.5 - cx, Math.floor(i / worldSize) + 0.5 - cy, radius);
     const cover = hidden ? 0 : Math.min(1, Math.max(0, 0.5 - distance));
-    for (let c = 0; c < 3; c += 1) data[i * 3 + c] = Math.round((back[c] as number) + cover * ((front[c] as number) - (back[c] as number)));
+    for (let c = 0; c < 3; c += 1) data[i * 3 + c] = Math.round((drawn.ground[c] as number) + cover * ((drawn.colour[c] as number) - (drawn.ground[c] as number)));
   }
   return { data, width: worldSize, height: worldSize };
 }

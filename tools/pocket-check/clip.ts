@@ -10,6 +10,13 @@ export interface HeldOutClip {
   background?: string;
   motion?: string | null;
   speed?: 'slow' | 'fast' | null;
+  drawn?: DrawnClip;
+}
+
+/** One true clip of a prompt in numbers: pixels, radians, a natural logarithm (`growth`) and colours 0–255; see tools/pocket/wan/world.py. */
+export interface DrawnClip {
+  x: number; y: number; dx: number; dy: number; radius: number; growth: number; orbit_radius: number; orbit_start: number; orbit_turn: number; blink_groups: number;
+  colour: readonly number[]; ground: readonly number[];
 }
 
 export type ClipItem = 'background' | 'colour' | 'shape' | 'motion' | 'speed';

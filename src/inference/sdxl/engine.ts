@@ -26,14 +26,14 @@ export function createSdxlEngine(): Engine {
   };
 
   return {
-    async load({ modelDir, device: preference, threads: asked, options = {} }) {
+    async load({ modelDir, device: preference, threads: asked, deviceMemoryBytes, options = {} }) {
       const startedAt = performance.now();
       requireModelFiles('sdxl', modelDir);
       await pipeline?.model.release();
       pipeline = undefined;
       const threads = asked > 0 ? asked : Math.min(availableParallelism(), 16);
       const { device, notes } = await chooseDevice(preference, path.join(modelDir, probeGraph), threads);
-      const model = await openSdxlModel(modelDir, { device, threads, longPrompts: options['longPrompts'] === 'chunk' ? 'chunk' : 'truncate' });
+      const model = await openSdxlModel(modelDir, { device, threads, deviceMemoryBytes: deviceMemoryBytes ?? null, longPrompts: options['longPrompts'] === 'chunk' ? 'chunk' : 'truncate' });
       const batchSize = device === 'cpu' ? 1 : largestBatch;
       pipeline = { model, texts: createTextCache(model), preview: null, batchSize, rowLimit: { rows: Infinity } };
       return {

@@ -7,6 +7,7 @@ import type { Device } from '../engine-protocol.js';
 import { requireModelFiles } from '../model-files.js';
 import { openSession } from '../onnx/session.js';
 import { readAdapterLayers } from './adapter-layers.js';
+import { largestDecode } from './decode-plan.js';
 
 /** An SDXL model folder in the Optimum/diffusers ONNX layout, opened. Shapes and rules come from its own config files. */
 export type SdxlModel = Awaited<ReturnType<typeof openSdxlModel>>;
@@ -21,7 +22,9 @@ interface VaeConfig { scaling_factor?: number; block_out_channels?: number[]; la
 /** Graph that is opened first, to learn which device works. */
 export const probeGraph = 'text_encoder/model.onnx';
 
-export async function openSdxlModel(folder: string, { longPrompts = 'truncate', ...options }: { device: Device; threads: number; longPrompts?: LongPrompts }) {
+export interface SdxlModelOptions { device: Device; threads: number; deviceMemoryBytes?: number | null; longPrompts?: LongPrompts }
+
+export async function openSdxlModel(folder: string, { longPrompts = 'truncate', deviceMemoryBytes = null, ...options }: SdxlModelOptions) {
   requireModelFiles('sdxl', folder);
   const config = async <T>(file: string): Promise<T> => JSON.parse(await readFile(path.join(folder, file), 'utf8')) as T;
   const firstConfig = async <T>(...files: string[]): Promise<T> => {
@@ -63,6 +66,8 @@ export async function openSdxlModel(folder: string, { longPrompts = 'truncate', 
     /** Pixels a side is drawn in multiples of: the UNet halves its latents once less than it has blocks, and an exported graph cannot double an odd half. */
     sizeMultiple: vaeScale * 2 ** ((unetConfig.down_block_types?.length ?? 3) - 1),
     scalingFactor: vaeConfig.scaling_factor ?? 0.13025,
+    /** Pixels the decoder may take at once. */
+    largestDecode: largestDecode(options.device, vaeConfig.block_out_channels?.[0] ?? 128, deviceMemoryBytes),
     defaultSize: (unetConfig.sample_size ?? 128) * vaeScale,
     features: [
       'text_to_image',

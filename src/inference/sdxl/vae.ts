@@ -3,13 +3,8 @@ import type { Generator } from '../diffusion/random.js';
 import { EngineFailure, describeFailure } from '../engine.js';
 import type { FloatTensor } from '../onnx/session.js';
 import type { SdxlModel } from './model.js';
-import { decodeTiled } from './tiled-decode.js';
-
-/** The decoder's memory grows with the area: about 8 GB in float32 at 1024², so larger pictures than 1536² go tile by tile. */
-const largestWhole = 1536 * 1536;
-/** Latents a side: the 1024² that SDXL's decoder knows; a quarter of it where even that did not fit. */
-const tiles = { tile: 128, overlap: 32 };
-const smallTiles = { tile: 64, overlap: 16 };
+import { decodePlan, smallTiles } from './decode-plan.js';
+import { decodeTiled, type TileOptions } from './tiled-decode.js';
 
 /** Decodes one image: latents / scaling factor through the decoder, then round(255·clamp(x/2 + 0.5)), halves to even. */
 export async function decodeLatents(model: SdxlModel, latents: Float32Array, width: number, height: number): Promise<Picture> {
@@ -19,9 +14,10 @@ export async function decodeLatents(model: SdxlModel, latents: Float32Array, wid
 
 async function decodeWithinMemory(model: SdxlModel, latents: Float32Array, width: number, height: number): Promise<Float32Array> {
   const shape = { channels: model.latentChannels, width: width / model.vaeScale, height: height / model.vaeScale, scale: model.vaeScale };
-  const inTiles = (options: typeof tiles) => decodeTiled(latents, shape, options, (part, tile) => decodeToFloats(model, part, tile.width * model.vaeScale, tile.height * model.vaeScale));
+  const inTiles = (options: TileOptions) => decodeTiled(latents, shape, options, (part, tile) => decodeToFloats(model, part, tile.width * model.vaeScale, tile.height * model.vaeScale));
   try {
-    return width * height <= largestWhole ? await decodeToFloats(model, latents, width, height) : await inTiles(tiles);
+    const plan = decodePlan(width * height, model.vaeScale, model.largestDecode);
+    return plan === null ? await decodeToFloats(model, latents, width, height) : await inTiles(plan);
   } catch (error) {
     if (describeFailure(error).code !== 'out_of_memory') throw error;
     return inTiles(smallTiles);

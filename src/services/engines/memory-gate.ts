@@ -9,10 +9,15 @@ export interface MemoryGate {
   /** As `use`, when that needs neither waiting nor ending anybody; null otherwise. */
   useIfFree(): Promise<(() => void) | null>;
   loadedOn(device: Device): void;
+  /** What the card has for the models, bytes; null when nobody knows. */
+  capacityBytes(): Promise<number | null>;
   /** Its process has ended and is not replaced at once. */
   left(): void;
   ranOutOfMemory(): void;
 }
 
 /** Nobody knows what the card has, or there is none: nothing is held back. */
-export const noGate: MemoryGate = { reserve: () => Promise.resolve(true), use: () => Promise.resolve(() => {}), useIfFree: () => Promise.resolve(() => {}), loadedOn: () => {}, left: () => {}, ranOutOfMemory: () => {} };
+export const noGate: MemoryGate = {
+  reserve: () => Promise.resolve(true), use: () => Promise.resolve(() => {}), useIfFree: () => Promise.resolve(() => {}),
+  loadedOn: () => {}, capacityBytes: () => Promise.resolve(null), left: () => {}, ranOutOfMemory: () => {},
+};

@@ -75,7 +75,7 @@ export function createSupervisor(options: SupervisorOptions) {
         if (!wanted) break;
         process = startProcess();
         await process.hello;
-        loaded = await process.call('load', options.load);
+        loaded = await process.call('load', { ...options.load, deviceMemoryBytes: await memoryGate.capacityBytes() });
         memoryGate.loadedOn(loaded.device);
         if (settings.warmUp) {
           setState('warming');

@@ -68,6 +68,7 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
       loadedOn(device) {
         if (device === 'cpu' && configuredBytes === undefined) budget.elsewhere(kind);
       },
+      capacityBytes: capacity,
       left() {
         held.delete(kind);
         budget.left(kind);

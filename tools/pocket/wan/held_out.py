@@ -45,13 +45,28 @@ def sky_item(rng):
 
 
 def make_items(clips=190, skies=10, pictures=200):
-    """The fixture's items; `scene` (not written) is what draws a true clip of the item."""
+    """The fixture's items; `scene` is what draws true clips of the item (written as the numbers of one, `drawn`)."""
     rng = random.Random(world.HELD_OUT_SEED)
     return [shape_item(rng, False) for _ in range(clips)] + [sky_item(rng) for _ in range(skies)] + [shape_item(rng, True) for _ in range(pictures)]
 
 
+DRAWN = ["x", "y", "dx", "dy", "radius", "growth", "orbit_radius", "orbit_start", "orbit_turn", "blink_groups"]
+
+
+def draw_numbers(index, scene):
+    """One true clip of a scene: what its prompt leaves open (place, size, an unnamed speed) as training draws it, colours 0 to 255."""
+    row = world.pack(random.Random(world.HELD_OUT_SEED + index), scene)
+    numbers = {name: round(row[world.AT[name]], 4) for name in DRAWN}
+    for name, first in (("colour", "red"), ("ground", "back_red")):
+        numbers[name] = [round((row[world.AT[first] + c] + 1) * 127.5, 2) for c in range(3)]
+    return numbers
+
+
 def main():
-    items = [{k: v for k, v in item.items() if k != "scene"} for item in make_items()]
+    items = []
+    for index, item in enumerate(make_items()):
+        scene = item.pop("scene", None)
+        items.append(item if scene is None or item["kind"] == "picture" else {**item, "drawn": draw_numbers(index, scene)})
     Path(sys.argv[1]).write_text("[\n" + ",\n".join(json.dumps(item) for item in items) + "\n]\n")
 
 
