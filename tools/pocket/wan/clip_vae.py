@@ -123,6 +123,20 @@ class ClipVae(nn.Module):
         return frames.permute(0, 1, 4, 2, 3)
 
 
+def to_channels_last(vae):
+    """Lays the convolutions' weights out as ClipVae's activations are."""
+    for p in vae.parameters():
+        if p.ndim in (4, 5):
+            p.data = p.data.contiguous(memory_format=torch.channels_last if p.ndim == 4 else torch.channels_last_3d)
+
+
+def save_vae(vae, folder, **config):
+    """Writes a diffusers folder in fp16; `config` replaces entries of the VAE's own."""
+    copy = type(vae).from_config({**vae.config, **config})
+    copy.load_state_dict({k: v.detach().cpu().contiguous() for k, v in vae.state_dict().items()})
+    copy.half().save_pretrained(folder)
+
+
 def build_vae():
     """Wan's latent width, three levels (stride 4), narrow at full resolution: flat shapes need little there."""
     from diffusers import AutoencoderKLWan

@@ -17,17 +17,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 import check  # noqa: E402
 import held_out  # noqa: E402
 import world  # noqa: E402
-from clip_vae import ClipVae  # noqa: E402
+from clip_vae import ClipVae, save_vae, to_channels_last  # noqa: E402
 from data import begin_set, join  # noqa: E402
 from sample import GUIDANCE, SHIFT, references  # noqa: E402
 from text import embed, load_tokenizer  # noqa: E402
-from train_vae import psnr  # noqa: E402
-from training import Ema, clip_gradients, cosine, say, settle  # noqa: E402
+from train_vae import psnr, reconstruction, through  # noqa: E402
+from training import Ema, check_later, clip_gradients, cosine, say, settle  # noqa: E402
 
 import random  # noqa: E402
 
 import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
 
 # how far the true latents are noised: shares of a run of 25 steps, the last ones
 LEAST, MOST, STEPS = 2, 12, 25
@@ -83,15 +82,11 @@ def collect(parts, data, device, chunk, seconds):
 
 def losses(decoded, clips):
     """As in train_vae.py, with the change in time weighted up and what a frame changes more than the true one once more."""
-    flat = clips.flatten(0, 1)
-    spread = F.max_pool2d(flat, 5, 1, 2) + F.max_pool2d(-flat, 5, 1, 2)
-    weight = 1 + 2 * spread.amax(1, keepdim=True).clamp(0, 1).unflatten(0, clips.shape[:2])
-    error = decoded.float() - clips
-    loss = (weight * (error.abs() + 2 * error.square())).mean() + 0.5 * sum(torch.diff(error, dim=d).abs().mean() for d in (3, 4))
+    loss, error = reconstruction(decoded, clips, change=0.5)
     if clips.shape[1] > 1:
         change = lambda video: torch.diff(video, dim=1).abs().mean((2, 3, 4))
-        loss = loss + 0.5 * torch.diff(error, dim=1).abs().mean() + 2 * (change(decoded.float()) - change(clips)).relu().mean()
-    return loss, error.detach()
+        loss = loss + 2 * (change(decoded.float()) - change(clips)).relu().mean()
+    return loss, error
 
 
 def main():
@@ -121,9 +116,7 @@ def main():
 
     load = lambda kind, name: kind.from_pretrained(options.model / name, torch_dtype=torch.float32).to(device).requires_grad_(False).eval()
     vae, transformer, encoder = load(AutoencoderKLWan, "vae"), load(WanTransformer3DModel, "transformer"), load(UMT5EncoderModel, "text_encoder")
-    for p in vae.parameters():
-        if p.ndim in (4, 5):
-            p.data = p.data.contiguous(memory_format=torch.channels_last if p.ndim == 4 else torch.channels_last_3d)
+    to_channels_last(vae)
     mean, std = (torch.tensor(values, device=device) for values in (vae.config.latents_mean, vae.config.latents_std))
     model = ClipVae(vae, compile_norms=device == "cuda")
     parts = (transformer, encoder, load_tokenizer(), model, mean, std)
@@ -159,9 +152,7 @@ def main():
             say("step", step, " ".join(f"{name}: {psnr(torch.stack(values).mean().sqrt()):.1f} dB x{len(values)}" for name, values in sorted(recent.items())))
             recent = {}
     ema.swap()
-    copy = AutoencoderKLWan.from_config(vae.config)
-    copy.load_state_dict({k: v.detach().cpu().contiguous() for k, v in vae.state_dict().items()})
-    copy.half().save_pretrained(options.out)
+    save_vae(vae, options.out)
     say("saved", options.out, "after", step, "steps")
     report(parts, options, pool, device)
     pool.terminate()
@@ -169,16 +160,12 @@ def main():
 
 def report(parts, options, pool, device):
     """True clips through the new decoder, and the jumps with each way of giving references."""
-    model, mean, std = parts[3:]
+    model = parts[3]
     items = [i for i in held_out.make_items() if i["kind"] == "clip"]
     rng = random.Random(7)
     rows = torch.tensor([world.pack(rng, i["scene"]) for i in items]).to(device)
-    shown = []
-    for part in rows.split(32):
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
-            shown += list(check.to_bytes(model.decode(model.encode(world.draw(part, world.FRAMES))[0]).float().clamp(-1, 1)))
-    stated = [{k: v for k, v in item.items() if k != "scene"} for item in items]
-    say("TRUE CLIPS THROUGH THE VAE", len(items), check.summary(pool.starmap(check.judge, zip(stated, shown), chunksize=4)))
+    shown, _ = through(model, rows, world.FRAMES, device)
+    say("TRUE CLIPS THROUGH THE VAE", len(items), check.summary(check_later(pool, items, shown).get()))
     some = options.items
     for name, values in references(parts, items[:some], rows[:some], device, steps=options.steps).items():
         say("references", name, values)

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import check  # noqa: E402
 import held_out  # noqa: E402
 import world  # noqa: E402
-from clip_vae import ClipVae  # noqa: E402
+from clip_vae import ClipVae, to_channels_last  # noqa: E402
 from data import CAPTIONS, LABELS, begin_set, encode_set, join  # noqa: E402
 from sample import generate, make_scheduler, references  # noqa: E402
 from text import build_text_encoder, embed, load_tokenizer, save_tokenizer  # noqa: E402
@@ -124,9 +124,7 @@ def load_vae(folder, device):
     from diffusers import AutoencoderKLWan
 
     vae = AutoencoderKLWan.from_pretrained(folder, torch_dtype=torch.float32).to(device).requires_grad_(False).eval()
-    for p in vae.parameters():
-        if p.ndim in (4, 5):
-            p.data = p.data.contiguous(memory_format=torch.channels_last if p.ndim == 4 else torch.channels_last_3d)
+    to_channels_last(vae)
     at = lambda values: torch.tensor(values, device=device)
     # clips are encoded once, a few seconds long: compiling or trying out convolutions would take longer
     torch.backends.cudnn.benchmark = False

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import check  # noqa: E402
 import held_out  # noqa: E402
 import world  # noqa: E402
-from clip_vae import ClipVae, build_vae  # noqa: E402
+from clip_vae import ClipVae, build_vae, save_vae, to_channels_last  # noqa: E402
 from training import Ema, Team, check_later, clip_gradients, cosine, say, settle  # noqa: E402
 
 import torch  # noqa: E402
@@ -33,8 +33,8 @@ def plan(share, rng, scale):
     return frames, max(2, int({1: 256, 5: 96, 17: 32, 33: 16}[frames] * scale))
 
 
-def losses(decoded, clips, mean, logvar):
-    """Reconstruction with edges and changes in time, weighted up near edges; values in [-1, 1]."""
+def reconstruction(decoded, clips, change=0.25):
+    """Loss with edges and `change` times the changes in time, weighted up near edges, and the error; values in [-1, 1]."""
     flat = clips.flatten(0, 1)
     spread = F.max_pool2d(flat, 5, 1, 2) + F.max_pool2d(-flat, 5, 1, 2)
     weight = 1 + 2 * spread.amax(1, keepdim=True).clamp(0, 1).unflatten(0, clips.shape[:2])
@@ -42,9 +42,14 @@ def losses(decoded, clips, mean, logvar):
     loss = (weight * (error.abs() + 2 * error.square())).mean()
     loss = loss + 0.5 * sum(torch.diff(error, dim=d).abs().mean() for d in (3, 4))
     if clips.shape[1] > 1:
-        loss = loss + 0.25 * torch.diff(error, dim=1).abs().mean()
+        loss = loss + change * torch.diff(error, dim=1).abs().mean()
+    return loss, error.detach()
+
+
+def losses(decoded, clips, mean, logvar):
+    loss, error = reconstruction(decoded, clips)
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-    return loss + 3e-5 * kl, error.detach()
+    return loss + 3e-5 * kl, error
 
 
 def psnr(error):
@@ -77,12 +82,8 @@ def latent_scale(model, rows, device):
 
 
 def save(vae, model, rows, folder, device):
-    from diffusers import AutoencoderKLWan
-
     mean, std = latent_scale(model, rows, device)
-    copy = AutoencoderKLWan.from_config({**vae.config, "latents_mean": mean, "latents_std": std})
-    copy.load_state_dict({k: v.detach().cpu().contiguous() for k, v in vae.state_dict().items()})
-    copy.half().save_pretrained(folder)
+    save_vae(vae, folder, latents_mean=mean, latents_std=std)
     return [round(s, 2) for s in std]
 
 
@@ -114,9 +115,7 @@ def main():
         vae = type(vae).from_pretrained(options.resume, torch_dtype=torch.float32)
         vae.requires_grad_(True)
     vae.to(device).train()
-    for p in vae.parameters():
-        if p.ndim in (4, 5):
-            p.data = p.data.contiguous(memory_format=torch.channels_last if p.ndim == 4 else torch.channels_last_3d)
+    to_channels_last(vae)
     parameters = list(vae.parameters())
     team.same_weights(parameters)
     model = ClipVae(vae, compile_norms=device == "cuda")
