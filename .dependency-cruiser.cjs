@@ -5,7 +5,7 @@ module.exports = {
     {
       name: 'inference-imports-nothing-above', severity: 'error',
       comment: 'What computes knows nothing of Fastify, Redis or Supabase.',
-      from: { path: '^src/inference' }, to: { path: '^src/', pathNot: '^src/(inference|project-root|video-tools)' },
+      from: { path: '^src/inference' }, to: { path: '^src/', pathNot: '^src/(inference|lib)' },
     },
     {
       name: 'services-know-inference-by-message-only', severity: 'error',
@@ -17,7 +17,7 @@ module.exports = {
     },
     {
       name: 'only-services-index-knows-the-config', severity: 'error',
-      from: { path: '^src/(services|routes|plugins|contract|errors)', pathNot: '^src/services/index\\.ts$' }, to: { path: '^src/config' , dependencyTypesNot: ['type-only'] },
+      from: { path: '^src/(services|routes|plugins|contract|lib)', pathNot: '^src/services/index\\.ts$' }, to: { path: '^src/config' , dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'routes-reach-down-through-services', severity: 'error',

@@ -10,7 +10,7 @@ import { mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises';
 import { loadavg, tmpdir } from 'node:os';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { projectRoot } from '../src/project-root.js';
+import { projectRoot } from '../src/lib/project.js';
 import { startService } from '../test/helpers/service-process.js';
 import { shapes, writeQwenGguf } from '../tools/qwen-gguf.js';
 import type { CallerWork } from './enhance/caller-worker.js';

@@ -7,8 +7,8 @@
 import { randomUUID } from 'node:crypto';
 import { Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
-import { createRedisStore } from '../src/services/queue/redis/index.js';
-import type { JobStore, Reservation } from '../src/services/queue/types.js';
+import { createRedisStore } from '../src/services/queue/redis/store.js';
+import type { JobStore, Reservation } from '../src/services/queue/job-store.js';
 import { startRedis } from '../test/helpers/redis.js';
 import { markdownTable, percentile } from './statistics.js';
 

@@ -68,7 +68,7 @@ async function realEngines(): Promise<void> {
 
   /** The engine's process is a child of the service, named by its argument. */
   async function signal(kind: Kind, name: NodeJS.Signals): Promise<void> {
-    const child = childProcesses(service.pid()).find(({ command }) => command.endsWith(`engine-process.js ${kind}`));
+    const child = childProcesses(service.pid()).find(({ command }) => command.endsWith(`engine-main.js ${kind}`));
     if (child === undefined) throw new Error(`there is no ${kind} process`);
     process.kill(child.pid, name);
   }

@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { projectRoot } from '../src/project-root.js';
+import { projectRoot } from '../src/lib/project.js';
 
 const folder = path.join(projectRoot(), 'dist/bench');
 /** A benchmark is a file of this folder named `*.bench.ts`; what lies beside it supports it. */

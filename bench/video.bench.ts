@@ -10,7 +10,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import type { EngineEvent, WanGenerateParams } from '../src/inference/engine-protocol.js';
-import { projectRoot } from '../src/project-root.js';
+import { projectRoot } from '../src/lib/project.js';
 import { startEngineChild, type EngineChild } from '../test/helpers/engine-child.js';
 import { markdownTable, percentile } from './statistics.js';
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { Config } from './config.js';
 import { createContract } from './contract/routes.js';
@@ -11,8 +11,7 @@ import { metricsPlugin } from './plugins/metrics.js';
 import { requestLogPlugin } from './plugins/request-log.js';
 import { statusMonitorPlugin } from './plugins/status-monitor.js';
 import { assetRoutes } from './routes/assets.js';
-import type { RouteContext, ServiceFacts } from './routes/context.js';
-import { createDisconnectSignals } from './routes/disconnect.js';
+import { createDisconnectSignals, type RouteContext, type ServiceFacts } from './routes/context.js';
 import { enhanceRoutes } from './routes/enhance.js';
 import { healthRoutes } from './routes/health.js';
 import { jobRoutes } from './routes/jobs.js';

@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util';
 import type { Device } from '../src/inference/engine-protocol.js';
 import { openSdxlModel } from '../src/inference/sdxl/model.js';
 import { openWanModel } from '../src/inference/wan/model.js';
-import { projectRoot } from '../src/project-root.js';
+import { projectRoot } from '../src/lib/project.js';
 import { measureCompel, measureNoise, measureSchedulers, measureTokens, readCases, type MeasuredCase } from './parity/parts.js';
 import { measureSdxlCase, type SdxlCase } from './parity/sdxl.js';
 import { measureT5Tokens, measureWanCase, measureWanText, measureWanTransformer, measureWanVae, type WanCase } from './parity/wan.js';

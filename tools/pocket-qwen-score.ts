@@ -7,8 +7,8 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type { RequestContext } from '../src/inference/engine.js';
 import { createQwenEngine } from '../src/inference/llama/engine.js';
-import { projectRoot } from '../src/project-root.js';
-import { buildQuestion } from '../src/services/enhancement/question.js';
+import { projectRoot } from '../src/lib/project.js';
+import { buildQuestion } from '../src/services/enhancement/request-text.js';
 import { readTemplates } from '../src/services/enhancement/templates.js';
 import { judgePrompt, type HeldOutPrompt } from './pocket-check/prompts.js';
 

@@ -7,7 +7,7 @@ import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { flowSchedulerNames } from '../src/inference/engine-protocol.js';
-import { projectRoot } from '../src/project-root.js';
+import { projectRoot } from '../src/lib/project.js';
 import { judgeClip, type ClipItem, type HeldOutClip } from './pocket-check/clip.js';
 import { drawClip } from './pocket-check/clip-world.js';
 import { largestJump, psnr } from './pocket-check/video-frames.js';

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { readGgufFileInfo } from 'node-llama-cpp';
 import { floatToHalf } from '../src/inference/diffusion/half.js';
 import { createGenerator } from '../src/inference/diffusion/random.js';
-import { projectRoot } from '../src/project-root.js';
+import { projectRoot } from '../src/lib/project.js';
 
 export interface QwenShape {
   layers: number;

@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
-import { projectRoot } from '../src/project-root.js';
+import { projectRoot } from '../src/lib/project.js';
 import { reportTap } from './test-run/report.js';
 import { commandsNamedIn, installMissing } from './test-run/system-packages.js';
 

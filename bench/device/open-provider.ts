@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import type { Device } from '../../src/inference/engine-protocol.js';
 import { chooseDevice } from '../../src/inference/onnx/device.js';
 import { openSession } from '../../src/inference/onnx/session.js';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 
 const { values } = parseArgs({ options: { device: { type: 'string', default: 'webgpu' } } });
 const device = values.device as Device;

@@ -12,8 +12,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { findFreePort } from '../../src/cli/free-port.js';
-import { projectRoot } from '../../src/project-root.js';
+import { ownProgram } from '../../src/lib/processes.js';
+import { findFreePort } from '../../src/lib/free-port.js';
 import { watchGpuMemory } from './gpu-memory.js';
 
 interface JobView { status: string; error_message?: string; assets: string[]; metadata?: Record<string, unknown> }
@@ -29,7 +29,7 @@ const port = await findFreePort();
 const dataDir = await mkdtemp(path.join(tmpdir(), 'ourvidz-device-'));
 const memory = watchGpuMemory();
 const startedAt = performance.now();
-const server = spawn(process.execPath, [path.join(projectRoot(), 'dist/src/server.js')], {
+const server = spawn(process.execPath, ownProgram('src/server'), {
   env: { ...process.env, HOST: '127.0.0.1', PORT: String(port), DATA_DIR: dataDir, MODELS_DIR: folder, ORT_DEVICE: values.device, WAN_WORKER_API_KEY: key, RATE_LIMIT: 'off' },
   stdio: ['ignore', 'pipe', 'pipe'],
 });

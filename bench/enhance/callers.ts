@@ -1,6 +1,6 @@
 import { percentile } from '../statistics.js';
 import type { Harness } from './harness.js';
-import type { EnhancePromptRequest } from '../../src/services/enhancement/types.js';
+import type { EnhancePromptRequest } from '../../src/services/enhancement/enhancement-types.js';
 
 export const callers = 8;
 

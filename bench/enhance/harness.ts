@@ -1,14 +1,14 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { pino } from 'pino';
-import { projectRoot } from '../../src/project-root.js';
-import { createEngineService } from '../../src/services/engines/engine-service.js';
+import { projectRoot } from '../../src/lib/project.js';
+import { createEngineService } from '../../src/services/engines/engines.js';
 import { emptyDenyList } from '../../src/services/enhancement/deny-list.js';
-import { createEnhancement } from '../../src/services/enhancement/service.js';
-import { createMemorySessions } from '../../src/services/enhancement/sessions/memory.js';
+import { createEnhancement } from '../../src/services/enhancement/enhancement.js';
+import { createMemorySessions } from '../../src/services/enhancement/sessions.js';
 import { readTemplates } from '../../src/services/enhancement/templates.js';
 import { engineEntryFile } from '../../src/services/open-parts.js';
-import type { EnhancePromptAnswer, EnhancePromptRequest } from '../../src/services/enhancement/types.js';
+import type { EnhancePromptAnswer, EnhancePromptRequest } from '../../src/services/enhancement/enhancement-types.js';
 
 export type Answered = EnhancePromptAnswer & { success: true };
 export type Harness = Awaited<ReturnType<typeof startHarness>>;

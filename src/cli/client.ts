@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { ReadableStream as WebReadableStream } from 'node:stream/web';
 import { EventSourceParserStream } from 'eventsource-parser/stream';
-import { CliError, exitCodes } from './cli-error.js';
+import { CliError, exitCodes } from './output.js';
 import type { Connection } from './connection.js';
 
 export type Client = ReturnType<typeof createClient>;

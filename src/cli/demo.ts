@@ -1,22 +1,24 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import { mkdir, readFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command } from 'commander';
+import { type Client, createClient } from './client.js';
+import { buildPayload, localUserId } from './commands/generate.js';
+import { readGeneratedKey } from './connection.js';
+import { followJob } from './job-view.js';
+import { createProgressDisplay } from './progress-view.js';
+import { saveAssets } from './save-assets.js';
+import { findFreePort } from '../lib/free-port.js';
+import { ownProgram } from '../lib/processes.js';
+
 /**
  * `npm run demo [-- "a prompt"] [-- --exit]`: the whole service on embedded defaults (its own queue, folder storage, the
  * small models that ship with it), one job through it, and the picture. Keeps serving until Ctrl-C, unless `--exit`.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
-import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Command } from 'commander';
-import { projectRoot } from '../project-root.js';
-import { createClient, type Client } from './client.js';
-import { readGeneratedKey } from './connection.js';
-import { buildPayload, localUserId } from './commands/generate.js';
-import { followJob } from './follow-job.js';
-import { findFreePort } from './free-port.js';
-import { createProgressDisplay } from './progress-view.js';
-import { saveAssets } from './save-assets.js';
 
 const defaultPort = 7860;
 /** First start on a slow machine included; after this something is wrong and the reason is shown. */
@@ -74,7 +76,7 @@ async function runDemo(prompt: string, options: { exit?: boolean }): Promise<voi
 function startService(port: number, dataDir: string, logFile: string): ChildProcess {
   // Set to nothing rather than left out: a .env file fills in only what is absent.
   const disconnected = Object.fromEntries(connectedSettings.map((name) => [name, '']));
-  const child = spawn(process.execPath, [path.join(projectRoot(), 'dist/src/server.js')], {
+  const child = spawn(process.execPath, ownProgram('src/server'), {
     env: { ...process.env, ...disconnected, HOST: '127.0.0.1', PORT: String(port), DATA_DIR: dataDir },
     stdio: ['ignore', 'pipe', 'pipe'],
     // Ctrl-C reaches the service once, through the handlers above, not a second time through the terminal's group.

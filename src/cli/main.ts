@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { CommanderError } from 'commander';
-import { CliError, exitCodes } from './cli-error.js';
+import { CliError, exitCodes } from './output.js';
 import { buildProgram } from './program.js';
 
 try {

@@ -1,3 +1,7 @@
+import { type Command, InvalidArgumentError } from 'commander';
+import { type Client, createClient } from './client.js';
+import { type ConnectionOptions, resolveConnection } from './connection.js';
+
 /** Prints a result: JSON for scripts, else the text made for people. */
 export function print(asJson: boolean, value: unknown, asText: () => string): void {
   process.stdout.write(`${asJson ? JSON.stringify(value, null, 2) : asText()}\n`);
@@ -20,4 +24,59 @@ export function formatFields(fields: Record<string, unknown>): string {
 export function shorten(text: string, length: number): string {
   const characters = [...text];
   return characters.length <= length ? text : `${characters.slice(0, length - 1).join('')}…`;
+}
+
+/**
+ * Exit codes of `ourvidz`, part of its interface (README and `--help` state them).
+ * A shell script can tell "the job failed" from "the service is away" without reading text.
+ */
+export const exitCodes = {
+  ok: 0,
+  /** The job, or the enhancement, ended in failure. */
+  failed: 1,
+  /** Wrong arguments, or the service refused the values. */
+  usage: 2,
+  /** Nothing answers at the address. */
+  unreachable: 3,
+  /** The API key is missing or wrong. */
+  unauthorized: 4,
+  /** No such job, dead letter or callback. */
+  notFound: 5,
+  /** The queue is full or the service is not ready; trying again later makes sense. */
+  busy: 6,
+  /** The service answered with an error of its own, or with something that is not its contract. */
+  serviceError: 7,
+  /** `doctor` found warnings and no errors. */
+  warnings: 8,
+  /** Ctrl-C; the job was cancelled. */
+  interrupted: 130,
+} as const;
+
+/** What the command line says before it ends with `exitCode`. */
+export class CliError extends Error {
+  constructor(message: string, readonly exitCode: number) {
+    super(message);
+    this.name = 'CliError';
+  }
+}
+
+/** Client for the `--url` and `--key` given anywhere on the command line. */
+export function clientOf(command: Command): Client {
+  return createClient(resolveConnection(command.optsWithGlobals<ConnectionOptions>()));
+}
+
+export function isJson(command: Command): boolean {
+  return command.optsWithGlobals<{ json?: boolean }>().json === true;
+}
+
+export function toInteger(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isSafeInteger(value)) throw new InvalidArgumentError('Give a whole number.');
+  return value;
+}
+
+export function toNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('Give a number.');
+  return value;
 }

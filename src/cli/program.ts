@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command } from 'commander';
-import { projectRoot } from '../project-root.js';
+import { projectRoot } from '../lib/project.js';
 import { registerCallbacks, registerDeadLetters } from './commands/admin.js';
 import { registerDoctor } from './commands/doctor.js';
 import { registerGenerate } from './commands/generate.js';

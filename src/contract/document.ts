@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { parse } from 'yaml';
-import { projectRoot } from '../project-root.js';
+import { projectRoot } from '../lib/project.js';
 
 /** The parts of OpenAPI 3.1 this service reads of its own contract. */
 export interface Schema { [keyword: string]: unknown }

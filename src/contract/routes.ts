@@ -1,9 +1,8 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
-import { errors } from '../errors/codes.js';
-import type { ErrorDetail } from '../errors/app-error.js';
-import { listOperations, readDocument, type ContractOperation, type Parameter, type Schema } from './document.js';
+import { type ContractOperation, listOperations, type Parameter, readDocument, type Schema } from './document.js';
 import type { operations } from './generated.js';
-import { createContractValidator, type Check } from './validator.js';
+import { type Check, createContractValidator } from './validator.js';
+import { type ErrorDetail, errors } from '../lib/errors.js';
 
 declare module 'fastify' {
   interface FastifyContextConfig {

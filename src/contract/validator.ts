@@ -1,6 +1,6 @@
 import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js';
 import formats from 'ajv-formats';
-import type { ErrorDetail } from '../errors/app-error.js';
+import type { ErrorDetail } from '../lib/errors.js';
 import type { OpenApiDocument, Schema } from './document.js';
 
 export type Check = (value: unknown) => ErrorDetail[];

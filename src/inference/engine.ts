@@ -1,4 +1,7 @@
+import { existsSync } from 'node:fs';
+import path from 'node:path';
 import type { EngineErrorBody, EngineErrorCode, EngineEvent, EngineMethod, EngineMethods, LoadParams, LoadResult, MemoryReport } from './engine-protocol.js';
+import { requiredFiles } from './model-layout.js';
 
 /** What a request may do besides returning: report, and learn that nobody wants its answer any more. */
 export interface RequestContext {
@@ -61,4 +64,13 @@ export function describeFailure(error: unknown): EngineErrorBody {
   if (outOfMemory.test(message)) return { code: 'out_of_memory', message };
   if (deviceLost.test(message)) return { code: 'device_lost', message };
   return { code: 'engine_failed', message };
+}
+
+const kinds = { sdxl: { name: 'an SDXL', layout: 'docs/models.md' }, wan: { name: 'a Wan', layout: 'docs/export.md' } } as const;
+
+/** @throws EngineFailure `model_missing` naming the files that are not there */
+export function requireModelFiles(engine: keyof typeof requiredFiles, folder: string): void {
+  const missing = requiredFiles[engine].filter((file) => !existsSync(path.join(folder, file)));
+  const { name, layout } = kinds[engine];
+  if (missing.length > 0) throw new EngineFailure('model_missing', `${folder} is not ${name} model folder: ${missing.join(', ')} missing (${layout} states the layout)`);
 }

@@ -1,7 +1,7 @@
 import bearerAuth from '@fastify/bearer-auth';
 import rateLimit from '@fastify/rate-limit';
 import fp from 'fastify-plugin';
-import { errors } from '../errors/codes.js';
+import { errors } from '../lib/errors.js';
 
 export interface AuthOptions {
   apiKey: string;

@@ -2,10 +2,9 @@ import { STATUS_CODES } from 'node:http';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import type { Contract } from '../contract/routes.js';
-import { AppError } from '../errors/app-error.js';
-import { errors } from '../errors/codes.js';
+import { AppError, errors } from '../lib/errors.js';
 import { EngineError } from '../services/engines/engine-error.js';
-import { StorageError } from '../services/storage/types.js';
+import { StorageError } from '../services/storage/storage.js';
 
 /** How clients of Redis and other servers say that nobody answers. */
 const unreachable = new Set(['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'UND_ERR_CONNECT_TIMEOUT']);

@@ -1,5 +1,5 @@
 import fp from 'fastify-plugin';
-import { errors } from '../errors/codes.js';
+import { errors } from '../lib/errors.js';
 
 const forbidden = 'body must not have the keys __proto__ or constructor.prototype';
 

@@ -1,5 +1,5 @@
 import fp from 'fastify-plugin';
-import type { StatusMonitor } from '../services/status-monitor/index.js';
+import type { StatusMonitor } from '../services/operations/status-monitor.js';
 
 /** One line a minute that says how everything is, and a warning before something runs out. Runs while the app listens. */
 export const statusMonitorPlugin = fp<{ monitor: StatusMonitor; periodMs?: number }>((app, { monitor, periodMs = 60_000 }, done) => {

@@ -1,7 +1,8 @@
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { OpenApiDocument } from '../contract/document.js';
+import { linkSignal } from '../lib/wait.js';
 import type { Services } from '../services/types.js';
-import type { DisconnectSignals } from './disconnect.js';
 
 /** What handlers work with. */
 export interface RouteContext {
@@ -24,3 +25,29 @@ export interface ServiceFacts {
   /** Features the configuration leaves off, each with the reason. */
   featuresOff: Array<{ feature: string; reason: string }>;
 }
+
+/**
+ * Signals that abort when the client goes away, or when the service begins to stop: slow work is never done for nobody,
+ * and an open event stream never holds up a shutdown.
+ */
+export function createDisconnectSignals(app: FastifyInstance) {
+  const closing = new AbortController();
+  app.addHook('preClose', async () => {
+    closing.abort(new Error('the service is stopping'));
+    // Fastify closes connections that are idle now; those whose stream ends a moment later would be kept alive by their clients.
+    const sweep = setInterval(() => app.server.closeIdleConnections(), 50).unref();
+    app.server.once('close', () => clearInterval(sweep));
+  });
+
+  return {
+    of(reply: FastifyReply): AbortSignal {
+      const link = linkSignal(closing.signal);
+      reply.raw.once('close', () => {
+        link.release();
+        link.abort(new Error('the client went away'));
+      });
+      return link.signal;
+    },
+  };
+}
+export type DisconnectSignals = ReturnType<typeof createDisconnectSignals>;

@@ -1,5 +1,5 @@
 import type { Handlers } from '../contract/routes.js';
-import { generationEngines, hasComputed, healthOf, isAble, isUp, troubleOf } from '../services/health.js';
+import { generationEngines, hasComputed, healthOf, isAble, isUp, troubleOf } from '../services/operations/health.js';
 import type { Services } from '../services/types.js';
 import type { RouteContext } from './context.js';
 

@@ -1,8 +1,8 @@
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
-import { errors } from '../errors/codes.js';
-import type { JobProgress, JobRecord } from '../services/queue/types.js';
-import type { JobEvent } from '../services/jobs/types.js';
+import { errors } from '../lib/errors.js';
+import type { JobProgress, JobRecord } from '../services/queue/job-store.js';
+import type { JobEvent } from '../services/jobs/job-service.js';
 import type { RouteContext } from './context.js';
 import { sendEvents, type ServerSentEvent } from './server-sent-events.js';
 

@@ -1,5 +1,5 @@
 import type { Handlers } from '../contract/routes.js';
-import { errors } from '../errors/codes.js';
+import { errors } from '../lib/errors.js';
 import type { RouteContext } from './context.js';
 
 /** What was given up, and what operators can do about it. */

@@ -1,10 +1,10 @@
 import type { OpenApiDocument, Schema } from '../contract/document.js';
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
-import { catalogue, jobTypes } from '../services/jobs/catalogue.js';
+import { catalogue, jobTypes } from '../services/catalogue.js';
 import { maxWeights } from '../services/jobs/compel-weights.js';
-import type { EngineStatus } from '../services/engines/types.js';
-import { noVideoEncoder } from '../services/video-encoder.js';
+import type { EngineStatus } from '../services/engines/engine-status.js';
+import { noVideoEncoder } from '../services/models/video-encoder.js';
 import type { RouteContext } from './context.js';
 
 type Capabilities = components['schemas']['Capabilities'];

@@ -1,13 +1,13 @@
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
-import { errors } from '../errors/codes.js';
+import { errors } from '../lib/errors.js';
 import type { EngineKind } from '../inference/engine-protocol.js';
-import { formatCelsius, formatGigabytes, formatPercent } from '../services/gpu/format.js';
-import type { GpuReading } from '../services/gpu/types.js';
-import type { EngineStatus } from '../services/engines/types.js';
-import { packageVersion } from '../services/validation/checks.js';
+import { formatCelsius, formatGigabytes, formatPercent } from '../lib/units.js';
+import type { GpuReading } from '../services/card/gpu-reading.js';
+import type { EngineStatus } from '../services/engines/engine-status.js';
+import { packageVersion } from '../services/operations/machine-checks.js';
 import type { RouteContext } from './context.js';
-import { healthOf, troubleOf } from '../services/health.js';
+import { healthOf, troubleOf } from '../services/operations/health.js';
 
 const workerIds: readonly EngineKind[] = ['sdxl', 'wan', 'qwen'];
 /** What a restart takes before an engine has ever been loaded, seconds. */

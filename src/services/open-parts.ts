@@ -1,18 +1,19 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from '../config.js';
-import { projectRoot } from '../project-root.js';
-import { createEmbeddedStore } from './queue/embedded/index.js';
-import { createRedisStore } from './queue/redis/index.js';
-import type { JobStore } from './queue/types.js';
+import { ownFile } from '../lib/processes.js';
+import { projectRoot } from '../lib/project.js';
+import { createEmbeddedStore } from './queue/embedded/store.js';
+import { createRedisStore } from './queue/redis/store.js';
+import type { JobStore } from './queue/job-store.js';
 import { createFolderStorage } from './storage/folder.js';
 import { createSupabaseStorage } from './storage/supabase.js';
-import type { AssetService, Storage } from './storage/types.js';
+import type { AssetService, Storage } from './storage/storage.js';
 
 /** Which parts a configuration means: the same answer for the service and for `ourvidz doctor --local`. */
 
 export const modelsDirOf = (config: Config): string => config.modelsDir ?? path.join(projectRoot(), 'models/pocket');
-export const engineEntryFile = (): string => path.join(projectRoot(), 'dist/src/inference/engine-process.js');
+export const engineEntryFile = (): string => ownFile('src/inference/engine-main');
 
 export async function openStore(config: Config, redisUrl: string | undefined, log: Logger): Promise<JobStore> {
   return openSharedStore(config, redisUrl, log) ?? createEmbeddedStore({ folder: path.join(config.dataDir, 'queue'), retentionMs: config.jobRetentionSeconds * 1000 });

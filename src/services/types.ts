@@ -1,13 +1,13 @@
-import type { EngineService } from './engines/types.js';
-import type { EnhancementService } from './enhancement/types.js';
-import type { GpuMonitor } from './gpu/gpu-monitor.js';
-import type { JobService } from './jobs/types.js';
-import type { DeviceMemory } from './memory-budget/device-memory.js';
-import type { JobStore } from './queue/types.js';
-import type { StatusMonitor } from './status-monitor/index.js';
-import type { AssetService, Storage } from './storage/types.js';
-import type { Validation } from './validation/validation.js';
-import type { VideoEncoder } from './video-encoder.js';
+import type { EngineService } from './engines/engine-status.js';
+import type { EnhancementService } from './enhancement/enhancement-types.js';
+import type { GpuMonitor } from './card/gpu-monitor.js';
+import type { JobService } from './jobs/job-service.js';
+import type { DeviceMemory } from './card/device-memory.js';
+import type { JobStore } from './queue/job-store.js';
+import type { StatusMonitor } from './operations/status-monitor.js';
+import type { AssetService, Storage } from './storage/storage.js';
+import type { Validation } from './operations/validation.js';
+import type { VideoEncoder } from './models/video-encoder.js';
 
 /**
  * What the routes see of the service. `createServices(config, log)` builds the real ones; tests build the app with

@@ -2,8 +2,8 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { findFreePort } from '../../src/cli/free-port.js';
-import { projectRoot } from '../../src/project-root.js';
+import { findFreePort } from '../../src/lib/free-port.js';
+import { ownProgram } from '../../src/lib/processes.js';
 import { childProcesses } from '../helpers/processes.js';
 
 export interface FleetOptions {
@@ -14,7 +14,6 @@ export interface FleetOptions {
 
 /** Real service processes, each with a folder, a port and a log of its own. Only processes started here are ever killed. */
 export async function startFleet({ folder, services, environment }: FleetOptions) {
-  const entry = path.join(projectRoot(), 'dist/src/server.js');
   const members = await Promise.all(Array.from({ length: services }, async (_, index) => {
     const home = path.join(folder, `service-${index}`);
     await mkdir(home, { recursive: true });
@@ -36,7 +35,7 @@ export async function startFleet({ folder, services, environment }: FleetOptions
     if (isUp(index)) return;
     member.starts += 1;
     member.log.write(`--- start ${member.starts}\n`);
-    const child = spawn(process.execPath, [entry], {
+    const child = spawn(process.execPath, ownProgram('src/server'), {
       cwd: member.home, stdio: ['ignore', 'pipe', 'pipe'],
       env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment, DATA_DIR: member.home, HOST: '127.0.0.1', PORT: String(member.port) },
     });

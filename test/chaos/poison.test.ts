@@ -3,7 +3,7 @@ import path from 'node:path';
 import { Registry } from 'prom-client';
 import t from 'tap';
 import { readConfig } from '../../src/config.js';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 import { createServices } from '../../src/services/index.js';
 import { silentLog, testEngineEntry, until } from '../engines/support.js';
 import { startProducer } from '../helpers/producer.js';

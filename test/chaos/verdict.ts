@@ -1,8 +1,7 @@
 import type { Redis } from 'ioredis';
-import type { JobRecord, JobStatus, JobStore } from '../../src/services/queue/types.js';
-import { terminalStatuses } from '../../src/services/queue/types.js';
 import type { Endpoints, SeenCallback } from './endpoints.js';
 import type { JobKind, PlannedJob } from './plan.js';
+import { type JobRecord, type JobStatus, type JobStore, terminalStatuses } from '../../src/services/queue/job-store.js';
 
 export interface Verdict {
   /** What is not as promised; empty when all is well. */

@@ -9,7 +9,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import { projectRoot } from '../../src/project-root.js';
+import { ownProgram } from '../../src/lib/processes.js';
 import { waitFor } from '../helpers/wait-for.js';
 
 type Handler = (request: IncomingMessage, response: ServerResponse, body: string) => void;
@@ -31,7 +31,7 @@ async function startDouble(t: Test, handler: Handler) {
 }
 
 function startCli(args: string[], cwd: string) {
-  const child = spawn(process.execPath, [path.join(projectRoot(), 'dist/src/cli/main.js'), ...args], { cwd, env: { PATH: process.env['PATH'], HOME: process.env['HOME'] }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [...ownProgram('src/cli/main'), ...args], { cwd, env: { PATH: process.env['PATH'], HOME: process.env['HOME'] }, stdio: ['ignore', 'pipe', 'pipe'] });
   const output = { stdout: '', stderr: '' };
   child.stdout.on('data', (chunk) => { output.stdout += String(chunk); });
   child.stderr.on('data', (chunk) => { output.stderr += String(chunk); });

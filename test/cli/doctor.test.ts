@@ -2,11 +2,12 @@ import { execFile } from 'node:child_process';
 import { cp, rm } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
-import { projectRoot } from '../../src/project-root.js';
+import { ownProgram } from '../../src/lib/processes.js';
+import { projectRoot } from '../../src/lib/project.js';
 
 function doctor(cwd: string, environment: NodeJS.ProcessEnv): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
-    const child = execFile(process.execPath, [path.join(projectRoot(), 'dist/src/cli/main.js'), 'doctor', '--local'], { cwd, env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment } },
+    const child = execFile(process.execPath, [...ownProgram('src/cli/main'), 'doctor', '--local'], { cwd, env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment } },
       (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }));
   });
 }

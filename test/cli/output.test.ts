@@ -1,6 +1,6 @@
 import t from 'tap';
 import { buildPayload, localUserId } from '../../src/cli/commands/generate.js';
-import { formatExplanation } from '../../src/cli/explain-view.js';
+import { formatExplanation } from '../../src/cli/job-view.js';
 import { formatFields, formatTable, shorten } from '../../src/cli/output.js';
 import { describeProgress } from '../../src/cli/progress-view.js';
 import { slugOf } from '../../src/cli/save-assets.js';

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { parse } from 'dotenv';
 import t from 'tap';
 import { callbackUrlOf, ConfigError, readConfig, redisUrlOf, variables } from '../../src/config.js';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 
 function problemsOf(environment: NodeJS.ProcessEnv): ConfigError['problems'] {
   try {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { QueueName } from '../../src/services/jobs/catalogue.js';
+import type { QueueName } from '../../src/services/catalogue.js';
 import { sharedFolder } from '../helpers/requirements.js';
 
 /** One case of `../shared/contract/cases.json`: a queue string and what must come of it. */

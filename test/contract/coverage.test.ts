@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import t from 'tap';
-import type { EnhancementService } from '../../src/services/enhancement/types.js';
+import type { EnhancementService } from '../../src/services/enhancement/enhancement-types.js';
 import { createContractChecker } from '../helpers/assert-contract.js';
 import { goodPayloads } from '../fixtures/malformed-payloads.js';
 import { build } from '../helpers/build.js';

@@ -6,14 +6,14 @@ import { mkdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import sharp from 'sharp';
 import t from 'tap';
-import { projectRoot } from '../../src/project-root.js';
+import { ownProgram } from '../../src/lib/processes.js';
 import { startService } from '../helpers/service-process.js';
 import { waitFor } from '../helpers/wait-for.js';
 
 t.setTimeout(240_000);
 
 function start(script: string, args: string[], cwd: string, env: Record<string, string> = {}) {
-  const child = spawn(process.execPath, [path.join(projectRoot(), 'dist/src/cli', script), ...args], { cwd, env: { PATH: process.env['PATH'], HOME: process.env['HOME'], MODELS_DIR: process.env['OURVIDZ_TEST_MODELS'], ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [...ownProgram(`src/cli/${script}`), ...args], { cwd, env: { PATH: process.env['PATH'], HOME: process.env['HOME'], MODELS_DIR: process.env['OURVIDZ_TEST_MODELS'], ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   const output = { stdout: '', stderr: '' };
   child.stdout.on('data', (chunk) => { output.stdout += String(chunk); });
   child.stderr.on('data', (chunk) => { output.stderr += String(chunk); });
@@ -26,7 +26,7 @@ t.test('ourvidz against a service with a generated key', async (t) => {
   await mkdir(dataDir);
   const service = await startService({ dataDir, env: { WAN_WORKER_API_KEY: undefined } });
   t.teardown(() => service.cleanUp());
-  const run = (...args: string[]) => start('main.js', [...args, '--url', service.baseUrl], folder).done;
+  const run = (...args: string[]) => start('main', [...args, '--url', service.baseUrl], folder).done;
 
   t.equal((await stat(path.join(dataDir, 'api-key'))).mode & 0o777, 0o600, 'only its owner reads the key');
 
@@ -64,7 +64,7 @@ t.test('ourvidz against a service with a generated key', async (t) => {
   t.equal((await run('dead-letters', 'drop', 'no-such')).code, 5);
   t.equal((await run('status', '--key', 'wrong')).code, 4);
 
-  const interrupted = start('main.js', ['generate', 'a red circle', '--type', 'sdxl_image_high', '--images', '6', '--url', service.baseUrl], folder);
+  const interrupted = start('main', ['generate', 'a red circle', '--type', 'sdxl_image_high', '--images', '6', '--url', service.baseUrl], folder);
   await waitFor(() => interrupted.output.stderr.includes('denoise'), { what: 'the job to run' });
   interrupted.child.kill('SIGINT');
   t.equal((await interrupted.done).code, 130);
@@ -73,7 +73,7 @@ t.test('ourvidz against a service with a generated key', async (t) => {
 
 t.test('the demo draws the prompt it is given, says where everything is, and ends', async (t) => {
   const folder = t.testdir({});
-  const demo = await start('demo.js', ['a blue heart', '--exit'], folder, { PORT: '7860' }).done;
+  const demo = await start('demo', ['a blue heart', '--exit'], folder, { PORT: '7860' }).done;
   t.equal(demo.code, 0, demo.stdout + demo.stderr);
   const file = /^The picture: (.+)$/m.exec(demo.stdout)?.[1] ?? '';
   t.ok(file.startsWith(path.join(folder, 'data')), file);
@@ -82,7 +82,7 @@ t.test('the demo draws the prompt it is given, says where everything is, and end
 
 t.test('the demo keeps serving until it is interrupted, and ignores settings that would connect it', async (t) => {
   const folder = t.testdir({ '.env': 'REDIS_URL=redis://127.0.0.1:1\nSUPABASE_URL=https://supabase.invalid\n' });
-  const demo = start('demo.js', [], folder, { CALLBACK_URL: 'http://127.0.0.1:1/callback' });
+  const demo = start('demo', [], folder, { CALLBACK_URL: 'http://127.0.0.1:1/callback' });
   await waitFor(() => demo.output.stdout.includes('Serving until Ctrl-C'), { what: () => `the demo to serve: ${demo.output.stdout}${demo.output.stderr}`, timeoutMs: 90_000 });
   const url = /^The console: (http:\/\/[^/]+)\/docs/m.exec(demo.output.stdout)?.[1] ?? '';
   t.equal((await fetch(`${url}/health`)).status, 200);

@@ -1,7 +1,7 @@
 /** Reference pictures from the queue's string to the drawn one: three modes on the shipped model, image-to-image on an export without an adapter. */
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 import { referencePairs, scoreReference } from '../../tools/pocket-check/references.js';
 import { drawScene } from '../../tools/pocket-check/scenes.js';
 import { startAssetServer } from '../helpers/asset-server.js';

@@ -1,15 +1,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { ownFile, ownLoader } from '../../src/lib/processes.js';
 import { isAlive } from '../helpers/processes.js';
 import { until } from './support.js';
 
-const entry = fileURLToPath(new URL('../../src/inference/engine-process.js', import.meta.url));
+const entry = ownFile('src/inference/engine-main');
 /** In the engine, before its own code: on command its main thread is gone, as within a native call. */
 const block = 'process.on("message", (message) => { if (message.block) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); })';
 const service = `
-  const engine = require('node:child_process').fork(${JSON.stringify(entry)}, ['sdxl'], { execArgv: ['--import=data:text/javascript,' + encodeURIComponent(${JSON.stringify(block)})], stdio: ['ignore', 'ignore', 'inherit', 'ipc', 'pipe'] });
+  const engine = require('node:child_process').fork(${JSON.stringify(entry)}, ['sdxl'], { execArgv: [...${JSON.stringify(ownLoader)}, '--import=data:text/javascript,' + encodeURIComponent(${JSON.stringify(block)})], stdio: ['ignore', 'ignore', 'inherit', 'ipc', 'pipe'] });
   engine.once('message', () => {
     if (process.argv[1] === 'block') engine.send({ block: true });
     setTimeout(() => console.log(engine.pid), 500);

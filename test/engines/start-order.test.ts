@@ -1,6 +1,6 @@
 import t from 'tap';
-import { createEngineService } from '../../src/services/engines/engine-service.js';
-import { createLogRing } from '../../src/services/engines/log-ring.js';
+import { createEngineService } from '../../src/services/engines/engines.js';
+import { createLogRing } from '../../src/services/engines/child-environment.js';
 import { testEngine, until } from './support.js';
 
 t.test('one after another, in the order given; a start that fails holds nobody up, a lazy engine waits for its first request', async (t) => {

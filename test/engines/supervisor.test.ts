@@ -2,12 +2,12 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { isAlive } from '../../src/process-alive.js';
+import { isAlive } from '../../src/lib/processes.js';
 import type { EngineEvent } from '../../src/inference/engine-protocol.js';
 import { EngineError } from '../../src/services/engines/engine-error.js';
 import { createSupervisor, type SupervisorOptions } from '../../src/services/engines/supervisor.js';
-import { measuredLimitMs } from '../../src/services/engines/stage-limits.js';
-import type { EngineState } from '../../src/services/engines/types.js';
+import { measuredLimitMs } from '../../src/services/engines/supervisor-options.js';
+import type { EngineState } from '../../src/services/engines/engine-status.js';
 import { generateParams, testEngine, until } from './support.js';
 
 function supervise(test: Test, options: Partial<SupervisorOptions> & { onLoad?: string } = {}) {

@@ -1,10 +1,10 @@
-import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
+import { ownFile } from '../../src/lib/processes.js';
 import type { EngineKind, SdxlGenerateParams } from '../../src/inference/engine-protocol.js';
-import type { EngineStatus } from '../../src/services/engines/types.js';
+import type { EngineStatus } from '../../src/services/engines/engine-status.js';
 import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
 
-export const testEngineEntry = fileURLToPath(new URL('./test-engine.js', import.meta.url));
+export const testEngineEntry = ownFile('test/engines/test-engine');
 export const silentLog = pino({ level: 'silent' });
 
 /** Options for a supervised test engine with limits short enough for a test. */

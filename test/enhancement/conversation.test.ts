@@ -1,5 +1,5 @@
 import t from 'tap';
-import { buildMessages } from '../../src/services/enhancement/conversation.js';
+import { buildMessages } from '../../src/services/enhancement/request-text.js';
 
 const turns = [1, 2, 3].map((number) => ({ prompt: `prompt ${number}`, answer: `answer ${number}` }));
 

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import t from 'tap';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 import { parseDenyList, readDenyList } from '../../src/services/enhancement/deny-list.js';
 
 t.test('the shipped list is empty', async (t) => {

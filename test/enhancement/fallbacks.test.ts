@@ -2,8 +2,8 @@
 import { cp, mkdir, open, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import type { EnhancePromptAnswer, EnhancePromptRequest } from '../../src/services/enhancement/types.js';
-import type { EnhancementLimits } from '../../src/services/enhancement/service.js';
+import type { EnhancePromptAnswer, EnhancePromptRequest } from '../../src/services/enhancement/enhancement-types.js';
+import type { EnhancementLimits } from '../../src/services/enhancement/enhancement.js';
 import { createJobEnhancer } from '../../src/services/jobs/enhance-job.js';
 import type { EnhancementOutcome } from '../../src/services/jobs/metadata.js';
 import { engineEntryFile } from '../../src/services/open-parts.js';

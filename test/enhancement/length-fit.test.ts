@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { clipWindow, estimateTokens, fitToWindow, type CountTokens } from '../../src/services/enhancement/length-fit.js';
+import { clipWindow, estimateTokens, fitToWindow, type CountTokens } from '../../src/services/enhancement/prompt-length.js';
 import { requireShared, sharedFolder } from '../helpers/requirements.js';
 
 const { signal } = new AbortController();

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { createLine } from '../../src/services/enhancement/line.js';
+import { createLine } from '../../src/services/enhancement/waiting-room.js';
 
 const free = () => new AbortController().signal;
 const keen = { patient: false };

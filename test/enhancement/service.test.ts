@@ -1,6 +1,6 @@
 import t from 'tap';
 import { parseDenyList } from '../../src/services/enhancement/deny-list.js';
-import type { EnhancePromptRequest } from '../../src/services/enhancement/types.js';
+import type { EnhancePromptRequest } from '../../src/services/enhancement/enhancement-types.js';
 import { until } from '../engines/support.js';
 import { createTestEnhancement, type EnhancementHarness } from './support.js';
 

@@ -1,5 +1,5 @@
 import type { Test } from 'tap';
-import type { SessionLimits, SessionStore } from '../../src/services/enhancement/sessions/types.js';
+import type { SessionLimits, SessionStore } from '../../src/services/enhancement/sessions.js';
 
 const limits: SessionLimits = { ttlMs: 60_000, maxTurns: 3, maxSessions: 5 };
 const turn = (number: number) => ({ prompt: `prompt ${number}`, answer: `answer ${number} – "größer" 🔴` });

@@ -1,11 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { createMemorySessions } from '../../src/services/enhancement/sessions/memory.js';
-import { createRedisSessions } from '../../src/services/enhancement/sessions/redis.js';
-import type { SessionStore } from '../../src/services/enhancement/sessions/types.js';
+import { testSessions } from './session-suite.js';
 import { openRedis } from '../helpers/redis.js';
 import { requireCommand } from '../helpers/requirements.js';
-import { testSessions } from './session-suite.js';
+import { createRedisSessions } from '../../src/services/enhancement/redis-sessions.js';
+import { createMemorySessions, type SessionStore } from '../../src/services/enhancement/sessions.js';
 
 t.test('in memory', async (t) => {
   let now = 0;

@@ -1,17 +1,16 @@
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
-import { projectRoot } from '../../src/project-root.js';
-import { createEngineService } from '../../src/services/engines/engine-service.js';
-import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
-import { emptyDenyList, type DenyList } from '../../src/services/enhancement/deny-list.js';
-import { createEnhancement, type EnhancementLimits } from '../../src/services/enhancement/service.js';
-import { createMemorySessions } from '../../src/services/enhancement/sessions/memory.js';
-import type { SessionStore } from '../../src/services/enhancement/sessions/types.js';
-import { readTemplates } from '../../src/services/enhancement/templates.js';
+import { ownFile } from '../../src/lib/processes.js';
 import { silentLog, testEngine } from '../engines/support.js';
+import { projectRoot } from '../../src/lib/project.js';
+import { createEngineService } from '../../src/services/engines/engines.js';
+import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
+import { type DenyList, emptyDenyList } from '../../src/services/enhancement/deny-list.js';
+import { createEnhancement, type EnhancementLimits } from '../../src/services/enhancement/enhancement.js';
+import { createMemorySessions, type SessionStore } from '../../src/services/enhancement/sessions.js';
+import { readTemplates } from '../../src/services/enhancement/templates.js';
 
-export const scriptedEngine = fileURLToPath(new URL('./scripted-engine.js', import.meta.url));
+export const scriptedEngine = ownFile('test/enhancement/scripted-engine');
 
 export interface EnhancementHarness {
   engine?: Partial<SupervisorOptions> & { onLoad?: string };

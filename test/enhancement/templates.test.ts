@@ -2,7 +2,7 @@ import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t from 'tap';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 import { fillTemplate, parseTemplate, readTemplates, type Template } from '../../src/services/enhancement/templates.js';
 
 const shipped = path.join(projectRoot(), 'prompts/enhancement');

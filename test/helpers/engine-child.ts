@@ -1,7 +1,6 @@
 import { fork, type ChildProcess } from 'node:child_process';
-import path from 'node:path';
 import type { EngineEvent, EngineMethod, EngineMethods, FromEngine } from '../../src/inference/engine-protocol.js';
-import { projectRoot } from '../../src/project-root.js';
+import { ownFile, ownLoader } from '../../src/lib/processes.js';
 
 export interface EngineChild {
   child: ChildProcess;
@@ -13,7 +12,7 @@ export interface EngineChild {
 
 /** The real engine process, spoken to as the service does. */
 export function startEngineChild(kind: 'sdxl' | 'wan' | 'qwen'): EngineChild {
-  const child = fork(path.join(projectRoot(), 'dist/src/inference/engine-process.js'), [kind], { stdio: ['ignore', 'ignore', 'inherit', 'ipc', 'pipe'] });
+  const child = fork(ownFile('src/inference/engine-main'), [kind], { execArgv: [...ownLoader], stdio: ['ignore', 'ignore', 'inherit', 'ipc', 'pipe'] });
   const ended = new Promise<void>((resolve) => child.once('close', () => { resolve(); }));
   let count = 0;
   return {

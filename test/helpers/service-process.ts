@@ -2,8 +2,8 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { findFreePort } from '../../src/cli/free-port.js';
-import { projectRoot } from '../../src/project-root.js';
+import { ownProgram } from '../../src/lib/processes.js';
+import { findFreePort } from '../../src/lib/free-port.js';
 import { waitFor } from './wait-for.js';
 
 export interface ServiceOptions {
@@ -43,7 +43,7 @@ export async function startService(options: ServiceOptions = {}) {
     };
     const env = Object.fromEntries(Object.entries(settings).filter((entry): entry is [string, string] => entry[1] !== undefined));
     // No .env of the checkout may leak in: the working folder is the data folder.
-    child = spawn(process.execPath, [path.join(projectRoot(), 'dist/src/server.js')], { cwd: dataDir, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    child = spawn(process.execPath, ownProgram('src/server'), { cwd: dataDir, env, stdio: ['ignore', 'pipe', 'pipe'] });
     const collect = (chunk: Buffer) => logLines.push(...chunk.toString('utf8').split('\n').filter((line) => line !== ''));
     child.stdout?.on('data', collect);
     child.stderr?.on('data', collect);

@@ -2,7 +2,7 @@ import { mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Test } from 'tap';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 
 const shipped = path.join(projectRoot(), 'models/pocket/wan');
 const tiny = path.join(projectRoot(), 'test/parity/models/wan-tiny');

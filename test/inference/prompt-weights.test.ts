@@ -3,7 +3,7 @@ import path from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { parsePrompt, plainText, type Fragment } from '../../src/inference/diffusion/prompt-weights.js';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 
 const showFragments = (fragments: readonly Fragment[]) => fragments.map(({ text, weight }) => (text === '' ? '(no words)' : `${text} ×${Number(weight.toFixed(3))}`)).join(' · ');
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { createSdxlScheduler } from '../../src/inference/diffusion/schedulers/index.js';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 
 interface Run { steps: number; timesteps: number[]; sigmas: number[]; start: number[]; latents: number[][] }
 

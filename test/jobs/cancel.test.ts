@@ -1,5 +1,5 @@
 import t from 'tap';
-import { StorageError } from '../../src/services/storage/types.js';
+import { StorageError } from '../../src/services/storage/storage.js';
 import { until } from '../engines/support.js';
 import { emptyWork, harness } from './support.js';
 

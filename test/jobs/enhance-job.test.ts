@@ -1,6 +1,6 @@
 import t from 'tap';
 import { createJobEnhancer } from '../../src/services/jobs/enhance-job.js';
-import type { EnhancePromptAnswer, EnhancePromptRequest, EnhancementService } from '../../src/services/enhancement/types.js';
+import type { EnhancePromptAnswer, EnhancePromptRequest, EnhancementService } from '../../src/services/enhancement/enhancement-types.js';
 import { silentLog } from '../engines/support.js';
 
 const { signal } = new AbortController();

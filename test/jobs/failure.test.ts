@@ -1,11 +1,11 @@
 import { Registry } from 'prom-client';
 import t from 'tap';
-import { errors } from '../../src/errors/codes.js';
+import { errors } from '../../src/lib/errors.js';
 import { EngineError } from '../../src/services/engines/engine-error.js';
 import { failureFrom, NotPossibleHere } from '../../src/services/jobs/failure.js';
 import { completionMetadata, failureMetadata } from '../../src/services/jobs/metadata.js';
-import { createServiceMetrics } from '../../src/services/metrics.js';
-import { StorageError } from '../../src/services/storage/types.js';
+import { createServiceMetrics } from '../../src/services/operations/metrics.js';
+import { StorageError } from '../../src/services/storage/storage.js';
 import { engineStatus } from '../engines/support.js';
 
 t.test("every failure has one of the contract's three messages", async (t) => {

@@ -1,11 +1,10 @@
 import path from 'node:path';
 import t from 'tap';
-import { createEventLog } from '../../src/services/jobs/event-log.js';
-import { followJob } from '../../src/services/jobs/job-events.js';
-import { createProgressEstimator, type TimedStage } from '../../src/services/jobs/progress-estimator.js';
-import type { JobRecord } from '../../src/services/queue/types.js';
-import type { JobEvent } from '../../src/services/jobs/types.js';
 import { until } from '../engines/support.js';
+import { createEventLog, followJob } from '../../src/services/jobs/job-events.js';
+import type { JobEvent } from '../../src/services/jobs/job-service.js';
+import { createProgressEstimator, type TimedStage } from '../../src/services/jobs/progress-estimator.js';
+import type { JobRecord } from '../../src/services/queue/job-store.js';
 
 const stages = new Set<TimedStage>(['text', 'denoise', 'decode', 'encode', 'upload']);
 

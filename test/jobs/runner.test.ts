@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { StorageError } from '../../src/services/storage/types.js';
+import { StorageError } from '../../src/services/storage/storage.js';
 import { until } from '../engines/support.js';
 import { createHarness, emptyWork, harness } from './support.js';
 

@@ -1,9 +1,9 @@
 import path from 'node:path';
 import t from 'tap';
 import type { LoadResult, SdxlGenerateParams, SdxlGenerateResult } from '../../src/inference/engine-protocol.js';
-import { projectRoot } from '../../src/project-root.js';
-import type { Engines } from '../../src/services/engines/engine-service.js';
-import { createNegativePrompts } from '../../src/services/negative-prompt.js';
+import { projectRoot } from '../../src/lib/project.js';
+import type { Engines } from '../../src/services/engines/engines.js';
+import { createNegativePrompts } from '../../src/services/models/negative-prompts.js';
 import { planSdxlJob } from '../../src/services/jobs/sdxl-plan.js';
 import type { ValidJob } from '../../src/services/jobs/valid-job.js';
 

@@ -7,7 +7,7 @@ import { Registry } from 'prom-client';
 import sharp from 'sharp';
 import t, { type Test } from 'tap';
 import { readConfig } from '../../src/config.js';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 import { createServices } from '../../src/services/index.js';
 import { silentLog, until } from '../engines/support.js';
 

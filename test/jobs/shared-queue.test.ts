@@ -1,7 +1,7 @@
 import t from 'tap';
 import { NotPossibleHere } from '../../src/services/jobs/failure.js';
 import type { GenerateContext, GenerateOutcome } from '../../src/services/jobs/plan.js';
-import { createPossibleElsewhere } from '../../src/services/jobs/possible-elsewhere.js';
+import { createPossibleElsewhere } from '../../src/services/jobs/possible-here.js';
 import { createProgressEstimator } from '../../src/services/jobs/progress-estimator.js';
 import { until } from '../engines/support.js';
 import { harness } from './support.js';

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import t from 'tap';
-import { StorageError } from '../../src/services/storage/types.js';
+import { StorageError } from '../../src/services/storage/storage.js';
 import { until } from '../engines/support.js';
 import { createHarness } from './support.js';
 

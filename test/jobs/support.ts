@@ -3,10 +3,10 @@ import { readdirSync } from 'node:fs';
 import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Test } from 'tap';
-import { projectRoot } from '../../src/project-root.js';
-import { createEngineService } from '../../src/services/engines/engine-service.js';
+import { projectRoot } from '../../src/lib/project.js';
+import { createEngineService } from '../../src/services/engines/engines.js';
 import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
-import { createEventLog } from '../../src/services/jobs/event-log.js';
+import { createEventLog } from '../../src/services/jobs/job-events.js';
 import { createJobService } from '../../src/services/jobs/job-service.js';
 import type { PayloadCheck, ValidJob } from '../../src/services/jobs/valid-job.js';
 import { createProgressEstimator } from '../../src/services/jobs/progress-estimator.js';
@@ -14,10 +14,10 @@ import { createRunner, type RunnerOptions } from '../../src/services/jobs/runner
 import { defaultLimits, type BuildCallback, type FinishedJobFacts, type RunnerLimits, type RunnerParts } from '../../src/services/jobs/runner-parts.js';
 import { planSdxlJob } from '../../src/services/jobs/sdxl-plan.js';
 import { createWorkFolders } from '../../src/services/jobs/work-folders.js';
-import { createNegativePrompts } from '../../src/services/negative-prompt.js';
-import { createEmbeddedStore } from '../../src/services/queue/embedded/index.js';
-import type { JobRecord, JobStore } from '../../src/services/queue/types.js';
-import type { Storage } from '../../src/services/storage/types.js';
+import { createNegativePrompts } from '../../src/services/models/negative-prompts.js';
+import { createEmbeddedStore } from '../../src/services/queue/embedded/store.js';
+import type { JobRecord, JobStore } from '../../src/services/queue/job-store.js';
+import type { Storage } from '../../src/services/storage/storage.js';
 import { silentLog, testEngine, until } from '../engines/support.js';
 
 /** The runner's tests are about running: of a payload's rules they only need one. */

@@ -1,14 +1,14 @@
 import path from 'node:path';
 import t from 'tap';
 import type { LoadResult, WanGenerateParams, WanGenerateResult } from '../../src/inference/engine-protocol.js';
-import { projectRoot } from '../../src/project-root.js';
-import type { Engines } from '../../src/services/engines/engine-service.js';
-import { wanFrames } from '../../src/services/jobs/wan-frames.js';
+import { projectRoot } from '../../src/lib/project.js';
+import type { Engines } from '../../src/services/engines/engines.js';
+import { wanFrames } from '../../src/services/catalogue.js';
 import { planWanJob, type WanPlanOptions } from '../../src/services/jobs/wan-plan.js';
 import { resolveWanReferences, wanGuidance } from '../../src/services/jobs/wan-references.js';
 import type { ValidJob } from '../../src/services/jobs/valid-job.js';
-import { readWanWishes } from '../../src/services/model-wishes.js';
-import { readWanNegative } from '../../src/services/negative-prompt.js';
+import { readWanWishes } from '../../src/services/models/model-settings.js';
+import { readWanNegative } from '../../src/services/models/negative-prompts.js';
 
 const base: ValidJob = { id: '6b0b3f0e-8d0a-4a53-9d9c-0d8f1f3f9a55', type: 'video_fast', prompt: 'a red circle moves left', user_id: '1e2feb89-414c-443c-9027-c4d1c386bbc4' };
 const url = (name: string) => `https://x.test/${name}.png`;

@@ -3,7 +3,7 @@ import path from 'node:path';
 import t from 'tap';
 import { createFlowScheduler } from '../../src/inference/diffusion/schedulers/index.js';
 import { flowSchedulerNames, type FlowSchedulerName } from '../../src/inference/engine-protocol.js';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 import { largestDifference } from '../../tools/parity/measure.js';
 
 /** Recorded by tools/parity/record_flow_schedules.py: diffusers' solvers on Wan's own noise levels. */

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import type { Test } from 'tap';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 
 /** Recorded references beside the checkout; `PARITY_KIT` names another folder in the same format. */
 export const kitFolder = process.env['PARITY_KIT'] ?? path.join(projectRoot(), '../shared/parity');

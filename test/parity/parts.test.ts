@@ -2,7 +2,7 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { createGenerator } from '../../src/inference/diffusion/random.js';
 import { openSdxlModel } from '../../src/inference/sdxl/model.js';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 import { largestDifference } from '../../tools/parity/measure.js';
 import { measureCompel, measureNoise, measureSchedulers, measureTokens, type MeasuredCase } from '../../tools/parity/parts.js';
 import { kitFolder, requireKit } from './kit.js';

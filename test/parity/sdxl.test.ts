@@ -1,7 +1,7 @@
 import path from 'node:path';
 import t from 'tap';
 import { openSdxlModel } from '../../src/inference/sdxl/model.js';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 import { measureSdxlCase, type SdxlCase } from '../../tools/parity/sdxl.js';
 import { readCases } from '../../tools/parity/parts.js';
 import { kitFolder, requireKit } from './kit.js';

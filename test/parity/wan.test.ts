@@ -1,7 +1,7 @@
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { openWanModel } from '../../src/inference/wan/model.js';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 import { readCases, type MeasuredCase } from '../../tools/parity/parts.js';
 import { measureT5Tokens, measureWanCase, measureWanText, measureWanTransformer, measureWanVae, type WanCase } from '../../tools/parity/wan.js';
 import { kitFolder, requireKit } from './kit.js';

@@ -3,8 +3,8 @@ import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import { createEmbeddedStore } from '../../src/services/queue/embedded/index.js';
-import type { JobStore } from '../../src/services/queue/types.js';
+import { createEmbeddedStore } from '../../src/services/queue/embedded/store.js';
+import type { JobStore } from '../../src/services/queue/job-store.js';
 import { callbackOf, claimed, completed, leaseMs, reserve, start, submit, tryReserve } from './suite/builders.js';
 
 /** No file of this process may grow beyond `bytes`: the next write of the database fails as on a full disk. */

@@ -4,9 +4,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
-import { createEmbeddedStore } from '../../src/services/queue/embedded/index.js';
+import { ownProgram } from '../../src/lib/processes.js';
+import { createEmbeddedStore } from '../../src/services/queue/embedded/store.js';
 import { createClock, runStoreSuite } from './store-suite.js';
 import { callbackOf, claimed, completed, leaseMs, reserve, start, submit, tryReserve, type SomeJob } from './suite/builders.js';
 
@@ -81,8 +81,8 @@ await t.test('setting the clock, or a night asleep, takes no job from its runner
 
 await t.test('a killed process leaves everything it promised', async (t) => {
   const folder = await tempFolder(t);
-  const script = fileURLToPath(new URL('processes/embedded-victim.js', import.meta.url));
-  const child = spawn(process.execPath, [script, folder], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const script = ownProgram('test/queue/processes/embedded-victim');
+  const child = spawn(process.execPath, [...script, folder], { stdio: ['ignore', 'pipe', 'inherit'] });
   const [line] = await once(createInterface(child.stdout), 'line') as [string];
   const jobs = JSON.parse(line) as Record<'finished' | 'running' | 'retried' | 'reserved' | 'waiting', SomeJob>;
   child.kill('SIGKILL');

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import t, { type Test } from 'tap';
-import { createRedisStore, type RedisStoreOptions } from '../../src/services/queue/redis/index.js';
+import { createRedisStore, type RedisStoreOptions } from '../../src/services/queue/redis/store.js';
 import { redisOrSkip, startRedis } from '../helpers/redis.js';
 import { waitFor } from '../helpers/wait-for.js';
 import { reserve, submit, tryReserve } from './suite/builders.js';

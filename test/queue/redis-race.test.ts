@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
 import t from 'tap';
+import { ownProgram } from '../../src/lib/processes.js';
 import { openRedis, redisOrSkip } from '../helpers/redis.js';
 import { payloadOf, someJob } from './suite/builders.js';
 
@@ -15,9 +15,9 @@ if (redisOrSkip(t)) {
     const jobs = Array.from({ length: jobCount }, () => someJob());
     for (let i = 0; i < jobCount; i += 500) await admin.lpush('sdxl_queue', ...jobs.slice(i, i + 500).map(payloadOf));
 
-    const script = fileURLToPath(new URL('processes/racer.js', import.meta.url));
+    const script = ownProgram('test/queue/processes/racer');
     const results = await Promise.all(Array.from({ length: racers }, async (_, index) => {
-      const child = spawn(process.execPath, [script, server.url, `racer-${index}`], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const child = spawn(process.execPath, [...script, server.url, `racer-${index}`], { stdio: ['ignore', 'pipe', 'inherit'] });
       const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'exit') as Promise<[number | null]>]);
       t.equal(code, 0);
       return JSON.parse(output) as { finished: string[]; heldTwice: string[]; reservations: number };

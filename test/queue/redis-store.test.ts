@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import t, { type Test } from 'tap';
-import { createRedisStore, type RedisStoreOptions } from '../../src/services/queue/redis/index.js';
+import { createRedisStore, type RedisStoreOptions } from '../../src/services/queue/redis/store.js';
 import { openRedis, redisOrSkip, startRedis } from '../helpers/redis.js';
-import type { JobStore } from '../../src/services/queue/types.js';
+import type { JobStore } from '../../src/services/queue/job-store.js';
 import { createClock, runStoreSuite, type Clock } from './store-suite.js';
 import { cancelled, completed, failed, payloadOf, reserve, someJob, start, submit, tryReserve } from './suite/builders.js';
 

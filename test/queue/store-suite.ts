@@ -1,5 +1,5 @@
 import type { Test } from 'tap';
-import type { JobStore } from '../../src/services/queue/types.js';
+import type { JobStore } from '../../src/services/queue/job-store.js';
 import { testCallbacks } from './suite/callbacks.js';
 import { testCancellation } from './suite/cancellation.js';
 import { testDeadLetters } from './suite/dead-letters.js';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { isPublicAddress } from '../../src/services/references/addresses.js';
+import { isPublicAddress } from '../../src/services/references/url-policy.js';
 
 const publicOnes = ['8.8.8.8', '1.1.1.1', '93.184.216.34', '172.15.255.255', '172.32.0.1', '100.63.255.255', '100.128.0.1', '169.253.255.255', '223.255.255.255', '2606:4700:4700::1111', '2a00:1450:4001:81b::200e'];
 const others: Record<string, string[]> = {

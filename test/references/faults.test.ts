@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import fc from 'fast-check';
 import t from 'tap';
 import sharp from 'sharp';
-import { AppError } from '../../src/errors/app-error.js';
+import { AppError } from '../../src/lib/errors.js';
 import { createReferenceFetcher } from '../../src/services/references/fetcher.js';
 import { noStorage, signal, startServer, temporaryFolder } from './support.js';
 

@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import t from 'tap';
 import sharp from 'sharp';
 import { createReferenceFetcher, type ReferenceFetcherOptions } from '../../src/services/references/fetcher.js';
-import { StorageError } from '../../src/services/storage/types.js';
+import { StorageError } from '../../src/services/storage/storage.js';
 import { failureOf, hollowPng, noStorage, signal, startServer, temporaryFolder } from './support.js';
 
 const field = 'config.first_frame';

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { crc32, deflateSync } from 'node:zlib';
 import type { Test } from 'tap';
-import { AppError } from '../../src/errors/app-error.js';
-import { StorageError, type Storage } from '../../src/services/storage/types.js';
+import { AppError } from '../../src/lib/errors.js';
+import { StorageError, type Storage } from '../../src/services/storage/storage.js';
 
 /** A server on 127.0.0.1 that counts what reaches it. */
 export async function startServer(t: Test, listener: RequestListener) {

@@ -1,8 +1,7 @@
 import { isIP } from 'node:net';
 import fc from 'fast-check';
 import t from 'tap';
-import { isPublicAddress } from '../../src/services/references/addresses.js';
-import { bareHost, checkUrl } from '../../src/services/references/url-policy.js';
+import { bareHost, checkUrl, isPublicAddress } from '../../src/services/references/url-policy.js';
 
 const closed = { allowedHosts: [] };
 

@@ -1,7 +1,7 @@
 import { getEventListeners } from 'node:events';
 import Fastify from 'fastify';
 import t from 'tap';
-import { createDisconnectSignals } from '../../src/routes/disconnect.js';
+import { createDisconnectSignals } from '../../src/routes/context.js';
 
 t.test('requests leave nothing behind on the signal that lives as long as the service', async (t) => {
   const made: AbortController[] = [];

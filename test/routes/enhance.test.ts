@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import t from 'tap';
-import { errors } from '../../src/errors/codes.js';
-import type { EnhancePromptRequest, EnhancementService } from '../../src/services/enhancement/types.js';
+import { errors } from '../../src/lib/errors.js';
+import type { EnhancePromptRequest, EnhancementService } from '../../src/services/enhancement/enhancement-types.js';
 import { build, testApiKey } from '../helpers/build.js';
 import { until } from '../engines/support.js';
 

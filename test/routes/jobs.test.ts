@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import sharp from 'sharp';
 import t, { type Test } from 'tap';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 import { goodPayloads } from '../fixtures/malformed-payloads.js';
 import { build, testApiKey } from '../helpers/build.js';
 import { waitFor } from '../helpers/wait-for.js';

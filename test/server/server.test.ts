@@ -6,14 +6,15 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import { projectRoot } from '../../src/project-root.js';
+import { ownProgram } from '../../src/lib/processes.js';
+import { projectRoot } from '../../src/lib/project.js';
 import { until } from '../engines/support.js';
 
 t.setTimeout(90_000);
 
 function launch(t: Test, env: Record<string, string>) {
   const dir = t.testdir({});
-  const child = spawn(process.execPath, [path.join(projectRoot(), 'dist/src/server.js')], {
+  const child = spawn(process.execPath, ownProgram('src/server'), {
     cwd: dir, env: { PATH: process.env['PATH'], DATA_DIR: path.join(dir, 'data'), MODELS_DIR: path.join(dir, 'models'), PORT: '0', SHUTDOWN_GRACE_SECONDS: '5', ...env }, stdio: ['ignore', 'pipe', 'pipe'],
   });
   t.teardown(() => { if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL'); });

@@ -3,8 +3,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { findFreePort } from '../../src/cli/free-port.js';
+import { ownProgram } from '../../src/lib/processes.js';
+import { findFreePort } from '../../src/lib/free-port.js';
 import { createRandom, type Random } from '../chaos/random.js';
 import { childProcesses, endProcess, residentMb } from '../helpers/processes.js';
 import { waitFor } from '../helpers/wait-for.js';
@@ -44,7 +44,7 @@ export async function runEnhanceSoak({ requests, seed, say = () => {} }: { reque
   const folder = await mkdtemp(path.join(tmpdir(), 'ourvidz-enhance-soak-'));
   const port = await findFreePort();
   await writeFile(path.join(folder, 'deny.txt'), 'word: forbidden\n');
-  const server = spawn(process.execPath, [fileURLToPath(new URL('./server.js', import.meta.url)), 'enhance'], {
+  const server = spawn(process.execPath, [...ownProgram('test/soak/server'), 'enhance'], {
     cwd: folder, stdio: ['ignore', 'ignore', 'inherit'],
     env: {
       PATH: process.env['PATH'], HOME: process.env['HOME'], PORT: String(port), DATA_DIR: path.join(folder, 'data'), WAN_WORKER_API_KEY: soakApiKey, LOG_LEVEL: 'silent', RATE_LIMIT: 'off', ORT_DEVICE: 'cpu',

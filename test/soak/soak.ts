@@ -3,10 +3,10 @@ import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
-import { findFreePort } from '../../src/cli/free-port.js';
-import { projectRoot } from '../../src/project-root.js';
+import { ownProgram } from '../../src/lib/processes.js';
+import { findFreePort } from '../../src/lib/free-port.js';
+import { projectRoot } from '../../src/lib/project.js';
 import { createRandom } from '../chaos/random.js';
 import { startCallbackReceiver } from '../helpers/callback-receiver.js';
 import { endProcess, residentMb } from '../helpers/processes.js';
@@ -51,7 +51,7 @@ export async function runSoak({ jobs, seed, kind = 'trouble', say = () => {} }: 
   const redis = new Redis(redisServer.url);
   const models = kind === 'real' ? path.join(projectRoot(), 'test/parity/models') : path.join(folder, 'models');
   if (kind !== 'real') await mkdir(path.join(models, 'sdxl'), { recursive: true });
-  const server = spawn(process.execPath, [fileURLToPath(new URL('./server.js', import.meta.url)), kind], {
+  const server = spawn(process.execPath, [...ownProgram('test/soak/server'), kind], {
     cwd: folder, stdio: ['ignore', 'ignore', 'inherit'],
     env: { PATH: process.env['PATH'], HOME: process.env['HOME'], PORT: String(port), DATA_DIR: path.join(folder, 'data'), MODELS_DIR: models, REDIS_URL: redisServer.url, WAN_WORKER_API_KEY: apiKey, CALLBACK_URL: receiver.url, LOG_LEVEL: 'silent', RATE_LIMIT: 'off', PREVIEW_EVERY_STEPS: '0' },
   });

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Test } from 'tap';
-import { StorageError, type Storage } from '../../src/services/storage/types.js';
+import { StorageError, type Storage } from '../../src/services/storage/storage.js';
 
 export interface StorageUnderTest {
   storage: Storage;

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 import { judgeClip, type HeldOutClip } from '../../tools/pocket-check/clip.js';
 import { drawClip } from '../../tools/pocket-check/clip-world.js';
 import type { Pixels } from '../../tools/pocket-check/picture.js';

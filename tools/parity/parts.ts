@@ -9,10 +9,10 @@ import { createDpmSolver } from '../../src/inference/diffusion/schedulers/dpm-so
 import { createEuler } from '../../src/inference/diffusion/schedulers/euler.js';
 import { createFlowEuler, flowEulerSigmas, flowSigmas } from '../../src/inference/diffusion/schedulers/flow.js';
 import type { NoiseScheduleConfig } from '../../src/inference/diffusion/schedulers/noise-schedule.js';
-import type { ScheduleOptions, Scheduler } from '../../src/inference/diffusion/schedulers/types.js';
+import type { ScheduleOptions, Scheduler } from '../../src/inference/diffusion/schedulers/scheduler.js';
 import { createFlowUniPc } from '../../src/inference/diffusion/schedulers/unipc.js';
 import type { SdxlModel } from '../../src/inference/sdxl/model.js';
-import { conditionText } from '../../src/inference/sdxl/weighted-conditioning.js';
+import { conditionText } from '../../src/inference/sdxl/conditioning.js';
 import { frameFragments } from '../../src/inference/sdxl/windows.js';
 import { near, same, type Measure } from './measure.js';
 

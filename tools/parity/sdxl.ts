@@ -1,16 +1,15 @@
 import path from 'node:path';
-import { readPicture } from '../../src/inference/diffusion/image-files.js';
+import { largestDifference, type Measure, peakSignalToNoise, standardDeviation } from './measure.js';
+import { readPicture } from '../../src/inference/diffusion/pictures.js';
 import { createGenerator } from '../../src/inference/diffusion/random.js';
 import { readSafetensors } from '../../src/inference/diffusion/safetensors.js';
 import { createDpmSolver } from '../../src/inference/diffusion/schedulers/dpm-solver.js';
 import { createEuler } from '../../src/inference/diffusion/schedulers/euler.js';
-import type { Scheduler } from '../../src/inference/diffusion/schedulers/types.js';
-import { zeroConditioning } from '../../src/inference/sdxl/conditioning.js';
+import type { Scheduler } from '../../src/inference/diffusion/schedulers/scheduler.js';
+import { conditionText, zeroConditioning } from '../../src/inference/sdxl/conditioning.js';
 import { denoise } from '../../src/inference/sdxl/denoise.js';
 import type { SdxlModel } from '../../src/inference/sdxl/model.js';
 import { decodeToFloats, encodePicture } from '../../src/inference/sdxl/vae.js';
-import { conditionText } from '../../src/inference/sdxl/weighted-conditioning.js';
-import { largestDifference, peakSignalToNoise, standardDeviation, type Measure } from './measure.js';
 
 /** One recorded run of diffusers' SDXL pipelines, as the parity kit's `cases.json` states it. */
 export interface SdxlCase {

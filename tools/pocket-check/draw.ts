@@ -5,7 +5,7 @@ import sharp from 'sharp';
 import type { RequestContext } from '../../src/inference/engine.js';
 import type { LoadResult, SdxlGenerateParams, SdxlGenerateResult } from '../../src/inference/engine-protocol.js';
 import { createSdxlEngine } from '../../src/inference/sdxl/engine.js';
-import { projectRoot } from '../../src/project-root.js';
+import { projectRoot } from '../../src/lib/project.js';
 import type { HeldOut } from './judge.js';
 import type { Pixels } from './picture.js';
 

@@ -1,9 +1,7 @@
-import { Option, type Command } from 'commander';
+import { type Command, Option } from 'commander';
+import { clientOf, CliError, exitCodes, formatTable, isJson, print, shorten, toInteger } from '../output.js';
 import type { components } from '../../contract/generated.js';
-import { queueNames } from '../../services/jobs/catalogue.js';
-import { CliError, exitCodes } from '../cli-error.js';
-import { clientOf, isJson, toInteger } from '../context.js';
-import { formatTable, print, shorten } from '../output.js';
+import { queueNames } from '../../services/catalogue.js';
 
 export function registerDeadLetters(program: Command): void {
   const deadLetters = program.command('dead-letters').description('payloads that were given up: list, put back, drop');

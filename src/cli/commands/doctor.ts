@@ -1,18 +1,15 @@
 import type { Command } from 'commander';
 import { config as loadEnvFile } from 'dotenv';
 import { pino } from 'pino';
-import { ConfigError, readConfig, redisUrlOf, type Config } from '../../config.js';
+import { clientOf, exitCodes, formatTable, isJson, print } from '../output.js';
+import { type Config, ConfigError, readConfig, redisUrlOf } from '../../config.js';
 import type { components } from '../../contract/generated.js';
-import { createGpuMonitor } from '../../services/gpu/gpu-monitor.js';
-import { createNvidiaSmiProbe } from '../../services/gpu/nvidia-smi.js';
-import { createSysfsProbe } from '../../services/gpu/sysfs.js';
-import { findModelFolders } from '../../services/model-folders.js';
+import { createGpuMonitor } from '../../services/card/gpu-monitor.js';
+import { createNvidiaSmiProbe, createSysfsProbe } from '../../services/card/gpu-probes.js';
+import { findModelFolders } from '../../services/models/model-folders.js';
+import { createVideoEncoder } from '../../services/models/video-encoder.js';
 import { engineEntryFile, modelsDirOf, openSharedStore, openStorage } from '../../services/open-parts.js';
-import { createServiceChecks } from '../../services/service-checks.js';
-import { createVideoEncoder } from '../../services/video-encoder.js';
-import { exitCodes } from '../cli-error.js';
-import { clientOf, isJson } from '../context.js';
-import { formatTable, print } from '../output.js';
+import { createServiceChecks } from '../../services/operations/checks.js';
 
 type Finding = NonNullable<components['schemas']['WorkerValidation']['details']['findings']>[number];
 const marks = { ok: 'ok', warning: 'WARN', error: 'ERROR' } as const;

@@ -1,16 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
-import { Option, type Command } from 'commander';
-import { catalogue, isJobType, jobTypes } from '../../services/jobs/catalogue.js';
-import { CliError, exitCodes } from '../cli-error.js';
+import { type Command, Option } from 'commander';
 import type { Client } from '../client.js';
-import { clientOf, isJson, toInteger, toNumber } from '../context.js';
-import { formatExplanation } from '../explain-view.js';
-import { followJob } from '../follow-job.js';
-import type { JobView } from '../job-view.js';
-import { print } from '../output.js';
+import { followJob, formatExplanation, type JobView } from '../job-view.js';
+import { clientOf, CliError, exitCodes, isJson, print, toInteger, toNumber } from '../output.js';
 import { createProgressDisplay, formatSeconds, silentProgress } from '../progress-view.js';
 import { saveAssets } from '../save-assets.js';
+import { catalogue, isJobType, jobTypes } from '../../services/catalogue.js';
 
 export interface GenerateOptions {
   type: string;

@@ -1,12 +1,8 @@
-import { Option, type Command } from 'commander';
-import { jobTypes } from '../../services/jobs/catalogue.js';
-import { CliError, exitCodes } from '../cli-error.js';
-import { clientOf, isJson, toInteger } from '../context.js';
-import { formatExplanation } from '../explain-view.js';
-import { followJob } from '../follow-job.js';
-import type { JobView } from '../job-view.js';
-import { formatFields, formatTable, print, shorten } from '../output.js';
+import { type Command, Option } from 'commander';
+import { followJob, formatExplanation, type JobView } from '../job-view.js';
+import { clientOf, CliError, exitCodes, formatFields, formatTable, isJson, print, shorten, toInteger } from '../output.js';
 import { createProgressDisplay, describeProgress, silentProgress } from '../progress-view.js';
+import { jobTypes } from '../../services/catalogue.js';
 
 interface JobPageView {
   jobs: JobView[];

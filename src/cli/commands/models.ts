@@ -1,13 +1,11 @@
 import type { Command } from 'commander';
-import { CliError, exitCodes } from '../cli-error.js';
-import { isJson } from '../context.js';
-import { chooseQuantisation, findModel, ggufMemoryBytes, readCatalogue, type PublishedModel } from '../models/catalogue.js';
+import { chooseQuantisation, findModel, ggufMemoryBytes, type PublishedModel, readCatalogue } from '../models/catalogue.js';
+import { listPulled, type PulledFolder, verifyFolder } from '../models/files.js';
 import { createHub } from '../models/hub.js';
 import { findPlaces, type Places } from '../models/places.js';
-import { gigabytes, planPull, requireSpace, runPull, type PullPlan } from '../models/pull.js';
-import { createTransferView } from '../models/transfer-view.js';
-import { listPulled, verifyFolder, type PulledFolder } from '../models/verify.js';
-import { formatTable, print } from '../output.js';
+import { gigabytes, planPull, type PullPlan, requireSpace, runPull } from '../models/pull.js';
+import { CliError, exitCodes, formatTable, isJson, print } from '../output.js';
+import { createTransferView } from '../progress-view.js';
 
 interface PullFlags { quant?: string; to?: string; revision?: string; dryRun?: boolean; force?: boolean }
 

@@ -1,6 +1,5 @@
 import type { Command } from 'commander';
-import { clientOf, isJson } from '../context.js';
-import { formatFields, formatTable, print } from '../output.js';
+import { clientOf, formatFields, formatTable, isJson, print } from '../output.js';
 
 interface WorkerStatusView {
   status: string;

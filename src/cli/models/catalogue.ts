@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { projectRoot } from '../../project-root.js';
-import { CliError, exitCodes } from '../cli-error.js';
+import { projectRoot } from '../../lib/project.js';
+import { CliError, exitCodes } from '../output.js';
 
 /** One entry of `models/published.json`: what its publisher offers, at one commit, and where it goes. */
 export interface PublishedModel {

@@ -2,8 +2,8 @@ import { constants } from 'node:fs';
 import { copyFile, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CliError, exitCodes } from '../cli-error.js';
-import { addFile, beginChecksum } from './checksum.js';
+import { CliError, exitCodes } from '../output.js';
+import { addFile, beginChecksum } from './files.js';
 import { HubError, type Hub, type HubFile } from './hub.js';
 
 export interface DownloadOptions {

@@ -1,5 +1,5 @@
 import { EnvHttpProxyAgent, fetch, type Dispatcher, type Response } from 'undici';
-import { CliError, exitCodes } from '../cli-error.js';
+import { CliError, exitCodes } from '../output.js';
 
 /** One file of a repository. LFS files are known by the SHA-256 of their content, small ones by their Git blob id. */
 export interface HubFile {

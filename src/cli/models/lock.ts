@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
-import { CliError, exitCodes } from '../cli-error.js';
-import { isAlive } from '../../process-alive.js';
+import { CliError, exitCodes } from '../output.js';
+import { isAlive } from '../../lib/processes.js';
 
 /**
  * One pull of a model at a time. The lock names its process; one that is gone (killed, rebooted) is taken over.

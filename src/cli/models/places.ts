@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { parse } from 'dotenv';
-import { projectRoot } from '../../project-root.js';
+import { projectRoot } from '../../lib/project.js';
 import type { HubFile } from './hub.js';
 
 export interface Places {

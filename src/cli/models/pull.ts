@@ -1,13 +1,13 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { CliError, exitCodes } from '../cli-error.js';
+import { CliError, exitCodes } from '../output.js';
 import { selectFiles, type PublishedModel } from './catalogue.js';
 import { downloadFile, sizeOf, type DownloadOptions } from './download.js';
 import type { Hub, HubFile } from './hub.js';
 import { takeLock } from './lock.js';
 import { cachedBlob, type Places } from './places.js';
-import { readRecord, recordName, type SourceRecord } from './record.js';
+import { readRecord, recordName, type SourceRecord } from './files.js';
 
 export interface PullPlan {
   model: PublishedModel;

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { videoToolsCure, type VideoTools } from '../../video-tools.js';
+import { videoToolsCure, type VideoTools } from '../../lib/video-tools.js';
 import { EngineFailure } from '../engine.js';
 
 const run = promisify(execFile);

@@ -1,4 +1,4 @@
-import type { Picture } from './picture.js';
+import type { Picture } from './pictures.js';
 
 /** Colours of latents without the decoder: RGB = matrix·latent + offset, one linear map for every position. */
 export interface LatentPreview {

@@ -6,9 +6,9 @@ import { open, rename, rm, stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { cancelled, EngineFailure, throwIfCancelled } from '../engine.js';
 import type { GeneratedFile } from '../engine-protocol.js';
-import type { VideoTools } from '../../video-tools.js';
+import type { VideoTools } from '../../lib/video-tools.js';
 import { probeVideo, type VideoFacts } from './ffmpeg.js';
-import type { Picture } from './picture.js';
+import type { Picture } from './pictures.js';
 
 export interface VideoOptions {
   width: number;

@@ -1,12 +1,11 @@
 import { setMaxListeners } from 'node:events';
 import type { Llama } from 'node-llama-cpp';
-import { EngineFailure, type Engine, type EngineLog, type RequestContext } from '../engine.js';
-import type { QwenGenerateParams } from '../engine-protocol.js';
-import { findModelFiles, type ModelFiles } from './files.js';
 import { generate } from './generate.js';
-import { createThreadLimit, type ThreadLimit } from './pace.js';
-import { openModel, type ModelSettings, type TextModel } from './model.js';
+import { findModelFiles, type ModelFiles, type ModelSettings, openModel, type TextModel } from './model.js';
 import { openLlama } from './runtime.js';
+import { createThreadLimit, type ThreadLimit } from './turns.js';
+import type { QwenGenerateParams } from '../engine-protocol.js';
+import { type Engine, EngineFailure, type EngineLog, type RequestContext } from '../engine.js';
 
 interface Loaded {
   llama: Llama;

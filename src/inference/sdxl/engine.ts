@@ -1,15 +1,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
-import { fitLatentPreview } from '../diffusion/latent-preview.js';
-import { createGenerator } from '../diffusion/random.js';
-import { EngineFailure, type Engine } from '../engine.js';
-import { requireModelFiles } from '../model-files.js';
-import { chooseDevice } from '../onnx/device.js';
 import { generateImages, type Pipeline } from './generate.js';
 import { openSdxlModel, probeGraph } from './model.js';
 import { createTextCache, describePrompt } from './text-cache.js';
 import { decodeToFloats } from './vae.js';
+import { fitLatentPreview } from '../diffusion/latent-preview.js';
+import { createGenerator } from '../diffusion/random.js';
+import { type Engine, EngineFailure, requireModelFiles } from '../engine.js';
+import { chooseDevice } from '../onnx/device.js';
 
 /**
  * A GPU draws a job's images together. On a CPU a batch of six takes as long as six images one by one, which come with

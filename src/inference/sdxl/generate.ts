@@ -1,19 +1,18 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { concat } from '../diffusion/guidance.js';
-import { readPicture, writeImage, writePreview } from '../diffusion/image-files.js';
-import type { LatentPreview } from '../diffusion/latent-preview.js';
-import { cropCentre, type Picture } from '../diffusion/picture.js';
-import { createGenerator, type Generator } from '../diffusion/random.js';
-import { createSdxlScheduler, type Scheduler } from '../diffusion/schedulers/index.js';
-import { EngineFailure, throwIfCancelled, yieldToMessages, type RequestContext } from '../engine.js';
-import { pictureExtensions, type GeneratedFile, type SdxlGenerateParams, type SdxlGenerateResult } from '../engine-protocol.js';
-import type { RowLimit } from '../onnx/rows.js';
-import { denoise, type AdapterInput } from './denoise.js';
-import type { EncodedText, TextCache } from './text-cache.js';
+import { type AdapterInput, denoise } from './denoise.js';
 import type { SdxlModel } from './model.js';
 import { adapterInput, imageToImageStrength } from './reference.js';
+import type { EncodedText, TextCache } from './text-cache.js';
 import { decodeLatents, encodePicture } from './vae.js';
+import { concat } from '../diffusion/guidance.js';
+import type { LatentPreview } from '../diffusion/latent-preview.js';
+import { cropCentre, type Picture, readPicture, writeImage, writePreview } from '../diffusion/pictures.js';
+import { createGenerator, type Generator } from '../diffusion/random.js';
+import { createSdxlScheduler, type Scheduler } from '../diffusion/schedulers/index.js';
+import { type GeneratedFile, pictureExtensions, type SdxlGenerateParams, type SdxlGenerateResult } from '../engine-protocol.js';
+import { EngineFailure, type RequestContext, throwIfCancelled, yieldToMessages } from '../engine.js';
+import type { RowLimit } from '../onnx/rows.js';
 
 export interface Pipeline {
   model: SdxlModel;

@@ -1,10 +1,8 @@
-import { readPicture } from '../diffusion/image-files.js';
-import { toPlanes } from '../diffusion/picture.js';
-import type { ReferenceType } from '../engine-protocol.js';
-import type { AdapterLayers } from './adapter-layers.js';
 import type { AdapterInput } from './denoise.js';
-import type { SdxlModel } from './model.js';
+import type { AdapterLayers, SdxlModel } from './model.js';
 import { encodeMean } from './vae.js';
+import { readPicture, toPlanes } from '../diffusion/pictures.js';
+import type { ReferenceType } from '../engine-protocol.js';
 
 export interface Reference {
   path: string;

@@ -1,9 +1,8 @@
-import type { DescribePromptParams, DescribePromptResult, SdxlGenerateParams } from '../engine-protocol.js';
-import { zeroConditioning, type Conditioning } from './conditioning.js';
+import { type Conditioning, conditionPrompt, conditionText, padToLongest, zeroConditioning } from './conditioning.js';
 import type { SdxlModel } from './model.js';
-import { combinePrompt, type CombinedPrompt } from './prompt.js';
-import { conditionPrompt, conditionText, padToLongest } from './weighted-conditioning.js';
+import { type CombinedPrompt, combinePrompt } from './prompt.js';
 import { frameFragments } from './windows.js';
+import type { DescribePromptParams, DescribePromptResult, SdxlGenerateParams } from '../engine-protocol.js';
 
 export interface EncodedText {
   positive: Conditioning;

@@ -1,10 +1,9 @@
-import { toPictures, toPlanes, type Picture } from '../diffusion/picture.js';
-import type { Generator } from '../diffusion/random.js';
-import { EngineFailure, describeFailure } from '../engine.js';
-import type { FloatTensor } from '../onnx/session.js';
 import type { SdxlModel } from './model.js';
-import { decodePlan, smallTiles } from './decode-plan.js';
-import { decodeTiled, type TileOptions } from './tiled-decode.js';
+import { decodePlan, decodeTiled, smallTiles, type TileOptions } from './tiled-decode.js';
+import { type Picture, toPictures, toPlanes } from '../diffusion/pictures.js';
+import type { Generator } from '../diffusion/random.js';
+import { describeFailure, EngineFailure } from '../engine.js';
+import type { FloatTensor } from '../onnx/session.js';
 
 /** Decodes one image: latents / scaling factor through the decoder, then round(255·clamp(x/2 + 0.5)), halves to even. */
 export async function decodeLatents(model: SdxlModel, latents: Float32Array, width: number, height: number): Promise<Picture> {

@@ -1,17 +1,17 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
-import { findVideoTools, videoToolsCure } from '../../video-tools.js';
-import { fitLatentPreview, type LatentPreview } from '../diffusion/latent-preview.js';
-import { createGenerator } from '../diffusion/random.js';
-import { EngineFailure, type Engine } from '../engine.js';
-import { collectGarbage } from '../collect-garbage.js';
-import { requireModelFiles } from '../model-files.js';
-import { chooseDevice } from '../onnx/device.js';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { generateClip, type WanPipeline } from './generate.js';
 import { openWanModel, probeGraph, type WanModel } from './model.js';
 import { createPromptCache } from './text.js';
 import { decodeClip } from './vae.js';
+import { fitLatentPreview, type LatentPreview } from '../diffusion/latent-preview.js';
+import { createGenerator } from '../diffusion/random.js';
+import { type Engine, EngineFailure, requireModelFiles } from '../engine.js';
+import { chooseDevice } from '../onnx/device.js';
+import { findVideoTools, videoToolsCure } from '../../lib/video-tools.js';
 
 /** Wan 2.1 behind the engine protocol. */
 export function createWanEngine(): Engine {
@@ -92,3 +92,9 @@ async function fitPreview(model: WanModel): Promise<LatentPreview> {
   await decodeClip(model, latents, { channels: model.channels, frames: 1, height: side, width: side }, async (frame) => { decoded = Float32Array.from(frame); });
   return fitLatentPreview(latents, decoded, { channels: model.channels, width: side, height: side, scale: model.vaeScale });
 }
+
+// the collector's entry is a flag of V8; a context made after it is set has the function
+setFlagsFromString('--expose-gc');
+
+/** Frees what is unreachable now, rather than when V8 thinks it worth while: for tensors that a finished request held. */
+export const collectGarbage = runInNewContext('gc') as () => void;

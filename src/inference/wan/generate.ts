@@ -1,22 +1,20 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import type { VideoTools } from '../../video-tools.js';
-import { requireVideoTools } from '../diffusion/ffmpeg.js';
-import { writeImage, writePreview } from '../diffusion/image-files.js';
-import type { LatentPreview } from '../diffusion/latent-preview.js';
-import { toPictures, type Picture } from '../diffusion/picture.js';
-import { createGenerator } from '../diffusion/random.js';
-import { openVideo, type VideoWriter } from '../diffusion/video-file.js';
-import { throwIfCancelled, yieldToMessages, type RequestContext } from '../engine.js';
-import { pictureExtensions, type GeneratedFile, type WanGenerateParams, type WanGenerateResult, type WanReferenceMethod } from '../engine-protocol.js';
 import { denoise, type Denoised } from './denoise.js';
-import { latentShape, takeFrame, type LatentShape } from './latents.js';
-import type { WanModel } from './model.js';
-import { encodeReferences, referenceMode, type KnownLatents } from './references.js';
-import { requireValid } from './request.js';
+import { latentShape, type LatentShape, takeFrame } from './latents.js';
+import { requireValid, type WanModel } from './model.js';
+import { encodeReferences, type KnownLatents, referenceMode } from './references.js';
 import type { EncodedPrompt, PromptCache } from './text.js';
 import { prepareVace, type VaceControl } from './vace.js';
 import { decodeClip } from './vae.js';
+import { requireVideoTools } from '../diffusion/ffmpeg.js';
+import type { LatentPreview } from '../diffusion/latent-preview.js';
+import { type Picture, toPictures, writeImage, writePreview } from '../diffusion/pictures.js';
+import { createGenerator } from '../diffusion/random.js';
+import { openVideo, type VideoWriter } from '../diffusion/video-file.js';
+import { type GeneratedFile, pictureExtensions, type WanGenerateParams, type WanGenerateResult, type WanReferenceMethod } from '../engine-protocol.js';
+import { type RequestContext, throwIfCancelled, yieldToMessages } from '../engine.js';
+import type { VideoTools } from '../../lib/video-tools.js';
 
 export interface WanPipeline {
   model: WanModel;

@@ -1,9 +1,8 @@
-import { readPicture } from '../diffusion/image-files.js';
-import type { WanReferenceMode, WanReferences } from '../engine-protocol.js';
-import type { LatentShape } from './latents.js';
-import { putFrame } from './latents.js';
+import { type LatentShape, putFrame } from './latents.js';
 import type { WanModel } from './model.js';
 import { encodeFirstFrame, encodeLastFrame } from './vae.js';
+import { readPicture } from '../diffusion/pictures.js';
+import type { WanReferenceMode, WanReferences } from '../engine-protocol.js';
 
 /** Which of the five modes a request is in; a start or end beats a single reference. */
 export function referenceMode({ reference, start, end }: WanReferences): WanReferenceMode {

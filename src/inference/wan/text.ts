@@ -1,6 +1,6 @@
-import { truncateIds } from '../diffusion/t5-tokenizer.js';
-import { cleanPrompt } from './clean-prompt.js';
+import { decodeHTML } from 'entities';
 import type { WanModel } from './model.js';
+import { truncateIds } from '../diffusion/t5-tokenizer.js';
 
 export interface EncodedPrompt {
   /** [maxLength, width]; rows beyond the text are zeros, which the transformer attends to like any others. */
@@ -45,4 +45,16 @@ export function createPromptCache(model: WanModel, capacity = 16) {
     if (entries.size > capacity && oldest.done !== true) entries.delete(oldest.value);
     return encoded;
   };
+}
+
+/**
+ * A prompt as Wan reads it: curly quotes straight, HTML entities decoded twice, runs of white space one blank, trimmed;
+ * capitals stay. Source: diffusers, pipeline_wan.py (basic_clean, whitespace_clean). Of ftfy.fix_text, which runs first
+ * there, only the quotes are done here: ligatures, wide letters and control characters are the tokenizer's to fold, and
+ * text decoded with the wrong character set is not repaired.
+ */
+export function cleanPrompt(text: string): string {
+  const straight = text.replace(/[\u02bc\u2018-\u201b]/gu, '\'').replace(/[\u201c-\u201f]/gu, '"');
+  // JavaScript's \s lacks the next-line character, which Python's has
+  return decodeHTML(decodeHTML(straight)).replace(/[\s\u0085]+/gu, ' ').trim();
 }

@@ -1,10 +1,9 @@
-import { readPadded, readPicture } from '../diffusion/image-files.js';
-import { toPlanes } from '../diffusion/picture.js';
-import type { WanReferences } from '../engine-protocol.js';
-import type { FloatTensor } from '../onnx/session.js';
 import type { LatentShape } from './latents.js';
 import type { WanModel } from './model.js';
 import { encodeClip, encodeFirstFrame } from './vae.js';
+import { readPadded, readPicture, toPlanes } from '../diffusion/pictures.js';
+import type { WanReferences } from '../engine-protocol.js';
+import type { FloatTensor } from '../onnx/session.js';
 
 /** Inputs of a VACE transformer beside the latents. */
 export interface VaceControl {

@@ -1,8 +1,8 @@
-import { toPlanes, type Picture } from '../diffusion/picture.js';
-import { EngineFailure } from '../engine.js';
-import { createCausalStream } from './causal-stream.js';
-import { denormalise, normalise, takeFrame, type LatentShape } from './latents.js';
+import { denormalise, type LatentShape, normalise, takeFrame } from './latents.js';
 import type { WanModel } from './model.js';
+import { type Picture, toPlanes } from '../diffusion/pictures.js';
+import { EngineFailure } from '../engine.js';
+import type { FloatTensor, KeptTensor, OnnxSession, Values } from '../onnx/session.js';
 
 /**
  * Decodes a clip one latent frame at a time; memory is that of one step whatever the clip's length.
@@ -71,4 +71,47 @@ export async function encodeLastFrame(model: WanModel, picture: Picture): Promis
   const frames = 1 + model.framesPerLatent;
   const latents = await encodeClip(model, frames, picture, () => planes);
   return takeFrame(latents, { channels: model.channels, frames: 2, height: picture.height / model.vaeScale, width: picture.width / model.vaeScale }, 1);
+}
+
+/** The two graphs of one half of the causal VAE: the first chunk of a clip, and every later one. */
+export interface CausalGraphs {
+  init: OnnxSession;
+  step: OnnxSession;
+}
+
+/** `nc0`, `nc1`, …: what a chunk hands to the next one, which takes it as `c0`, `c1`, … */
+export const isCache = (output: string) => /^nc\d+$/.test(output);
+
+/**
+ * Runs a clip through one half of the VAE chunk by chunk. Between chunks only the convolutions' last inputs are kept, so
+ * memory does not grow with the clip: two sets of caches take turns, the older one being written over (on the CPU), or
+ * each is given back to the device as soon as the next exists.
+ */
+export function createCausalStream({ init, step }: CausalGraphs, input: string, output: string) {
+  let caches: KeptTensor[] | null = null;
+  let spare: KeptTensor[] | null = null;
+
+  function give(tensors: KeptTensor[] | null): void {
+    for (const tensor of tensors ?? []) if (tensor.location !== 'cpu') tensor.dispose();
+  }
+
+  return {
+    /** The next chunk's output; `chunk` is one latent frame, or one frame first and four at a time then. */
+    async next(chunk: Values): Promise<FloatTensor> {
+      const graph = caches === null ? init : step;
+      const names = graph.outputNames.filter(isCache);
+      const feeds: Record<string, Values | KeptTensor> = { [input]: chunk };
+      for (const [i, name] of names.entries()) if (caches !== null) feeds[name.slice(1)] = caches[i] as KeptTensor;
+      const { value, kept } = await graph.runKeeping(feeds, output, names, spare ?? undefined);
+      give(spare);
+      [spare, caches] = [caches, kept];
+      return value;
+    },
+    /** Drops the caches; the next chunk begins a clip. */
+    release(): void {
+      give(spare);
+      give(caches);
+      [spare, caches] = [null, null];
+    },
+  };
 }

@@ -1,4 +1,4 @@
-import { backoffDelayMs } from '../backoff.js';
+import { backoffDelayMs } from '../../lib/retry.js';
 
 export interface RestartPolicyOptions {
   baseMs: number;

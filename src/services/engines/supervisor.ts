@@ -1,16 +1,15 @@
 import { EventEmitter, once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { EngineMethod, EngineMethods, LoadResult } from '../../inference/engine-protocol.js';
-import type { EngineEnd, EngineState, EngineStatus } from './types.js';
-import { EngineError, describeExit, type EngineExit } from './engine-error.js';
-import { startEngineProcess, type CallOptions, type EngineProcess } from './engine-process.js';
-import { createLogRing } from './log-ring.js';
-import { noGate } from './memory-gate.js';
+import { createLogRing } from './child-environment.js';
+import { type CallOptions, type EngineProcess, startEngineProcess } from './engine-child.js';
+import { describeExit, EngineError, type EngineExit } from './engine-error.js';
+import type { EngineEnd, EngineState, EngineStatus } from './engine-status.js';
 import { createMemoryWatch } from './memory-watch.js';
 import { createRestartPolicy, type RestartDecision } from './restart-policy.js';
-import { defaultStageLimitsMs } from './stage-limits.js';
-import { supervisorDefaults, type SupervisorOptions } from './supervisor-options.js';
+import { defaultStageLimitsMs, supervisorDefaults, type SupervisorOptions } from './supervisor-options.js';
 import { createWorkRecord, isJob } from './work-record.js';
+import { noGate } from '../card/memory-gate.js';
+import type { EngineMethod, EngineMethods, LoadResult } from '../../inference/engine-protocol.js';
 
 export type { SupervisorOptions } from './supervisor-options.js';
 

@@ -1,5 +1,5 @@
 import type { EngineMethod } from '../../inference/engine-protocol.js';
-import type { EngineOperation } from './types.js';
+import type { EngineOperation } from './engine-status.js';
 import type { EngineError } from './engine-error.js';
 
 /** Requests that are a job's computing, and so tell whether the device still works. */

@@ -1,5 +1,5 @@
 import type { QwenGenerateResult } from '../../inference/engine-protocol.js';
-import { wait } from '../jobs/wait.js';
+import { wait } from '../../lib/wait.js';
 import type { Strategy } from './templates.js';
 
 /** Why an attempt gave no prompt that can be used. */

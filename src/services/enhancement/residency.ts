@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { Engines } from '../engines/engine-service.js';
+import type { Engines } from '../engines/engines.js';
 
 export interface ResidencyOptions {
   engines: Pick<Engines, 'has' | 'release' | 'status' | 'whenReady'>;

@@ -1,22 +1,20 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { EngineEvent } from '../../inference/engine-protocol.js';
-import { backoffDelayMs } from '../backoff.js';
-import { EngineError } from '../engines/engine-error.js';
-import type { Callback, FinishedJob, JobProgress, Reservation } from '../queue/types.js';
-import { catalogue } from './catalogue.js';
-import { endWithoutResult, factsWithoutResult } from './ending.js';
-import { JobInterrupt, cancelledFailure, failureFrom, type JobFailure } from './failure.js';
-import { traceAttempt } from './job-trace.js';
+import { cancelledFailure, failureFrom, type JobFailure, JobInterrupt } from './failure.js';
 import { keepLease } from './lease-keeper.js';
-import { completionMetadata, type EnhancementOutcome } from './metadata.js';
-import type { ValidJob } from './valid-job.js';
+import { completionMetadata, endWithoutResult, type EnhancementOutcome, factsWithoutResult } from './metadata.js';
 import type { GenerateOutcome, GenerationPlan, PlannedReference } from './plan.js';
 import { createProgressReporter } from './progress-reporter.js';
 import type { BuildCallback, FinishedJobFacts, RunnerParts } from './runner-parts.js';
-import { persistently } from './persistently.js';
+import { traceAttempt } from './trace.js';
 import { placesOf, removeStored, uploadFiles } from './upload.js';
-import { orAborted } from './wait.js';
+import type { ValidJob } from './valid-job.js';
+import { catalogue } from '../catalogue.js';
+import { EngineError } from '../engines/engine-error.js';
+import type { Callback, FinishedJob, JobProgress, Reservation } from '../queue/job-store.js';
+import type { EngineEvent } from '../../inference/engine-protocol.js';
+import { backoffDelayMs, persistently } from '../../lib/retry.js';
+import { orAborted } from '../../lib/wait.js';
 
 /** The permits of the pipeline a job passes through; each function may be called more than once. */
 export interface AttemptGates {

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { EnhancementService } from '../enhancement/types.js';
+import type { EnhancementService } from '../enhancement/enhancement-types.js';
 import type { EnhancementOutcome } from './metadata.js';
 import type { EnhanceRequest } from './runner-parts.js';
 import type { EnhancementType } from './plan.js';

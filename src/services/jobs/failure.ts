@@ -1,6 +1,6 @@
-import { AppError } from '../../errors/app-error.js';
+import { AppError } from '../../lib/errors.js';
 import { EngineError } from '../engines/engine-error.js';
-import { StorageError } from '../storage/types.js';
+import { StorageError } from '../storage/storage.js';
 
 /** Why a running attempt was stopped from outside; the abort reason of its signal. */
 export class JobInterrupt extends Error {

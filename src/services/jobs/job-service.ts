@@ -1,19 +1,18 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
-import { errors } from '../../errors/codes.js';
-import type { Engines } from '../engines/engine-service.js';
-import type { JobStore } from '../queue/types.js';
-import type { Storage } from '../storage/types.js';
-import type { JobService } from './types.js';
-import { catalogue, type JobType } from './catalogue.js';
-import { endWithoutResult, factsWithoutResult } from './ending.js';
-import type { EventLog } from './event-log.js';
 import { cancelledFailure } from './failure.js';
-import { followJob, stateOf } from './job-events.js';
+import { type EventLog, followJob, stateOf } from './job-events.js';
+import { endWithoutResult, factsWithoutResult } from './metadata.js';
 import { deniedRule } from './payload.js';
 import type { BuildCallback, FinishedJobFacts } from './runner-parts.js';
+import type { TraceCarrier } from './trace.js';
 import { removeStored } from './upload.js';
 import type { PayloadCheck } from './valid-job.js';
+import { catalogue, type JobType } from '../catalogue.js';
+import type { Engines } from '../engines/engines.js';
+import type { CancelResult, JobFilter, JobPage, JobProgress, JobRecord, JobStatus, JobStore } from '../queue/job-store.js';
+import type { Storage } from '../storage/storage.js';
+import { errors } from '../../lib/errors.js';
 
 /** A full queue empties at the pace of jobs, not of requests. */
 const fullQueueRetrySeconds = 30;
@@ -85,3 +84,21 @@ export function createJobService({ store, storage, log, engines, obstacle = () =
     events: (id, afterId, signal) => followJob(id, afterId, signal, { store, log: events }),
   };
 }
+
+export interface JobService {
+  /** Validates and queues. Throws `errors.invalidParameters` with details, `errors.conflict`, `errors.queueFull`. */
+  submit(payload: unknown, options: { idempotencyKey?: string; trace?: TraceCarrier }): Promise<{ record: JobRecord; queuePosition: number; created: boolean }>;
+  get(id: string): Promise<{ record: JobRecord; queuePosition: number | null } | null>;
+  list(filter: JobFilter, limit: number, cursor?: string): Promise<JobPage>;
+  cancel(id: string): Promise<CancelResult>;
+  /**
+   * Events of a job in order: those after `afterId` that are still kept, then live ones until the job is terminal.
+   * Ids grow; a reader that reconnects with the last id misses nothing that is still kept.
+   */
+  events(id: string, afterId: number, signal: AbortSignal): AsyncIterable<JobEvent>;
+}
+
+export type JobEvent =
+  | { id: number; event: 'state'; data: { status: JobStatus; attempts: number; assets: string[]; error_message?: string } }
+  | { id: number; event: 'progress'; data: JobProgress }
+  | { id: number; event: 'preview'; data: { step: number; content_type: string; base64: string } };

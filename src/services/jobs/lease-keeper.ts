@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { JobStore, Lease } from '../queue/types.js';
+import type { JobStore, Lease } from '../queue/job-store.js';
 import { JobInterrupt } from './failure.js';
 
 /**

@@ -1,6 +1,8 @@
-import type { GpuReading } from '../gpu/types.js';
-import type { ErrorType } from './failure.js';
+import type { ErrorType, JobFailure } from './failure.js';
 import type { EnhancementType } from './plan.js';
+import type { BuildCallback, FinishedJobFacts } from './runner-parts.js';
+import type { GpuReading } from '../card/gpu-reading.js';
+import type { FinishedJob } from '../queue/job-store.js';
 
 export interface EnhancementOutcome {
   type: EnhancementType;
@@ -71,4 +73,16 @@ function gigabytes(bytes: number | null): number | null {
 
 function round(value: number, digits = 3): number {
   return Number(value.toFixed(digits));
+}
+
+/** What is recorded, and told by the `failed` callback, of a job that ends without a result. */
+export function endWithoutResult(status: 'failed' | 'cancelled', { jobId, failure, attempts, version, callback }: { jobId: string; failure: Pick<JobFailure, 'type' | 'message'>; attempts: number; version: string; callback: BuildCallback }): FinishedJob {
+  const metadata = failureMetadata({ type: failure.type, attempts, workerVersion: version });
+  const entry = callback('failed', { jobId, assets: [], errorMessage: failure.message, metadata });
+  return { status, assets: [], errorMessage: failure.message, metadata, ...(entry === undefined ? {} : { callback: entry }) };
+}
+
+/** Facts of such a job: nothing was made. */
+export function factsWithoutResult(job: FinishedJobFacts['job'], outcome: 'failed' | 'cancelled', reason: JobFailure['type']): FinishedJobFacts {
+  return { job, outcome, reason, generationSeconds: 0, assets: 0, totalBytes: 0, deviceBytes: null, stageSeconds: {} };
 }

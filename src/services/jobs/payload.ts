@@ -1,11 +1,10 @@
+import type { PayloadCheck, ValidJob } from './valid-job.js';
+import { resolveWanReferences } from './wan-references.js';
+import { catalogue, isJobType, jobTypes, jobTypesOf, type QueueName, wanFrames } from '../catalogue.js';
+import type { DenyList } from '../enhancement/deny-list.js';
 import { readDocument } from '../../contract/document.js';
 import { createContractValidator } from '../../contract/validator.js';
-import type { ErrorDetail } from '../../errors/app-error.js';
-import type { DenyList } from '../enhancement/deny-list.js';
-import { catalogue, isJobType, jobTypes, jobTypesOf, type QueueName } from './catalogue.js';
-import type { PayloadCheck, ValidJob } from './valid-job.js';
-import { wanFrames } from './wan-frames.js';
-import { resolveWanReferences } from './wan-references.js';
+import type { ErrorDetail } from '../../lib/errors.js';
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 /** Ids are echoed into callbacks and logs: longer ones are nobody's. */

@@ -1,6 +1,6 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { JobProgress } from '../queue/types.js';
+import type { JobProgress } from '../queue/job-store.js';
 
 /** Stages of a job in order, with the share of the time they take where nothing is known yet. */
 const stageShares = { enhance: 0.1, references: 0.02, load: 0, waiting: 0, text: 0.03, reference: 0.02, denoise: 0.68, decode: 0.08, encode: 0.03, upload: 0.04 } as const;

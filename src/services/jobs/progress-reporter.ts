@@ -1,5 +1,5 @@
-import type { JobProgress } from '../queue/types.js';
-import type { EventLog } from './event-log.js';
+import type { JobProgress } from '../queue/job-store.js';
+import type { EventLog } from './job-events.js';
 import type { ProgressTracker, TimedStage } from './progress-estimator.js';
 
 export interface ProgressReporterOptions {

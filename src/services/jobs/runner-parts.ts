@@ -1,11 +1,11 @@
 import type { Logger } from 'pino';
-import type { BackoffOptions } from '../backoff.js';
-import type { Engines } from '../engines/engine-service.js';
-import type { GpuReading } from '../gpu/types.js';
-import type { Callback, CallbackEvent, JobStore } from '../queue/types.js';
-import type { Storage } from '../storage/types.js';
-import type { QueueName } from './catalogue.js';
-import type { EventLog } from './event-log.js';
+import type { BackoffOptions } from '../../lib/retry.js';
+import type { Engines } from '../engines/engines.js';
+import type { GpuReading } from '../card/gpu-reading.js';
+import type { Callback, CallbackEvent, JobStore } from '../queue/job-store.js';
+import type { Storage } from '../storage/storage.js';
+import type { QueueName } from '../catalogue.js';
+import type { EventLog } from './job-events.js';
 import type { EnhancementOutcome } from './metadata.js';
 import type { PayloadCheck, ValidJob } from './valid-job.js';
 import type { EnhancementType, GenerationPlan, PlannedReference } from './plan.js';

@@ -1,12 +1,12 @@
-import type { Reservation } from '../queue/types.js';
+import type { Reservation } from '../queue/job-store.js';
 import { runAttempt, type Attempt, type BystanderCounts } from './attempt.js';
-import { jobTypesOf, type JobType, type QueueName } from './catalogue.js';
-import { endWithoutResult, factsWithoutResult } from './ending.js';
+import { jobTypesOf, type JobType, type QueueName } from '../catalogue.js';
+import { endWithoutResult, factsWithoutResult } from './metadata.js';
 import { JobInterrupt, invalidParameters, type JobFailure } from './failure.js';
-import { persistently } from './persistently.js';
+import { persistently } from '../../lib/retry.js';
 import type { RunnerParts } from './runner-parts.js';
-import { createSemaphore } from './semaphore.js';
-import { linkSignal, wait } from './wait.js';
+import { createSemaphore } from '../../lib/semaphore.js';
+import { linkSignal, wait } from '../../lib/wait.js';
 
 export interface RunnerOptions {
   queue: QueueName;

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { ImageFormat, LoadResult, ReferenceType, SdxlGenerateParams, SdxlGenerateResult, SdxlSchedulerName, WeightedPhrase } from '../../inference/engine-protocol.js';
-import type { Engines } from '../engines/engine-service.js';
-import type { NegativePrompts } from '../negative-prompt.js';
-import { catalogue } from './catalogue.js';
+import type { Engines } from '../engines/engines.js';
+import type { NegativePrompts } from '../models/negative-prompts.js';
+import { catalogue } from '../catalogue.js';
 import { parseCompelWeights } from './compel-weights.js';
 import type { ValidJob } from './valid-job.js';
 import type { GenerationPlan, PlannedReference } from './plan.js';

@@ -1,11 +1,11 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import type { GeneratedFile } from '../../inference/engine-protocol.js';
-import { backoffDelayMs, type BackoffOptions } from '../backoff.js';
-import { StorageError, type Storage } from '../storage/types.js';
-import { assetPath, catalogue, everyPath, posterPath, type JobType } from './catalogue.js';
+import { backoffDelayMs, type BackoffOptions } from '../../lib/retry.js';
+import { StorageError, type Storage } from '../storage/storage.js';
+import { assetPath, catalogue, everyPath, posterPath, type JobType } from '../catalogue.js';
 import type { GenerateOutcome } from './plan.js';
-import { wait } from './wait.js';
+import { wait } from '../../lib/wait.js';
 
 export interface UploadOptions {
   storage: Storage;

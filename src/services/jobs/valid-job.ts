@@ -1,6 +1,6 @@
-import type { ErrorDetail } from '../../errors/app-error.js';
+import type { ErrorDetail } from '../../lib/errors.js';
 import type { ReferenceType } from '../../inference/engine-protocol.js';
-import type { JobType } from './catalogue.js';
+import type { JobType } from '../catalogue.js';
 import type { EnhancementType } from './plan.js';
 
 type Optional<T> = { [K in keyof T]?: T[K] | null | undefined };

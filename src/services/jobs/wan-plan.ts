@@ -1,12 +1,11 @@
-import type { FlowSchedulerName, ImageFormat, LoadResult, WanGenerateParams, WanGenerateResult } from '../../inference/engine-protocol.js';
-import type { Engines } from '../engines/engine-service.js';
-import { catalogue } from './catalogue.js';
 import type { GenerationPlan } from './plan.js';
 import type { TimedStage } from './progress-estimator.js';
 import { seedFromId } from './sdxl-plan.js';
 import type { ValidJob } from './valid-job.js';
-import { framesPerSecond, wanFrames } from './wan-frames.js';
 import { resolveWanReferences, wanGuidance } from './wan-references.js';
+import { catalogue, framesPerSecond, wanFrames } from '../catalogue.js';
+import type { Engines } from '../engines/engines.js';
+import type { FlowSchedulerName, ImageFormat, LoadResult, WanGenerateParams, WanGenerateResult } from '../../inference/engine-protocol.js';
 
 export interface WanPlanOptions {
   engines: Pick<Engines, 'call' | 'status'>;

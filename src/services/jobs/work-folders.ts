@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
-import { isAlive } from '../../process-alive.js';
+import { isAlive } from '../../lib/processes.js';
 
 const staleMs = 24 * 3600_000;
 /** Names in use by this process; a process may carry several services. */

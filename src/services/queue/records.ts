@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { JobType, QueueName } from '../jobs/catalogue.js';
-import { terminalStatuses, type FinishedJob, type JobFilter, type JobProgress, type JobRecord } from './types.js';
+import { type FinishedJob, type JobFilter, type JobProgress, type JobRecord, terminalStatuses } from './job-store.js';
+import type { JobType, QueueName } from '../catalogue.js';
 
 const waiting: JobProgress = { stage: 'queued', step: 0, steps: 0, fraction: 0, etaSeconds: null };
 
@@ -62,4 +62,32 @@ function newestFirst(timeMs: number): string {
 /** Place of a job in a listing, newest first; also the cursor of a page that ends with it. */
 export function listingKey(record: Pick<JobRecord, 'createdAtMs' | 'id'>): string {
   return `${newestFirst(record.createdAtMs)}:${record.id}`;
+}
+
+export interface PayloadPeek {
+  /** Empty when the payload has no id that can serve as a key. */
+  id: string;
+  /** As the producer wrote it, not checked against the catalogue; empty when unreadable. */
+  type: string;
+  userId: string;
+}
+
+const nothing: PayloadPeek = { id: '', type: '', userId: '' };
+/** Ids become parts of keys and of webhook ids; the same rule stands in `redis/scripts/reserve.lua`. */
+const usableId = /^[\w.:-]{1,128}$/;
+
+/** Reads what the store needs of a payload that nobody has validated yet. Never throws. */
+export function peekPayload(payload: string): PayloadPeek {
+  try {
+    const value: unknown = JSON.parse(payload);
+    if (value === null || typeof value !== 'object') return nothing;
+    const { id, type, user_id: userId } = value as Record<string, unknown>;
+    return {
+      id: typeof id === 'string' && usableId.test(id) ? id : '',
+      type: typeof type === 'string' ? type : '',
+      userId: typeof userId === 'string' ? userId : '',
+    };
+  } catch {
+    return nothing;
+  }
 }

@@ -4,10 +4,8 @@ import { isIP, type LookupFunction } from 'node:net';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { Agent, request } from 'undici';
-import { orAborted } from '../jobs/wait.js';
-import { isPublicAddress } from './addresses.js';
-import { notNow, refusal } from './refusal.js';
-import { bareHost, checkUrl, type ReferencePolicy } from './url-policy.js';
+import { bareHost, checkUrl, isPublicAddress, notNow, type ReferencePolicy, refusal } from './url-policy.js';
+import { orAborted } from '../../lib/wait.js';
 
 export interface ResolvedAddress { address: string; family: 4 | 6 }
 export type Resolve = (hostname: string) => Promise<ResolvedAddress[]>;

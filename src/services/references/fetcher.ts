@@ -1,11 +1,9 @@
 import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { StorageError, type Storage } from '../storage/types.js';
-import { decodePicture, type DecodeOptions } from './decode.js';
-import type { DecodeLimits } from './decode-messages.js';
+import { type DecodeLimits, type DecodeOptions, decodePicture } from './decode.js';
 import { download, type Resolve } from './download.js';
-import { notNow, refusal } from './refusal.js';
-import type { ReferencePolicy } from './url-policy.js';
+import { notNow, type ReferencePolicy, refusal } from './url-policy.js';
+import { type Storage, StorageError } from '../storage/storage.js';
 
 /** Buckets that hold inputs; `reference_images/a/b.png` names an object in one. */
 const bucketPath = /^(reference_images|workspace_assets)\/(.+)$/s;

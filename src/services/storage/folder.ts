@@ -1,9 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { copyFile, mkdir, open, readdir, readFile, realpath, rename, rm, stat, access, constants } from 'node:fs/promises';
+import { access, constants, copyFile, mkdir, open, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import type { AssetService } from './types.js';
-import { checkPlace, isPlace } from './places.js';
-import { StorageError, type Storage } from './types.js';
+import { type AssetService, checkPlace, isPlace, type Storage, StorageError } from './storage.js';
 
 const contentTypes: Readonly<Record<string, string>> = { '.png': 'image/png', '.webp': 'image/webp', '.jpg': 'image/jpeg', '.mp4': 'video/mp4' };
 /** Half-written files of this process; it may carry several storages. */

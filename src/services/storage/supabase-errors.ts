@@ -1,4 +1,4 @@
-import { StorageError } from './types.js';
+import { StorageError } from './storage.js';
 
 type Verdict = Pick<StorageError, 'code' | 'retryable'>;
 

@@ -2,10 +2,9 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { readFile } from 'node:fs/promises';
 import { createClient } from '@supabase/supabase-js';
 import { WebSocket } from 'undici';
-import { checkPlace } from './places.js';
 import { chunkBytes, uploadResumable } from './resumable-upload.js';
+import { checkPlace, type Storage, StorageError } from './storage.js';
 import { storageErrorFrom } from './supabase-errors.js';
-import { StorageError, type Storage } from './types.js';
 
 export interface SupabaseStorageOptions {
   /** `https://PROJECT.supabase.co`, or where a self-hosted one answers. */

@@ -3,8 +3,8 @@ import { mkdir, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { findFreePort } from '../../../src/cli/free-port.js';
-import { findModelFolders } from '../../../src/services/model-folders.js';
+import { findFreePort } from '../../../src/lib/free-port.js';
+import { findModelFolders } from '../../../src/services/models/model-folders.js';
 import { commit, startHubDouble } from '../../helpers/hub-double.js';
 import { models, pocketQwen, pocketSdxl, qwenRepository, sdxlRepository, startModels } from './support.js';
 

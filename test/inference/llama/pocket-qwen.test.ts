@@ -6,8 +6,8 @@ import { getLlama } from 'node-llama-cpp';
 import t from 'tap';
 import type { RequestContext } from '../../../src/inference/engine.js';
 import { createQwenEngine } from '../../../src/inference/llama/engine.js';
-import { projectRoot } from '../../../src/project-root.js';
-import { buildQuestion } from '../../../src/services/enhancement/question.js';
+import { projectRoot } from '../../../src/lib/project.js';
+import { buildQuestion } from '../../../src/services/enhancement/request-text.js';
 import { readTemplates } from '../../../src/services/enhancement/templates.js';
 import { drawable, judgePrompt, type HeldOutPrompt } from '../../../tools/pocket-check/prompts.js';
 

@@ -4,7 +4,7 @@ import type { EngineEvent, QwenGenerateParams } from '../../../src/inference/eng
 import type { RequestContext } from '../../../src/inference/engine.js';
 import { openModel, type ModelSettings, type TextModel } from '../../../src/inference/llama/model.js';
 import { openLlama } from '../../../src/inference/llama/runtime.js';
-import { projectRoot } from '../../../src/project-root.js';
+import { projectRoot } from '../../../src/lib/project.js';
 
 export const pocketModel = path.join(projectRoot(), 'models/pocket/qwen/qwen.gguf');
 

@@ -1,9 +1,8 @@
 import path from 'node:path';
 import t from 'tap';
 import type { Device } from '../../../src/inference/engine-protocol.js';
-import { chooseDevice } from '../../../src/inference/onnx/device.js';
-import { explainDevice, findCudaLibraries, missingLibraries } from '../../../src/inference/onnx/device-notes.js';
-import { projectRoot } from '../../../src/project-root.js';
+import { chooseDevice, explainDevice, findCudaLibraries, missingLibraries } from '../../../src/inference/onnx/device.js';
+import { projectRoot } from '../../../src/lib/project.js';
 
 const graph = path.join(projectRoot(), 'models/pocket/sdxl/text_encoder/model.onnx');
 const order: Device[] = ['cuda', 'webgpu', 'cpu'];

@@ -8,7 +8,7 @@ import type { SdxlGenerateParams } from '../../../src/inference/engine-protocol.
 import { generateImages, type Pipeline } from '../../../src/inference/sdxl/generate.js';
 import { openSdxlModel, type SdxlModel } from '../../../src/inference/sdxl/model.js';
 import { createTextCache } from '../../../src/inference/sdxl/text-cache.js';
-import { projectRoot } from '../../../src/project-root.js';
+import { projectRoot } from '../../../src/lib/project.js';
 
 const side = 64;
 

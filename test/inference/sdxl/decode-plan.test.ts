@@ -1,5 +1,5 @@
 import t from 'tap';
-import { decodePlan, largestDecode } from '../../../src/inference/sdxl/decode-plan.js';
+import { decodePlan, largestDecode } from '../../../src/inference/sdxl/tiled-decode.js';
 
 const gib = 2 ** 30;
 const tile = (device: 'cpu' | 'webgpu', pixels: number, cardBytes: number | null, channels = 128) => decodePlan(pixels, 8, largestDecode(device, channels, cardBytes))?.tile ?? 'whole';

@@ -3,8 +3,8 @@ import path from 'node:path';
 import t from 'tap';
 import { openSdxlModel } from '../../../src/inference/sdxl/model.js';
 import { createTextCache } from '../../../src/inference/sdxl/text-cache.js';
-import { conditionText } from '../../../src/inference/sdxl/weighted-conditioning.js';
-import { projectRoot } from '../../../src/project-root.js';
+import { conditionText } from '../../../src/inference/sdxl/conditioning.js';
+import { projectRoot } from '../../../src/lib/project.js';
 
 const folder = path.join(projectRoot(), 'test/parity/models/sdxl-tiny');
 const open = (longPrompts: 'truncate' | 'chunk') => openSdxlModel(folder, { device: 'cpu', threads: 1, longPrompts });

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { openSdxlModel, type SdxlModel } from '../../../src/inference/sdxl/model.js';
 import { createTextCache } from '../../../src/inference/sdxl/text-cache.js';
 import { decodeToFloats } from '../../../src/inference/sdxl/vae.js';
-import { projectRoot } from '../../../src/project-root.js';
+import { projectRoot } from '../../../src/lib/project.js';
 
 /** The tiny model, with a count of its text encoders' runs. */
 async function openCounted(t: Test): Promise<{ model: SdxlModel; runs: () => number }> {

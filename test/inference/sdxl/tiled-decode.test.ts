@@ -1,11 +1,11 @@
 import path from 'node:path';
 import t from 'tap';
-import { toPlanes, type Picture } from '../../../src/inference/diffusion/picture.js';
+import { toPlanes, type Picture } from '../../../src/inference/diffusion/pictures.js';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
 import { openSdxlModel, type SdxlModel } from '../../../src/inference/sdxl/model.js';
 import { decodeTiled } from '../../../src/inference/sdxl/tiled-decode.js';
 import { decodeLatents, decodeToFloats, encodePicture } from '../../../src/inference/sdxl/vae.js';
-import { projectRoot } from '../../../src/project-root.js';
+import { projectRoot } from '../../../src/lib/project.js';
 
 const openPocket = () => openSdxlModel(path.join(projectRoot(), 'models/pocket/sdxl'), { device: 'cpu', threads: 2 });
 

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { cleanPrompt } from '../../../src/inference/wan/clean-prompt.js';
+import { cleanPrompt } from '../../../src/inference/wan/text.js';
 
 t.test('prompts are cleaned as diffusers cleans them', async (t) => {
   // right sides: re.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(text)))).strip() in Python 3.11, ftfy 6.3,

@@ -3,14 +3,14 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { requireVideoTools } from '../../../src/inference/diffusion/ffmpeg.js';
-import { findVideoTools } from '../../../src/video-tools.js';
+import { findVideoTools } from '../../../src/lib/video-tools.js';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
 import { openVideo } from '../../../src/inference/diffusion/video-file.js';
 import { latentShape } from '../../../src/inference/wan/latents.js';
 import { openWanModel } from '../../../src/inference/wan/model.js';
-import { toPictures } from '../../../src/inference/diffusion/picture.js';
+import { toPictures } from '../../../src/inference/diffusion/pictures.js';
 import { decodeClip } from '../../../src/inference/wan/vae.js';
-import { projectRoot } from '../../../src/project-root.js';
+import { projectRoot } from '../../../src/lib/project.js';
 
 const [frames, side] = process.argv.slice(2).map(Number) as [number, number];
 const model = await openWanModel(path.join(projectRoot(), 'test/parity/models/wan-tiny'), { device: 'cpu', threads: 1 });

@@ -1,19 +1,18 @@
 import path from 'node:path';
 import sharp from 'sharp';
 import t, { type Test } from 'tap';
-import { readPadded, readPicture } from '../../../src/inference/diffusion/image-files.js';
-import { toPlanes } from '../../../src/inference/diffusion/picture.js';
+import { openTiny, pipelineOf, recordingContext, temporaryFolder, wanParams } from './support.js';
+import { readPadded, readPicture, toPlanes } from '../../../src/inference/diffusion/pictures.js';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
 import type { WanReferences } from '../../../src/inference/engine-protocol.js';
 import { denoise } from '../../../src/inference/wan/denoise.js';
 import { generateClip } from '../../../src/inference/wan/generate.js';
-import { latentShape, takeFrame, type LatentShape } from '../../../src/inference/wan/latents.js';
+import { latentShape, type LatentShape, takeFrame } from '../../../src/inference/wan/latents.js';
 import type { WanModel } from '../../../src/inference/wan/model.js';
-import { encodeReferences, holdOf, pictureStartLevel, referenceMode, type KnownLatents } from '../../../src/inference/wan/references.js';
+import { encodeReferences, holdOf, type KnownLatents, pictureStartLevel, referenceMode } from '../../../src/inference/wan/references.js';
 import { encodePrompt } from '../../../src/inference/wan/text.js';
 import { decodeClip, encodeFirstFrame, encodeLastFrame } from '../../../src/inference/wan/vae.js';
 import { largestDifference } from '../../../tools/parity/measure.js';
-import { openTiny, pipelineOf, recordingContext, temporaryFolder, wanParams } from './support.js';
 
 const side = 64;
 

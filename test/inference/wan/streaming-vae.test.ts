@@ -1,15 +1,14 @@
 import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import t from 'tap';
-import { createGenerator } from '../../../src/inference/diffusion/random.js';
-import { collectGarbage } from '../../../src/inference/collect-garbage.js';
-import { createCausalStream } from '../../../src/inference/wan/causal-stream.js';
-import { latentShape } from '../../../src/inference/wan/latents.js';
-import { decodeClip, encodeClip } from '../../../src/inference/wan/vae.js';
-import { largestDifference } from '../../../tools/parity/measure.js';
-import { requireCommand } from '../../helpers/requirements.js';
+import { ownProgram } from '../../../src/lib/processes.js';
 import { openTiny } from './support.js';
+import { requireCommand } from '../../helpers/requirements.js';
+import { createGenerator } from '../../../src/inference/diffusion/random.js';
+import { collectGarbage } from '../../../src/inference/wan/engine.js';
+import { latentShape } from '../../../src/inference/wan/latents.js';
+import { createCausalStream, decodeClip, encodeClip } from '../../../src/inference/wan/vae.js';
+import { largestDifference } from '../../../tools/parity/measure.js';
 
 const side = 64;
 
@@ -74,11 +73,11 @@ t.test('a clip holds no more tensors at its end than near its beginning', async 
 });
 
 t.test('81 frames take at most 1.15 times the memory of 21', { skip: requireCommand('ffmpeg') || (process.platform === 'linux' ? false : 'reads /proc') }, async (t) => {
-  const program = fileURLToPath(new URL('./peak-memory.js', import.meta.url));
+  const program = ownProgram('test/inference/wan/peak-memory');
   // glibc otherwise raises this threshold as it goes and keeps large blocks it was given back: a fifth more or less from run to run.
   const env = { ...process.env, MALLOC_MMAP_THRESHOLD_: '65536' };
   const peakOf = async (frames: number) => {
-    const { stdout } = await promisify(execFile)(process.execPath, [program, String(frames), '128'], { env });
+    const { stdout } = await promisify(execFile)(process.execPath, [...program, String(frames), '128'], { env });
     const report = JSON.parse(stdout) as { before: number; peak: number; frames: number };
     t.equal(report.frames, frames);
     t.ok(report.peak > report.before + 20e6, `decoding takes memory worth measuring: ${report.before} to ${report.peak} bytes`);

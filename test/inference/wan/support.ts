@@ -2,13 +2,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Test } from 'tap';
-import { findVideoTools } from '../../../src/video-tools.js';
+import { findVideoTools } from '../../../src/lib/video-tools.js';
 import type { RequestContext } from '../../../src/inference/engine.js';
 import type { EngineEvent, WanGenerateParams } from '../../../src/inference/engine-protocol.js';
 import type { WanPipeline } from '../../../src/inference/wan/generate.js';
 import { openWanModel, type WanModel } from '../../../src/inference/wan/model.js';
 import { createPromptCache } from '../../../src/inference/wan/text.js';
-import { projectRoot } from '../../../src/project-root.js';
+import { projectRoot } from '../../../src/lib/project.js';
 
 export const tinyFolder = path.join(projectRoot(), 'test/parity/models/wan-tiny');
 

@@ -11,7 +11,7 @@ import { latentShape } from '../../../src/inference/wan/latents.js';
 import { openWanModel } from '../../../src/inference/wan/model.js';
 import { encodePrompt } from '../../../src/inference/wan/text.js';
 import { foldedMask, prepareVace } from '../../../src/inference/wan/vace.js';
-import { projectRoot } from '../../../src/project-root.js';
+import { projectRoot } from '../../../src/lib/project.js';
 import { largestDifference } from '../../../tools/parity/measure.js';
 import { requireCommand } from '../../helpers/requirements.js';
 import { pipelineOf, recordingContext, temporaryFolder, tinyFolder, wanParams } from './support.js';

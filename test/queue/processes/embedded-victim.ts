@@ -1,5 +1,5 @@
 /** A process that does durable things in an embedded store, says so line by line, and waits to be killed. */
-import { createEmbeddedStore } from '../../../src/services/queue/embedded/index.js';
+import { createEmbeddedStore } from '../../../src/services/queue/embedded/store.js';
 import { reserve, someJob, start, submit } from '../suite/builders.js';
 
 const [folder = ''] = process.argv.slice(2);

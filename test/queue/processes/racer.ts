@@ -3,7 +3,7 @@
  * it holds a marker of the job's id that only one can hold. Prints one JSON line: what it finished and what it held beside another.
  */
 import { Redis } from 'ioredis';
-import { createRedisStore } from '../../../src/services/queue/redis/index.js';
+import { createRedisStore } from '../../../src/services/queue/redis/store.js';
 import type { SomeJob } from '../suite/builders.js';
 
 const [url = '', workerId = ''] = process.argv.slice(2);

@@ -1,6 +1,5 @@
-import { solverSchedule, withFinalZero, type NoiseScheduleConfig } from './noise-schedule.js';
-import { flow, predictX0, variancePreserving, type EditPrediction, type Parameterisation } from './parameterisation.js';
-import { firstStep, type ScheduleOptions, type Scheduler } from './types.js';
+import { type NoiseScheduleConfig, solverSchedule, withFinalZero } from './noise-schedule.js';
+import { type EditPrediction, firstStep, flow, type Parameterisation, predictX0, type ScheduleOptions, type Scheduler, variancePreserving } from './scheduler.js';
 
 /** DPM-Solver++ 2M for SDXL's noise (epsilon prediction), on the training timesteps or on Karras' levels. */
 export function createDpmSolver(config: NoiseScheduleConfig, options: ScheduleOptions & { karras: boolean }): Scheduler {

@@ -1,5 +1,5 @@
 import { createNoiseSchedule, eulerTimesteps, sigmaAt, withFinalZero, type NoiseScheduleConfig } from './noise-schedule.js';
-import { firstStep, type ScheduleOptions, type Scheduler } from './types.js';
+import { firstStep, type ScheduleOptions, type Scheduler } from './scheduler.js';
 
 /**
  * Euler and Euler ancestral on Karras' x (σ-scaled) parameterisation, epsilon prediction, no churn.

@@ -1,6 +1,5 @@
 import { withFinalZero } from './noise-schedule.js';
-import type { EditPrediction } from './parameterisation.js';
-import { firstStep, type ScheduleOptions, type Scheduler } from './types.js';
+import { type EditPrediction, firstStep, type ScheduleOptions, type Scheduler } from './scheduler.js';
 
 /** `s·u / (1 + (s-1)·u)`: moves a flow-matching schedule toward noise for larger pictures. */
 export function shiftSigma(u: number, shift: number): number {

@@ -1,13 +1,12 @@
-import type { FlowSchedulerName, SdxlSchedulerName } from '../../engine-protocol.js';
 import { createDpmSolver, createFlowDpmSolver } from './dpm-solver.js';
 import { createEuler } from './euler.js';
 import { createFlowEuler, flowEulerSigmas, flowSigmas } from './flow.js';
 import type { NoiseScheduleConfig } from './noise-schedule.js';
-import type { EditPrediction } from './parameterisation.js';
-import type { ScheduleOptions, Scheduler } from './types.js';
+import type { EditPrediction, ScheduleOptions, Scheduler } from './scheduler.js';
 import { createFlowUniPc, createUniPc } from './unipc.js';
+import type { FlowSchedulerName, SdxlSchedulerName } from '../../engine-protocol.js';
 
-export type { Scheduler } from './types.js';
+export type { Scheduler } from './scheduler.js';
 
 /** The samplers of SDXL by name; `config` is the model folder's `scheduler_config.json`. */
 export function createSdxlScheduler(name: SdxlSchedulerName, config: NoiseScheduleConfig, options: ScheduleOptions): Scheduler {

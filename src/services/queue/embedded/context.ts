@@ -1,9 +1,9 @@
 import { EventEmitter } from 'node:events';
-import { queueNames, type QueueName } from '../../jobs/catalogue.js';
+import { queueNames, type QueueName } from '../../catalogue.js';
 import { isTerminal, listingKey, waitingRecord } from '../records.js';
-import type { Lease } from '../types.js';
+import type { Lease } from '../job-store.js';
 import { openDatabase, sortable, type StoredJob, type Write } from './database.js';
-import { createMutex } from './mutex.js';
+import { createMutex } from '../../../lib/semaphore.js';
 import { createEmbeddedOutbox } from './outbox.js';
 import { createWaitingLine, type StoredEntry } from './waiting-line.js';
 

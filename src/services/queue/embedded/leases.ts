@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { isJobType, type JobType } from '../../jobs/catalogue.js';
+import { isJobType, type JobType } from '../../catalogue.js';
 import { begunRecord, createRecord, finishedRecord, isTerminal, waitingRecord } from '../records.js';
-import type { Callback, DeadLetter, FinishedJob, JobRecord, JobStore, Lease } from '../types.js';
+import type { Callback, DeadLetter, FinishedJob, JobRecord, JobStore, Lease } from '../job-store.js';
 import type { Context, LeasedEntry } from './context.js';
 import { sortable, type Change, type StoredJob, type Write } from './database.js';
 import type { StoredEntry } from './waiting-line.js';

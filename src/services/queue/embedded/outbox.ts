@@ -1,7 +1,6 @@
-import type { Callback, Outbox, OutboxEntry } from '../types.js';
-import type { Change, Database, Write } from './database.js';
-import { sortable } from './database.js';
-import type { createMutex } from './mutex.js';
+import { type Change, type Database, sortable, type Write } from './database.js';
+import type { Callback, Outbox, OutboxEntry } from '../job-store.js';
+import type { createMutex } from '../../../lib/semaphore.js';
 
 interface Pending {
   seq: number;

@@ -1,4 +1,4 @@
-import type { QueueName } from '../../jobs/catalogue.js';
+import type { QueueName } from '../../catalogue.js';
 
 /** One payload on a queue, waiting or leased; the payload itself stays on disk. */
 export interface StoredEntry {

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { jobTypes, queueNames } from '../../jobs/catalogue.js';
-import type { JobStore, Lease } from '../types.js';
+import { jobTypes, queueNames } from '../../catalogue.js';
+import type { JobStore, Lease } from '../job-store.js';
 import { callbackArguments, finishArguments } from './records.js';
 import type { RunScript } from './scripts.js';
 import type { createSignals } from './signals.js';

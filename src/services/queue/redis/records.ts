@@ -1,6 +1,6 @@
-import { catalogue, isJobType, queueNames, type JobType, type QueueName } from '../../jobs/catalogue.js';
+import { catalogue, isJobType, queueNames, type JobType, type QueueName } from '../../catalogue.js';
 import { createRecord, isTerminal } from '../records.js';
-import type { Callback, FinishedJob, JobProgress, JobRecord, JobStatus, OutboxEntry } from '../types.js';
+import type { Callback, FinishedJob, JobProgress, JobRecord, JobStatus, OutboxEntry } from '../job-store.js';
 import type { Argument } from './scripts.js';
 
 /** The hash of a job as a record; null when there is none. */

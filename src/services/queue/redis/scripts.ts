@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import type { Redis } from 'ioredis';
-import type { QueueName } from '../../jobs/catalogue.js';
-import { projectRoot } from '../../../project-root.js';
+import type { QueueName } from '../../catalogue.js';
+import { projectRoot } from '../../../lib/project.js';
 
 interface Script {
   source: string;

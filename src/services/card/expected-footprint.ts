@@ -1,0 +1,29 @@
+import { readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import type { EngineKind } from '../../inference/engine-protocol.js';
+import type { ModelFolder } from '../models/model-folders.js';
+import type { Footprint } from './admission-policy.js';
+
+const gib = 2 ** 30;
+const weightFiles = /\.(onnx|onnx_data|data|bin|gguf|safetensors)$/;
+/** A CUDA context with its libraries. */
+const contextBytes = 0.4 * gib;
+/** What sessions keep beside the weights: copies in other layouts, constants. */
+const overhead = 1.1;
+/** At the usual sizes with full-size weights: 1024 × 1024, 81 frames of 832 × 480, eight conversations. */
+const fullSizeWorkingBytes: Record<EngineKind, number> = { sdxl: 5 * gib, wan: 9 * gib, qwen: 1.5 * gib };
+/** A model a hundred times smaller does not compute in gigabytes. */
+const workingPerWeight = 2;
+
+/** A first guess from the size of the model's files; measurements correct it. */
+export async function expectedFootprint(kind: EngineKind, folder: ModelFolder): Promise<Footprint> {
+  if (folder.dir === null) return { residentBytes: 0, workingBytes: 0 };
+  const weights = await weightBytes(folder.dir) + (folder.completionDir === undefined ? 0 : await weightBytes(folder.completionDir));
+  return { residentBytes: contextBytes + overhead * weights, workingBytes: Math.min(fullSizeWorkingBytes[kind], workingPerWeight * weights) };
+}
+
+async function weightBytes(folder: string): Promise<number> {
+  const names = await readdir(folder, { recursive: true }).catch(() => [] as string[]);
+  const sizes = await Promise.all(names.filter((name) => weightFiles.test(name)).map((name) => stat(path.join(folder, name)).then(({ size }) => size, () => 0)));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}

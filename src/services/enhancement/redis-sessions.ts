@@ -1,0 +1,71 @@
+import { createConnector, type StoreLog } from '../queue/redis/connection.js';
+import { digestOf, type SessionLimits, type SessionStore, type Turn } from './sessions.js';
+
+export interface RedisSessionOptions extends SessionLimits {
+  url: string;
+  /** Of all keys. Default `ourvidz:`. */
+  prefix?: string;
+  log?: StoreLog;
+}
+
+/**
+ * One step, so that two replicas never leave a list without its end of life. The set orders conversations by their last
+ * turn; entries of lists that ended by themselves leave it when they are as old as the time to live.
+ */
+const appendScript = `
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local list, set, turn, digest = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+local ttl, max_turns, max_sessions, prefix = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+redis.call('RPUSH', list, turn)
+redis.call('LTRIM', list, -max_turns, -1)
+redis.call('PEXPIRE', list, ttl)
+redis.call('ZADD', set, now, digest)
+redis.call('ZREMRANGEBYSCORE', set, '-inf', now - ttl)
+local surplus = redis.call('ZCARD', set) - max_sessions
+if surplus > 0 then
+  for _, old in ipairs(redis.call('ZRANGE', set, 0, surplus - 1)) do
+    redis.call('DEL', prefix .. old)
+    redis.call('ZREM', set, old)
+  end
+end
+redis.call('PEXPIRE', set, ttl)
+return 1`;
+
+/** Conversations that any replica continues. Calls fail while the server cannot be reached. */
+export function createRedisSessions({ url, prefix = 'ourvidz:', log, ttlMs, maxTurns, maxSessions }: RedisSessionOptions): SessionStore {
+  const connector = createConnector(url, log);
+  // A user waits for the answer: a server that is away is given up on soon.
+  const redis = connector.connect('sessions', { maxRetriesPerRequest: 1 });
+  const listPrefix = `${prefix}session:`;
+  const set = `${prefix}sessions`;
+
+  return {
+    async read(key) {
+      const turns = await redis.lrange(`${listPrefix}${digestOf(key)}`, 0, -1);
+      return turns.map(parseTurn).filter((turn) => turn !== null);
+    },
+    async append(key, { prompt, answer }) {
+      const digest = digestOf(key);
+      await redis.eval(appendScript, 2, `${listPrefix}${digest}`, set, JSON.stringify({ prompt, answer }), digest, ttlMs, maxTurns, maxSessions, listPrefix);
+    },
+    async forget(key) {
+      const digest = digestOf(key);
+      await redis.multi().del(`${listPrefix}${digest}`).zrem(set, digest).exec();
+    },
+    close() {
+      connector.disconnectAll();
+      return Promise.resolve();
+    },
+  };
+}
+
+/** Another version may have written something else: that turn is forgotten, the conversation goes on. */
+function parseTurn(text: string): Turn | null {
+  try {
+    const { prompt, answer } = JSON.parse(text) as Partial<Turn>;
+    return typeof prompt === 'string' && typeof answer === 'string' ? { prompt, answer } : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,70 @@
+import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import type { Engines } from '../engines/engines.js';
+import { healthOf } from './health.js';
+import { jobTypesOf, type JobType } from '../catalogue.js';
+import type { Runner } from '../jobs/runner.js';
+import type { JobStore } from '../queue/job-store.js';
+
+export interface MaintenanceOptions {
+  store: Pick<JobStore, 'reclaimExpired' | 'announce'>;
+  engines: Pick<Engines, 'has' | 'status' | 'statuses'>;
+  runners: ReadonlyArray<Pick<Runner, 'queue' | 'engine' | 'inFlight'>>;
+  /** Why jobs of a type cannot be run here; null when they can. */
+  obstacle: (type: JobType) => string | null;
+  workerId: string;
+  leaseMs: number;
+  announceMs?: number;
+  log: Logger;
+}
+
+/** A store that does not answer holds nobody up. */
+const goodbyeMs = 1000;
+
+/** What every instance does beside running jobs: takes back jobs whose runner is gone, and says that it is there. */
+export function createMaintenance({ store, engines, runners, obstacle, workerId, leaseMs, announceMs = 10_000, log }: MaintenanceOptions) {
+  const timers: NodeJS.Timeout[] = [];
+  const startedAtMs = Date.now();
+  const busy = new Set<string>();
+
+  async function reclaim(): Promise<void> {
+    const ids = await store.reclaimExpired();
+    if (ids.length > 0) log.warn({ job_ids: ids.slice(0, 20), count: ids.length }, 'jobs of lost runners are back on their queues');
+  }
+
+  async function announce(knownForMs = 3 * announceMs): Promise<void> {
+    await store.announce({
+      workerId, host: hostname(), pid: process.pid, startedAtMs, seenAtMs: Date.now(),
+      status: {
+        health: healthOf(engines),
+        engines: Object.fromEntries(engines.statuses().map(({ kind, state, jobsProcessed, errorCount }) => [kind, { state, jobs_processed: jobsProcessed, error_count: errorCount }])),
+        job_types: runners.flatMap(({ queue }) => jobTypesOf(queue)).filter((type) => obstacle(type) === null),
+        jobs: runners.flatMap((runner) => runner.inFlight().map(({ id, type, phase }) => ({ id, type, phase, worker: runner.engine }))),
+      },
+    }, knownForMs);
+  }
+
+  /** A round that is still waiting for the store is not joined by another one. */
+  function every(ms: number, name: string, action: () => Promise<void>): void {
+    const round = () => {
+      if (busy.has(name)) return;
+      busy.add(name);
+      action().catch((error: unknown) => log.warn({ err: error }, `${name} failed`)).finally(() => busy.delete(name));
+    };
+    round();
+    timers.push(setInterval(round, ms).unref());
+  }
+
+  return {
+    start(): void {
+      every(Math.max(1000, leaseMs / 3), 'taking back expired leases', reclaim);
+      every(announceMs, 'announcing this instance', () => announce());
+    },
+    /** Nobody is to count on it any more, nor wait for its announcement to run out. */
+    async stop(): Promise<void> {
+      timers.forEach((timer) => clearInterval(timer));
+      await Promise.race([announce(0).catch((error: unknown) => log.debug({ err: error }, 'this instance was not taken off the list')), sleep(goodbyeMs, undefined, { ref: false })]);
+    },
+  };
+}

@@ -1,0 +1,225 @@
+import { type Context, openContext } from './context.js';
+import { type Change, sortable, type Write } from './database.js';
+import { createLeaseCalls } from './leases.js';
+import type { InstanceInfo, JobRecord, JobStore } from '../job-store.js';
+import { createRecord, digestOf, finishedRecord, isTerminal, listingKey, matches, peekPayload, requeuedRecord } from '../records.js';
+import { untilWork } from '../until-work.js';
+import { queueNames } from '../../catalogue.js';
+
+export interface EmbeddedStoreOptions {
+  /** Folder of the database; made when missing. One process at a time. */
+  folder: string;
+  /** How long finished jobs, idempotency keys and dead callbacks are kept. Default 7 days. */
+  retentionMs?: number;
+  now?: () => number;
+  /** Milliseconds of a clock that is never set and stands still while the machine sleeps; leases and claims run on it. Default: the process's, or `now` where that is given. */
+  monotonicNow?: () => number;
+}
+
+const defaultRetentionMs = 7 * 24 * 3600 * 1000;
+const pruneIntervalMs = 60_000;
+
+/**
+ * The queue of a single process, on LevelDB: every transition is one atomic batch, and what has been promised
+ * (accepted, finished, dead-lettered) is on the disk before the promise resolves.
+ * Throws when the folder cannot be opened, or belongs to another process.
+ */
+export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promise<JobStore> {
+  const { folder, retentionMs = defaultRetentionMs, now = Date.now, monotonicNow = options.now ?? (() => performance.now()) } = options;
+  const context = await openContext({ folder, now, monotonicNow, retentionMs });
+  const { database, mutex, lines, signals, outbox } = context;
+  const instances = new Map<string, InstanceInfo & { forgetAtMs: number }>();
+  const prune = createPruner(context);
+
+  /** A pushed payload that no runner has looked at yet has no record: this is what can be said of it. */
+  function pushedRecord(id: string): JobRecord | null {
+    for (const queue of queueNames) {
+      const entry = lines[queue].find((other) => other.jobId === id);
+      if (entry !== null) return createRecord({ id, type: entry.type as JobRecord['type'], userId: entry.userId }, queue, entry.queuedAtMs);
+    }
+    const held = context.leaseOf(id);
+    return held === undefined ? null : createRecord({ id, type: held.entry.type as JobRecord['type'], userId: held.entry.userId }, held.entry.queue, held.entry.queuedAtMs);
+  }
+
+  function positionOf(id: string, seq: number | undefined): number | null {
+    for (const queue of queueNames) {
+      const wanted = seq ?? lines[queue].find((entry) => entry.jobId === id)?.seq;
+      const position = wanted === undefined ? null : lines[queue].position(wanted);
+      if (position !== null) return position;
+    }
+    return null;
+  }
+
+  return {
+    kind: 'embedded',
+    outbox: outbox.outbox,
+    ...createLeaseCalls(context, prune),
+
+    submit: ({ queue, payload, job, idempotencyKey, fingerprint = digestOf(payload), maxWaiting = 0 }) => mutex.run(async () => {
+      const key = idempotencyKey === undefined ? undefined : await database.idempotencyKeys.get(idempotencyKey);
+      const known = key !== undefined && key.atMs + retentionMs > now() ? key : undefined;
+      if (known !== undefined && known.fingerprint !== fingerprint) return { outcome: 'key_reused' };
+      const stored = await context.loadJob(known?.jobId ?? job.id);
+      if (stored !== undefined) return { outcome: 'exists', record: stored.record, queuePosition: positionOf(stored.record.id, stored.entrySeq) ?? 0 };
+      const queuePosition = lines[queue].size();
+      if (maxWaiting > 0 && queuePosition >= maxWaiting) return { outcome: 'full' };
+      const created = createRecord(job, queue, now());
+      const added = context.newEntry({ queue, jobId: job.id, type: job.type, userId: job.userId }, payload);
+      const writes = [...added.writes, ...context.saveJob({ record: created, entrySeq: added.entry.seq })];
+      if (idempotencyKey !== undefined) writes.push(database.idempotencyKeys.put(idempotencyKey, { jobId: job.id, fingerprint, atMs: now() }));
+      await database.write(writes, { durable: true });
+      added.enter();
+      return { outcome: 'created', record: created, queuePosition };
+    }),
+
+    push: (queue, payload) => mutex.run(async () => {
+      const { id, type, userId } = peekPayload(payload);
+      const added = context.newEntry({ queue, jobId: id, type, userId }, payload);
+      await database.write(added.writes, { durable: true });
+      added.enter();
+    }),
+
+    waitForWork: (queues, timeoutMs, signal) => untilWork(signals, Math.min(timeoutMs, ...queues.map(context.foundEmpty.untilChange)), signal),
+
+    cancel: (id, resultFor) => mutex.run(async () => {
+      const stored = await context.loadJob(id);
+      const record = stored?.record ?? pushedRecord(id);
+      if (record === null) return { outcome: 'unknown' };
+      if (isTerminal(record)) return { outcome: 'already_finished', record };
+      const held = context.leaseOf(id);
+      if (held !== undefined && (record.status === 'processing' || stored === undefined)) {
+        const next = { ...record, cancelRequested: true };
+        if (stored === undefined) {
+          const entry = { ...held.entry, cancelRequested: true as const };
+          await database.write([database.entries.put(sortable(entry.seq), entry)], { durable: true });
+          held.entry = entry;
+        } else {
+          await database.write(context.saveJob({ ...stored, record: next }), { durable: true });
+          stored.record = next;
+        }
+        signals.emit('cancel', id);
+        return { outcome: 'requested', record: next };
+      }
+      const result = resultFor(record);
+      const done = finishedRecord({ ...record, cancelRequested: true }, result, now());
+      const waiting = held === undefined ? queueNames.map((queue) => lines[queue].find((entry) => entry.jobId === id)).find((entry) => entry !== null) : undefined;
+      const callback = outbox.addTerminal(id, result.callback);
+      const writes = [...context.saveJob({ record: done }), ...callback.writes];
+      if (waiting !== undefined) writes.push(...context.deleteEntry(waiting.seq));
+      await database.write(writes, { durable: true });
+      callback.apply();
+      context.running.delete(id);
+      if (waiting !== undefined) {
+        lines[waiting.queue].remove(waiting.seq);
+        context.entrySeqs.delete(waiting.seq);
+      }
+      return { outcome: 'cancelled', record: done };
+    }),
+
+    get: async (id) => (await context.loadJob(id))?.record ?? pushedRecord(id),
+
+    async position(id) {
+      const stored = await context.loadJob(id);
+      if (stored !== undefined && stored.record.status !== 'queued') return null;
+      return positionOf(id, stored?.entrySeq);
+    },
+
+    async list(filter, limit, cursor) {
+      const jobs: JobRecord[] = [];
+      for await (const [key] of database.listing.entries(cursor === undefined ? {} : { after: cursor })) {
+        const record = (await context.loadJob(key.slice(key.indexOf(':') + 1)))?.record;
+        if (record === undefined || !matches(record, filter)) continue;
+        // One more than the page holds: there is a next page.
+        if (jobs.length === limit) {
+          const last = jobs.at(-1);
+          return last === undefined ? { jobs } : { jobs, nextCursor: listingKey(last) };
+        }
+        jobs.push(record);
+      }
+      return { jobs };
+    },
+
+    async depth(queue) {
+      const oldest = lines[queue].oldestQueuedAtMs();
+      const running = [...context.leases.values()].filter((held) => held.lease.queue === queue).length;
+      return { ...lines[queue].counts(now()), running, oldestAgeSeconds: oldest === null ? null : Math.max(0, (now() - oldest) / 1000) };
+    },
+
+    async deadLetters(queue, limit) {
+      const letters = [];
+      for await (const [, { letter }] of database.deadLetters.entries({ reverse: true })) {
+        if (letters.length >= limit) break;
+        if (queue === undefined || letter.queue === queue) letters.push(letter);
+      }
+      return letters;
+    },
+
+    requeueDeadLetter: (id) => mutex.run(async () => {
+      const found = await database.deadLetters.get(id);
+      if (found === undefined) return false;
+      const { letter, token } = found;
+      const { id: jobId, type, userId } = peekPayload(letter.payload);
+      const added = context.newEntry({ queue: letter.queue, jobId, type, userId }, letter.payload);
+      const writes: Write[] = [...added.writes, database.deadLetters.del(id)];
+      const stored = letter.jobId === undefined ? undefined : await context.loadJob(letter.jobId);
+      let unsaid: Change | undefined;
+      // A job that ended otherwise stays as it is.
+      if (stored !== undefined && isTerminal(stored.record) && stored.finishedByToken === token) {
+        const { finishedAtMs } = stored.record;
+        if (finishedAtMs !== undefined) writes.push(database.finished.del(`${sortable(finishedAtMs)}:${stored.record.id}`));
+        unsaid = await outbox.dropAll(stored.record.id);
+        writes.push(...unsaid.writes, ...context.saveJob({ record: requeuedRecord(stored.record), entrySeq: added.entry.seq }));
+      }
+      await database.write(writes, { durable: true });
+      unsaid?.apply();
+      added.enter();
+      return true;
+    }),
+
+    dropDeadLetter: (id) => mutex.run(async () => {
+      if (await database.deadLetters.get(id) === undefined) return false;
+      await database.write([database.deadLetters.del(id)], { durable: true });
+      return true;
+    }),
+
+    async announce(instance, ttlMs) {
+      instances.set(instance.workerId, { ...instance, forgetAtMs: now() + ttlMs });
+    },
+    async instances() {
+      for (const [workerId, { forgetAtMs }] of instances) if (forgetAtMs <= now()) instances.delete(workerId);
+      return [...instances.values()].map(({ forgetAtMs: _, ...instance }) => instance);
+    },
+
+    onCancel(listener) {
+      signals.on('cancel', listener);
+      return () => signals.off('cancel', listener);
+    },
+
+    ping: database.ping,
+    async close() {
+      await mutex.idle();
+      await database.close();
+    },
+  };
+}
+
+/** Forgets finished jobs, idempotency keys and dead callbacks older than the retention; looks once a minute at most. */
+function createPruner({ database, now, retentionMs }: Context) {
+  let nextAtMs = 0;
+  return async () => {
+    if (now() < nextAtMs) return;
+    nextAtMs = now() + pruneIntervalMs;
+    const writes: Write[] = [];
+    for await (const [key, listing] of database.finished.entries()) {
+      if (Number(key.slice(0, 16)) + retentionMs > now()) break;
+      writes.push(database.finished.del(key), database.listing.del(listing), database.jobs.del(key.slice(17)));
+    }
+    for await (const [key, { atMs }] of database.idempotencyKeys.entries()) {
+      if (atMs + retentionMs <= now()) writes.push(database.idempotencyKeys.del(key));
+    }
+    for await (const [key, { atMs }] of database.deadCallbacks.entries()) {
+      if (atMs + retentionMs <= now()) writes.push(database.deadCallbacks.del(key));
+    }
+    await database.write(writes, { durable: false });
+  };
+}

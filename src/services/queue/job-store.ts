@@ -1,0 +1,259 @@
+import type { JobType, QueueName } from '../catalogue.js';
+
+/**
+ * One interface, two queues: embedded (LevelDB, one process) and Redis (shared by any number of processes).
+ * A job store keeps payloads, records, leases, the dead letters and the outbox in one place, because the promises need
+ * steps that touch several of them at once: "finished" and "its callback is recorded" are one atomic write.
+ */
+
+export type JobStatus = 'queued' | 'processing' | 'completed' | 'failed' | 'cancelled';
+export const terminalStatuses: ReadonlySet<JobStatus> = new Set(['completed', 'failed', 'cancelled']);
+
+export interface JobProgress {
+  /** `queued`, `enhance`, `references`, an engine stage, `upload`, `done`. */
+  stage: string;
+  step: number;
+  steps: number;
+  /** 0–1 over the whole job. */
+  fraction: number;
+  etaSeconds: number | null;
+}
+
+/** What is known of a job; survives restarts and outlives the job by `JOB_RETENTION_SECONDS`. */
+export interface JobRecord {
+  id: string;
+  type: JobType;
+  userId: string;
+  queue: QueueName;
+  status: JobStatus;
+  progress: JobProgress;
+  /** Attempts begun, the running one included; hand-backs at shutdown do not count. */
+  attempts: number;
+  /** Storage paths or URLs of the finished assets. */
+  assets: string[];
+  errorMessage?: string;
+  /** Metadata of the terminal callback; empty before that. */
+  metadata: Record<string, unknown>;
+  cancelRequested: boolean;
+  createdAtMs: number;
+  startedAtMs?: number;
+  finishedAtMs?: number;
+  /** Instance that runs or ran it. */
+  workerId?: string;
+  /** Why the previous attempt ended; for people, never sent to the producer. */
+  lastError?: string;
+}
+
+/** Proof of ownership of a running job. Every write of a runner carries it and is refused once the lease is lost. */
+export interface Lease {
+  queue: QueueName;
+  /** The store's own key of the reservation; unique per claim, never the payload's bytes. */
+  token: string;
+  /** The payload's `id`; empty when it has none that can be read. */
+  jobId: string;
+  workerId: string;
+  expiresAtMs: number;
+}
+
+/**
+ * What `reserve` hands out: the producer's exact string. A string that is not a valid job is handed out like any other;
+ * the runner decides (`deadLetter`), because only it knows the rules.
+ */
+export interface Reservation {
+  lease: Lease;
+  payload: string;
+  attempt: number;
+  /** When the payload was first seen by the store; producers that LPUSH leave no time of their own. */
+  queuedAtMs: number;
+  cancelRequested: boolean;
+  /** `begin` was asked for and done. */
+  begun: boolean;
+}
+
+export interface ReserveRequest {
+  queue: QueueName;
+  workerId: string;
+  leaseMs: number;
+  /** Job types that may not be taken now (only another instance can run them); skipped over, order kept. */
+  excludeTypes?: readonly JobType[];
+  /**
+   * Also begins the job in the same step when its payload has a readable id and a known type (`Reservation.begun`): a round
+   * trip less, for a caller that need not look at the payload first. What would be a duplicate is dropped and passed over.
+   */
+  begin?: boolean;
+}
+
+export type CallbackEvent = 'processing' | 'progress' | 'completed' | 'failed';
+
+/** What is to be said of a job. `id` is stable over retries and re-runs: receivers drop duplicates by it. */
+export interface Callback {
+  /** `{jobId}:{event}`, or with a suffix for events that repeat (`{jobId}:progress:{n}`); doubles as `webhook-id` and idempotency key. */
+  id: string;
+  jobId: string;
+  event: CallbackEvent;
+  url: string;
+  /** The exact bytes to send. */
+  body: string;
+  /** By the clock of the process that made it; only its age in hours is looked at. */
+  createdAtMs: number;
+  /** Trace that its delivery belongs to. */
+  traceparent?: string;
+  tracestate?: string;
+}
+
+/** A callback waiting to be delivered. */
+export interface OutboxEntry extends Callback {
+  /** By the store's clock. */
+  nextAttemptAtMs: number;
+  attempts: number;
+  lastError?: string;
+}
+
+export interface FinishedJob {
+  status: 'completed' | 'failed' | 'cancelled';
+  assets: string[];
+  errorMessage?: string;
+  metadata: Record<string, unknown>;
+  /** Terminal callback; absent when no callback URL is configured. A pending `processing` entry of the job is dropped. */
+  callback?: Callback;
+}
+
+export interface DeadLetter {
+  id: string;
+  queue: QueueName;
+  /** The producer's string, unchanged. */
+  payload: string;
+  reason: string;
+  jobId?: string;
+  attempts: number;
+  atMs: number;
+}
+
+export interface SubmitRequest {
+  queue: QueueName;
+  /** JSON text, as a producer would LPUSH it. */
+  payload: string;
+  job: { id: string; type: JobType; userId: string };
+  idempotencyKey?: string;
+  /** What "the same payload" means for the key, when the payload holds generated parts (an id). Default: a digest of the payload. */
+  fingerprint?: string;
+  /** Refuse (`full`) when this many jobs wait already; 0 for no limit. */
+  maxWaiting?: number;
+}
+
+export type SubmitResult =
+  | { outcome: 'created' | 'exists'; record: JobRecord; queuePosition: number }
+  /** The idempotency key was used before with another payload. */
+  | { outcome: 'key_reused' }
+  | { outcome: 'full' };
+
+export type CancelResult =
+  /** Was still waiting: now terminal, its `failed` callback recorded. */
+  | { outcome: 'cancelled'; record: JobRecord }
+  /** Runs somewhere: its runner has been told through the record and will end it. */
+  | { outcome: 'requested'; record: JobRecord }
+  | { outcome: 'already_finished'; record: JobRecord }
+  | { outcome: 'unknown' };
+
+export interface JobFilter {
+  status?: JobStatus;
+  type?: JobType;
+  userId?: string;
+}
+export interface JobPage {
+  jobs: JobRecord[];
+  /** Opaque; absent on the last page. */
+  nextCursor?: string;
+}
+
+export interface QueueDepth {
+  waiting: number;
+  /** Waiting for a retry's backoff. */
+  delayed: number;
+  running: number;
+  /** Age of the oldest waiting job, when the store can tell. */
+  oldestAgeSeconds: number | null;
+}
+
+/** One service process that shares the store; what `/worker/status?scope=cluster` lists. */
+export interface InstanceInfo {
+  workerId: string;
+  host: string;
+  pid: number;
+  startedAtMs: number;
+  seenAtMs: number;
+  /** Free-form status for display: engines, running jobs. */
+  status: Record<string, unknown>;
+}
+
+export interface JobStore {
+  readonly kind: 'embedded' | 'redis';
+
+  /** Puts a job on its queue. The same id twice, or the same idempotency key with the same payload, is one job. */
+  submit(request: SubmitRequest): Promise<SubmitResult>;
+  /** Puts a string on the queue as a producer's LPUSH does: no checks, no record before a runner begins it. */
+  push(queue: QueueName, payload: string): Promise<void>;
+
+  /** Takes the next job atomically and leases it, or null. Due retries come before new jobs. */
+  reserve(request: ReserveRequest): Promise<Reservation | null>;
+  /** Resolves when there may be work on one of the queues, or after `timeoutMs`, or on abort. Takes nothing. */
+  waitForWork(queues: readonly QueueName[], timeoutMs: number, signal: AbortSignal): Promise<void>;
+  /** First write of a runner that found the payload valid: creates or updates the record as `processing`. A job that is already terminal or running elsewhere is not begun: the reservation is dropped. */
+  begin(lease: Lease, job: { id: string; type: JobType; userId: string }, callback?: Callback): Promise<'begun' | 'duplicate' | 'lost'>;
+  /** Extends the lease. `cancelRequested` reaches the runner here and through `onCancel`. */
+  renew(lease: Lease, leaseMs: number): Promise<{ held: boolean; cancelRequested: boolean }>;
+  /** Records progress; ignored when the lease is lost or the job is terminal. */
+  updateProgress(lease: Lease, progress: JobProgress): Promise<void>;
+  /** Terminal state, asset list, callback and acknowledgement in one atomic write. False: the lease was lost, nothing was written. */
+  finish(lease: Lease, result: FinishedJob): Promise<boolean>;
+  /** Back to the queue after a failed attempt, not before `delayMs`. False when the lease was lost. */
+  retryLater(lease: Lease, delayMs: number, reason: string): Promise<boolean>;
+  /** Hand-back without counting the attempt (shutdown); goes to the front of its queue. */
+  release(lease: Lease): Promise<boolean>;
+  /** Acknowledges and moves the payload to the dead letters, with the terminal record and callback where there is an id and that job is neither finished already nor running elsewhere. One atomic write. */
+  deadLetter(lease: Lease, reason: string, result?: FinishedJob & { job: { id: string; type?: JobType; userId?: string } }): Promise<boolean>;
+  /** Housekeeping, to be called every few seconds; also forgets records past their retention. Takes back jobs whose lease ran out, whoever held it: back to the front of the queue. Jobs over `maxAttempts` are handed out once more by `reserve` with `attempt > maxAttempts`; the runner dead-letters them. Returns job ids. */
+  reclaimExpired(): Promise<string[]>;
+
+  /** `resultFor` gives the terminal state and callback of a job that still waits; a running one is ended by its runner. */
+  cancel(id: string, resultFor: (record: JobRecord) => FinishedJob): Promise<CancelResult>;
+  get(id: string): Promise<JobRecord | null>;
+  /** Position from the front (0 is next) while queued, else null. */
+  position(id: string): Promise<number | null>;
+  list(filter: JobFilter, limit: number, cursor?: string): Promise<JobPage>;
+  depth(queue: QueueName): Promise<QueueDepth>;
+
+  deadLetters(queue: QueueName | undefined, limit: number): Promise<DeadLetter[]>;
+  /** Puts the payload back at the end of its queue with a fresh attempt count. The job that ended with it is `queued` again, its callbacks of that ending are dropped; a job that ended otherwise stays as it is. False: unknown id. */
+  requeueDeadLetter(id: string): Promise<boolean>;
+  dropDeadLetter(id: string): Promise<boolean>;
+
+  readonly outbox: Outbox;
+
+  /** Says this process is alive; forgotten after `ttlMs` without another call. */
+  announce(instance: InstanceInfo, ttlMs: number): Promise<void>;
+  instances(): Promise<InstanceInfo[]>;
+
+  /** Cancellation of a job running in this process. Returns the unsubscribe function. */
+  onCancel(listener: (jobId: string) => void): () => void;
+
+  /** Round trip to the store, for readiness. Throws when it does not answer. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface Outbox {
+  /** Adds an entry, due at once, outside a job's terminal write (progress callbacks). Same id replaces. Dropped silently once the job is terminal. */
+  add(callback: Callback): Promise<void>;
+  /** Takes up to `limit` due entries for this relay for `leaseMs`. Entries of one job come in order: never a later one while an earlier is undelivered. */
+  claimDue(workerId: string, limit: number, leaseMs: number): Promise<OutboxEntry[]>;
+  delivered(id: string): Promise<void>;
+  /** The delivery failed; the next attempt is due `delayMs` from now. */
+  reschedule(id: string, delayMs: number, error: string): Promise<void>;
+  /** Gives up; the entry is kept for inspection and `retry`. */
+  deadLetter(id: string, reason: string): Promise<void>;
+  pending(): Promise<number>;
+  listDead(limit: number): Promise<OutboxEntry[]>;
+  /** Puts dead entries back in line (all, or one). Returns how many. */
+  retryDead(id?: string): Promise<number>;
+}
