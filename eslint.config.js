@@ -14,15 +14,24 @@ export default tseslint.config(
       '@typescript-eslint/no-floating-promises': 'error',
       '@typescript-eslint/no-misused-promises': ['error', { checksVoidReturn: { arguments: false } }],
       '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'inline-type-imports' }],
-      '@typescript-eslint/switch-exhaustiveness-check': ['error', { considerDefaultExhaustiveForUnions: true }],
-      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_', ignoreRestSiblings: true }],
+      '@typescript-eslint/switch-exhaustiveness-check': [
+        'error',
+        { considerDefaultExhaustiveForUnions: true },
+      ],
+      '@typescript-eslint/no-unused-vars': [
+        'error',
+        { argsIgnorePattern: '^_', varsIgnorePattern: '^_', ignoreRestSiblings: true },
+      ],
       // Factories return objects whose functions use no `this`: taking one out is safe and meant.
       '@typescript-eslint/unbound-method': 'off',
       // An interface may ask for a promise where one implementation has nothing to wait for.
       '@typescript-eslint/require-await': 'off',
       // String(unknown) in messages is meant.
       '@typescript-eslint/no-base-to-string': 'off',
-      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true, allowNullish: true }],
+      '@typescript-eslint/restrict-template-expressions': [
+        'error',
+        { allowNumber: true, allowBoolean: true, allowNullish: true },
+      ],
       eqeqeq: 'error',
       'no-console': 'error',
       'object-shorthand': 'error',
@@ -33,12 +42,21 @@ export default tseslint.config(
     files: ['test/**/*.ts'],
     rules: {
       // tap's own tests are awaited by tap.
-      '@typescript-eslint/no-floating-promises': ['error', { allowForKnownSafeCalls: [{ from: 'package', name: 'test', package: '@tapjs/test' }] }],
+      '@typescript-eslint/no-floating-promises': [
+        'error',
+        { allowForKnownSafeCalls: [{ from: 'package', name: 'test', package: '@tapjs/test' }] },
+      ],
       'no-restricted-syntax': [
         'error',
-        { selector: 'CallExpression[callee.property.name="only"]', message: 'A focused test hides all others' },
+        {
+          selector: 'CallExpression[callee.property.name="only"]',
+          message: 'A focused test hides all others',
+        },
         { selector: 'Property[key.name="only"]', message: 'A focused test hides all others' },
-        { selector: 'Property[key.name="todo"]', message: 'A test that is still to be written is not a test' },
+        {
+          selector: 'Property[key.name="todo"]',
+          message: 'A test that is still to be written is not a test',
+        },
       ],
     },
   },
@@ -49,6 +67,8 @@ export default tseslint.config(
   },
   {
     files: ['**/*.mjs', '**/*.js', '**/*.cjs'],
-    languageOptions: { globals: { console: 'readonly', process: 'readonly', URL: 'readonly', module: 'writable' } },
+    languageOptions: {
+      globals: { console: 'readonly', process: 'readonly', URL: 'readonly', module: 'writable' },
+    },
   },
 );

@@ -1,9 +1,10 @@
 /**
  * Many callers at the prompt model, through the service's enhancement and its engine process. Gates:
- * a model of Qwen2.5-0.5B's shape (random weights, eight bits) writes for eight callers at least twice the tokens a second that it writes for one
- * after another; the pocket model at least 0.9 times, with no answer later than one and a half times its share (eight times itself alone) and no caller more than a quarter slower than the mean;
- * the first token with a system prompt that a sequence holds takes at most half of one that it must read; the 99th percentile of `GET /health` with
- * eight callers is at most twice the idle one.
+ * a model of Qwen2.5-0.5B's shape (random weights, eight bits) writes for eight callers at least twice the
+ * tokens a second that it writes for one after another; the pocket model at least 0.9 times, with no answer
+ * later than one and a half times its share (eight times itself alone) and no caller more than a quarter
+ * slower than the mean; the first token with a system prompt that a sequence holds takes at most half of one
+ * that it must read; the 99th percentile of `GET /health` with eight callers is at most twice the idle one.
  */
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises';
@@ -19,18 +20,29 @@ import { pocketPrompts, startHarness, type Harness } from './enhance/harness.js'
 import { createHealthProbe, healthTable } from './health-probe.js';
 import { markdownTable, percentile } from './statistics.js';
 
-const gates = { largeThroughput: 2, pocketThroughput: 0.9, wait: 1.5, slowestCaller: 1.25, warm: 0.5, health: 2 };
+const gates = {
+  largeThroughput: 2,
+  pocketThroughput: 0.9,
+  wait: 1.5,
+  slowestCaller: 1.25,
+  warm: 0.5,
+  health: 2,
+};
 const rounds = { large: 3, pocket: 7, firstToken: 6, health: 6 };
 const healthSamples = 400;
 
 const missed: string[] = [];
-const gate = (name: string, ok: boolean) => { if (!ok) missed.push(name); };
+const gate = (name: string, ok: boolean) => {
+  if (!ok) missed.push(name);
+};
 const median = (values: readonly number[]) => percentile(values, 0.5);
 const print = (text: string) => process.stdout.write(`${text}\n\n`);
 const prompts = await pocketPrompts();
 const promptOf = (index: number) => prompts[index % prompts.length] as string;
 
-print(`Load of this machine before: ${(loadavg()[0] ?? 0).toFixed(1)}. The gates are for one that does nothing else: eight callers need the cores that one leaves idle.`);
+print(
+  `Load of this machine before: ${(loadavg()[0] ?? 0).toFixed(1)}. The gates are for one that does nothing else: eight callers need the cores that one leaves idle.`,
+);
 await benchLarge();
 await benchPocket();
 await benchHealth();
@@ -44,7 +56,8 @@ async function benchLarge(): Promise<void> {
   try {
     const request = (index: number) => ({ prompt: promptOf(index), maxTokens: 64, seed: index });
     await measureRound(together, 1, request);
-    for (let round = 0; round < rounds.large; round += 1) measured.push(await measureRound(together, 1, request));
+    for (let round = 0; round < rounds.large; round += 1)
+      measured.push(await measureRound(together, 1, request));
   } finally {
     await together.stop();
   }
@@ -53,7 +66,10 @@ async function benchLarge(): Promise<void> {
 
   const single = await startHarness(folder, { sequences: 1 });
   try {
-    gate('first token, 0.5B', printFirstToken('Qwen2.5-0.5B\'s shape', await measureFirstToken(single, 8)) <= gates.warm);
+    gate(
+      'first token, 0.5B',
+      printFirstToken("Qwen2.5-0.5B's shape", await measureFirstToken(single, 8)) <= gates.warm,
+    );
   } finally {
     await single.stop();
   }
@@ -66,7 +82,8 @@ async function benchPocket(): Promise<void> {
   try {
     const request = (index: number) => ({ prompt: promptOf(index), seed: index });
     await measureRound(together, 4, request);
-    for (let round = 0; round < rounds.pocket; round += 1) measured.push(await measureRound(together, 8, request));
+    for (let round = 0; round < rounds.pocket; round += 1)
+      measured.push(await measureRound(together, 8, request));
   } finally {
     await together.stop();
   }
@@ -77,7 +94,10 @@ async function benchPocket(): Promise<void> {
 
   const single = await startHarness(folder, { sequences: 1 });
   try {
-    gate('first token, pocket', printFirstToken('pocket model', await measureFirstToken(single)) <= gates.warm);
+    gate(
+      'first token, pocket',
+      printFirstToken('pocket model', await measureFirstToken(single)) <= gates.warm,
+    );
   } finally {
     await single.stop();
   }
@@ -86,23 +106,44 @@ async function benchPocket(): Promise<void> {
 function printCallers(model: string, measured: readonly Round[]) {
   const summary = summarise(measured);
   const { throughput, wait, slowestCaller, tokensAlone, tokensTogether, msAlone, msTogether } = summary;
-  print(`${model}; ${measured.length} rounds\n\n${markdownTable(['callers', 'tokens/s', 'median answer ms'], [['1', tokensAlone.toFixed(0), msAlone.toFixed(0)], [callers, tokensTogether.toFixed(0), msTogether.toFixed(0)]])}\n\n` +
-    `throughput ${throughput.toFixed(2)} ×; latest answer ÷ ${callers} times the same alone = ${wait.toFixed(2)}; slowest caller ÷ mean of all = ${slowestCaller.toFixed(2)}`);
+  print(
+    `${model}; ${measured.length} rounds\n\n${markdownTable(
+      ['callers', 'tokens/s', 'median answer ms'],
+      [
+        ['1', tokensAlone.toFixed(0), msAlone.toFixed(0)],
+        [callers, tokensTogether.toFixed(0), msTogether.toFixed(0)],
+      ],
+    )}\n\n` +
+      `throughput ${throughput.toFixed(2)} ×; latest answer ÷ ${callers} times the same alone = ${wait.toFixed(2)}; slowest caller ÷ mean of all = ${slowestCaller.toFixed(2)}`,
+  );
   return summary;
 }
 
 /**
- * On one sequence: what it holds is the beginning of the last request. Chat and completion begin differently, so a change between them reads the whole prompt, and
- * the same again reads what follows the beginning. Pairs in turns.
+ * On one sequence: what it holds is the beginning of the last request. Chat and completion begin differently,
+ * so a change between them reads the whole prompt, and the same again reads what follows the beginning. Pairs
+ * in turns.
  */
-async function measureFirstToken({ ask }: Harness, maxTokens?: number): Promise<{ cold: number[]; warm: number[] }> {
+async function measureFirstToken(
+  { ask }: Harness,
+  maxTokens?: number,
+): Promise<{ cold: number[]; warm: number[] }> {
   const cold: number[] = [];
   const warm: number[] = [];
   let session = 0;
   const first = async (chat: boolean) => {
     session += 1;
-    const conversation = chat ? { model: 'qwen_instruct' as const, owner: 'bench', sessionId: `s${session}` } : {};
-    return (await ask({ prompt: promptOf(session), ...(maxTokens === undefined ? {} : { maxTokens }), seed: session, ...conversation })).firstTokenMs;
+    const conversation = chat
+      ? { model: 'qwen_instruct' as const, owner: 'bench', sessionId: `s${session}` }
+      : {};
+    return (
+      await ask({
+        prompt: promptOf(session),
+        ...(maxTokens === undefined ? {} : { maxTokens }),
+        seed: session,
+        ...conversation,
+      })
+    ).firstTokenMs;
   };
   for (const chat of [true, false]) await first(chat);
   for (let round = 0; round < rounds.firstToken; round += 1) {
@@ -116,7 +157,9 @@ async function measureFirstToken({ ask }: Harness, maxTokens?: number): Promise<
 
 function printFirstToken(model: string, { cold, warm }: { cold: number[]; warm: number[] }): number {
   const ratio = median(warm) / median(cold);
-  print(`Time to the first token, ${model}: ${median(cold).toFixed(1)} ms cold, ${median(warm).toFixed(1)} ms with a held system prompt; ratio ${ratio.toFixed(2)} (gate: at most ${gates.warm}); ${cold.length} pairs`);
+  print(
+    `Time to the first token, ${model}: ${median(cold).toFixed(1)} ms cold, ${median(warm).toFixed(1)} ms with a held system prompt; ratio ${ratio.toFixed(2)} (gate: at most ${gates.warm}); ${cold.length} pairs`,
+  );
   return ratio;
 }
 
@@ -132,17 +175,31 @@ async function benchHealth(): Promise<void> {
     await first.arrayBuffer();
     await probe.sample(healthSamples);
     for (let round = 0; round < rounds.health; round += 1) {
-      idle.push(...await probe.sample(healthSamples));
-      const working = new Worker(new URL('./enhance/caller-worker.js', import.meta.url), { workerData: { baseUrl: service.baseUrl, apiKey: service.apiKey, callers, prompts } satisfies CallerWork });
+      idle.push(...(await probe.sample(healthSamples)));
+      const working = new Worker(new URL('./enhance/caller-worker.js', import.meta.url), {
+        workerData: {
+          baseUrl: service.baseUrl,
+          apiKey: service.apiKey,
+          callers,
+          prompts,
+        } satisfies CallerWork,
+      });
       const answered = once(working, 'message') as Promise<[number]>;
       await once(working, 'online');
-      asked.push(...await probe.sample(healthSamples));
+      asked.push(...(await probe.sample(healthSamples)));
       working.postMessage('stop');
       answers += (await answered)[0];
     }
     const ratio = percentile(asked, 0.99) / percentile(idle, 0.99);
-    print(healthTable([['idle', idle], [`${callers} callers of /enhance`, asked]]));
-    print(`p99 with ${callers} callers ÷ p99 idle = ${ratio.toFixed(2)} (gate: at most ${gates.health}); ${answers} prompts enhanced meanwhile`);
+    print(
+      healthTable([
+        ['idle', idle],
+        [`${callers} callers of /enhance`, asked],
+      ]),
+    );
+    print(
+      `p99 with ${callers} callers ÷ p99 idle = ${ratio.toFixed(2)} (gate: at most ${gates.health}); ${answers} prompts enhanced meanwhile`,
+    );
     gate('/health', ratio <= gates.health);
   } finally {
     probe.close();
@@ -154,7 +211,13 @@ async function benchHealth(): Promise<void> {
 async function largeModel(): Promise<string> {
   const folder = path.join(tmpdir(), 'ourvidz-bench-qwen-0.5b');
   const file = path.join(folder, 'qwen.gguf');
-  if (await stat(file).then((found) => found.isFile(), () => false)) return folder;
+  if (
+    await stat(file).then(
+      (found) => found.isFile(),
+      () => false,
+    )
+  )
+    return folder;
   await mkdir(folder, { recursive: true });
   const partial = await mkdtemp(path.join(tmpdir(), 'ourvidz-bench-'));
   await writeQwenGguf(path.join(partial, 'qwen.gguf'), shapes['0.5b'], { type: 'q8_0' });

@@ -4,17 +4,25 @@ import { markdownTable, percentile } from './statistics.js';
 
 const pauseMs = 5;
 
-/** Times `GET /health` of a running service: one request at a time over one connection, a pause after each. */
+/**
+ * Times `GET /health` of a running service: one request at a time over one connection, a pause after each.
+ */
 export function createHealthProbe(baseUrl: string) {
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
 
   function timeRequest(): Promise<number> {
     return new Promise((resolve, reject) => {
       const startedAt = process.hrtime.bigint();
-      http.get(`${baseUrl}/health`, { agent }, (response) => {
-        response.resume();
-        response.on('end', () => (response.statusCode === 200 ? resolve(Number(process.hrtime.bigint() - startedAt) / 1e6) : reject(new Error(`/health answered ${response.statusCode}`))));
-      }).on('error', reject);
+      http
+        .get(`${baseUrl}/health`, { agent }, (response) => {
+          response.resume();
+          response.on('end', () =>
+            response.statusCode === 200
+              ? resolve(Number(process.hrtime.bigint() - startedAt) / 1e6)
+              : reject(new Error(`/health answered ${response.statusCode}`)),
+          );
+        })
+        .on('error', reject);
     });
   }
 
@@ -32,8 +40,17 @@ export function createHealthProbe(baseUrl: string) {
   };
 }
 /** What was timed, in milliseconds, a row a phase. */
-export function healthTable(phases: ReadonlyArray<readonly [name: string, samples: readonly number[]]>): string {
-  return markdownTable(['GET /health', 'requests', 'p50 ms', 'p90 ms', 'p99 ms', 'max ms'], phases.map(([name, samples]) => [name, samples.length, ...[0.5, 0.9, 0.99, 1].map((fraction) => percentile(samples, fraction).toFixed(2))]));
+export function healthTable(
+  phases: ReadonlyArray<readonly [name: string, samples: readonly number[]]>,
+): string {
+  return markdownTable(
+    ['GET /health', 'requests', 'p50 ms', 'p90 ms', 'p99 ms', 'max ms'],
+    phases.map(([name, samples]) => [
+      name,
+      samples.length,
+      ...[0.5, 0.9, 0.99, 1].map((fraction) => percentile(samples, fraction).toFixed(2)),
+    ]),
+  );
 }
 
 export type HealthProbe = ReturnType<typeof createHealthProbe>;

@@ -33,8 +33,18 @@ export interface AppOptions {
   facts: Pick<ServiceFacts, 'version' | 'workerId' | 'featuresOff' | 'schedulers'>;
 }
 
-/** The HTTP side of the service: what is registered first is there for everything after it. Neither listens nor starts jobs. */
-export async function buildApp({ config, apiKey, services, registry, log, facts }: AppOptions): Promise<FastifyInstance> {
+/**
+ * The HTTP side of the service: what is registered first is there for everything after it. Neither listens
+ * nor starts jobs.
+ */
+export async function buildApp({
+  config,
+  apiKey,
+  services,
+  registry,
+  log,
+  facts,
+}: AppOptions): Promise<FastifyInstance> {
   const app: FastifyInstance = Fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
@@ -46,12 +56,17 @@ export async function buildApp({ config, apiKey, services, registry, log, facts 
     keepAliveTimeout: 65_000,
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 300 },
-    frameworkErrors: (error, request, reply) => { renderError(error, request, reply, app); },
+    frameworkErrors: (error, request, reply) => {
+      renderError(error, request, reply, app);
+    },
   });
   const contract = createContract();
   contract.requireCompleteness(app, { served: [{ operationId: 'getDocs', below: '/docs' }] });
   const context: RouteContext = {
-    services, registry, document: contract.document, disconnect: createDisconnectSignals(app),
+    services,
+    registry,
+    document: contract.document,
+    disconnect: createDisconnectSignals(app),
     facts: { ...facts, bodyLimitBytes, maxWaitingJobs: config.maxWaitingJobs },
   };
 
@@ -65,10 +80,18 @@ export async function buildApp({ config, apiKey, services, registry, log, facts 
   await app.register(docsPlugin, { document: contract.document });
 
   await app.register(async (scope) => {
-    await scope.register(authPlugin, { apiKey, failuresPerMinute: config.rateLimit ? failuresPerMinute : null });
+    await scope.register(authPlugin, {
+      apiKey,
+      failuresPerMinute: config.rateLimit ? failuresPerMinute : null,
+    });
     contract.register(scope, 'protected', {
-      ...jobRoutes(context), ...assetRoutes(context), ...enhanceRoutes(context), ...testCompelRoutes(context),
-      ...workerRoutes(context), ...operatorRoutes(context), ...capabilitiesRoutes(context),
+      ...jobRoutes(context),
+      ...assetRoutes(context),
+      ...enhanceRoutes(context),
+      ...testCompelRoutes(context),
+      ...workerRoutes(context),
+      ...operatorRoutes(context),
+      ...capabilitiesRoutes(context),
     });
   });
   return app;

@@ -7,35 +7,61 @@ import path from 'node:path';
 
 type Problem = { variable: string; value: string; rule: string };
 type Read<T> = (text: string | undefined) => T;
-interface Setting<T> { variable: string; secret?: boolean; read: Read<T> }
+interface Setting<T> {
+  variable: string;
+  secret?: boolean;
+  read: Read<T>;
+}
 
 class Refused extends Error {}
 
-const text = (fallback?: string): Read<string | undefined> => (value) => value ?? fallback;
-const path_ = (fallback: string): Read<string> => (value) => path.resolve(value ?? fallback);
-const integer = (fallback: number, minimum: number, maximum: number): Read<number> => (value) => {
-  if (value === undefined) return fallback;
-  const number = Number(value);
-  if (!/^\d{1,15}$/.test(value) || number < minimum || number > maximum) throw new Refused(`a whole number from ${minimum} to ${maximum}`);
-  return number;
-};
-const oneOf = <T extends string, F extends T | undefined>(fallback: F, ...allowed: T[]): Read<T | F> => (value) => {
-  if (value === undefined) return fallback;
-  if (!allowed.includes(value as T)) throw new Refused(`one of ${allowed.join(', ')}`);
-  return value as T;
-};
-const flag = (fallback: boolean): Read<boolean> => (value) => {
-  if (value === undefined) return fallback;
-  if (['1', 'true', 'on', 'yes'].includes(value.toLowerCase())) return true;
-  if (['0', 'false', 'off', 'no'].includes(value.toLowerCase())) return false;
-  throw new Refused('on or off');
-};
-const url = (...protocols: string[]): Read<string | undefined> => (value) => {
-  if (value === undefined) return undefined;
-  if (!URL.canParse(value) || !protocols.includes(new URL(value).protocol)) throw new Refused(`an address starting with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`);
-  return value.replace(/\/+$/, '');
-};
-const list = (): Read<string[]> => (value) => (value ?? '').split(',').map((item) => item.trim()).filter((item) => item !== '');
+const text =
+  (fallback?: string): Read<string | undefined> =>
+  (value) =>
+    value ?? fallback;
+const path_ =
+  (fallback: string): Read<string> =>
+  (value) =>
+    path.resolve(value ?? fallback);
+const integer =
+  (fallback: number, minimum: number, maximum: number): Read<number> =>
+  (value) => {
+    if (value === undefined) return fallback;
+    const number = Number(value);
+    if (!/^\d{1,15}$/.test(value) || number < minimum || number > maximum)
+      throw new Refused(`a whole number from ${minimum} to ${maximum}`);
+    return number;
+  };
+const oneOf =
+  <T extends string, F extends T | undefined>(fallback: F, ...allowed: T[]): Read<T | F> =>
+  (value) => {
+    if (value === undefined) return fallback;
+    if (!allowed.includes(value as T)) throw new Refused(`one of ${allowed.join(', ')}`);
+    return value as T;
+  };
+const flag =
+  (fallback: boolean): Read<boolean> =>
+  (value) => {
+    if (value === undefined) return fallback;
+    if (['1', 'true', 'on', 'yes'].includes(value.toLowerCase())) return true;
+    if (['0', 'false', 'off', 'no'].includes(value.toLowerCase())) return false;
+    throw new Refused('on or off');
+  };
+const url =
+  (...protocols: string[]): Read<string | undefined> =>
+  (value) => {
+    if (value === undefined) return undefined;
+    if (!URL.canParse(value) || !protocols.includes(new URL(value).protocol))
+      throw new Refused(
+        `an address starting with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
+      );
+    return value.replace(/\/+$/, '');
+  };
+const list = (): Read<string[]> => (value) =>
+  (value ?? '')
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== '');
 
 const settings = {
   host: { variable: 'HOST', read: text('127.0.0.1') },
@@ -43,7 +69,10 @@ const settings = {
   dataDir: { variable: 'DATA_DIR', read: path_('data') },
   modelsDir: { variable: 'MODELS_DIR', read: text() },
   apiKey: { variable: 'WAN_WORKER_API_KEY', secret: true, read: text() },
-  logLevel: { variable: 'LOG_LEVEL', read: oneOf('info', 'trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent') },
+  logLevel: {
+    variable: 'LOG_LEVEL',
+    read: oneOf('info', 'trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
+  },
   logPrompts: { variable: 'LOG_PROMPTS', read: flag(false) },
   otlpEndpoint: { variable: 'OTEL_EXPORTER_OTLP_ENDPOINT', read: url('http:', 'https:') },
   otlpHeaders: { variable: 'OTEL_EXPORTER_OTLP_HEADERS', secret: true, read: text() },
@@ -72,9 +101,25 @@ const settings = {
   engineRecycleJobs: { variable: 'ENGINE_RECYCLE_JOBS', read: integer(0, 0, 1_000_000) },
   engineRecycleGrowthGigabytes: { variable: 'ENGINE_RECYCLE_GROWTH_GB', read: integer(16, 0, 4096) },
   sdxlLongPrompts: { variable: 'SDXL_LONG_PROMPTS', read: oneOf('truncate', 'truncate', 'chunk') },
-  sdxlScheduler: { variable: 'SDXL_SCHEDULER', read: oneOf('auto', 'auto', 'dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc', 'unipc_karras') },
+  sdxlScheduler: {
+    variable: 'SDXL_SCHEDULER',
+    read: oneOf(
+      'auto',
+      'auto',
+      'dpmpp_2m_karras',
+      'dpmpp_2m',
+      'euler',
+      'euler_trailing',
+      'euler_ancestral',
+      'unipc',
+      'unipc_karras',
+    ),
+  },
   imageFormat: { variable: 'IMAGE_FORMAT', read: oneOf('png', 'png', 'webp', 'jpeg') },
-  wanScheduler: { variable: 'WAN_SCHEDULER', read: oneOf('auto', 'auto', 'unipc', 'unipc_diffusers', 'euler', 'dpmpp_2m') },
+  wanScheduler: {
+    variable: 'WAN_SCHEDULER',
+    read: oneOf('auto', 'auto', 'unipc', 'unipc_diffusers', 'euler', 'dpmpp_2m'),
+  },
   videoCrf: { variable: 'VIDEO_CRF', read: integer(18, 0, 51) },
   ffmpeg: { variable: 'FFMPEG', read: text() },
   previewEverySteps: { variable: 'PREVIEW_EVERY_STEPS', read: integer(5, 0, 100) },
@@ -100,13 +145,24 @@ const settings = {
 } satisfies Record<string, Setting<unknown>>;
 
 type Settings = { [K in keyof typeof settings]: ReturnType<(typeof settings)[K]['read']> };
-type Filled = 'host' | 'otlpServiceName' | 'logLevel' | 'assetUrls' | 'ortDevice' | 'sdxlScheduler' | 'wanScheduler' | 'imageFormat' | 'autoNegative';
+type Filled =
+  | 'host'
+  | 'otlpServiceName'
+  | 'logLevel'
+  | 'assetUrls'
+  | 'ortDevice'
+  | 'sdxlScheduler'
+  | 'wanScheduler'
+  | 'imageFormat'
+  | 'autoNegative';
 export type Config = Readonly<Omit<Settings, Filled> & { [K in Filled]: NonNullable<Settings[K]> }>;
 
 /** All problems of an environment in one error, ready for a terminal. */
 export class ConfigError extends Error {
   constructor(readonly problems: readonly Problem[]) {
-    super(`The environment has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.map(({ variable, value, rule }) => `  ${variable} is ${value}; it must be ${rule}`).join('\n')}`);
+    super(
+      `The environment has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.map(({ variable, value, rule }) => `  ${variable} is ${value}; it must be ${rule}`).join('\n')}`,
+    );
     this.name = 'ConfigError';
   }
 }
@@ -122,7 +178,11 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
       values[name] = setting.read(value);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      problems.push({ variable: setting.variable, value: setting.secret === true ? mask(value ?? '') : JSON.stringify(value), rule: error.message });
+      problems.push({
+        variable: setting.variable,
+        value: setting.secret === true ? mask(value ?? '') : JSON.stringify(value),
+        rule: error.message,
+      });
     }
   }
   const config = values as unknown as Config;
@@ -133,15 +193,34 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
 
 function combinations(config: Config): Problem[] {
   const problems: Problem[] = [];
-  const demand = (variable: string, rule: string) => { problems.push({ variable, value: 'not set', rule }); };
-  const shared = config.redisUrl !== undefined || config.upstashUrl !== undefined || config.supabaseUrl !== undefined;
-  if (shared && config.apiKey === undefined) demand('WAN_WORKER_API_KEY', 'set when Redis or Supabase is: there is no built-in key');
-  if (config.apiKey !== undefined && config.apiKey.length < 8) problems.push({ variable: 'WAN_WORKER_API_KEY', value: mask(config.apiKey), rule: 'at least 8 characters long' });
-  if (config.supabaseUrl !== undefined && config.supabaseServiceKey === undefined) demand('SUPABASE_SERVICE_KEY', 'set together with SUPABASE_URL');
-  if (config.storage === 'supabase' && config.supabaseUrl === undefined) demand('SUPABASE_URL', 'set when STORAGE is supabase');
-  if (config.upstashUrl !== undefined && config.upstashToken === undefined && config.redisUrl === undefined) demand('UPSTASH_REDIS_REST_TOKEN', 'set together with UPSTASH_REDIS_REST_URL');
-  if (config.callbackSecret !== undefined && !/^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/.test(config.callbackSecret)) {
-    problems.push({ variable: 'CALLBACK_SECRET', value: mask(config.callbackSecret), rule: '"whsec_" and 24 to 64 random bytes in base64' });
+  const demand = (variable: string, rule: string) => {
+    problems.push({ variable, value: 'not set', rule });
+  };
+  const shared =
+    config.redisUrl !== undefined || config.upstashUrl !== undefined || config.supabaseUrl !== undefined;
+  if (shared && config.apiKey === undefined)
+    demand('WAN_WORKER_API_KEY', 'set when Redis or Supabase is: there is no built-in key');
+  if (config.apiKey !== undefined && config.apiKey.length < 8)
+    problems.push({
+      variable: 'WAN_WORKER_API_KEY',
+      value: mask(config.apiKey),
+      rule: 'at least 8 characters long',
+    });
+  if (config.supabaseUrl !== undefined && config.supabaseServiceKey === undefined)
+    demand('SUPABASE_SERVICE_KEY', 'set together with SUPABASE_URL');
+  if (config.storage === 'supabase' && config.supabaseUrl === undefined)
+    demand('SUPABASE_URL', 'set when STORAGE is supabase');
+  if (config.upstashUrl !== undefined && config.upstashToken === undefined && config.redisUrl === undefined)
+    demand('UPSTASH_REDIS_REST_TOKEN', 'set together with UPSTASH_REDIS_REST_URL');
+  if (
+    config.callbackSecret !== undefined &&
+    !/^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/.test(config.callbackSecret)
+  ) {
+    problems.push({
+      variable: 'CALLBACK_SECRET',
+      value: mask(config.callbackSecret),
+      rule: '"whsec_" and 24 to 64 random bytes in base64',
+    });
   }
   return problems;
 }
@@ -150,10 +229,18 @@ function mask(secret: string): string {
   return `${'*'.repeat(6)} (${secret.length} characters)`;
 }
 
-/** Every secret of a configuration, for what must never show one; the passwords of addresses on their own, too. */
+/**
+ * Every secret of a configuration, for what must never show one; the passwords of addresses on their own,
+ * too.
+ */
 export function secretsOf(config: Config): string[] {
-  const values = (Object.entries(settings) as Array<[keyof Config, Setting<unknown>]>).filter(([, { secret }]) => secret === true).map(([name]) => config[name]).filter((value) => typeof value === 'string');
-  const passwords = values.filter((value) => URL.canParse(value)).map((value) => decodeURIComponent(new URL(value).password));
+  const values = (Object.entries(settings) as Array<[keyof Config, Setting<unknown>]>)
+    .filter(([, { secret }]) => secret === true)
+    .map(([name]) => config[name])
+    .filter((value) => typeof value === 'string');
+  const passwords = values
+    .filter((value) => URL.canParse(value))
+    .map((value) => decodeURIComponent(new URL(value).password));
   return [...values, ...passwords].filter((secret) => secret.length >= 6);
 }
 
@@ -166,7 +253,10 @@ export function redisUrlOf(config: Config): string | undefined {
 
 /** Where callbacks go; none configured: they are kept and shown by the service. */
 export function callbackUrlOf(config: Config): string | undefined {
-  return config.callbackUrl ?? (config.supabaseUrl === undefined ? undefined : `${config.supabaseUrl}/functions/v1/job-callback`);
+  return (
+    config.callbackUrl ??
+    (config.supabaseUrl === undefined ? undefined : `${config.supabaseUrl}/functions/v1/job-callback`)
+  );
 }
 
 /** Every variable there is, for the check that `.env.example` lists the same ones. */

@@ -1,4 +1,7 @@
-/** The process: reads the environment, builds the service, listens, and ends with grace. Exit code 1 when it cannot start. */
+/**
+ * The process: reads the environment, builds the service, listens, and ends with grace. Exit code 1 when it
+ * cannot start.
+ */
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -25,25 +28,37 @@ try {
 
 async function run(config: Config): Promise<void> {
   const log = createLog(config);
-  const apiKey = config.apiKey ?? await localApiKey(config.dataDir);
+  const apiKey = config.apiKey ?? (await localApiKey(config.dataDir));
   const registry = new Registry();
   const services = await createServices(config, log, { registry, environment: process.env });
   const tracing = await startTracing(config, services);
   const app = await buildApp({
-    config, apiKey, services, registry, log,
-    facts: { version: services.version, workerId: services.workerId, schedulers: services.schedulers, featuresOff: featuresOff(config) },
+    config,
+    apiKey,
+    services,
+    registry,
+    log,
+    facts: {
+      version: services.version,
+      workerId: services.workerId,
+      schedulers: services.schedulers,
+      featuresOff: featuresOff(config),
+    },
   });
 
   let giveUpReport = () => {};
   // Ends the process itself: at once on a second signal, or when the grace is over.
-  closeWithGrace({ delay: config.shutdownGraceSeconds * 1000 + closingMs, logger: log }, async ({ err, signal }) => {
-    if (err === undefined) log.info({ signal }, 'stopping');
-    else log.fatal({ err }, 'stopping after an error nobody handled');
-    giveUpReport();
-    await app.close();
-    await services.stop();
-    await tracing?.stop();
-  });
+  closeWithGrace(
+    { delay: config.shutdownGraceSeconds * 1000 + closingMs, logger: log },
+    async ({ err, signal }) => {
+      if (err === undefined) log.info({ signal }, 'stopping');
+      else log.fatal({ err }, 'stopping after an error nobody handled');
+      giveUpReport();
+      await app.close();
+      await services.stop();
+      await tracing?.stop();
+    },
+  );
 
   try {
     await app.listen({ host: config.host, port: config.port });
@@ -58,22 +73,39 @@ async function run(config: Config): Promise<void> {
 /** Without a configured key a local service makes one, keeps it beside its data, and says what it is. */
 async function localApiKey(dataDir: string): Promise<string> {
   const file = path.join(dataDir, 'api-key');
-  const known = await readFile(file, 'utf8').then((text) => text.trim(), () => '');
+  const known = await readFile(file, 'utf8').then(
+    (text) => text.trim(),
+    () => '',
+  );
   const key = known === '' ? randomBytes(32).toString('base64url') : known;
   if (known === '') {
     await mkdir(dataDir, { recursive: true });
     await writeFile(file, `${key}\n`, { mode: 0o600 });
   }
-  process.stdout.write(`API key of this local service: ${key} (kept in ${file}; set WAN_WORKER_API_KEY to choose one)\n`);
+  process.stdout.write(
+    `API key of this local service: ${key} (kept in ${file}; set WAN_WORKER_API_KEY to choose one)\n`,
+  );
   return key;
 }
 
 function featuresOff(config: Config): Array<{ feature: string; reason: string }> {
   return [
-    ...(config.callbackUrl === undefined && config.supabaseUrl === undefined ? [{ feature: 'callbacks', reason: 'neither CALLBACK_URL nor SUPABASE_URL is set; outcomes are shown by GET /jobs/{id}' }] : []),
-    ...(config.metricsUrl === undefined ? [{ feature: 'usage_records', reason: 'METRICS_URL is not set' }] : []),
-    ...(config.podId === undefined && config.publicUrl === undefined && config.publicUrlFile === undefined ? [{ feature: 'url_registration', reason: 'RUNPOD_POD_ID is not set' }]
-      : config.supabaseUrl === undefined || config.supabaseServiceKey === undefined ? [{ feature: 'url_registration', reason: 'SUPABASE_URL or SUPABASE_SERVICE_KEY is not set' }] : []),
+    ...(config.callbackUrl === undefined && config.supabaseUrl === undefined
+      ? [
+          {
+            feature: 'callbacks',
+            reason: 'neither CALLBACK_URL nor SUPABASE_URL is set; outcomes are shown by GET /jobs/{id}',
+          },
+        ]
+      : []),
+    ...(config.metricsUrl === undefined
+      ? [{ feature: 'usage_records', reason: 'METRICS_URL is not set' }]
+      : []),
+    ...(config.podId === undefined && config.publicUrl === undefined && config.publicUrlFile === undefined
+      ? [{ feature: 'url_registration', reason: 'RUNPOD_POD_ID is not set' }]
+      : config.supabaseUrl === undefined || config.supabaseServiceKey === undefined
+        ? [{ feature: 'url_registration', reason: 'SUPABASE_URL or SUPABASE_SERVICE_KEY is not set' }]
+        : []),
     ...(config.previewEverySteps === 0 ? [{ feature: 'previews', reason: 'PREVIEW_EVERY_STEPS is 0' }] : []),
   ];
 }
@@ -82,8 +114,13 @@ function featuresOff(config: Config): Array<{ feature: string; reason: string }>
 function explain(error: unknown): string {
   if (error instanceof ConfigError) return error.message;
   const { code, address, port } = error as { code?: string; address?: string; port?: number };
-  if (code === 'EADDRINUSE') return `Port ${port} of ${address} is taken: stop what listens there, or set PORT (0 picks a free one).`;
-  if (code === 'EACCES' && port !== undefined) return `Port ${port} may not be opened by this user: set PORT to 1024 or higher.`;
-  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') return `HOST is not an address of this machine (${code}).`;
-  return error instanceof Error ? `The service could not start: ${error.stack ?? error.message}` : String(error);
+  if (code === 'EADDRINUSE')
+    return `Port ${port} of ${address} is taken: stop what listens there, or set PORT (0 picks a free one).`;
+  if (code === 'EACCES' && port !== undefined)
+    return `Port ${port} may not be opened by this user: set PORT to 1024 or higher.`;
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
+    return `HOST is not an address of this machine (${code}).`;
+  return error instanceof Error
+    ? `The service could not start: ${error.stack ?? error.message}`
+    : String(error);
 }

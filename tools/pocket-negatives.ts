@@ -1,12 +1,19 @@
 /**
- * What a negative prompt does on the pocket SDXL: pictures of prompts that name no colour, drawn again with their colour as negative prompt.
+ * What a negative prompt does on the pocket SDXL: pictures of prompts that name no colour, drawn again with
+ * their colour as negative prompt.
  *   node dist/tools/pocket-negatives.js [--models DIR] [--count 100] [--verbose]
  */
 import { parseArgs } from 'node:util';
 import { openPainter, pocketSdxl } from './pocket-check/draw.js';
 import { measureNegative, openPrompts, type NegativeCase } from './pocket-check/negatives.js';
 
-const { values } = parseArgs({ options: { models: { type: 'string', default: pocketSdxl }, count: { type: 'string', default: '100' }, verbose: { type: 'boolean', default: false } } });
+const { values } = parseArgs({
+  options: {
+    models: { type: 'string', default: pocketSdxl },
+    count: { type: 'string', default: '100' },
+    verbose: { type: 'boolean', default: false },
+  },
+});
 const painter = await openPainter(values.models);
 const cases: NegativeCase[] = [];
 let [empty, seed] = [0, 9000];
@@ -25,5 +32,9 @@ for (const { colour, removed: gone } of cases) {
   all.set(colour, (all.get(colour) ?? 0) + 1);
   if (!gone) kept.set(colour, (kept.get(colour) ?? 0) + 1);
 }
-console.log(`${cases.length} pictures had a colour (${empty} showed no object); named as negative prompt it went from ${removed} of them (${((100 * removed) / cases.length).toFixed(1)} %)`);
-console.log([...all].map(([colour, count]) => `${colour} ${count - (kept.get(colour) ?? 0)}/${count}`).join(', '));
+console.log(
+  `${cases.length} pictures had a colour (${empty} showed no object); named as negative prompt it went from ${removed} of them (${((100 * removed) / cases.length).toFixed(1)} %)`,
+);
+console.log(
+  [...all].map(([colour, count]) => `${colour} ${count - (kept.get(colour) ?? 0)}/${count}`).join(', '),
+);

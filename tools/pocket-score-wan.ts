@@ -1,7 +1,9 @@
 /**
- * Scores the pocket WAN: makes the held-out prompts through the engine's own code, reads the finished files and lets the
- * pixel check judge; then what true clips lose in the VAE alone, and clips between given first and last frames.
- *   node dist/tools/pocket-score-wan.js [--models DIR] [--steps 25] [--guidance 5] [--shift 5] [--scheduler unipc] [--every N] [--ends 40] [--keep DIR] [--json FILE]
+ * Scores the pocket WAN: makes the held-out prompts through the engine's own code, reads the finished files
+ * and lets the pixel check judge; then what true clips lose in the VAE alone, and clips between given first
+ * and last frames.
+ *   node dist/tools/pocket-score-wan.js [--models DIR] [--steps 25] [--guidance 5] [--shift 5] [--scheduler
+ * unipc] [--every N] [--ends 40] [--keep DIR] [--json FILE]
  */
 import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -16,21 +18,54 @@ import type { Pixels } from './pocket-check/picture.js';
 
 const { values } = parseArgs({
   options: {
-    models: { type: 'string', default: path.join(projectRoot(), 'models/pocket/wan') }, steps: { type: 'string', default: '25' }, guidance: { type: 'string', default: '5' }, shift: { type: 'string', default: '5' },
-    scheduler: { type: 'string', default: 'unipc' }, every: { type: 'string', default: '1' }, ends: { type: 'string', default: '40' }, keep: { type: 'string' }, json: { type: 'string' },
+    models: { type: 'string', default: path.join(projectRoot(), 'models/pocket/wan') },
+    steps: { type: 'string', default: '25' },
+    guidance: { type: 'string', default: '5' },
+    shift: { type: 'string', default: '5' },
+    scheduler: { type: 'string', default: 'unipc' },
+    every: { type: 'string', default: '1' },
+    ends: { type: 'string', default: '40' },
+    keep: { type: 'string' },
+    json: { type: 'string' },
   },
 });
 const frames = 17;
-const items = (JSON.parse(await readFile(path.join(projectRoot(), 'test/fixtures/pocket-wan.json'), 'utf8')) as HeldOutClip[]).map((item, index) => ({ item, index })).filter(({ index }) => index % Number(values.every) === 0);
+const items = (
+  JSON.parse(
+    await readFile(path.join(projectRoot(), 'test/fixtures/pocket-wan.json'), 'utf8'),
+  ) as HeldOutClip[]
+)
+  .map((item, index) => ({ item, index }))
+  .filter(({ index }) => index % Number(values.every) === 0);
 const studio = await openStudio(values.models, {
-  steps: Number(values.steps), guidance: Number(values.guidance), shift: Number(values.shift), scheduler: flowSchedulerNames.find((name) => name === values.scheduler) ?? 'unipc', frames,
+  steps: Number(values.steps),
+  guidance: Number(values.guidance),
+  shift: Number(values.shift),
+  scheduler: flowSchedulerNames.find((name) => name === values.scheduler) ?? 'unipc',
+  frames,
 });
-const report: Record<string, unknown> = { steps: values.steps, guidance: values.guidance, shift: values.shift, scheduler: values.scheduler };
+const report: Record<string, unknown> = {
+  steps: values.steps,
+  guidance: values.guidance,
+  shift: values.shift,
+  scheduler: values.scheduler,
+};
 try {
   await studio.make('a red circle', 0, 'video');
-  report['clips'] = await scorePrompts(studio, items.filter(({ item }) => item.kind !== 'picture'), 'video');
-  report['pictures'] = await scorePrompts(studio, items.filter(({ item }) => item.kind === 'picture'), 'image');
-  const moving = items.filter(({ item }) => item.kind === 'clip').slice(0, Number(values.ends)).map(({ item, index }) => ({ item, index, clip: drawClip(item, frames) }));
+  report['clips'] = await scorePrompts(
+    studio,
+    items.filter(({ item }) => item.kind !== 'picture'),
+    'video',
+  );
+  report['pictures'] = await scorePrompts(
+    studio,
+    items.filter(({ item }) => item.kind === 'picture'),
+    'image',
+  );
+  const moving = items
+    .filter(({ item }) => item.kind === 'clip')
+    .slice(0, Number(values.ends))
+    .map(({ item, index }) => ({ item, index, clip: drawClip(item, frames) }));
   const coded = await Promise.all(moving.map(({ clip }) => studio.throughVae(clip)));
   const limit = vaeLimit(moving, coded);
   report['true clips through the VAE'] = limit;
@@ -59,10 +94,17 @@ async function scorePrompts({ make }: Studio, some: typeof items, output: 'video
       await cp(made.file, path.join(values.keep, `${index}${path.extname(made.file)}`));
     }
   }
-  const right = (bad: (wrong: ClipItem[]) => boolean) => percent(wrongs.filter((wrong) => !bad(wrong)).length, wrongs.length);
+  const right = (bad: (wrong: ClipItem[]) => boolean) =>
+    percent(wrongs.filter((wrong) => !bad(wrong)).length, wrongs.length);
   const score = {
     count: wrongs.length, // the gate leaves the speed out
-    all: right((wrong) => wrong.some((each) => each !== 'speed')), ...Object.fromEntries((['background', 'colour', 'shape', 'motion', 'speed'] as const).map((each) => [each, right((wrong) => wrong.includes(each))])),
+    all: right((wrong) => wrong.some((each) => each !== 'speed')),
+    ...Object.fromEntries(
+      (['background', 'colour', 'shape', 'motion', 'speed'] as const).map((each) => [
+        each,
+        right((wrong) => wrong.includes(each)),
+      ]),
+    ),
     secondsEach: Number((seconds / Math.max(1, wrongs.length)).toFixed(2)),
   };
   print(output === 'video' ? `clips of ${frames} frames` : 'single pictures', score);
@@ -72,31 +114,60 @@ async function scorePrompts({ make }: Studio, some: typeof items, output: 'video
 type Moving = Array<{ item: HeldOutClip; index: number; clip: Pixels[] }>;
 
 function vaeLimit(moving: Moving, coded: Pixels[][]) {
-  const right = moving.filter(({ item }, i) => judgeClip(item, coded[i] as Pixels[]).every((each) => each === 'speed')).length;
+  const right = moving.filter(({ item }, i) =>
+    judgeClip(item, coded[i] as Pixels[]).every((each) => each === 'speed'),
+  ).length;
   return {
-    count: moving.length, all: percent(right, moving.length), firstDb: median(moving.map(({ clip }, i) => psnr(coded[i]?.[0] as Pixels, clip[0] as Pixels))),
-    lastDb: median(moving.map(({ clip }, i) => psnr(coded[i]?.at(-1) as Pixels, clip.at(-1) as Pixels))), jump: mean(coded.map(largestJump)), jumpOfTrueClips: mean(moving.map(({ clip }) => largestJump(clip))),
+    count: moving.length,
+    all: percent(right, moving.length),
+    firstDb: median(moving.map(({ clip }, i) => psnr(coded[i]?.[0] as Pixels, clip[0] as Pixels))),
+    lastDb: median(moving.map(({ clip }, i) => psnr(coded[i]?.at(-1) as Pixels, clip.at(-1) as Pixels))),
+    jump: mean(coded.map(largestJump)),
+    jumpOfTrueClips: mean(moving.map(({ clip }) => largestJump(clip))),
   };
 }
 
-async function measureEnds({ make }: Studio, moving: Moving, ends: readonly ('start' | 'end')[], coded: Pixels[][]) {
+async function measureEnds(
+  { make }: Studio,
+  moving: Moving,
+  ends: readonly ('start' | 'end')[],
+  coded: Pixels[][],
+) {
   const made: Array<{ first: number; last: number; jump: number; right: boolean }> = [];
   for (const { item, index, clip } of moving) {
     const [start, end] = [clip[0] as Pixels, clip.at(-1) as Pixels];
-    const { frames: shown } = await make(item.prompt, 1000 + index, 'video', { ...(ends.includes('start') ? { start } : {}), ...(ends.includes('end') ? { end } : {}) });
-    made.push({ first: psnr(shown[0] as Pixels, start), last: psnr(shown.at(-1) as Pixels, end), jump: largestJump(shown), right: judgeClip(item, shown).every((each) => each === 'speed') });
+    const { frames: shown } = await make(item.prompt, 1000 + index, 'video', {
+      ...(ends.includes('start') ? { start } : {}),
+      ...(ends.includes('end') ? { end } : {}),
+    });
+    made.push({
+      first: psnr(shown[0] as Pixels, start),
+      last: psnr(shown.at(-1) as Pixels, end),
+      jump: largestJump(shown),
+      right: judgeClip(item, shown).every((each) => each === 'speed'),
+    });
   }
-  const share = (of: (each: (typeof made)[number]) => boolean) => percent(made.filter(of).length, made.length);
+  const share = (of: (each: (typeof made)[number]) => boolean) =>
+    percent(made.filter(of).length, made.length);
   return {
-    count: made.length, all: share(({ right }) => right),
-    ...(ends.includes('start') ? { firstDb: median(made.map(({ first }) => first)), firstAtLeast25: share(({ first }) => first >= 25) } : {}),
-    ...(ends.includes('end') ? { lastDb: median(made.map(({ last }) => last)), lastAtLeast25: share(({ last }) => last >= 25) } : {}),
+    count: made.length,
+    all: share(({ right }) => right),
+    ...(ends.includes('start')
+      ? { firstDb: median(made.map(({ first }) => first)), firstAtLeast25: share(({ first }) => first >= 25) }
+      : {}),
+    ...(ends.includes('end')
+      ? { lastDb: median(made.map(({ last }) => last)), lastAtLeast25: share(({ last }) => last >= 25) }
+      : {}),
     jumpRatio: Number((mean(made.map(({ jump }) => jump)) / mean(coded.map(largestJump))).toFixed(2)),
   };
 }
 
 function print(title: string, fields: Record<string, number>): void {
-  console.log(`${title.padEnd(28)} ${Object.entries(fields).map(([name, value]) => `${name} ${value}`).join('  ')}`);
+  console.log(
+    `${title.padEnd(28)} ${Object.entries(fields)
+      .map(([name, value]) => `${name} ${value}`)
+      .join('  ')}`,
+  );
 }
 
 function percent(part: number, whole: number): number {

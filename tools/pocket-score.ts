@@ -1,6 +1,8 @@
 /**
- * Scores the pocket SDXL: draws the held-out prompts through the engine's own code and lets the pixel check judge.
- *   node dist/tools/pocket-score.js [--models DIR] [--steps 15] [--guidance 6] [--scheduler euler] [--every N] [--keep DIR]
+ * Scores the pocket SDXL: draws the held-out prompts through the engine's own code and lets the pixel check
+ * judge.
+ *   node dist/tools/pocket-score.js [--models DIR] [--steps 15] [--guidance 6] [--scheduler euler] [--every
+ * N] [--keep DIR]
  */
 import { copyFile, mkdir } from 'node:fs/promises';
 import path from 'node:path';
@@ -9,9 +11,22 @@ import { sdxlSchedulerNames } from '../src/inference/engine-protocol.js';
 import { heldOut, openPainter, pocketSdxl } from './pocket-check/draw.js';
 import { judge } from './pocket-check/judge.js';
 
-const { values } = parseArgs({ options: { models: { type: 'string', default: pocketSdxl }, steps: { type: 'string', default: '15' }, guidance: { type: 'string', default: '6' }, scheduler: { type: 'string', default: 'euler' }, every: { type: 'string', default: '1' }, keep: { type: 'string' } } });
+const { values } = parseArgs({
+  options: {
+    models: { type: 'string', default: pocketSdxl },
+    steps: { type: 'string', default: '15' },
+    guidance: { type: 'string', default: '6' },
+    scheduler: { type: 'string', default: 'euler' },
+    every: { type: 'string', default: '1' },
+    keep: { type: 'string' },
+  },
+});
 const scheduler = sdxlSchedulerNames.find((name) => name === values.scheduler) ?? 'dpmpp_2m_karras';
-const painter = await openPainter(values.models, { steps: Number(values.steps), guidanceScale: Number(values.guidance), scheduler });
+const painter = await openPainter(values.models, {
+  steps: Number(values.steps),
+  guidanceScale: Number(values.guidance),
+  scheduler,
+});
 const scores = new Map<string, { right: number; all: number }>();
 const startedAt = performance.now();
 let drawn = 0;
@@ -29,6 +44,7 @@ for (const [index, item] of (await heldOut()).entries()) {
     await copyFile(picture.file, path.join(values.keep, `${index}.png`));
   }
 }
-for (const [kind, { right, all }] of scores) console.log(`${kind.padEnd(12)} ${right}/${all}  ${((100 * right) / all).toFixed(1)} %`);
+for (const [kind, { right, all }] of scores)
+  console.log(`${kind.padEnd(12)} ${right}/${all}  ${((100 * right) / all).toFixed(1)} %`);
 console.log(`${drawn} pictures, ${((performance.now() - startedAt) / drawn / 1000).toFixed(2)} s each`);
 await painter.close();

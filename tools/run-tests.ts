@@ -1,6 +1,6 @@
 /**
- * `npm test [-- filter …]`: runs every compiled test (or those whose path contains a filter) and ends with the line
- * `N passed, N failed`, counting test points. Installs the programs tests need first, where it may.
+ * `npm test [-- filter …]`: runs every compiled test (or those whose path contains a filter) and ends with
+ * the line `N passed, N failed`, counting test points. Installs the programs tests need first, where it may.
  * With CI=true a skipped test point counts as failed. Exit code 0 only when nothing failed.
  */
 import { spawn } from 'node:child_process';
@@ -22,10 +22,16 @@ if (files.length === 0) {
   say('0 passed, 0 failed');
   process.exit(1);
 }
-const missing = installMissing(commandsNamedIn(compiledFiles().map((file) => path.join(root, 'dist/test', file))), say);
+const missing = installMissing(
+  commandsNamedIn(compiledFiles().map((file) => path.join(root, 'dist/test', file))),
+  say,
+);
 for (const [command, reason] of missing) say(`!! ${command}: ${reason}. The tests that need it are skipped.`);
 
-const tap = spawn(process.execPath, ['node_modules/.bin/tap', 'run', '--reporter=tap', ...files], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
+const tap = spawn(process.execPath, ['node_modules/.bin/tap', 'run', '--reporter=tap', ...files], {
+  cwd: root,
+  stdio: ['ignore', 'pipe', 'inherit'],
+});
 const exitCode = new Promise<number>((resolve) => tap.on('close', (code) => resolve(code ?? 1)));
 const summary = await reportTap(tap.stdout, say);
 let failed = summary.failed;
@@ -34,17 +40,23 @@ if ((await exitCode) !== 0 && failed === 0) {
   failed = 1;
 }
 if (summary.skipped.length > 0) {
-  say(`\n!! SKIPPED: ${summary.skipped.length} of the tests did not run${isCi ? ', which counts as failed in CI' : ''}:`);
+  say(
+    `\n!! SKIPPED: ${summary.skipped.length} of the tests did not run${isCi ? ', which counts as failed in CI' : ''}:`,
+  );
   for (const skip of summary.skipped) say(`!!   ${skip.name}: ${skip.reason}`);
   if (isCi) failed += summary.skipped.length;
 }
 say(`\n${summary.passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
 
-/** Everything compiled under `test`, helpers included, whose source still exists: an earlier build leaves files behind. */
+/**
+ * Everything compiled under `test`, helpers included, whose source still exists: an earlier build leaves
+ * files behind.
+ */
 function compiledFiles(): string[] {
-  return readdirSync(path.join(root, 'dist/test'), { recursive: true, encoding: 'utf8' })
-    .filter((file) => file.endsWith('.js') && existsSync(path.join(root, 'test', file.replace(/\.js$/, '.ts'))));
+  return readdirSync(path.join(root, 'dist/test'), { recursive: true, encoding: 'utf8' }).filter(
+    (file) => file.endsWith('.js') && existsSync(path.join(root, 'test', file.replace(/\.js$/, '.ts'))),
+  );
 }
 
 /** Tests in running order. */

@@ -2,9 +2,16 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 
-/** @returns `stop()` -> bytes used before and the most seen since, of the whole GPU (all processes); the first one, which WebGPU takes */
+/**
+ * @returns `stop()` -> bytes used before and the most seen since, of the whole GPU (all processes); the first
+ * one, which WebGPU takes
+ */
 export function watchGpuMemory(intervalMs = 200, gpu = 0) {
-  const child = spawn('nvidia-smi', [`--id=${gpu}`, '--query-gpu=memory.used', '--format=csv,noheader,nounits', `--loop-ms=${intervalMs}`], { stdio: ['ignore', 'pipe', 'ignore'] });
+  const child = spawn(
+    'nvidia-smi',
+    [`--id=${gpu}`, '--query-gpu=memory.used', '--format=csv,noheader,nounits', `--loop-ms=${intervalMs}`],
+    { stdio: ['ignore', 'pipe', 'ignore'] },
+  );
   let first: number | null = null;
   let most: number | null = null;
   child.on('error', () => {});

@@ -1,5 +1,6 @@
 /**
- * Does a provider open a graph here and compute? The pocket model's smallest graph through the worker's own session code.
+ * Does a provider open a graph here and compute? The pocket model's smallest graph through the worker's own
+ * session code.
  *   node dist/bench/device/open-provider.js --device webgpu
  */
 import path from 'node:path';
@@ -23,6 +24,9 @@ const run = async (on: Device) => {
   return sample.data;
 };
 const [expected, actual] = [await run('cpu'), await run(device)];
-const largest = actual.reduce((most, value, i) => Math.max(most, Math.abs(value - (expected[i] as number))), 0);
+const largest = actual.reduce(
+  (most, value, i) => Math.max(most, Math.abs(value - (expected[i] as number))),
+  0,
+);
 process.stdout.write(`${device} computes; largest difference from the CPU ${largest.toExponential(1)}\n`);
 if (!(largest < 0.05)) throw new Error(`${device} computes something else than the CPU`);

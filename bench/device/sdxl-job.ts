@@ -1,8 +1,8 @@
 /**
  * One SDXL job through the whole service (HTTP, embedded queue, engine process, storage) on one device.
  *   node dist/bench/device/sdxl-job.js --models DIR [--device webgpu] [--size 1024] [--jobs 2]
- * The second job meets compiled shaders. Prints one JSON object and writes it to DIR/sdxl-<device>.json, beside the
- * picture of the last job and the service's log.
+ * The second job meets compiled shaders. Prints one JSON object and writes it to DIR/sdxl-<device>.json,
+ * beside the picture of the last job and the service's log.
  */
 import { spawn } from 'node:child_process';
 import { randomBytes, randomUUID } from 'node:crypto';
@@ -16,10 +16,21 @@ import { ownProgram } from '../../src/lib/processes.js';
 import { findFreePort } from '../../src/lib/free-port.js';
 import { watchGpuMemory } from './gpu-memory.js';
 
-interface JobView { status: string; error_message?: string; assets: string[]; metadata?: Record<string, unknown> }
+interface JobView {
+  status: string;
+  error_message?: string;
+  assets: string[];
+  metadata?: Record<string, unknown>;
+}
 
 const { values } = parseArgs({
-  options: { models: { type: 'string' }, device: { type: 'string', default: 'webgpu' }, size: { type: 'string', default: '1024' }, jobs: { type: 'string', default: '2' }, seconds: { type: 'string', default: '240' } },
+  options: {
+    models: { type: 'string' },
+    device: { type: 'string', default: 'webgpu' },
+    size: { type: 'string', default: '1024' },
+    jobs: { type: 'string', default: '2' },
+    seconds: { type: 'string', default: '240' },
+  },
 });
 const folder = values.models;
 if (folder === undefined) throw new Error('--models DIR is missing');
@@ -30,7 +41,16 @@ const dataDir = await mkdtemp(path.join(tmpdir(), 'ourvidz-device-'));
 const memory = watchGpuMemory();
 const startedAt = performance.now();
 const server = spawn(process.execPath, ownProgram('src/server'), {
-  env: { ...process.env, HOST: '127.0.0.1', PORT: String(port), DATA_DIR: dataDir, MODELS_DIR: folder, ORT_DEVICE: values.device, WAN_WORKER_API_KEY: key, RATE_LIMIT: 'off' },
+  env: {
+    ...process.env,
+    HOST: '127.0.0.1',
+    PORT: String(port),
+    DATA_DIR: dataDir,
+    MODELS_DIR: folder,
+    ORT_DEVICE: values.device,
+    WAN_WORKER_API_KEY: key,
+    RATE_LIMIT: 'off',
+  },
   stdio: ['ignore', 'pipe', 'pipe'],
 });
 const log = createWriteStream(path.join(folder, `sdxl-${values.device}.log`));
@@ -47,11 +67,30 @@ try {
 }
 const resources = await get('/worker/resources').catch(() => null);
 server.kill('SIGTERM');
-await Promise.race([new Promise((resolve) => server.once('exit', resolve)), sleep(15_000).then(() => server.kill('SIGKILL'))]);
+await Promise.race([
+  new Promise((resolve) => server.once('exit', resolve)),
+  sleep(15_000).then(() => server.kill('SIGKILL')),
+]);
 await rm(dataDir, { recursive: true, force: true });
-const torch = await readFile(path.join(folder, 'sdxl-torch.json'), 'utf8').then((text) => JSON.parse(text) as Record<string, unknown>, () => null);
+const torch = await readFile(path.join(folder, 'sdxl-torch.json'), 'utf8').then(
+  (text) => JSON.parse(text) as Record<string, unknown>,
+  () => null,
+);
 const { beforeBytes, peakBytes } = memory.stop();
-const report = JSON.stringify({ device: values.device, size: Number(values.size), failure, jobs, gpu_bytes_before: beforeBytes, gpu_bytes_peak: peakBytes, resources, torch }, null, 2);
+const report = JSON.stringify(
+  {
+    device: values.device,
+    size: Number(values.size),
+    failure,
+    jobs,
+    gpu_bytes_before: beforeBytes,
+    gpu_bytes_peak: peakBytes,
+    resources,
+    torch,
+  },
+  null,
+  2,
+);
 await writeFile(path.join(folder, `sdxl-${values.device}.json`), `${report}\n`);
 process.stdout.write(`${report}\n`);
 process.exitCode = failure === null && jobs.every(({ status }) => status === 'completed') ? 0 : 1;
@@ -59,8 +98,18 @@ process.exitCode = failure === null && jobs.every(({ status }) => status === 'co
 async function runJob(count: number) {
   const sentAt = performance.now();
   const size = Number(values.size);
-  const payload = { id: randomUUID(), type: 'sdxl_image_high', prompt: `a lighthouse at dusk, view ${count + 1}`, user_id: randomUUID(), config: { num_images: 1, width: size, height: size, seed: 7 + count } };
-  const reply = await fetch(address('/jobs'), { method: 'POST', headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' }, body: JSON.stringify(payload) });
+  const payload = {
+    id: randomUUID(),
+    type: 'sdxl_image_high',
+    prompt: `a lighthouse at dusk, view ${count + 1}`,
+    user_id: randomUUID(),
+    config: { num_images: 1, width: size, height: size, seed: 7 + count },
+  };
+  const reply = await fetch(address('/jobs'), {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+    body: JSON.stringify(payload),
+  });
   if (reply.status !== 202) throw new Error(`POST /jobs: ${reply.status} ${await reply.text()}`);
   for (;;) {
     const job = await get<JobView>(`/jobs/${payload.id}`);
@@ -68,11 +117,24 @@ async function runJob(count: number) {
       const seconds = (performance.now() - sentAt) / 1000;
       if (job.assets[0] !== undefined) await keep(job.assets[0]);
       const { stage_times, device, scheduler, vram_used_gb, generation_time } = job.metadata ?? {};
-      return { status: job.status, seconds, since_start_seconds: (performance.now() - startedAt) / 1000, error: job.error_message, stage_times, device, scheduler, vram_used_gb, generation_time };
+      return {
+        status: job.status,
+        seconds,
+        since_start_seconds: (performance.now() - startedAt) / 1000,
+        error: job.error_message,
+        stage_times,
+        device,
+        scheduler,
+        vram_used_gb,
+        generation_time,
+      };
     }
-    const engine = (await get<{ engines: { sdxl: { state: string; reason?: string } } }>('/capabilities')).engines.sdxl;
-    if (['failed', 'backing_off'].includes(engine.state)) throw new Error(`the sdxl engine is ${engine.state}: ${engine.reason ?? 'see the log'}`);
-    if (Date.now() > deadline) throw new Error(`the job was still ${job.status} after ${values.seconds} s: ${JSON.stringify(job)}`);
+    const engine = (await get<{ engines: { sdxl: { state: string; reason?: string } } }>('/capabilities'))
+      .engines.sdxl;
+    if (['failed', 'backing_off'].includes(engine.state))
+      throw new Error(`the sdxl engine is ${engine.state}: ${engine.reason ?? 'see the log'}`);
+    if (Date.now() > deadline)
+      throw new Error(`the job was still ${job.status} after ${values.seconds} s: ${JSON.stringify(job)}`);
     await sleep(250);
   }
 }
@@ -86,13 +148,20 @@ async function keep(asset: string): Promise<void> {
 async function get<T>(route: string): Promise<T> {
   const reply = await fetch(address(route), { headers: { authorization: `Bearer ${key}` } });
   if (!reply.ok) throw new Error(`GET ${route}: ${reply.status} ${await reply.text()}`);
-  return await reply.json() as T;
+  return (await reply.json()) as T;
 }
 
 async function answered(route: string): Promise<void> {
   for (;;) {
-    if (await get(route).then(() => true, () => false)) return;
-    if (server.exitCode !== null || Date.now() > deadline) throw new Error('the service did not answer: see its log');
+    if (
+      await get(route).then(
+        () => true,
+        () => false,
+      )
+    )
+      return;
+    if (server.exitCode !== null || Date.now() > deadline)
+      throw new Error('the service did not answer: see its log');
     await sleep(100);
   }
 }

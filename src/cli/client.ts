@@ -1,10 +1,11 @@
+import type { Command } from 'commander';
 import { open, rm } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { ReadableStream as WebReadableStream } from 'node:stream/web';
 import { EventSourceParserStream } from 'eventsource-parser/stream';
 import { CliError, exitCodes } from './output.js';
-import type { Connection } from './connection.js';
+import { resolveConnection, type Connection, type ConnectionOptions } from './connection.js';
 
 export type Client = ReturnType<typeof createClient>;
 
@@ -14,20 +15,31 @@ export interface RequestOptions {
   signal?: AbortSignal;
 }
 
-/** What the command line needs of the service's HTTP interface; failures are `CliError`s with their exit code. */
+/**
+ * What the command line needs of the service's HTTP interface; failures are `CliError`s with their exit code.
+ */
 export function createClient({ url, apiKey }: Connection) {
   async function send(method: string, target: string, options: RequestOptions = {}): Promise<Response> {
     const address = new URL(target, `${url}/`);
     const headers: Record<string, string> = { ...options.headers };
     // Assets may lie on another host (Supabase): the key is only for the service itself.
-    if (apiKey !== undefined && address.origin === new URL(url).origin) headers['authorization'] = `Bearer ${apiKey}`;
+    if (apiKey !== undefined && address.origin === new URL(url).origin)
+      headers['authorization'] = `Bearer ${apiKey}`;
     if (options.body !== undefined) headers['content-type'] = 'application/json';
     let response: Response;
     try {
-      response = await fetch(address, { method, headers, ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }), ...(options.signal ? { signal: options.signal } : {}) });
+      response = await fetch(address, {
+        method,
+        headers,
+        ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
+        ...(options.signal ? { signal: options.signal } : {}),
+      });
     } catch (error) {
       if (options.signal?.aborted) throw error;
-      throw new CliError(`No service answers at ${url} (${causeOf(error)}). Start one with "npm start" or "npm run demo", or pass --url.`, exitCodes.unreachable);
+      throw new CliError(
+        `No service answers at ${url} (${causeOf(error)}). Start one with "npm start" or "npm run demo", or pass --url.`,
+        exitCodes.unreachable,
+      );
     }
     if (!response.ok) throw await errorOf(response, url);
     return response;
@@ -42,17 +54,33 @@ export function createClient({ url, apiKey }: Connection) {
       try {
         return (text === '' ? {} : JSON.parse(text)) as T;
       } catch {
-        throw new CliError(`${url} answered ${target} with something that is not JSON; is it an OurVidz worker?`, exitCodes.serviceError);
+        throw new CliError(
+          `${url} answered ${target} with something that is not JSON; is it an OurVidz worker?`,
+          exitCodes.serviceError,
+        );
       }
     },
 
     /** Events of a job after `lastEventId`, until the service ends the stream. */
-    async *events(jobId: string, lastEventId: string | undefined, signal: AbortSignal): AsyncGenerator<{ id: string | undefined; event: string; data: unknown }> {
-      const headers: Record<string, string> = { accept: 'text/event-stream', ...(lastEventId === undefined ? {} : { 'last-event-id': lastEventId }) };
+    async *events(
+      jobId: string,
+      lastEventId: string | undefined,
+      signal: AbortSignal,
+    ): AsyncGenerator<{ id: string | undefined; event: string; data: unknown }> {
+      const headers: Record<string, string> = {
+        accept: 'text/event-stream',
+        ...(lastEventId === undefined ? {} : { 'last-event-id': lastEventId }),
+      };
       const response = await send('GET', `/jobs/${encodeURIComponent(jobId)}/events`, { headers, signal });
       if (!response.body) return;
-      for await (const message of response.body.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream())) {
-        yield { id: message.id, event: message.event ?? 'message', data: JSON.parse(message.data) as unknown };
+      for await (const message of response.body
+        .pipeThrough(new TextDecoderStream())
+        .pipeThrough(new EventSourceParserStream())) {
+        yield {
+          id: message.id,
+          event: message.event ?? 'message',
+          data: JSON.parse(message.data) as unknown,
+        };
       }
     },
 
@@ -62,11 +90,18 @@ export function createClient({ url, apiKey }: Connection) {
       if (!response.body) throw new CliError(`${assetUrl} has no content`, exitCodes.serviceError);
       const target = await open(file, 'wx');
       try {
-        await pipeline(Readable.fromWeb(response.body as WebReadableStream<Uint8Array>), target.createWriteStream());
+        await pipeline(
+          Readable.fromWeb(response.body as WebReadableStream<Uint8Array>),
+          target.createWriteStream(),
+        );
       } catch (error) {
         await rm(file, { force: true });
         // undici's word for a body that ends early is a TypeError, "terminated"
-        if (error instanceof TypeError) throw new CliError(`The connection broke off in the middle of ${assetUrl}. The service still has the file.`, exitCodes.unreachable);
+        if (error instanceof TypeError)
+          throw new CliError(
+            `The connection broke off in the middle of ${assetUrl}. The service still has the file.`,
+            exitCodes.unreachable,
+          );
         throw error;
       }
     },
@@ -74,8 +109,16 @@ export function createClient({ url, apiKey }: Connection) {
 }
 
 const exitCodeByStatus: Readonly<Record<number, number>> = {
-  400: exitCodes.usage, 404: exitCodes.notFound, 409: exitCodes.usage, 413: exitCodes.usage, 422: exitCodes.usage,
-  401: exitCodes.unauthorized, 403: exitCodes.unauthorized, 408: exitCodes.busy, 429: exitCodes.busy, 503: exitCodes.busy,
+  400: exitCodes.usage,
+  404: exitCodes.notFound,
+  409: exitCodes.usage,
+  413: exitCodes.usage,
+  422: exitCodes.usage,
+  401: exitCodes.unauthorized,
+  403: exitCodes.unauthorized,
+  408: exitCodes.busy,
+  429: exitCodes.busy,
+  503: exitCodes.busy,
 };
 
 /** The service's own message with its details; `/enhance` has its own shape of failure. */
@@ -83,17 +126,32 @@ async function errorOf(response: Response, url: string): Promise<CliError> {
   const text = await response.text();
   let message = `${url} answered ${response.status}`;
   try {
-    const body = JSON.parse(text) as { message?: string; error?: string; details?: Array<{ field: string; message: string }> };
+    const body = JSON.parse(text) as {
+      message?: string;
+      error?: string;
+      details?: Array<{ field: string; message: string }>;
+    };
     const details = (body.details ?? []).map((detail) => `\n  ${detail.field}: ${detail.message}`).join('');
     message = `${body.message ?? body.error ?? message}${details}`;
   } catch {
     message = `${message}: ${text.slice(0, 200)}`;
   }
-  if (response.status === 401) message += '\nPass the key with --key or WAN_WORKER_API_KEY; a service without one writes a generated key to DATA_DIR/api-key.';
+  if (response.status === 401)
+    message +=
+      '\nPass the key with --key or WAN_WORKER_API_KEY; a service without one writes a generated key to DATA_DIR/api-key.';
   return new CliError(message, exitCodeByStatus[response.status] ?? exitCodes.serviceError);
 }
 
 function causeOf(error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   return cause instanceof Error ? ((cause as NodeJS.ErrnoException).code ?? cause.message) : String(cause);
+}
+
+/** Client for the `--url` and `--key` given anywhere on the command line. */
+export function clientOf(command: Command): Client {
+  return createClient(resolveConnection(command.optsWithGlobals<ConnectionOptions>()));
+}
+
+export function isJson(command: Command): boolean {
+  return command.optsWithGlobals<{ json?: boolean }>().json === true;
 }

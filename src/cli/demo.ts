@@ -2,7 +2,6 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
@@ -16,15 +15,29 @@ import { findFreePort } from '../lib/free-port.js';
 import { ownProgram } from '../lib/processes.js';
 
 /**
- * `npm run demo [-- "a prompt"] [-- --exit]`: the whole service on embedded defaults (its own queue, folder storage, the
- * small models that ship with it), one job through it, and the picture. Keeps serving until Ctrl-C, unless `--exit`.
+ * `npm run demo [-- "a prompt"] [-- --exit]`: the whole service on embedded defaults (its own queue, folder
+ * storage, the small models that ship with it), one job through it, and the picture. Keeps serving until
+ * Ctrl-C, unless `--exit`.
  */
 
 const defaultPort = 7860;
 /** First start on a slow machine included; after this something is wrong and the reason is shown. */
 const pictureTimeoutMs = 180_000;
-/** Settings that would connect the demo to other systems; it runs on embedded parts whatever the environment says. */
-const connectedSettings = ['REDIS_URL', 'UPSTASH_REDIS_REST_URL', 'UPSTASH_REDIS_REST_TOKEN', 'SUPABASE_URL', 'SUPABASE_SERVICE_KEY', 'CALLBACK_URL', 'METRICS_URL', 'STORAGE', 'RUNPOD_POD_ID'];
+/**
+ * Settings that would connect the demo to other systems; it runs on embedded parts whatever the environment
+ * says.
+ */
+const connectedSettings = [
+  'REDIS_URL',
+  'UPSTASH_REDIS_REST_URL',
+  'UPSTASH_REDIS_REST_TOKEN',
+  'SUPABASE_URL',
+  'SUPABASE_SERVICE_KEY',
+  'CALLBACK_URL',
+  'METRICS_URL',
+  'STORAGE',
+  'RUNPOD_POD_ID',
+];
 
 const say = (line = '') => process.stdout.write(`${line}\n`);
 
@@ -50,7 +63,9 @@ async function runDemo(prompt: string, options: { exit?: boolean }): Promise<voi
   const giveUp = new AbortController();
   let videos = false;
   try {
-    const noService = ended.then(async (code) => { throw new Error(`The service ended with code ${code}:\n${await lastLines(logFile)}`); });
+    const noService = ended.then(async (code) => {
+      throw new Error(`The service ended with code ${code}:\n${await lastLines(logFile)}`);
+    });
     const drawn = await Promise.race([noService, drawPicture(url, dataDir, prompt, giveUp.signal)]);
     videos = drawn.videos;
     say(`\nThe picture: ${drawn.file}`);
@@ -79,7 +94,8 @@ function startService(port: number, dataDir: string, logFile: string): ChildProc
   const child = spawn(process.execPath, ownProgram('src/server'), {
     env: { ...process.env, ...disconnected, HOST: '127.0.0.1', PORT: String(port), DATA_DIR: dataDir },
     stdio: ['ignore', 'pipe', 'pipe'],
-    // Ctrl-C reaches the service once, through the handlers above, not a second time through the terminal's group.
+    // Ctrl-C reaches the service once, through the handlers above, not a second time through the terminal's
+    // group.
     detached: true,
   });
   const log = createWriteStream(logFile);
@@ -88,23 +104,38 @@ function startService(port: number, dataDir: string, logFile: string): ChildProc
   return child;
 }
 
-async function drawPicture(url: string, dataDir: string, prompt: string, signal: AbortSignal): Promise<{ file: string; videos: boolean }> {
+async function drawPicture(
+  url: string,
+  dataDir: string,
+  prompt: string,
+  signal: AbortSignal,
+): Promise<{ file: string; videos: boolean }> {
   const timeout = AbortSignal.timeout(pictureTimeoutMs);
   const deadline = AbortSignal.any([signal, timeout]);
   await waitForHealth(url, deadline);
-  const client = createClient({ url, apiKey: process.env['WAN_WORKER_API_KEY'] ?? readGeneratedKey(dataDir) });
+  const client = createClient({
+    url,
+    apiKey: process.env['WAN_WORKER_API_KEY'] ?? readGeneratedKey(dataDir),
+  });
   const id = randomUUID();
   say(`Drawing "${prompt}"`);
-  await client.request('POST', '/jobs', { body: buildPayload(id, prompt, { type: 'sdxl_image_fast', user: localUserId, output: '', wait: true }), headers: { 'idempotency-key': id } });
+  await client.request('POST', '/jobs', {
+    body: buildPayload(id, prompt, { type: 'sdxl_image_fast', user: localUserId, output: '', wait: true }),
+    headers: { 'idempotency-key': id },
+  });
   const display = createProgressDisplay();
   try {
     const job = await followJob(client, id, display, deadline);
-    if (job.status !== 'completed') throw new Error(`The job ${job.status}: ${job.error_message ?? 'no reason given'}`);
+    if (job.status !== 'completed')
+      throw new Error(`The job ${job.status}: ${job.error_message ?? 'no reason given'}`);
     const [file] = await saveAssets(client, job, prompt, path.join(dataDir, 'demo'));
     if (file === undefined) throw new Error('The job completed without a picture');
     return { file, videos: await canMakeVideos(client) };
   } catch (error) {
-    if (timeout.aborted) throw new Error(`No picture after ${pictureTimeoutMs / 1000} s. The service says: ${await readiness(client)}`);
+    if (timeout.aborted)
+      throw new Error(
+        `No picture after ${pictureTimeoutMs / 1000} s. The service says: ${await readiness(client)}`,
+      );
     throw error;
   } finally {
     display.stop();
@@ -121,12 +152,18 @@ async function waitForHealth(url: string, deadline: AbortSignal): Promise<void> 
 
 /** With the models and the encoder that are here. */
 async function canMakeVideos(client: Client): Promise<boolean> {
-  const { job_types: types } = await client.request<{ job_types: Record<string, { available: boolean }> }>('GET', '/capabilities');
+  const { job_types: types } = await client.request<{ job_types: Record<string, { available: boolean }> }>(
+    'GET',
+    '/capabilities',
+  );
   return types['video_fast']?.available === true;
 }
 
 async function readiness(client: Client): Promise<string> {
-  return client.request<unknown>('GET', '/ready').then((body) => JSON.stringify(body), (error: unknown) => (error instanceof Error ? error.message : String(error)));
+  return client.request<unknown>('GET', '/ready').then(
+    (body) => JSON.stringify(body),
+    (error: unknown) => (error instanceof Error ? error.message : String(error)),
+  );
 }
 
 async function lastLines(file: string): Promise<string> {

@@ -8,10 +8,15 @@ import type { components } from '../contract/generated.js';
 const giveUpAfterSeconds = 60;
 
 /**
- * Follows a job to its end by its event stream, resuming where it broke off (a restart of the service in between is
- * no reason to lose sight of the job), and returns the finished job.
+ * Follows a job to its end by its event stream, resuming where it broke off (a restart of the service in
+ * between is no reason to lose sight of the job), and returns the finished job.
  */
-export async function followJob(client: Client, jobId: string, display: JobProgressDisplay, signal: AbortSignal): Promise<JobView> {
+export async function followJob(
+  client: Client,
+  jobId: string,
+  display: JobProgressDisplay,
+  signal: AbortSignal,
+): Promise<JobView> {
   let lastEventId: string | undefined;
   let attempts = 1;
   let failingSinceMs: number | null = null;
@@ -24,7 +29,8 @@ export async function followJob(client: Client, jobId: string, display: JobProgr
         if (message.event === 'progress') display.update(message.data as ProgressView);
         if (message.event === 'state') {
           const state = message.data as Pick<JobView, 'status' | 'attempts'>;
-          if (state.attempts > attempts) display.note(`Attempt ${state.attempts}: the one before was interrupted`);
+          if (state.attempts > attempts)
+            display.note(`Attempt ${state.attempts}: the one before was interrupted`);
           attempts = Math.max(attempts, state.attempts);
         }
       }
@@ -33,7 +39,10 @@ export async function followJob(client: Client, jobId: string, display: JobProgr
       if (isFinished(job.status)) return job;
     } catch (error) {
       if (signal.aborted) throw error;
-      const isFinal = error instanceof CliError && error.exitCode !== exitCodes.unreachable && error.exitCode !== exitCodes.busy;
+      const isFinal =
+        error instanceof CliError &&
+        error.exitCode !== exitCodes.unreachable &&
+        error.exitCode !== exitCodes.busy;
       failingSinceMs ??= Date.now();
       if (isFinal || Date.now() - failingSinceMs > giveUpAfterSeconds * 1000) throw error;
     }
@@ -49,29 +58,56 @@ export function isFinished(status: JobView['status']): boolean {
   return status === 'completed' || status === 'failed' || status === 'cancelled';
 }
 
-interface Token { token: string; weight?: number }
+interface Token {
+  token: string;
+  weight?: number;
+}
 
-/** `metadata.explain` of a job for people: one line a subject; empty when the job was not asked to explain itself. */
+/**
+ * `metadata.explain` of a job for people: one line a subject; empty when the job was not asked to explain
+ * itself.
+ */
 export function formatExplanation(explain: unknown): string {
   if (typeof explain !== 'object' || explain === null) return '';
-  const { tokens, negative_tokens: negative, timesteps, sigmas, timings, text_cache: cache, ...rest } = explain as Record<string, unknown>;
+  const {
+    tokens,
+    negative_tokens: negative,
+    timesteps,
+    sigmas,
+    timings,
+    text_cache: cache,
+    ...rest
+  } = explain as Record<string, unknown>;
   return formatFields({
-    tokens: formatTokens(tokens), ...(Array.isArray(negative) && negative.length > 0 ? { negative_tokens: formatTokens(negative) } : {}),
-    timesteps: formatNumbers(timesteps, 0), sigmas: formatNumbers(sigmas, 3), seconds: formatRecord(timings, (value) => value.toFixed(3)), text_cache: formatRecord(cache, String), ...rest,
+    tokens: formatTokens(tokens),
+    ...(Array.isArray(negative) && negative.length > 0 ? { negative_tokens: formatTokens(negative) } : {}),
+    timesteps: formatNumbers(timesteps, 0),
+    sigmas: formatNumbers(sigmas, 3),
+    seconds: formatRecord(timings, (value) => value.toFixed(3)),
+    text_cache: formatRecord(cache, String),
+    ...rest,
   });
 }
 
 /** Words as the tokenizer cut them, with their weights where they have one: `a red·1.3 circle`. */
 function formatTokens(tokens: unknown): string | undefined {
   if (!Array.isArray(tokens)) return undefined;
-  return (tokens as Token[]).map(({ token, weight }) => (weight === undefined || weight === 1 ? token : `${token}·${Number(weight.toFixed(3))}`)).join(' ');
+  return (tokens as Token[])
+    .map(({ token, weight }) =>
+      weight === undefined || weight === 1 ? token : `${token}·${Number(weight.toFixed(3))}`,
+    )
+    .join(' ');
 }
 
 function formatNumbers(values: unknown, digits: number): string | undefined {
-  return Array.isArray(values) ? shorten((values as number[]).map((value) => Number(value.toFixed(digits))).join(' '), 400) : undefined;
+  return Array.isArray(values)
+    ? shorten((values as number[]).map((value) => Number(value.toFixed(digits))).join(' '), 400)
+    : undefined;
 }
 
 function formatRecord(record: unknown, show: (value: number) => string): string | undefined {
   if (typeof record !== 'object' || record === null) return undefined;
-  return Object.entries(record as Record<string, number>).map(([key, value]) => `${key} ${show(value)}`).join(', ');
+  return Object.entries(record as Record<string, number>)
+    .map(([key, value]) => `${key} ${show(value)}`)
+    .join(', ');
 }

@@ -8,7 +8,8 @@ try {
 } catch (error) {
   process.exitCode = exitCodeOf(error);
   // Commander has printed its own message already.
-  if (!(error instanceof CommanderError)) process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  if (!(error instanceof CommanderError))
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
 }
 
 function exitCodeOf(error: unknown): number {

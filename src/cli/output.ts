@@ -1,6 +1,4 @@
-import { type Command, InvalidArgumentError } from 'commander';
-import { type Client, createClient } from './client.js';
-import { type ConnectionOptions, resolveConnection } from './connection.js';
+import { InvalidArgumentError } from 'commander';
 
 /** Prints a result: JSON for scripts, else the text made for people. */
 export function print(asJson: boolean, value: unknown, asText: () => string): void {
@@ -8,17 +6,38 @@ export function print(asJson: boolean, value: unknown, asText: () => string): vo
 }
 
 /** Columns padded to their widest cell; missing values are shown as a dash. */
-export function formatTable(headings: readonly string[], rows: ReadonlyArray<ReadonlyArray<unknown>>): string {
-  const cells = [headings, ...rows].map((row) => row.map((cell) => (cell === undefined || cell === null || cell === '' ? '-' : String(cell).replace(/\s+/g, ' '))));
-  const widths = headings.map((_, column) => Math.max(...cells.map((row) => [...(row[column] ?? '')].length)));
-  return cells.map((row) => row.map((cell, column) => cell + ' '.repeat(Math.max(0, (widths[column] ?? 0) - [...cell].length))).join('  ').trimEnd()).join('\n');
+export function formatTable(
+  headings: readonly string[],
+  rows: ReadonlyArray<ReadonlyArray<unknown>>,
+): string {
+  const cells = [headings, ...rows].map((row) =>
+    row.map((cell) =>
+      cell === undefined || cell === null || cell === '' ? '-' : String(cell).replace(/\s+/g, ' '),
+    ),
+  );
+  const widths = headings.map((_, column) =>
+    Math.max(...cells.map((row) => [...(row[column] ?? '')].length)),
+  );
+  return cells
+    .map((row) =>
+      row
+        .map((cell, column) => cell + ' '.repeat(Math.max(0, (widths[column] ?? 0) - [...cell].length)))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
 }
 
 /** `key: value` lines; nested values as JSON. */
 export function formatFields(fields: Record<string, unknown>): string {
   const shown = Object.entries(fields).filter(([, value]) => value !== undefined && value !== null);
   const width = Math.max(0, ...shown.map(([key]) => key.length));
-  return shown.map(([key, value]) => `${key.padEnd(width)}  ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`).join('\n');
+  return shown
+    .map(
+      ([key, value]) =>
+        `${key.padEnd(width)}  ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`,
+    )
+    .join('\n');
 }
 
 export function shorten(text: string, length: number): string {
@@ -54,24 +73,19 @@ export const exitCodes = {
 
 /** What the command line says before it ends with `exitCode`. */
 export class CliError extends Error {
-  constructor(message: string, readonly exitCode: number) {
+  constructor(
+    message: string,
+    readonly exitCode: number,
+  ) {
     super(message);
     this.name = 'CliError';
   }
 }
 
-/** Client for the `--url` and `--key` given anywhere on the command line. */
-export function clientOf(command: Command): Client {
-  return createClient(resolveConnection(command.optsWithGlobals<ConnectionOptions>()));
-}
-
-export function isJson(command: Command): boolean {
-  return command.optsWithGlobals<{ json?: boolean }>().json === true;
-}
-
 export function toInteger(text: string): number {
   const value = Number(text);
-  if (text.trim() === '' || !Number.isSafeInteger(value)) throw new InvalidArgumentError('Give a whole number.');
+  if (text.trim() === '' || !Number.isSafeInteger(value))
+    throw new InvalidArgumentError('Give a whole number.');
   return value;
 }
 

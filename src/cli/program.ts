@@ -11,16 +11,23 @@ import { registerServiceCommands } from './commands/service.js';
 
 /** The whole command line; throws commander's errors instead of ending the process. */
 export function buildProgram(): Command {
-  const { version } = JSON.parse(readFileSync(path.join(projectRoot(), 'package.json'), 'utf8')) as { version: string };
+  const { version } = JSON.parse(readFileSync(path.join(projectRoot(), 'package.json'), 'utf8')) as {
+    version: string;
+  };
   const program = new Command('ourvidz')
     .description('Talks to a running OurVidz worker: submit jobs, watch them, look after the queue.')
     .version(version)
     .option('--url <url>', 'address of the service (OURVIDZ_URL; default http://127.0.0.1:7860)')
-    .option('--key <key>', 'API key (WAN_WORKER_API_KEY; default: the key a local service generated, DATA_DIR/api-key)')
+    .option(
+      '--key <key>',
+      'API key (WAN_WORKER_API_KEY; default: the key a local service generated, DATA_DIR/api-key)',
+    )
     .option('--json', 'print JSON for scripts')
     .showHelpAfterError('(ourvidz --help says more)')
     .exitOverride()
-    .addHelpText('after', `
+    .addHelpText(
+      'after',
+      `
 Examples:
   $ ourvidz generate "a red circle above a blue square" --images 3 --seed 7
   $ ourvidz jobs list --status failed --json
@@ -29,7 +36,17 @@ Examples:
 
 Exit codes:
   0 done   1 the job failed   2 wrong arguments or refused values   3 no service answers   4 API key missing or wrong
-  5 no such job or entry   6 full or not ready, try again later   7 error of the service   8 doctor: warnings only   130 interrupted`);
-  for (const register of [registerGenerate, registerJobs, registerServiceCommands, registerDoctor, registerModels, registerDeadLetters, registerCallbacks]) register(program);
+  5 no such job or entry   6 full or not ready, try again later   7 error of the service   8 doctor: warnings only   130 interrupted`,
+    );
+  for (const register of [
+    registerGenerate,
+    registerJobs,
+    registerServiceCommands,
+    registerDoctor,
+    registerModels,
+    registerDeadLetters,
+    registerCallbacks,
+  ])
+    register(program);
   return program;
 }

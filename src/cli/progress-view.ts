@@ -15,10 +15,22 @@ export function createProgressDisplay(stream: NodeJS.WriteStream = process.stder
   return stream.isTTY ? createBar(stream) : createLines(stream);
 }
 
-export const silentProgress: JobProgressDisplay = { update: () => undefined, note: () => undefined, stop: () => undefined };
+export const silentProgress: JobProgressDisplay = {
+  update: () => undefined,
+  note: () => undefined,
+  stop: () => undefined,
+};
 
 function createBar(stream: NodeJS.WriteStream): JobProgressDisplay {
-  const bar = new SingleBar({ format: '{bar} {percentage}% | {label}', stream, hideCursor: true, clearOnComplete: true, barCompleteChar: '█', barIncompleteChar: '░', barsize: 30 });
+  const bar = new SingleBar({
+    format: '{bar} {percentage}% | {label}',
+    stream,
+    hideCursor: true,
+    clearOnComplete: true,
+    barCompleteChar: '█',
+    barIncompleteChar: '░',
+    barsize: 30,
+  });
   let started = false;
   return {
     update: (progress) => {
@@ -43,7 +55,9 @@ function createLines(stream: NodeJS.WriteStream): JobProgressDisplay {
       const marker = `${progress.stage} ${Math.floor(progress.fraction * 10)}`;
       if (marker === lastShown) return;
       lastShown = marker;
-      stream.write(`${String(Math.round(progress.fraction * 100)).padStart(3)} %  ${describeProgress(progress)}\n`);
+      stream.write(
+        `${String(Math.round(progress.fraction * 100)).padStart(3)} %  ${describeProgress(progress)}\n`,
+      );
     },
     note: (text) => void stream.write(`${text}\n`),
     stop: () => undefined,
@@ -69,7 +83,18 @@ export function createTransferView(totalBytes: number, stream: NodeJS.WriteStrea
   let lastShown = -1;
   // Speed is that of this run: what was here before it did not travel.
   let begun: { atMs: number; bytes: number } | undefined;
-  const bar = stream.isTTY ? new SingleBar({ format: '{bar} {percentage}% | {label}', stream, hideCursor: true, clearOnComplete: true, barCompleteChar: '█', barIncompleteChar: '░', barsize: 30, etaBuffer: 1 }) : undefined;
+  const bar = stream.isTTY
+    ? new SingleBar({
+        format: '{bar} {percentage}% | {label}',
+        stream,
+        hideCursor: true,
+        clearOnComplete: true,
+        barCompleteChar: '█',
+        barIncompleteChar: '░',
+        barsize: 30,
+        etaBuffer: 1,
+      })
+    : undefined;
   bar?.start(Math.max(1, totalBytes), 0, { label: '' });
 
   function describe(): string {

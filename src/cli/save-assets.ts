@@ -4,13 +4,21 @@ import type { Client } from './client.js';
 import type { JobView } from './job-view.js';
 
 /**
- * Saves a finished job's assets as `{prompt in short}-{seed}.{ext}` in `folder` (created when missing); a name that is
- * taken gets a number, nothing is overwritten. Returns absolute paths in the order of the assets. Where the service names
- * places in a bucket instead of addresses (`ASSET_URLS=path`) nothing can be fetched: the place is returned as it is.
+ * Saves a finished job's assets as `{prompt in short}-{seed}.{ext}` in `folder` (created when missing); a
+ * name that is taken gets a number, nothing is overwritten. Returns absolute paths in the order of the
+ * assets. Where the service names places in a bucket instead of addresses (`ASSET_URLS=path`) nothing can be
+ * fetched: the place is returned as it is.
  */
-export async function saveAssets(client: Client, job: JobView, prompt: string, folder: string): Promise<string[]> {
+export async function saveAssets(
+  client: Client,
+  job: JobView,
+  prompt: string,
+  folder: string,
+): Promise<string[]> {
   await mkdir(folder, { recursive: true });
-  const seeds = Array.isArray(job.metadata['seeds']) ? (job.metadata['seeds'] as unknown[]) : [job.metadata['seed']];
+  const seeds = Array.isArray(job.metadata['seeds'])
+    ? (job.metadata['seeds'] as unknown[])
+    : [job.metadata['seed']];
   const files: string[] = [];
   for (const [index, asset] of job.assets.entries()) {
     if (!/^(\/|https?:\/\/)/.test(asset)) {
@@ -18,12 +26,24 @@ export async function saveAssets(client: Client, job: JobView, prompt: string, f
       continue;
     }
     const extension = path.posix.extname(new URL(asset, client.url).pathname) || '.bin';
-    files.push(await saveUnderFreeName(client, asset, path.resolve(folder, `${slugOf(prompt)}-${String(seeds[index] ?? index)}`), extension));
+    files.push(
+      await saveUnderFreeName(
+        client,
+        asset,
+        path.resolve(folder, `${slugOf(prompt)}-${String(seeds[index] ?? index)}`),
+        extension,
+      ),
+    );
   }
   return files;
 }
 
-async function saveUnderFreeName(client: Client, asset: string, stem: string, extension: string): Promise<string> {
+async function saveUnderFreeName(
+  client: Client,
+  asset: string,
+  stem: string,
+  extension: string,
+): Promise<string> {
   for (let number = 1; ; number += 1) {
     const file = `${stem}${number === 1 ? '' : `-${number}`}${extension}`;
     try {
@@ -37,6 +57,10 @@ async function saveUnderFreeName(client: Client, asset: string, stem: string, ex
 
 /** A file name of at most 60 letters, digits and dashes; letters of every script stay. */
 export function slugOf(prompt: string): string {
-  const slug = prompt.toLowerCase().normalize('NFC').replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-+|-+$/g, '');
+  const slug = prompt
+    .toLowerCase()
+    .normalize('NFC')
+    .replace(/[^\p{L}\p{N}]+/gu, '-')
+    .replace(/^-+|-+$/g, '');
   return [...slug].slice(0, 60).join('').replace(/-+$/, '') || 'picture';
 }

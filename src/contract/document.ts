@@ -4,8 +4,15 @@ import { parse } from 'yaml';
 import { projectRoot } from '../lib/project.js';
 
 /** The parts of OpenAPI 3.1 this service reads of its own contract. */
-export interface Schema { [keyword: string]: unknown }
-export interface Parameter { name: string; in: 'path' | 'query' | 'header'; required?: boolean; schema: Schema }
+export interface Schema {
+  [keyword: string]: unknown;
+}
+export interface Parameter {
+  name: string;
+  in: 'path' | 'query' | 'header';
+  required?: boolean;
+  schema: Schema;
+}
 export interface Operation {
   operationId: string;
   security?: unknown[];
@@ -16,11 +23,14 @@ export interface Operation {
 export interface ResponseObject {
   description: string;
   headers?: Record<string, unknown>;
-  content?: Record<string, {
-    schema: Schema;
-    /** Schemas of the events of an event stream, by name: OpenAPI 3.1 has no words for them. */
-    'x-events'?: Record<string, Schema>;
-  }>;
+  content?: Record<
+    string,
+    {
+      schema: Schema;
+      /** Schemas of the events of an event stream, by name: OpenAPI 3.1 has no words for them. */
+      'x-events'?: Record<string, Schema>;
+    }
+  >;
 }
 export interface OpenApiDocument {
   info: { version: string };
@@ -51,22 +61,37 @@ export function readDocument(file = path.join(projectRoot(), 'openapi.yaml')): O
 }
 
 export function listOperations(document: OpenApiDocument): ContractOperation[] {
-  return Object.entries(document.paths).flatMap(([route, item]) => methods.flatMap((method): ContractOperation[] => {
-    const operation = item[method];
-    if (operation === undefined) return [];
-    return [{
-      operationId: operation.operationId, method, path: route,
-      url: route === '/assets/{bucket}/{path}' ? '/assets/:bucket/*' : route.replaceAll(/\{(\w+)\}/g, ':$1'),
-      pattern: new RegExp(`^${route.replace('{path}', '.+').replaceAll(/\{\w+\}/g, '[^/]+')}/?$`),
-      open: operation.security?.length === 0,
-      parameters: [...(item.parameters ?? []), ...(operation.parameters ?? [])],
-      body: operation.requestBody?.content['application/json']?.schema ?? null,
-      responses: Object.fromEntries(Object.entries(operation.responses).map(([status, response]) => [status, resolveResponse(document, response)])),
-    }];
-  }));
+  return Object.entries(document.paths).flatMap(([route, item]) =>
+    methods.flatMap((method): ContractOperation[] => {
+      const operation = item[method];
+      if (operation === undefined) return [];
+      return [
+        {
+          operationId: operation.operationId,
+          method,
+          path: route,
+          url:
+            route === '/assets/{bucket}/{path}' ? '/assets/:bucket/*' : route.replaceAll(/\{(\w+)\}/g, ':$1'),
+          pattern: new RegExp(`^${route.replace('{path}', '.+').replaceAll(/\{\w+\}/g, '[^/]+')}/?$`),
+          open: operation.security?.length === 0,
+          parameters: [...(item.parameters ?? []), ...(operation.parameters ?? [])],
+          body: operation.requestBody?.content['application/json']?.schema ?? null,
+          responses: Object.fromEntries(
+            Object.entries(operation.responses).map(([status, response]) => [
+              status,
+              resolveResponse(document, response),
+            ]),
+          ),
+        },
+      ];
+    }),
+  );
 }
 
-function resolveResponse(document: OpenApiDocument, response: ResponseObject | { $ref: string }): ResponseObject {
+function resolveResponse(
+  document: OpenApiDocument,
+  response: ResponseObject | { $ref: string },
+): ResponseObject {
   if (!('$ref' in response)) return response;
   const found = document.components.responses[response.$ref.split('/').at(-1) ?? ''];
   if (found === undefined) throw new Error(`openapi.yaml refers to ${response.$ref}, which is not there`);

@@ -1,5 +1,11 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions } from 'fastify';
-import { type ContractOperation, listOperations, type Parameter, readDocument, type Schema } from './document.js';
+import {
+  type ContractOperation,
+  listOperations,
+  type Parameter,
+  readDocument,
+  type Schema,
+} from './document.js';
 import type { operations } from './generated.js';
 import { type Check, createContractValidator } from './validator.js';
 import { type ErrorDetail, errors } from '../lib/errors.js';
@@ -12,9 +18,16 @@ declare module 'fastify' {
 }
 
 export type OperationId = keyof operations;
-type ParametersIn<Id extends OperationId, Place extends 'path' | 'query' | 'header'> = operations[Id]['parameters'] extends { [P in Place]?: infer Values } ? Exclude<Values, undefined> : never;
+type ParametersIn<
+  Id extends OperationId,
+  Place extends 'path' | 'query' | 'header',
+> = operations[Id]['parameters'] extends { [P in Place]?: infer Values } ? Exclude<Values, undefined> : never;
 type JsonOf<Response> = Response extends { content: { 'application/json': infer Body } } ? Body : never;
-type BodyOf<Id extends OperationId> = operations[Id] extends { requestBody: { content: { 'application/json': infer Body } } } ? Body : undefined;
+type BodyOf<Id extends OperationId> = operations[Id] extends {
+  requestBody: { content: { 'application/json': infer Body } };
+}
+  ? Body
+  : undefined;
 
 /** A request whose parameters and body passed the contract's schemas. */
 export type ContractRequest<Id extends OperationId> = FastifyRequest<{
@@ -23,8 +36,13 @@ export type ContractRequest<Id extends OperationId> = FastifyRequest<{
   Body: BodyOf<Id>;
 }>;
 /** Any JSON body the contract declares for the operation, errors apart: those are thrown. */
-export type ContractBody<Id extends OperationId> = JsonOf<operations[Id]['responses'][Exclude<keyof operations[Id]['responses'], '4XX' | '5XX'>]>;
-export type Handler<Id extends OperationId> = (request: ContractRequest<Id>, reply: FastifyReply) => Promise<ContractBody<Id> | FastifyReply> | ContractBody<Id> | FastifyReply;
+export type ContractBody<Id extends OperationId> = JsonOf<
+  operations[Id]['responses'][Exclude<keyof operations[Id]['responses'], '4XX' | '5XX'>]
+>;
+export type Handler<Id extends OperationId> = (
+  request: ContractRequest<Id>,
+  reply: FastifyReply,
+) => Promise<ContractBody<Id> | FastifyReply> | ContractBody<Id> | FastifyReply;
 export type Handlers = { [Id in OperationId]?: Handler<Id> };
 
 export type Contract = ReturnType<typeof createContract>;
@@ -40,32 +58,54 @@ export function createContract(document = readDocument()) {
     operations: list as readonly ContractOperation[],
 
     /**
-     * Registers the operations named by the handlers. `access` is what the scope does: an operation the contract calls
-     * open never ends up behind the key, and none that needs it in front.
+     * Registers the operations named by the handlers. `access` is what the scope does: an operation the
+     * contract calls open never ends up behind the key, and none that needs it in front.
      */
     register(scope: FastifyInstance, access: 'open' | 'protected', handlers: Handlers): void {
       for (const [operationId, handler] of Object.entries(handlers)) {
         const operation = byId.get(operationId);
         if (operation === undefined) throw new Error(`openapi.yaml has no operation ${operationId}`);
-        if (operation.open !== (access === 'open')) throw new Error(`${operationId} is ${operation.open ? 'open' : 'protected'} in openapi.yaml, but registered among the ${access} routes`);
+        if (operation.open !== (access === 'open'))
+          throw new Error(
+            `${operationId} is ${operation.open ? 'open' : 'protected'} in openapi.yaml, but registered among the ${access} routes`,
+          );
         scope.route({
-          method: operation.method.toUpperCase(), url: operation.url, config: { operationId },
+          method: operation.method.toUpperCase(),
+          url: operation.url,
+          config: { operationId },
           preValidation: createRequestCheck(operation, validator),
           handler: handler as unknown as RouteOptions['handler'],
         });
       }
     },
 
-    /** Compares routes and operations both ways once everything is registered; the app does not start when they differ. */
-    requireCompleteness(app: FastifyInstance, { served }: { served: ReadonlyArray<{ operationId: OperationId; below: string }> }): void {
+    /**
+     * Compares routes and operations both ways once everything is registered; the app does not start when
+     * they differ.
+     */
+    requireCompleteness(
+      app: FastifyInstance,
+      { served }: { served: ReadonlyArray<{ operationId: OperationId; below: string }> },
+    ): void {
       const routes: Array<{ method: string; url: string; operationId: string | undefined }> = [];
       app.addHook('onRoute', ({ method, url, config }) => {
-        for (const one of [method].flat()) routes.push({ method: one, url, operationId: config?.operationId });
+        for (const one of [method].flat())
+          routes.push({ method: one, url, operationId: config?.operationId });
       });
       app.addHook('onReady', async () => {
         const found = new Set(routes.map(({ operationId }) => operationId));
-        const missing = list.filter(({ operationId, url }) => !found.has(operationId) && !served.some((page) => page.operationId === operationId && routes.some((route) => route.url === url)));
-        const extra = routes.filter(({ url, operationId }) => operationId === undefined && !served.some(({ below }) => url === below || url.startsWith(`${below}/`)));
+        const missing = list.filter(
+          ({ operationId, url }) =>
+            !found.has(operationId) &&
+            !served.some(
+              (page) => page.operationId === operationId && routes.some((route) => route.url === url),
+            ),
+        );
+        const extra = routes.filter(
+          ({ url, operationId }) =>
+            operationId === undefined &&
+            !served.some(({ below }) => url === below || url.startsWith(`${below}/`)),
+        );
         const problems = [
           ...missing.map(({ operationId }) => `${operationId} of openapi.yaml has no route`),
           ...extra.map(({ method, url }) => `${method} ${url} is not in openapi.yaml`),
@@ -81,28 +121,58 @@ export function createContract(document = readDocument()) {
   };
 }
 
-function createRequestCheck(operation: ContractOperation, validator: ReturnType<typeof createContractValidator>) {
-  const places = (['path', 'query', 'header'] as const).map((place) => ({ place, check: parametersCheck(operation.parameters.filter((parameter) => parameter.in === place), validator, place) }));
-  // The payload of a job is checked by the job service, which knows the catalogue too and names the field more exactly.
-  const checkBody = operation.body === null || operation.operationId === 'createJob' ? null : validator.forBody(operation.body);
+function createRequestCheck(
+  operation: ContractOperation,
+  validator: ReturnType<typeof createContractValidator>,
+) {
+  const places = (['path', 'query', 'header'] as const).map((place) => ({
+    place,
+    check: parametersCheck(
+      operation.parameters.filter((parameter) => parameter.in === place),
+      validator,
+      place,
+    ),
+  }));
+  // The payload of a job is checked by the job service, which knows the catalogue too and names the field
+  // more exactly.
+  const checkBody =
+    operation.body === null || operation.operationId === 'createJob'
+      ? null
+      : validator.forBody(operation.body);
 
   return async function checkRequest(request: FastifyRequest): Promise<void> {
     const details: ErrorDetail[] = [];
     for (const { place, check } of places) {
       if (check === null) continue;
-      details.push(...check(place === 'path' ? nameWildcard(request, operation) : place === 'query' ? request.query : pick(request.headers, operation.parameters)));
+      details.push(
+        ...check(
+          place === 'path'
+            ? nameWildcard(request, operation)
+            : place === 'query'
+              ? request.query
+              : pick(request.headers, operation.parameters),
+        ),
+      );
     }
-    if (operation.body !== null && request.body === undefined) details.push({ field: 'body', rule: 'required', message: 'body is missing' });
+    if (operation.body !== null && request.body === undefined)
+      details.push({ field: 'body', rule: 'required', message: 'body is missing' });
     else if (checkBody !== null) details.push(...checkBody(request.body));
-    if (details.length > 0) throw errors.invalidParameters.with({ details }, details.map(({ message }) => message).join('; '));
+    if (details.length > 0)
+      throw errors.invalidParameters.with({ details }, details.map(({ message }) => message).join('; '));
   };
 }
 
-function parametersCheck(parameters: Parameter[], validator: ReturnType<typeof createContractValidator>, place: string): Check | null {
+function parametersCheck(
+  parameters: Parameter[],
+  validator: ReturnType<typeof createContractValidator>,
+  place: string,
+): Check | null {
   if (parameters.length === 0) return null;
   const schema: Schema = {
     type: 'object',
-    properties: Object.fromEntries(parameters.map(({ name, schema: inner }) => [place === 'header' ? name.toLowerCase() : name, inner])),
+    properties: Object.fromEntries(
+      parameters.map(({ name, schema: inner }) => [place === 'header' ? name.toLowerCase() : name, inner]),
+    ),
     required: parameters.filter(({ required }) => required).map(({ name }) => name),
   };
   return validator.forParameters(schema, place);
@@ -120,6 +190,10 @@ function nameWildcard({ params: raw }: FastifyRequest, { path }: ContractOperati
 }
 
 function pick(headers: FastifyRequest['headers'], parameters: Parameter[]): Record<string, unknown> {
-  return Object.fromEntries(parameters.filter((parameter) => parameter.in === 'header')
-    .map(({ name }): [string, unknown] => [name.toLowerCase(), headers[name.toLowerCase()]]).filter(([, value]) => value !== undefined));
+  return Object.fromEntries(
+    parameters
+      .filter((parameter) => parameter.in === 'header')
+      .map(({ name }): [string, unknown] => [name.toLowerCase(), headers[name.toLowerCase()]])
+      .filter(([, value]) => value !== undefined),
+  );
 }

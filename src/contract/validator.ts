@@ -12,10 +12,19 @@ const mostDetails = 20;
 /** What databases, file systems and tokenizers disagree about: NUL, and half of a surrogate pair. */
 const unstorable = /[\0\p{Surrogate}]/u;
 
-/** Compiles schemas of the contract. Requests are checked without changing them, except that query strings become numbers and booleans. */
+/**
+ * Compiles schemas of the contract. Requests are checked without changing them, except that query strings
+ * become numbers and booleans.
+ */
 export function createContractValidator(document: OpenApiDocument) {
   const create = (coerceTypes: boolean) => {
-    const ajv = new Ajv2020({ allErrors: true, strict: false, coerceTypes, useDefaults: coerceTypes, verbose: true });
+    const ajv = new Ajv2020({
+      allErrors: true,
+      strict: false,
+      coerceTypes,
+      useDefaults: coerceTypes,
+      verbose: true,
+    });
     formats.default(ajv, ['date-time']);
     // ajv-formats also takes "urn:uuid:…", which would become part of a storage path
     ajv.addFormat('uuid', /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i);
@@ -48,14 +57,28 @@ export function createContractValidator(document: OpenApiDocument) {
 function absolute(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(absolute);
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, key === '$ref' && typeof inner === 'string' && inner.startsWith('#/') ? `openapi${inner}` : absolute(inner)]));
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]) => [
+      key,
+      key === '$ref' && typeof inner === 'string' && inner.startsWith('#/')
+        ? `openapi${inner}`
+        : absolute(inner),
+    ]),
+  );
 }
 
 function describe(found: ErrorObject[], where: string): ErrorDetail[] {
   const details = new Map<string, ErrorDetail>();
   for (const error of found) {
-    const base = error.instancePath.slice(1).split('/').filter((part) => part !== '').map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'));
-    const field = [...base, ...(error.keyword === 'required' ? [String(error.params['missingProperty'])] : [])].join('.') || where;
+    const base = error.instancePath
+      .slice(1)
+      .split('/')
+      .filter((part) => part !== '')
+      .map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'));
+    const field =
+      [...base, ...(error.keyword === 'required' ? [String(error.params['missingProperty'])] : [])].join(
+        '.',
+      ) || where;
     const detail = { field, rule: error.keyword, message: sentence(field, error) };
     // the first broken rule of a field says enough
     if (!details.has(field) && details.size < mostDetails) details.set(field, detail);
@@ -64,21 +87,43 @@ function describe(found: ErrorObject[], where: string): ErrorDetail[] {
 }
 
 function sentence(field: string, { keyword, params, schema }: ErrorObject): string {
-  const list = (values: unknown) => (values as unknown[]).filter((value) => value !== null).map(String).join(', ');
+  const list = (values: unknown) =>
+    (values as unknown[])
+      .filter((value) => value !== null)
+      .map(String)
+      .join(', ');
   switch (keyword) {
-    case 'required': return `${field} is missing`;
-    case 'type': return `${field} must be ${list(([] as unknown[]).concat(schema).filter((type) => type !== 'null')).replaceAll(', ', ' or ')}`;
-    case 'enum': return `${field} must be one of ${list(params['allowedValues'])}`;
-    case 'const': return `${field} must be ${JSON.stringify(params['allowedValue'])}`;
-    case 'minimum': return `${field} must be at least ${String(params['limit'])}`;
-    case 'maximum': return `${field} must be at most ${String(params['limit'])}`;
-    case 'exclusiveMinimum': return `${field} must be more than ${String(params['limit'])}`;
-    case 'multipleOf': return `${field} must be a multiple of ${String(params['multipleOf'])}`;
-    case 'minLength': return `${field} must have at least ${String(params['limit'])} characters`;
-    case 'maxLength': return `${field} must have at most ${String(params['limit'])} characters`;
-    case 'format': return params['format'] === 'text' ? `${field} must be text without NUL and without half of a surrogate pair` : `${field} must be a ${String(params['format'])}`;
-    case 'pattern': return params['pattern'] === '\\S' ? `${field} must not be blank` : `${field} does not have the form ${String(params['pattern'])}`;
-    case 'additionalProperties': return `${field} must not have ${String(params['additionalProperty'])}`;
-    default: return `${field} breaks the rule ${keyword}`;
+    case 'required':
+      return `${field} is missing`;
+    case 'type':
+      return `${field} must be ${list(([] as unknown[]).concat(schema).filter((type) => type !== 'null')).replaceAll(', ', ' or ')}`;
+    case 'enum':
+      return `${field} must be one of ${list(params['allowedValues'])}`;
+    case 'const':
+      return `${field} must be ${JSON.stringify(params['allowedValue'])}`;
+    case 'minimum':
+      return `${field} must be at least ${String(params['limit'])}`;
+    case 'maximum':
+      return `${field} must be at most ${String(params['limit'])}`;
+    case 'exclusiveMinimum':
+      return `${field} must be more than ${String(params['limit'])}`;
+    case 'multipleOf':
+      return `${field} must be a multiple of ${String(params['multipleOf'])}`;
+    case 'minLength':
+      return `${field} must have at least ${String(params['limit'])} characters`;
+    case 'maxLength':
+      return `${field} must have at most ${String(params['limit'])} characters`;
+    case 'format':
+      return params['format'] === 'text'
+        ? `${field} must be text without NUL and without half of a surrogate pair`
+        : `${field} must be a ${String(params['format'])}`;
+    case 'pattern':
+      return params['pattern'] === '\\S'
+        ? `${field} must not be blank`
+        : `${field} does not have the form ${String(params['pattern'])}`;
+    case 'additionalProperties':
+      return `${field} must not have ${String(params['additionalProperty'])}`;
+    default:
+      return `${field} breaks the rule ${keyword}`;
   }
 }

@@ -5,8 +5,8 @@ import { cancelled, describeFailure, EngineFailure, type Engine, type RequestCon
 import type { EngineKind, EngineMethod, FromEngine, MemoryReport, ToEngine } from './engine-protocol.js';
 
 /**
- * Entry of an engine process: `node engine-main.js sdxl|wan|qwen`, forked with IPC and a heartbeat pipe as fd 4.
- * It outlives nothing: when the parent's channel closes it ends at once, whatever it was computing.
+ * Entry of an engine process: `node engine-main.js sdxl|wan|qwen`, forked with IPC and a heartbeat pipe as fd
+ * 4. It outlives nothing: when the parent's channel closes it ends at once, whatever it was computing.
  */
 const loaders: Partial<Record<EngineKind, () => Promise<Engine>>> = {
   sdxl: async () => (await import('./sdxl/engine.js')).createSdxlEngine(),
@@ -15,8 +15,9 @@ const loaders: Partial<Record<EngineKind, () => Promise<Engine>>> = {
 };
 
 /**
- * Heartbeats come from a thread of their own: the main thread is silent for the whole of a native call. Nobody left to hear
- * them: the process ends at once, whatever it computes, since the next service will want the device.
+ * Heartbeats come from a thread of their own: the main thread is silent for the whole of a native call.
+ * Nobody left to hear them: the process ends at once, whatever it computes, since the next service will want
+ * the device.
  */
 const heartbeatSource = `
   const { writeSync } = require('node:fs');
@@ -29,7 +30,10 @@ const heartbeatSource = `
   setInterval(beat, 1000);
 `;
 
-/** Niceness while computing: enough to give way at once, little enough to keep a share beside other busy programs. */
+/**
+ * Niceness while computing: enough to give way at once, little enough to keep a share beside other busy
+ * programs.
+ */
 const computingPriority = 10;
 
 function send(message: FromEngine): void {
@@ -45,15 +49,20 @@ async function main(kind: EngineKind): Promise<void> {
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
   await lowerRunningThreads();
   new Worker(heartbeatSource, { eval: true }).unref();
-  // On Linux this lowers the main thread and all it starts from here on, the kernels' threads included, but not the
-  // heartbeat above: computing takes what the service and the heartbeat leave, so that `/health` answers as when idle.
+  // On Linux this lowers the main thread and all it starts from here on, the kernels' threads included, but
+  // not the
+  // heartbeat above: computing takes what the service and the heartbeat leave, so that `/health` answers as
+  // when idle.
   setPriority(computingPriority);
   const engine = await load();
   serve(engine);
   send({ type: 'hello', engine: kind, pid: process.pid });
 }
 
-/** The thread pool, where llama.cpp computes, runs already; on Linux a priority is a thread's own. The main thread's turn comes after the heartbeat's start. */
+/**
+ * The thread pool, where llama.cpp computes, runs already; on Linux a priority is a thread's own. The main
+ * thread's turn comes after the heartbeat's start.
+ */
 async function lowerRunningThreads(): Promise<void> {
   for (const thread of await readdir('/proc/self/task').catch(() => [])) {
     if (Number(thread) !== process.pid) setPriority(Number(thread), computingPriority);
@@ -76,9 +85,16 @@ function serve(engine: Engine): void {
     const context: RequestContext = {
       id: request.id,
       signal: controller.signal,
-      emit: (event) => { send({ type: 'event', id: request.id, event }); },
+      emit: (event) => {
+        send({ type: 'event', id: request.id, event });
+      },
       async compute(work) {
-        if (device.busy()) send({ type: 'event', id: request.id, event: { kind: 'progress', stage: 'waiting', step: 0, steps: 0 } });
+        if (device.busy())
+          send({
+            type: 'event',
+            id: request.id,
+            event: { kind: 'progress', stage: 'waiting', step: 0, steps: 0 },
+          });
         const release = await device.acquire(controller.signal);
         try {
           return await work();
@@ -92,19 +108,25 @@ function serve(engine: Engine): void {
       send({ type: 'result', id: request.id, result: await dispatch(request, context) });
     } catch (error) {
       const body = describeFailure(error);
-      if (body.code === 'engine_failed' && error instanceof Error) send({ type: 'log', level: 'error', message: error.stack ?? error.message });
+      if (body.code === 'engine_failed' && error instanceof Error)
+        send({ type: 'log', level: 'error', message: error.stack ?? error.message });
       send({ type: 'error', id: request.id, error: body });
     } finally {
       running.delete(request.id);
     }
   }
 
-  async function dispatch(request: Extract<ToEngine, { type: 'request' }>, context: RequestContext): Promise<unknown> {
+  async function dispatch(
+    request: Extract<ToEngine, { type: 'request' }>,
+    context: RequestContext,
+  ): Promise<unknown> {
     switch (request.method) {
       case 'load': {
-        const result = await context.compute(() => engine.load(request.params, (level, message, fields) => {
-          send({ type: 'log', level, message, ...(fields === undefined ? {} : { fields }) });
-        }));
+        const result = await context.compute(() =>
+          engine.load(request.params, (level, message, fields) => {
+            send({ type: 'log', level, message, ...(fields === undefined ? {} : { fields }) });
+          }),
+        );
         loaded = true;
         return result;
       }
@@ -122,8 +144,13 @@ function serve(engine: Engine): void {
         loaded = false;
         return {};
       default: {
-        const method = engine.methods[request.method] as ((params: unknown, context: RequestContext) => Promise<unknown>) | undefined;
-        if (method === undefined) throw new EngineFailure('invalid_parameters', `this engine has no method ${request.method satisfies EngineMethod}`);
+        const method = engine.methods[request.method] as
+          ((params: unknown, context: RequestContext) => Promise<unknown>) | undefined;
+        if (method === undefined)
+          throw new EngineFailure(
+            'invalid_parameters',
+            `this engine has no method ${request.method satisfies EngineMethod}`,
+          );
         if (!loaded) throw new EngineFailure('not_loaded', 'load the model first');
         return method(request.params, context);
       }

@@ -1,14 +1,18 @@
 /**
  * The messages between the service and an engine process: one child process, one engine, one protocol.
- * Only plain data crosses (ids, numbers, paths); tensors and pixels stay in the engine, results are files in a work folder.
+ * Only plain data crosses (ids, numbers, paths); tensors and pixels stay in the engine, results are files in
+ * a work folder.
  *
- * Channels of an engine process: IPC (`process.send`) carries the messages below; fd 4 carries one heartbeat line per
- * second from a worker thread, so that it keeps beating while the main thread is inside a native call.
+ * Channels of an engine process: IPC (`process.send`) carries the messages below; fd 4 carries one heartbeat
+ * line per second from a worker thread, so that it keeps beating while the main thread is inside a native
+ * call.
  */
 
 export type EngineKind = 'sdxl' | 'wan' | 'qwen';
 
-/** Device preference of `ORT_DEVICE`; `auto` tries cuda, then webgpu, then cpu and keeps the first that loads. */
+/**
+ * Device preference of `ORT_DEVICE`; `auto` tries cuda, then webgpu, then cpu and keeps the first that loads.
+ */
 export type DevicePreference = 'auto' | 'cuda' | 'webgpu' | 'cpu';
 export type Device = 'cuda' | 'webgpu' | 'cpu';
 
@@ -62,7 +66,15 @@ export type ReferenceType = 'style' | 'composition' | 'character';
 /** What a picture's file name ends in, by its format. */
 export const pictureExtensions = { png: 'png', webp: 'webp', jpeg: 'jpg' } as const;
 export type ImageFormat = keyof typeof pictureExtensions;
-export const sdxlSchedulerNames = ['dpmpp_2m_karras', 'dpmpp_2m', 'euler', 'euler_trailing', 'euler_ancestral', 'unipc', 'unipc_karras'] as const;
+export const sdxlSchedulerNames = [
+  'dpmpp_2m_karras',
+  'dpmpp_2m',
+  'euler',
+  'euler_trailing',
+  'euler_ancestral',
+  'unipc',
+  'unipc_karras',
+] as const;
 export type SdxlSchedulerName = (typeof sdxlSchedulerNames)[number];
 
 export interface SdxlGenerateParams {
@@ -74,7 +86,10 @@ export interface SdxlGenerateParams {
   negativePrompt: string | null;
   /** Read weight syntax in `prompt` and `negativePrompt`; false takes both literally. */
   parseWeights: boolean;
-  /** Appended to the prompt as conditioning with these weights (already parsed, limited and ordered); the engine drops from the end what overruns the window. */
+  /**
+   * Appended to the prompt as conditioning with these weights (already parsed, limited and ordered); the
+   * engine drops from the end what overruns the window.
+   */
   weights: WeightedPhrase[];
   steps: number;
   guidanceScale: number;
@@ -89,7 +104,10 @@ export interface SdxlGenerateParams {
   reference?: { path: string; type: ReferenceType; strength: number };
   /** Emit a latent preview every n steps; 0 for none. */
   previewEverySteps: number;
-  /** Text put into the picture's metadata under `parameters`; its first `Seed: {seed}` becomes each picture's own seed. */
+  /**
+   * Text put into the picture's metadata under `parameters`; its first `Seed: {seed}` becomes each picture's
+   * own seed.
+   */
   parametersText: string;
   /** Fill `SdxlGenerateResult.explain`. */
   explain: boolean;
@@ -124,20 +142,27 @@ export interface SdxlGenerateResult {
 }
 
 /**
- * Samplers of flow-matching models. `unipc`: Wan's original noise levels (and diffusers before 0.37); `unipc_diffusers`:
- * those of diffusers 0.37 and later; `euler`: diffusers' FlowMatchEulerDiscreteScheduler; `dpmpp_2m`: Wan's own `dpm++`.
+ * Samplers of flow-matching models. `unipc`: Wan's original noise levels (and diffusers before 0.37);
+ * `unipc_diffusers`: those of diffusers 0.37 and later; `euler`: diffusers' FlowMatchEulerDiscreteScheduler;
+ * `dpmpp_2m`: Wan's own `dpm++`.
  */
 export const flowSchedulerNames = ['unipc', 'unipc_diffusers', 'euler', 'dpmpp_2m'] as const;
 export type FlowSchedulerName = (typeof flowSchedulerNames)[number];
 
-/** Known frames of a clip. `reference` is the picture a clip (or the one picture) starts from and resembles; `start` and `end` are its first and last frame. */
+/**
+ * Known frames of a clip. `reference` is the picture a clip (or the one picture) starts from and resembles;
+ * `start` and `end` are its first and last frame.
+ */
 export interface WanReferences {
   reference?: string;
   start?: string;
   end?: string;
 }
 export type WanReferenceMode = 'none' | 'single' | 'start' | 'end' | 'both';
-/** How known frames enter: `latent_overwrite` and `latent_clean` pin latents of a plain text-to-video model, `vace` uses the checkpoint's own inputs. */
+/**
+ * How known frames enter: `latent_overwrite` and `latent_clean` pin latents of a plain text-to-video model,
+ * `vace` uses the checkpoint's own inputs.
+ */
 export type WanReferenceMethod = 'latent_overwrite' | 'latent_clean' | 'vace';
 
 export interface WanGenerateParams {
@@ -209,7 +234,10 @@ export interface QwenGenerateParams {
   /** `completion` continues `prompt`; `chat` answers `messages` through the model's chat template. */
   mode: 'completion' | 'chat';
   prompt?: string;
-  /** Leading characters of `prompt` that are the template's, the same for every user: their evaluation is kept between requests. */
+  /**
+   * Leading characters of `prompt` that are the template's, the same for every user: their evaluation is kept
+   * between requests.
+   */
   sharedLength?: number;
   /** A first `system` message is the same for every user and kept likewise. */
   messages?: Array<{ role: 'system' | 'user' | 'assistant'; content: string }>;
@@ -260,11 +288,20 @@ export type EngineEvent =
   | { kind: 'token'; text: string };
 
 /**
- * `out_of_memory` and `engine_failed` are worth another attempt; `invalid_parameters` and `cancelled` never are;
- * `encoder_missing`: this machine has no ffmpeg, so videos cannot be made until it has; `device_lost` means the process must be replaced.
+ * `out_of_memory` and `engine_failed` are worth another attempt; `invalid_parameters` and `cancelled` never
+ * are; `encoder_missing`: this machine has no ffmpeg, so videos cannot be made until it has; `device_lost`
+ * means the process must be replaced.
  */
 export type EngineErrorCode =
-  | 'invalid_parameters' | 'cancelled' | 'out_of_memory' | 'model_missing' | 'model_invalid' | 'encoder_missing' | 'device_lost' | 'not_loaded' | 'engine_failed';
+  | 'invalid_parameters'
+  | 'cancelled'
+  | 'out_of_memory'
+  | 'model_missing'
+  | 'model_invalid'
+  | 'encoder_missing'
+  | 'device_lost'
+  | 'not_loaded'
+  | 'engine_failed';
 
 export interface EngineErrorBody {
   code: EngineErrorCode;
@@ -274,7 +311,9 @@ export interface EngineErrorBody {
 }
 
 export type ToEngine =
-  | { [M in EngineMethod]: { type: 'request'; id: string; method: M; params: EngineMethods[M]['params'] } }[EngineMethod]
+  | {
+      [M in EngineMethod]: { type: 'request'; id: string; method: M; params: EngineMethods[M]['params'] };
+    }[EngineMethod]
   /** Stops the request between steps; it then ends with `cancelled`. Unknown or finished ids are ignored. */
   | { type: 'cancel'; id: string };
 
@@ -283,4 +322,9 @@ export type FromEngine =
   | { type: 'result'; id: string; result: unknown }
   | { type: 'error'; id: string; error: EngineErrorBody }
   | { type: 'event'; id: string; event: EngineEvent }
-  | { type: 'log'; level: 'debug' | 'info' | 'warn' | 'error'; message: string; fields?: Record<string, unknown> };
+  | {
+      type: 'log';
+      level: 'debug' | 'info' | 'warn' | 'error';
+      message: string;
+      fields?: Record<string, unknown>;
+    };

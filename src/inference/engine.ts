@@ -1,6 +1,15 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import type { EngineErrorBody, EngineErrorCode, EngineEvent, EngineMethod, EngineMethods, LoadParams, LoadResult, MemoryReport } from './engine-protocol.js';
+import type {
+  EngineErrorBody,
+  EngineErrorCode,
+  EngineEvent,
+  EngineMethod,
+  EngineMethods,
+  LoadParams,
+  LoadResult,
+  MemoryReport,
+} from './engine-protocol.js';
 import { requiredFiles } from './model-layout.js';
 
 /** What a request may do besides returning: report, and learn that nobody wants its answer any more. */
@@ -10,8 +19,9 @@ export interface RequestContext {
   signal: AbortSignal;
   emit(event: EngineEvent): void;
   /**
-   * Waits for the device, then runs `work` alone on it. What follows `work` (encoding, writing files) overlaps with the
-   * next request's computing. Ends with `cancelled` if the request is cancelled while it waits.
+   * Waits for the device, then runs `work` alone on it. What follows `work` (encoding, writing files)
+   * overlaps with the next request's computing. Ends with `cancelled` if the request is cancelled while it
+   * waits.
    */
   compute<T>(work: () => Promise<T>): Promise<T>;
 }
@@ -22,17 +32,31 @@ export interface Engine {
   /** One small real generation, so that the first job pays no start-up cost and "ready" is proven. */
   warmUp(context: RequestContext): Promise<void>;
   /** Methods this engine answers, e.g. `sdxl.generate`. */
-  readonly methods: { [M in EngineMethod]?: (params: EngineMethods[M]['params'], context: RequestContext) => Promise<EngineMethods[M]['result']> };
+  readonly methods: {
+    [M in EngineMethod]?: (
+      params: EngineMethods[M]['params'],
+      context: RequestContext,
+    ) => Promise<EngineMethods[M]['result']>;
+  };
   /** Beyond the process's own numbers. */
   memory?(): Promise<Partial<MemoryReport>>;
   unload(): Promise<void>;
 }
 
-export type EngineLog = (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Record<string, unknown>) => void;
+export type EngineLog = (
+  level: 'debug' | 'info' | 'warn' | 'error',
+  message: string,
+  fields?: Record<string, unknown>,
+) => void;
 
 /** An error that crosses the protocol with its code. */
 export class EngineFailure extends Error {
-  constructor(readonly code: EngineErrorCode, message: string, readonly field?: string, options?: ErrorOptions) {
+  constructor(
+    readonly code: EngineErrorCode,
+    message: string,
+    readonly field?: string,
+    options?: ErrorOptions,
+  ) {
     super(message, options);
     this.name = 'EngineFailure';
   }
@@ -48,17 +72,26 @@ export function throwIfCancelled(signal: AbortSignal): void {
 
 /** Lets messages in: native runs block the main thread, so a cancel can only be heard here. */
 export function yieldToMessages(): Promise<void> {
-  return new Promise((resolve) => { setImmediate(resolve); });
+  return new Promise((resolve) => {
+    setImmediate(resolve);
+  });
 }
 
-// WebGPU reports a failed allocation on the side; what is thrown is that a later command names the buffer it did not get
-const outOfMemory = /out of memory|failed to allocate|bad_alloc|BFCArena|allocation failed|not enough memory|OUT_OF_DEVICE_MEMORY|\[Invalid Buffer/i;
-const deviceLost = /device (was |is )?lost|device removed|CUDA error|CUDA failure|CUDNN_STATUS|VK_ERROR_DEVICE_LOST/i;
+// WebGPU reports a failed allocation on the side; what is thrown is that a later command names the buffer it
+// did not get
+const outOfMemory =
+  /out of memory|failed to allocate|bad_alloc|BFCArena|allocation failed|not enough memory|OUT_OF_DEVICE_MEMORY|\[Invalid Buffer/i;
+const deviceLost =
+  /device (was |is )?lost|device removed|CUDA error|CUDA failure|CUDNN_STATUS|VK_ERROR_DEVICE_LOST/i;
 
 /** Native runtimes throw plain text; this names what the service must do about it. */
 export function describeFailure(error: unknown): EngineErrorBody {
   if (error instanceof EngineFailure) {
-    return { code: error.code, message: error.message, ...(error.field === undefined ? {} : { field: error.field }) };
+    return {
+      code: error.code,
+      message: error.message,
+      ...(error.field === undefined ? {} : { field: error.field }),
+    };
   }
   const message = error instanceof Error ? error.message : String(error);
   if (outOfMemory.test(message)) return { code: 'out_of_memory', message };
@@ -66,11 +99,18 @@ export function describeFailure(error: unknown): EngineErrorBody {
   return { code: 'engine_failed', message };
 }
 
-const kinds = { sdxl: { name: 'an SDXL', layout: 'docs/models.md' }, wan: { name: 'a Wan', layout: 'docs/export.md' } } as const;
+const kinds = {
+  sdxl: { name: 'an SDXL', layout: 'docs/models.md' },
+  wan: { name: 'a Wan', layout: 'docs/export.md' },
+} as const;
 
 /** @throws EngineFailure `model_missing` naming the files that are not there */
 export function requireModelFiles(engine: keyof typeof requiredFiles, folder: string): void {
   const missing = requiredFiles[engine].filter((file) => !existsSync(path.join(folder, file)));
   const { name, layout } = kinds[engine];
-  if (missing.length > 0) throw new EngineFailure('model_missing', `${folder} is not ${name} model folder: ${missing.join(', ')} missing (${layout} states the layout)`);
+  if (missing.length > 0)
+    throw new EngineFailure(
+      'model_missing',
+      `${folder} is not ${name} model folder: ${missing.join(', ')} missing (${layout} states the layout)`,
+    );
 }

@@ -1,4 +1,3 @@
-
 /** One thing wrong with a request: where, which rule, and what to do. */
 export interface ErrorDetail {
   /** Path of the field as a client writes it, e.g. `config.num_images`. */
@@ -32,29 +31,67 @@ export interface AppErrorOptions {
   retryAfterSeconds?: number;
 }
 
-export function createAppError<Args extends unknown[]>(code: string, statusCode: number, message: (...args: Args) => string) {
-  const factory = (args: Args, options?: AppErrorOptions) => new AppError(code, statusCode, message(...args), options);
-  return Object.assign((...args: Args) => factory(args), { code, statusCode, with: (options: AppErrorOptions, ...args: Args) => factory(args, options) });
+export function createAppError<Args extends unknown[]>(
+  code: string,
+  statusCode: number,
+  message: (...args: Args) => string,
+) {
+  const factory = (args: Args, options?: AppErrorOptions) =>
+    new AppError(code, statusCode, message(...args), options);
+  return Object.assign((...args: Args) => factory(args), {
+    code,
+    statusCode,
+    with: (options: AppErrorOptions, ...args: Args) => factory(args, options),
+  });
 }
 
 /**
  * The catalogue: every error a client can meet has a code, a status and a message here.
- * Handlers throw `errors.jobNotFound(id)`; the one error handler renders it. Text of errors that are not in the catalogue is never sent.
+ * Handlers throw `errors.jobNotFound(id)`; the one error handler renders it. Text of errors that are not in
+ * the catalogue is never sent.
  */
 export const errors = {
-  invalidParameters: createAppError('INVALID_PARAMETERS', 400, (summary: string) => `Invalid parameters: ${summary}`),
-  invalidJson: createAppError('INVALID_JSON', 400, (reason: string) => `The body is not valid JSON: ${reason}`),
+  invalidParameters: createAppError(
+    'INVALID_PARAMETERS',
+    400,
+    (summary: string) => `Invalid parameters: ${summary}`,
+  ),
+  invalidJson: createAppError(
+    'INVALID_JSON',
+    400,
+    (reason: string) => `The body is not valid JSON: ${reason}`,
+  ),
   badRequest: createAppError('BAD_REQUEST', 400, (reason: string) => reason),
-  unauthorized: createAppError('UNAUTHORIZED', 401, () => 'Send the API key as "Authorization: Bearer <key>"'),
+  unauthorized: createAppError(
+    'UNAUTHORIZED',
+    401,
+    () => 'Send the API key as "Authorization: Bearer <key>"',
+  ),
   notFound: createAppError('NOT_FOUND', 404, (what: string) => `${what} does not exist`),
-  methodNotAllowed: createAppError('METHOD_NOT_ALLOWED', 405, (method: string, allowed: string) => `${method} is not possible here; ${allowed} is`),
+  methodNotAllowed: createAppError(
+    'METHOD_NOT_ALLOWED',
+    405,
+    (method: string, allowed: string) => `${method} is not possible here; ${allowed} is`,
+  ),
   conflict: createAppError('CONFLICT', 409, (reason: string) => reason),
-  bodyTooLarge: createAppError('BODY_TOO_LARGE', 413, (limitBytes: number) => `The body is larger than ${limitBytes} bytes`),
+  bodyTooLarge: createAppError(
+    'BODY_TOO_LARGE',
+    413,
+    (limitBytes: number) => `The body is larger than ${limitBytes} bytes`,
+  ),
   addressTooLong: createAppError('ADDRESS_TOO_LONG', 414, () => 'A part of the path is too long'),
-  unsupportedMediaType: createAppError('UNSUPPORTED_MEDIA_TYPE', 415, () => 'Send the body as application/json'),
-  promptRejected: createAppError('PROMPT_REJECTED', 422, () => 'The prompt is on the operator\'s deny list'),
+  unsupportedMediaType: createAppError(
+    'UNSUPPORTED_MEDIA_TYPE',
+    415,
+    () => 'Send the body as application/json',
+  ),
+  promptRejected: createAppError('PROMPT_REJECTED', 422, () => "The prompt is on the operator's deny list"),
   tooManyRequests: createAppError('TOO_MANY_REQUESTS', 429, (what: string) => what),
   queueFull: createAppError('QUEUE_FULL', 429, (queue: string) => `${queue} is full; try again later`),
-  internal: createAppError('INTERNAL', 500, () => 'The service failed; its log has the details under this request_id'),
+  internal: createAppError(
+    'INTERNAL',
+    500,
+    () => 'The service failed; its log has the details under this request_id',
+  ),
   unavailable: createAppError('UNAVAILABLE', 503, (what: string) => what),
 } as const;

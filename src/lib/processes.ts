@@ -1,7 +1,10 @@
 import path from 'node:path';
 import { projectRoot } from './project.js';
 
-/** Whether this code runs as it was written, under a loader of TypeScript (`npm run dev`, a single test), instead of compiled. */
+/**
+ * Whether this code runs as it was written, under a loader of TypeScript (`npm run dev`, a single test),
+ * instead of compiled.
+ */
 const isSource = import.meta.url.endsWith('.ts');
 
 /** Where a program of this project lies, compiled or as written: `ownFile('src/server')`. */
@@ -15,7 +18,10 @@ export const ownLoader: readonly string[] = isSource ? process.execArgv : [];
 /** What Node is given to run a program of this project in a process of its own. */
 export const ownProgram = (name: string): string[] => [...ownLoader, ownFile(name)];
 
-/** Is there a process with this id on this machine? One of another user counts: it cannot be signalled, but it is there. */
+/**
+ * Is there a process with this id on this machine? One of another user counts: it cannot be signalled, but it
+ * is there.
+ */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);

@@ -1,4 +1,3 @@
-
 /** Permits handed out in the order they were asked for. */
 export function createSemaphore(permits: number) {
   let free = permits;
@@ -12,20 +11,34 @@ export function createSemaphore(permits: number) {
     for (const listener of listeners) listener();
   }
 
-  /** Resolves with the function that gives the permit back (once; more calls do nothing). Rejects with the signal's reason on abort. */
+  /**
+   * Resolves with the function that gives the permit back (once; more calls do nothing). Rejects with the
+   * signal's reason on abort.
+   */
   async function acquire(signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
     if (free > 0) free -= 1;
     else {
       await new Promise<void>((resolve, reject) => {
-        const onAbort = () => { waiting.splice(waiting.indexOf(grant), 1); reject(signal.reason as Error); };
-        const grant = () => { signal.removeEventListener('abort', onAbort); resolve(); };
+        const onAbort = () => {
+          waiting.splice(waiting.indexOf(grant), 1);
+          reject(signal.reason as Error);
+        };
+        const grant = () => {
+          signal.removeEventListener('abort', onAbort);
+          resolve();
+        };
         waiting.push(grant);
         signal.addEventListener('abort', onAbort, { once: true });
       });
     }
     let held = true;
-    return () => { if (held) { held = false; release(); } };
+    return () => {
+      if (held) {
+        held = false;
+        release();
+      }
+    };
   }
 
   return {

@@ -1,6 +1,9 @@
 const gibibyte = 1024 ** 3;
 
-/** `12.5GB`, `48GB`, `0GB`: the string form of spec section 8 (GiB, one decimal unless whole). Null, unknown: `unknown`. */
+/**
+ * `12.5GB`, `48GB`, `0GB`: the string form of spec section 8 (GiB, one decimal unless whole). Null, unknown:
+ * `unknown`.
+ */
 export function formatGigabytes(bytes: number | null): string {
   if (bytes === null) return 'unknown';
   const rounded = Math.round((bytes / gibibyte) * 10) / 10;

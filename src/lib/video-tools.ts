@@ -12,19 +12,37 @@ export interface VideoTools {
   version: string;
 }
 
-export const videoToolsCure = 'Install ffmpeg with libx264 (on Debian: apt-get install ffmpeg), name it in FFMPEG, or run npm ci without --omit=optional.';
+export const videoToolsCure =
+  'Install ffmpeg with libx264 (on Debian: apt-get install ffmpeg), name it in FFMPEG, or run npm ci without --omit=optional.';
 
 /**
- * The system's ffmpeg and ffprobe, else those of the npm packages; only an ffmpeg with libx264 counts. Null: no videos here.
+ * The system's ffmpeg and ffprobe, else those of the npm packages; only an ffmpeg with libx264 counts. Null:
+ * no videos here.
  * @param chosen this ffmpeg and no other, with the ffprobe beside it if there is one
  */
 export async function findVideoTools(chosen?: string, signal?: AbortSignal): Promise<VideoTools | null> {
-  const ffmpegs = chosen === undefined ? ['ffmpeg', ...await packaged(() => import('@ffmpeg-installer/ffmpeg'))] : [chosen];
-  const ffprobes = [...(chosen === undefined ? [] : [path.join(path.dirname(chosen), 'ffprobe')]), 'ffprobe', ...await packaged(() => import('@ffprobe-installer/ffprobe'))];
-  const ask = async (command: string, question: string) => (await run(command, ['-hide_banner', question], { signal, killSignal: 'SIGKILL' })).stdout;
-  const ffmpeg = await firstThat(ffmpegs, signal, async (command) => /\blibx264\b/.test(await ask(command, '-encoders')));
-  const ffprobe = await firstThat(ffprobes, signal, async (command) => await ask(command, '-version') !== '');
-  return ffmpeg === null || ffprobe === null ? null : { ffmpeg, ffprobe, version: (await ask(ffmpeg, '-version')).split('\n')[0]?.slice(0, 80) ?? ffmpeg };
+  const ffmpegs =
+    chosen === undefined
+      ? ['ffmpeg', ...(await packaged(() => import('@ffmpeg-installer/ffmpeg')))]
+      : [chosen];
+  const ffprobes = [
+    ...(chosen === undefined ? [] : [path.join(path.dirname(chosen), 'ffprobe')]),
+    'ffprobe',
+    ...(await packaged(() => import('@ffprobe-installer/ffprobe'))),
+  ];
+  const ask = async (command: string, question: string) =>
+    (await run(command, ['-hide_banner', question], { signal, killSignal: 'SIGKILL' })).stdout;
+  const ffmpeg = await firstThat(ffmpegs, signal, async (command) =>
+    /\blibx264\b/.test(await ask(command, '-encoders')),
+  );
+  const ffprobe = await firstThat(
+    ffprobes,
+    signal,
+    async (command) => (await ask(command, '-version')) !== '',
+  );
+  return ffmpeg === null || ffprobe === null
+    ? null
+    : { ffmpeg, ffprobe, version: (await ask(ffmpeg, '-version')).split('\n')[0]?.slice(0, 80) ?? ffmpeg };
 }
 
 /** The packages that ship binaries throw when they are imported on a platform they have none for. */
@@ -36,7 +54,11 @@ async function packaged(load: () => Promise<{ default: { path: string } }>): Pro
   }
 }
 
-async function firstThat(candidates: readonly string[], signal: AbortSignal | undefined, works: (command: string) => Promise<boolean>): Promise<string | null> {
+async function firstThat(
+  candidates: readonly string[],
+  signal: AbortSignal | undefined,
+  works: (command: string) => Promise<boolean>,
+): Promise<string | null> {
   for (const command of candidates) {
     try {
       if (await works(command)) return command;

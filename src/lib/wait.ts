@@ -2,13 +2,21 @@
 export function wait(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(signal.reason as Error);
-    const onAbort = () => { clearTimeout(timer); reject(signal.reason as Error); };
-    const timer = setTimeout(() => { signal.removeEventListener('abort', onAbort); resolve(); }, ms);
+    const onAbort = () => {
+      clearTimeout(timer);
+      reject(signal.reason as Error);
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener('abort', onAbort);
+      resolve();
+    }, ms);
     signal.addEventListener('abort', onAbort, { once: true });
   });
 }
 
-/** The promise's outcome, or the signal's reason as soon as it aborts; the promise itself goes on unobserved. */
+/**
+ * The promise's outcome, or the signal's reason as soon as it aborts; the promise itself goes on unobserved.
+ */
 export function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   promise.catch(() => {});
   return new Promise((resolve, reject) => {
@@ -20,13 +28,21 @@ export function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<
 }
 
 /**
- * A signal for one use that also aborts with one that lives longer, until `release`. Unlike `AbortSignal.any`, which leaves something of
- * every use on the longer-lived signal, nothing stays there.
+ * A signal for one use that also aborts with one that lives longer, until `release`. Unlike
+ * `AbortSignal.any`, which leaves something of every use on the longer-lived signal, nothing stays there.
  */
-export function linkSignal(outer: AbortSignal): { signal: AbortSignal; abort: (reason?: unknown) => void; release: () => void } {
+export function linkSignal(outer: AbortSignal): {
+  signal: AbortSignal;
+  abort: (reason?: unknown) => void;
+  release: () => void;
+} {
   const controller = new AbortController();
   const onAbort = () => controller.abort(outer.reason);
   if (outer.aborted) onAbort();
   else outer.addEventListener('abort', onAbort, { once: true });
-  return { signal: controller.signal, abort: (reason) => controller.abort(reason), release: () => outer.removeEventListener('abort', onAbort) };
+  return {
+    signal: controller.signal,
+    abort: (reason) => controller.abort(reason),
+    release: () => outer.removeEventListener('abort', onAbort),
+  };
 }

@@ -10,23 +10,37 @@ export interface AuthOptions {
 }
 
 /**
- * Puts the whole scope it is registered in behind the API key, before any body is read. The right key always passes, also
- * from an address that has sent many wrong ones: behind a proxy that address is everybody's.
+ * Puts the whole scope it is registered in behind the API key, before any body is read. The right key always
+ * passes, also from an address that has sent many wrong ones: behind a proxy that address is everybody's.
  */
-export const authPlugin = fp<AuthOptions>(async (scope, { apiKey, failuresPerMinute }) => {
-  await scope.register(rateLimit, { global: false });
-  await scope.register(bearerAuth, { keys: new Set([apiKey]), addHook: false, verifyErrorLogLevel: 'debug', specCompliance: 'rfc6749' });
-  const verify = scope.verifyBearerAuth;
-  if (verify === undefined) throw new Error('@fastify/bearer-auth did not decorate its scope');
-  const countFailure = failuresPerMinute === null ? null : scope.createRateLimit({ max: failuresPerMinute, timeWindow: 60_000 });
+export const authPlugin = fp<AuthOptions>(
+  async (scope, { apiKey, failuresPerMinute }) => {
+    await scope.register(rateLimit, { global: false });
+    await scope.register(bearerAuth, {
+      keys: new Set([apiKey]),
+      addHook: false,
+      verifyErrorLogLevel: 'debug',
+      specCompliance: 'rfc6749',
+    });
+    const verify = scope.verifyBearerAuth;
+    if (verify === undefined) throw new Error('@fastify/bearer-auth did not decorate its scope');
+    const countFailure =
+      failuresPerMinute === null
+        ? null
+        : scope.createRateLimit({ max: failuresPerMinute, timeWindow: 60_000 });
 
-  scope.addHook('onRequest', async (request, reply) => {
-    const refused = await new Promise<Error | undefined>((resolve) => verify(request, reply, resolve));
-    if (refused === undefined) return;
-    const count = await countFailure?.(request);
-    if (count !== undefined && !count.isAllowed && count.isExceeded) {
-      throw errors.tooManyRequests.with({ retryAfterSeconds: count.ttlInSeconds }, 'Too many requests without the right API key; wait before the next one');
-    }
-    throw errors.unauthorized();
-  });
-}, { name: 'auth', fastify: '5.x' });
+    scope.addHook('onRequest', async (request, reply) => {
+      const refused = await new Promise<Error | undefined>((resolve) => verify(request, reply, resolve));
+      if (refused === undefined) return;
+      const count = await countFailure?.(request);
+      if (count !== undefined && !count.isAllowed && count.isExceeded) {
+        throw errors.tooManyRequests.with(
+          { retryAfterSeconds: count.ttlInSeconds },
+          'Too many requests without the right API key; wait before the next one',
+        );
+      }
+      throw errors.unauthorized();
+    });
+  },
+  { name: 'auth', fastify: '5.x' },
+);

@@ -7,52 +7,97 @@ import { EngineError } from '../services/engines/engine-error.js';
 import { StorageError } from '../services/storage/storage.js';
 
 /** How clients of Redis and other servers say that nobody answers. */
-const unreachable = new Set(['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'UND_ERR_CONNECT_TIMEOUT']);
+const unreachable = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ETIMEDOUT',
+  'EPIPE',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
 
-/** The one place that turns errors into answers: catalogue errors as they are, everything else hidden behind `INTERNAL`. */
-export const errorsPlugin = fp<{ contract: Contract }>((app, { contract }, done) => {
-  app.addHook('onRequest', async (request, reply) => { reply.header('x-request-id', request.id); });
+/**
+ * The one place that turns errors into answers: catalogue errors as they are, everything else hidden behind
+ * `INTERNAL`.
+ */
+export const errorsPlugin = fp<{ contract: Contract }>(
+  (app, { contract }, done) => {
+    app.addHook('onRequest', async (request, reply) => {
+      reply.header('x-request-id', request.id);
+    });
 
-  app.setErrorHandler((error, request, reply) => renderError(error, request, reply, app));
+    app.setErrorHandler((error, request, reply) => renderError(error, request, reply, app));
 
-  app.setNotFoundHandler((request, reply) => {
-    const [path = ''] = request.url.split('?');
-    const allowed = contract.methodsFor(path);
-    if (allowed.length === 0) return renderError(errors.notFound(path.slice(0, 200)), request, reply, app);
-    reply.header('allow', allowed.join(', '));
-    return renderError(errors.methodNotAllowed(request.method, allowed.join(' or ')), request, reply, app);
-  });
-  done();
-}, { name: 'errors', fastify: '5.x' });
+    app.setNotFoundHandler((request, reply) => {
+      const [path = ''] = request.url.split('?');
+      const allowed = contract.methodsFor(path);
+      if (allowed.length === 0) return renderError(errors.notFound(path.slice(0, 200)), request, reply, app);
+      reply.header('allow', allowed.join(', '));
+      return renderError(errors.methodNotAllowed(request.method, allowed.join(' or ')), request, reply, app);
+    });
+    done();
+  },
+  { name: 'errors', fastify: '5.x' },
+);
 
 /** Also for what Fastify refuses before a route is found (a path that cannot be decoded). */
-export function renderError(thrown: unknown, request: FastifyRequest, reply: FastifyReply, app: Pick<FastifyInstance, 'initialConfig'>): FastifyReply {
+export function renderError(
+  thrown: unknown,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  app: Pick<FastifyInstance, 'initialConfig'>,
+): FastifyReply {
   const error = toAppError(thrown, app.initialConfig.bodyLimit ?? 0);
   if (error.statusCode >= 500) request.log.error({ err: thrown }, error.message);
   if (error.statusCode === 401) reply.header('www-authenticate', 'Bearer realm="ourvidz"');
-  if (error.retryAfterSeconds !== undefined) reply.header('retry-after', String(Math.ceil(error.retryAfterSeconds)));
-  return reply.code(error.statusCode).header('x-request-id', request.id).type('application/json; charset=utf-8').send({
-    statusCode: error.statusCode, code: error.code, error: STATUS_CODES[error.statusCode] ?? 'Error', message: error.message, request_id: request.id,
-    ...(error.details.length > 0 ? { details: error.details } : {}),
-  });
+  if (error.retryAfterSeconds !== undefined)
+    reply.header('retry-after', String(Math.ceil(error.retryAfterSeconds)));
+  return reply
+    .code(error.statusCode)
+    .header('x-request-id', request.id)
+    .type('application/json; charset=utf-8')
+    .send({
+      statusCode: error.statusCode,
+      code: error.code,
+      error: STATUS_CODES[error.statusCode] ?? 'Error',
+      message: error.message,
+      request_id: request.id,
+      ...(error.details.length > 0 ? { details: error.details } : {}),
+    });
 }
 
 function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {
   if (thrown instanceof AppError) return thrown;
-  if (thrown instanceof StorageError && thrown.code === 'unavailable') return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The storage does not answer');
+  if (thrown instanceof StorageError && thrown.code === 'unavailable')
+    return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The storage does not answer');
   if (thrown instanceof EngineError && thrown.code === 'invalid_parameters') {
-    const details = thrown.field === undefined ? [] : [{ field: thrown.field, rule: 'engine', message: thrown.message }];
+    const details =
+      thrown.field === undefined ? [] : [{ field: thrown.field, rule: 'engine', message: thrown.message }];
     return errors.invalidParameters.with({ details }, thrown.message);
   }
-  if (thrown instanceof EngineError) return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The engine could not answer; try again');
-  const { code = '', statusCode = 500, message, name } = thrown as Partial<FastifyError> & { message: string };
-  if (name === 'MaxRetriesPerRequestError' || message === 'Connection is closed.' || unreachable.has(code)) return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The queue does not answer');
+  if (thrown instanceof EngineError)
+    return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The engine could not answer; try again');
+  const {
+    code = '',
+    statusCode = 500,
+    message,
+    name,
+  } = thrown as Partial<FastifyError> & { message: string };
+  if (name === 'MaxRetriesPerRequestError' || message === 'Connection is closed.' || unreachable.has(code))
+    return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The queue does not answer');
   switch (code) {
-    case 'FST_ERR_CTP_BODY_TOO_LARGE': return errors.bodyTooLarge(bodyLimitBytes);
-    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE': return errors.unsupportedMediaType();
-    case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH': return errors.badRequest('The body does not have the length its header states');
-    case 'FST_ERR_MAX_PARAM_LENGTH': return errors.addressTooLong();
-    case 'FST_ERR_BAD_URL': return errors.badRequest('The path cannot be decoded');
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+      return errors.bodyTooLarge(bodyLimitBytes);
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      return errors.unsupportedMediaType();
+    case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
+      return errors.badRequest('The body does not have the length its header states');
+    case 'FST_ERR_MAX_PARAM_LENGTH':
+      return errors.addressTooLong();
+    case 'FST_ERR_BAD_URL':
+      return errors.badRequest('The path cannot be decoded');
   }
   if (statusCode === 404) return errors.notFound('This');
   if (statusCode >= 400 && statusCode < 500) return new AppError('BAD_REQUEST', statusCode, message);

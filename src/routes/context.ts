@@ -27,14 +27,15 @@ export interface ServiceFacts {
 }
 
 /**
- * Signals that abort when the client goes away, or when the service begins to stop: slow work is never done for nobody,
- * and an open event stream never holds up a shutdown.
+ * Signals that abort when the client goes away, or when the service begins to stop: slow work is never done
+ * for nobody, and an open event stream never holds up a shutdown.
  */
 export function createDisconnectSignals(app: FastifyInstance) {
   const closing = new AbortController();
   app.addHook('preClose', async () => {
     closing.abort(new Error('the service is stopping'));
-    // Fastify closes connections that are idle now; those whose stream ends a moment later would be kept alive by their clients.
+    // Fastify closes connections that are idle now; those whose stream ends a moment later would be kept
+    // alive by their clients.
     const sweep = setInterval(() => app.server.closeIdleConnections(), 50).unref();
     app.server.once('close', () => clearInterval(sweep));
   });

@@ -14,7 +14,8 @@ export function enhanceRoutes({ services, disconnect }: RouteContext): Handlers 
   return {
     async enhancePrompt(request, reply) {
       const { body } = request;
-      if (services.enhancement === undefined) return reply.code(503).send(failureOf(body.prompt, 'Model not available'));
+      if (services.enhancement === undefined)
+        return reply.code(503).send(failureOf(body.prompt, 'Model not available'));
       const signal = disconnect.of(reply);
       const asked = { ...toRequest(body), owner: ownerOf(request) };
       if (body.stream === true) return sendEvents(reply, streamAnswer(services.enhancement, asked, signal));
@@ -37,44 +38,100 @@ export function enhanceRoutes({ services, disconnect }: RouteContext): Handlers 
 }
 
 /**
- * `token` events while the text is written (`discard` when another attempt begins), then `done` with what the plain answer
- * would have been, or `error`.
+ * `token` events while the text is written (`discard` when another attempt begins), then `done` with what the
+ * plain answer would have been, or `error`.
  */
-async function* streamAnswer(enhancement: NonNullable<Services['enhancement']>, asked: EnhancePromptRequest, signal: AbortSignal): AsyncGenerator<ServerSentEvent> {
+async function* streamAnswer(
+  enhancement: NonNullable<Services['enhancement']>,
+  asked: EnhancePromptRequest,
+  signal: AbortSignal,
+): AsyncGenerator<ServerSentEvent> {
   const written: ServerSentEvent[] = [];
   let wake = () => {};
-  const push = (event: ServerSentEvent) => { written.push(event); wake(); };
-  const running = enhancement.enhance({
-    ...asked, onToken: (text) => push({ event: 'token', data: { text } }), onDiscard: (reason) => push({ event: 'discard', data: { reason } }),
-  }, signal);
+  const push = (event: ServerSentEvent) => {
+    written.push(event);
+    wake();
+  };
+  const running = enhancement.enhance(
+    {
+      ...asked,
+      onToken: (text) => push({ event: 'token', data: { text } }),
+      onDiscard: (reason) => push({ event: 'discard', data: { reason } }),
+    },
+    signal,
+  );
   let ended = false;
-  running.then(() => { ended = true; wake(); }, () => { ended = true; wake(); });
+  running.then(
+    () => {
+      ended = true;
+      wake();
+    },
+    () => {
+      ended = true;
+      wake();
+    },
+  );
   for (;;) {
     for (let event = written.shift(); event !== undefined; event = written.shift()) yield event;
     if (ended) break;
-    await new Promise<void>((resolve) => { wake = resolve; if (written.length > 0 || ended) resolve(); });
+    await new Promise<void>((resolve) => {
+      wake = resolve;
+      if (written.length > 0 || ended) resolve();
+    });
   }
   try {
     yield { event: 'done', data: answerOf(asked.prompt, await running) };
   } catch (error) {
     if (signal.aborted) return;
-    const { code, message } = error instanceof AppError ? error : { code: 'INTERNAL', message: 'Model not available' };
+    const { code, message } =
+      error instanceof AppError ? error : { code: 'INTERNAL', message: 'Model not available' };
     yield { event: 'error', data: { code, ...failureOf(asked.prompt, message) } };
   }
 }
 
 function toRequest(body: EnhanceBody): EnhancePromptRequest {
-  const { prompt, model, session_id: sessionId, conversation_context: conversationContext, max_tokens: maxTokens, temperature, seed, target, template } = body;
-  const given = Object.entries({ model, sessionId, conversationContext, maxTokens, temperature, seed, target, template }).filter(([, value]) => value !== undefined);
+  const {
+    prompt,
+    model,
+    session_id: sessionId,
+    conversation_context: conversationContext,
+    max_tokens: maxTokens,
+    temperature,
+    seed,
+    target,
+    template,
+  } = body;
+  const given = Object.entries({
+    model,
+    sessionId,
+    conversationContext,
+    maxTokens,
+    temperature,
+    seed,
+    target,
+    template,
+  }).filter(([, value]) => value !== undefined);
   return { prompt, ...(Object.fromEntries(given) as Partial<EnhancePromptRequest>) };
 }
 
-function answerOf(prompt: string, answer: EnhancePromptAnswer): components['schemas']['EnhanceResult'] | components['schemas']['EnhanceFailure'] {
+function answerOf(
+  prompt: string,
+  answer: EnhancePromptAnswer,
+): components['schemas']['EnhanceResult'] | components['schemas']['EnhanceFailure'] {
   if (!answer.success) return failureOf(prompt, answer.reason);
   return {
-    success: true, enhanced_prompt: answer.enhancedPrompt, original_prompt: prompt, enhancement_source: answer.source, processing_time: answer.seconds, model: answer.model,
-    prompt_tokens: answer.promptTokens, completion_tokens: answer.completionTokens, template: answer.template, attempts: answer.attempts,
-    fallback: answer.fallback, ...(answer.fallbackReason === undefined ? {} : { fallback_reason: answer.fallbackReason }),
+    success: true,
+    enhanced_prompt: answer.enhancedPrompt,
+    original_prompt: prompt,
+    enhancement_source: answer.source,
+    processing_time: answer.seconds,
+    model: answer.model,
+    prompt_tokens: answer.promptTokens,
+    completion_tokens: answer.completionTokens,
+    template: answer.template,
+    attempts: answer.attempts,
+    fallback: answer.fallback,
+    ...(answer.fallbackReason === undefined ? {} : { fallback_reason: answer.fallbackReason }),
   };
 }
 
@@ -85,5 +142,7 @@ function failureOf(prompt: string, reason: string): components['schemas']['Enhan
 
 /** Conversations belong to the key that began them; the key itself goes no further than here. */
 function ownerOf({ headers }: Pick<FastifyRequest, 'headers'>): string {
-  return createHash('sha256').update((headers.authorization ?? '').replace(/^bearer\s+/i, '')).digest('base64url');
+  return createHash('sha256')
+    .update((headers.authorization ?? '').replace(/^bearer\s+/i, ''))
+    .digest('base64url');
 }

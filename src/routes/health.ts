@@ -1,5 +1,12 @@
 import type { Handlers } from '../contract/routes.js';
-import { generationEngines, hasComputed, healthOf, isAble, isUp, troubleOf } from '../services/operations/health.js';
+import {
+  generationEngines,
+  hasComputed,
+  healthOf,
+  isAble,
+  isUp,
+  troubleOf,
+} from '../services/operations/health.js';
 import type { Services } from '../services/types.js';
 import type { RouteContext } from './context.js';
 
@@ -28,36 +35,56 @@ export function healthRoutes({ services }: RouteContext): Handlers {
 }
 
 /**
- * Ready: queue and storage answer, every engine has had its first start, and at least one can draw, as its last computing
- * showed. An engine in trouble, replaced or loading again while another works is told, and no reason to turn jobs away.
+ * Ready: queue and storage answer, every engine has had its first start, and at least one can draw, as its
+ * last computing showed. An engine in trouble, replaced or loading again while another works is told, and no
+ * reason to turn jobs away.
  */
 function createReadinessCheck({ engines, store, storage }: Services) {
   let latest: { atMs: number; answer: Promise<{ ready: boolean; reasons: string[] }> } | undefined;
 
   async function check() {
-    const [queue, files] = await Promise.all([answers(() => store.ping()), answers((signal) => storage.ping(signal))]);
-    const blocking = [...(queue ? [] : ['the queue does not answer']), ...(files ? [] : ['the storage does not answer'])];
+    const [queue, files] = await Promise.all([
+      answers(() => store.ping()),
+      answers((signal) => storage.ping(signal)),
+    ]);
+    const blocking = [
+      ...(queue ? [] : ['the queue does not answer']),
+      ...(files ? [] : ['the storage does not answer']),
+    ];
     const told: string[] = [];
     const known = generationEngines.filter((kind) => engines.has(kind)).map((kind) => engines.status(kind));
     for (const status of known) {
       const trouble = troubleOf(status);
       if (trouble !== null) told.push(trouble);
-      else if (!isUp(status)) (hasComputed(status) ? told : blocking).push(`the ${status.kind} engine is ${status.state.replace('_', ' ')}`);
+      else if (!isUp(status))
+        (hasComputed(status) ? told : blocking).push(
+          `the ${status.kind} engine is ${status.state.replace('_', ' ')}`,
+        );
     }
     const withoutQwen = engines.has('qwen') ? troubleOf(engines.status('qwen')) : null;
     if (withoutQwen !== null) told.push(withoutQwen);
-    if (!known.some(isAble) && blocking.length === 0) blocking.push(known.length === 0 ? 'there is no engine' : 'no engine can draw');
+    if (!known.some(isAble) && blocking.length === 0)
+      blocking.push(known.length === 0 ? 'there is no engine' : 'no engine can draw');
     return { ready: blocking.length === 0, reasons: [...blocking, ...told] };
   }
 
   return () => {
-    if (latest === undefined || Date.now() - latest.atMs > readinessMaxAgeMs) latest = { atMs: Date.now(), answer: check() };
+    if (latest === undefined || Date.now() - latest.atMs > readinessMaxAgeMs)
+      latest = { atMs: Date.now(), answer: check() };
     return latest.answer;
   };
 }
 
 async function answers(ping: (signal: AbortSignal) => Promise<void>): Promise<boolean> {
   const signal = AbortSignal.timeout(pingTimeoutMs);
-  const late = new Promise<false>((resolve) => signal.addEventListener('abort', () => resolve(false), { once: true }));
-  return Promise.race([ping(signal).then(() => true, () => false), late]);
+  const late = new Promise<false>((resolve) =>
+    signal.addEventListener('abort', () => resolve(false), { once: true }),
+  );
+  return Promise.race([
+    ping(signal).then(
+      () => true,
+      () => false,
+    ),
+    late,
+  ]);
 }

@@ -24,16 +24,33 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
     async createJob(request, reply) {
       const idempotencyKey = request.headers['idempotency-key'];
       const { traceparent, tracestate } = request.headers;
-      const trace = typeof traceparent === 'string' && traceparentForm.test(traceparent) ? { traceparent, ...(typeof tracestate === 'string' ? { tracestate } : {}) } : {};
-      const { record, queuePosition } = await jobs.submit(request.body, { trace, ...(typeof idempotencyKey === 'string' ? { idempotencyKey } : {}) });
+      const trace =
+        typeof traceparent === 'string' && traceparentForm.test(traceparent)
+          ? { traceparent, ...(typeof tracestate === 'string' ? { tracestate } : {}) }
+          : {};
+      const { record, queuePosition } = await jobs.submit(request.body, {
+        trace,
+        ...(typeof idempotencyKey === 'string' ? { idempotencyKey } : {}),
+      });
       reply.code(202).header('location', `/jobs/${record.id}`);
       return { id: record.id, status: record.status, queue_position: queuePosition };
     },
 
     async listJobs(request) {
       const { status, type, user_id: userId, limit = 20, cursor } = request.query;
-      const page = await jobs.list({ ...(status === undefined ? {} : { status }), ...(type === undefined ? {} : { type }), ...(userId === undefined ? {} : { userId }) }, limit, cursor);
-      return { jobs: page.jobs.map((record) => jobView(record, null)), ...(page.nextCursor === undefined ? {} : { next_cursor: page.nextCursor }) };
+      const page = await jobs.list(
+        {
+          ...(status === undefined ? {} : { status }),
+          ...(type === undefined ? {} : { type }),
+          ...(userId === undefined ? {} : { userId }),
+        },
+        limit,
+        cursor,
+      );
+      return {
+        jobs: page.jobs.map((record) => jobView(record, null)),
+        ...(page.nextCursor === undefined ? {} : { next_cursor: page.nextCursor }),
+      };
     },
 
     async getJob(request) {
@@ -63,17 +80,31 @@ async function* toWire(events: AsyncIterable<JobEvent>): AsyncGenerator<ServerSe
   }
 }
 
-function progressView({ stage, step, steps, fraction, etaSeconds }: JobProgress): components['schemas']['JobProgress'] {
+function progressView({
+  stage,
+  step,
+  steps,
+  fraction,
+  etaSeconds,
+}: JobProgress): components['schemas']['JobProgress'] {
   return { stage, step, steps, fraction, eta_seconds: etaSeconds };
 }
 
 function jobView(record: JobRecord, queuePosition: number | null): JobView {
   return {
-    id: record.id, type: record.type, status: record.status, queue_position: queuePosition, progress: progressView(record.progress),
-    attempts: record.attempts, assets: record.assets, metadata: record.metadata,
+    id: record.id,
+    type: record.type,
+    status: record.status,
+    queue_position: queuePosition,
+    progress: progressView(record.progress),
+    attempts: record.attempts,
+    assets: record.assets,
+    metadata: record.metadata,
     ...(record.errorMessage === undefined ? {} : { error_message: record.errorMessage }),
     created_at: new Date(record.createdAtMs).toISOString(),
     ...(record.startedAtMs === undefined ? {} : { started_at: new Date(record.startedAtMs).toISOString() }),
-    ...(record.finishedAtMs === undefined ? {} : { finished_at: new Date(record.finishedAtMs).toISOString() }),
+    ...(record.finishedAtMs === undefined
+      ? {}
+      : { finished_at: new Date(record.finishedAtMs).toISOString() }),
   };
 }

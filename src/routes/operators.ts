@@ -9,27 +9,42 @@ export function operatorRoutes({ services: { store } }: RouteContext): Handlers 
       const letters = await store.deadLetters(request.query.queue, request.query.limit ?? 50);
       return {
         dead_letters: letters.map(({ id, queue, payload, reason, jobId, attempts, atMs }) => ({
-          id, queue, payload, reason, attempts, at: new Date(atMs).toISOString(), ...(jobId === undefined ? {} : { job_id: jobId }),
+          id,
+          queue,
+          payload,
+          reason,
+          attempts,
+          at: new Date(atMs).toISOString(),
+          ...(jobId === undefined ? {} : { job_id: jobId }),
         })),
       };
     },
 
     async requeueDeadLetter({ params: { id } }) {
-      if (!await store.requeueDeadLetter(id)) throw errors.notFound(`Dead letter ${id}`);
+      if (!(await store.requeueDeadLetter(id))) throw errors.notFound(`Dead letter ${id}`);
       return { id, status: 'requeued' };
     },
 
     async dropDeadLetter({ params: { id } }) {
-      if (!await store.dropDeadLetter(id)) throw errors.notFound(`Dead letter ${id}`);
+      if (!(await store.dropDeadLetter(id))) throw errors.notFound(`Dead letter ${id}`);
       return { id, status: 'dropped' };
     },
 
     async listCallbacks(request) {
-      const [pending, dead] = await Promise.all([store.outbox.pending(), store.outbox.listDead(request.query.limit ?? 50)]);
+      const [pending, dead] = await Promise.all([
+        store.outbox.pending(),
+        store.outbox.listDead(request.query.limit ?? 50),
+      ]);
       return {
         pending,
         dead: dead.map(({ id, jobId, event, url, attempts, lastError, createdAtMs }) => ({
-          id, job_id: jobId, event, url, attempts, created_at: new Date(createdAtMs).toISOString(), ...(lastError === undefined ? {} : { last_error: lastError }),
+          id,
+          job_id: jobId,
+          event,
+          url,
+          attempts,
+          created_at: new Date(createdAtMs).toISOString(),
+          ...(lastError === undefined ? {} : { last_error: lastError }),
         })),
       };
     },

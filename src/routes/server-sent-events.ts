@@ -12,16 +12,22 @@ const heartbeatMs = 15_000;
 const retryMs = 2000;
 
 /**
- * Sends events as they come and ends with them; a comment every 15 s keeps proxies from closing a quiet stream.
- * `events` must end when the reader goes away: pass it the request's signal.
+ * Sends events as they come and ends with them; a comment every 15 s keeps proxies from closing a quiet
+ * stream. `events` must end when the reader goes away: pass it the request's signal.
  */
-export function sendEvents(reply: FastifyReply, events: AsyncIterable<ServerSentEvent>, { everyMs = heartbeatMs } = {}): FastifyReply {
-  return reply
-    .type('text/event-stream; charset=utf-8')
-    .header('cache-control', 'no-store')
-    // nginx would collect the events before it passes them on
-    .header('x-accel-buffering', 'no')
-    .send(Readable.from(frames(events, everyMs), { objectMode: false }));
+export function sendEvents(
+  reply: FastifyReply,
+  events: AsyncIterable<ServerSentEvent>,
+  { everyMs = heartbeatMs } = {},
+): FastifyReply {
+  return (
+    reply
+      .type('text/event-stream; charset=utf-8')
+      .header('cache-control', 'no-store')
+      // nginx would collect the events before it passes them on
+      .header('x-accel-buffering', 'no')
+      .send(Readable.from(frames(events, everyMs), { objectMode: false }))
+  );
 }
 
 async function* frames(events: AsyncIterable<ServerSentEvent>, everyMs: number): AsyncGenerator<string> {

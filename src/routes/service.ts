@@ -23,19 +23,54 @@ export function capabilitiesRoutes({ services, document, facts }: RouteContext):
       const statuses = services.engines.statuses();
       const has = (kind: EngineStatus['kind']) => services.engines.has(kind);
       return {
-        worker_version: facts.version, queue: services.store.kind, storage: services.storage.kind, limits,
-        job_types: Object.fromEntries(jobTypes.map((type): [string, Capabilities['job_types'][string]] => {
-          const { queue, engine, output, steps, guidanceScale, imageCounts, enhanced, bucket, expectedSeconds } = catalogue[type];
-          return [type, {
-            queue, engine, available: has(engine) && (output === 'image' || services.videoEncoder.available()), output, steps, guidance_scale: guidanceScale, scheduler: facts.schedulers[engine],
-            image_counts: [...imageCounts], enhanced, bucket, expected_seconds: [...expectedSeconds],
-          }];
-        })),
-        engines: Object.fromEntries(statuses.map((status) => [status.kind, engineView(status, has(status.kind))])),
+        worker_version: facts.version,
+        queue: services.store.kind,
+        storage: services.storage.kind,
+        limits,
+        job_types: Object.fromEntries(
+          jobTypes.map((type): [string, Capabilities['job_types'][string]] => {
+            const {
+              queue,
+              engine,
+              output,
+              steps,
+              guidanceScale,
+              imageCounts,
+              enhanced,
+              bucket,
+              expectedSeconds,
+            } = catalogue[type];
+            return [
+              type,
+              {
+                queue,
+                engine,
+                available: has(engine) && (output === 'image' || services.videoEncoder.available()),
+                output,
+                steps,
+                guidance_scale: guidanceScale,
+                scheduler: facts.schedulers[engine],
+                image_counts: [...imageCounts],
+                enhanced,
+                bucket,
+                expected_seconds: [...expectedSeconds],
+              },
+            ];
+          }),
+        ),
+        engines: Object.fromEntries(
+          statuses.map((status) => [status.kind, engineView(status, has(status.kind))]),
+        ),
         features_off: [
-          ...statuses.filter(({ kind }) => !has(kind)).map(({ kind, reason }) => ({ feature: kind, reason: reason ?? 'it is not configured' })),
-          ...(has('wan') && !services.videoEncoder.available() ? [{ feature: 'video', reason: noVideoEncoder }] : []),
-          ...(services.enhancement === undefined && has('qwen') ? [{ feature: 'enhancement', reason: 'no enhancement service' }] : []),
+          ...statuses
+            .filter(({ kind }) => !has(kind))
+            .map(({ kind, reason }) => ({ feature: kind, reason: reason ?? 'it is not configured' })),
+          ...(has('wan') && !services.videoEncoder.available()
+            ? [{ feature: 'video', reason: noVideoEncoder }]
+            : []),
+          ...(services.enhancement === undefined && has('qwen')
+            ? [{ feature: 'enhancement', reason: 'no enhancement service' }]
+            : []),
           ...facts.featuresOff,
         ],
         ...(services.enhancement === undefined ? {} : { templates: services.enhancement.templates() }),
@@ -44,23 +79,45 @@ export function capabilitiesRoutes({ services, document, facts }: RouteContext):
   };
 }
 
-function engineView({ state, reason, loaded }: EngineStatus, available: boolean): Capabilities['engines'][string] {
+function engineView(
+  { state, reason, loaded }: EngineStatus,
+  available: boolean,
+): Capabilities['engines'][string] {
   return {
-    available, state, device: loaded?.device ?? null, model: loaded?.model.name ?? null, features: loaded?.model.features ?? [], device_notes: loaded?.deviceNotes ?? [],
+    available,
+    state,
+    device: loaded?.device ?? null,
+    model: loaded?.model.name ?? null,
+    features: loaded?.model.features ?? [],
+    device_notes: loaded?.deviceNotes ?? [],
     ...(reason === null ? {} : { reason }),
   };
 }
 
 /** Limits are stated once, in the schemas that enforce them. */
-function readLimits(document: OpenApiDocument, { bodyLimitBytes, maxWaitingJobs }: RouteContext['facts']): Capabilities['limits'] {
+function readLimits(
+  document: OpenApiDocument,
+  { bodyLimitBytes, maxWaitingJobs }: RouteContext['facts'],
+): Capabilities['limits'] {
   const schemas = document.components.schemas;
   const range = (schema: Schema) => ({
-    minimum: schema['minimum'] as number, maximum: schema['maximum'] as number, ...(schema['multipleOf'] === undefined ? {} : { multiple_of: schema['multipleOf'] as number }),
+    minimum: schema['minimum'] as number,
+    maximum: schema['maximum'] as number,
+    ...(schema['multipleOf'] === undefined ? {} : { multiple_of: schema['multipleOf'] as number }),
   });
-  const configOf = (name: string) => ((schemas[name]?.['properties'] as Record<string, Schema>)['config']?.['properties'] ?? {}) as Record<string, Schema>;
+  const configOf = (name: string) =>
+    ((schemas[name]?.['properties'] as Record<string, Schema>)['config']?.['properties'] ?? {}) as Record<
+      string,
+      Schema
+    >;
   const sdxl = configOf('SdxlJob');
   return {
-    prompt_characters: schemas['Prompt']?.['maxLength'] as number, width_pixels: range(sdxl['width'] ?? {}), height_pixels: range(sdxl['height'] ?? {}),
-    frames: range(configOf('WanJob')['frame_num'] ?? {}), body_bytes: bodyLimitBytes, compel_weights: maxWeights, waiting_jobs: maxWaitingJobs,
+    prompt_characters: schemas['Prompt']?.['maxLength'] as number,
+    width_pixels: range(sdxl['width'] ?? {}),
+    height_pixels: range(sdxl['height'] ?? {}),
+    frames: range(configOf('WanJob')['frame_num'] ?? {}),
+    body_bytes: bodyLimitBytes,
+    compel_weights: maxWeights,
+    waiting_jobs: maxWaitingJobs,
   };
 }

@@ -13,14 +13,24 @@ export function testCompelRoutes({ services, disconnect }: RouteContext): Handle
       const isEmpty = text === null || text.trim() === '';
       const parsed = isEmpty ? null : parseCompelWeights(text);
       const weights = parsed?.valid === true ? parsed.weights : [];
-      const described = await services.engines.describePrompt({ prompt, weights, parseWeights: true }, disconnect.of(reply));
+      const described = await services.engines.describePrompt(
+        { prompt, weights, parseWeights: true },
+        disconnect.of(reply),
+      );
       const success = described.weightsUsed.length > 0;
       return {
-        prompt, compel_weights: text, parsed_weights: weights,
+        prompt,
+        compel_weights: text,
+        parsed_weights: weights,
         dropped_weights: [...(parsed?.valid === true ? parsed.dropped : []), ...described.weightsDropped],
         combined_prompt: combine(prompt, described.weightsUsed),
-        token_count: described.tokenCount, token_limit: tokenLimit, tensor_shapes: described.tensorShapes, tokens: described.tokens,
-        compel_success: success, enhancement_strategy: success ? 'compel' : isEmpty ? 'none' : 'fallback', final_prompt_type: success ? 'conditioning_tensor' : 'string',
+        token_count: described.tokenCount,
+        token_limit: tokenLimit,
+        tensor_shapes: described.tensorShapes,
+        tokens: described.tokens,
+        compel_success: success,
+        enhancement_strategy: success ? 'compel' : isEmpty ? 'none' : 'fallback',
+        final_prompt_type: success ? 'conditioning_tensor' : 'string',
         ...(parsed?.valid === false ? { compel_error: parsed.reason } : {}),
       };
     },

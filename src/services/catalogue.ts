@@ -9,9 +9,16 @@ export const queueNames = ['sdxl_queue', 'wan_queue'] as const;
 export type QueueName = (typeof queueNames)[number];
 
 export const jobTypes = [
-  'sdxl_image_fast', 'sdxl_image_high',
-  'image_fast', 'image_high', 'video_fast', 'video_high',
-  'image7b_fast_enhanced', 'image7b_high_enhanced', 'video7b_fast_enhanced', 'video7b_high_enhanced',
+  'sdxl_image_fast',
+  'sdxl_image_high',
+  'image_fast',
+  'image_high',
+  'video_fast',
+  'video_high',
+  'image7b_fast_enhanced',
+  'image7b_high_enhanced',
+  'video7b_fast_enhanced',
+  'video7b_high_enhanced',
 ] as const;
 export type JobType = (typeof jobTypes)[number];
 
@@ -31,7 +38,14 @@ export interface JobTypeSpec {
   bucket: string;
 }
 
-const sdxl = { queue: 'sdxl_queue', engine: 'sdxl', output: 'image', imageCounts: [1, 3, 6], enhanced: false, expectedSeconds: [3, 8] } as const;
+const sdxl = {
+  queue: 'sdxl_queue',
+  engine: 'sdxl',
+  output: 'image',
+  imageCounts: [1, 3, 6],
+  enhanced: false,
+  expectedSeconds: [3, 8],
+} as const;
 const wan = { queue: 'wan_queue', engine: 'wan', imageCounts: [1] } as const;
 const fast = { steps: 25, guidanceScale: 6.5 } as const;
 const high = { steps: 50, guidanceScale: 7.5 } as const;
@@ -39,14 +53,70 @@ const high = { steps: 50, guidanceScale: 7.5 } as const;
 export const catalogue: Readonly<Record<JobType, JobTypeSpec>> = {
   sdxl_image_fast: { ...sdxl, steps: 15, guidanceScale: 6.0, bucket: 'sdxl_image_fast' },
   sdxl_image_high: { ...sdxl, steps: 25, guidanceScale: 7.5, bucket: 'sdxl_image_high' },
-  image_fast: { ...wan, ...fast, output: 'image', enhanced: false, expectedSeconds: [25, 40], bucket: 'image_fast' },
-  image_high: { ...wan, ...high, output: 'image', enhanced: false, expectedSeconds: [40, 100], bucket: 'image_high' },
-  video_fast: { ...wan, ...fast, output: 'video', enhanced: false, expectedSeconds: [135, 180], bucket: 'video_fast' },
-  video_high: { ...wan, ...high, output: 'video', enhanced: false, expectedSeconds: [180, 240], bucket: 'video_high' },
-  image7b_fast_enhanced: { ...wan, ...fast, output: 'image', enhanced: true, expectedSeconds: [85, 100], bucket: 'image7b_fast_enhanced' },
-  image7b_high_enhanced: { ...wan, ...high, output: 'image', enhanced: true, expectedSeconds: [100, 240], bucket: 'image7b_high_enhanced' },
-  video7b_fast_enhanced: { ...wan, ...fast, output: 'video', enhanced: true, expectedSeconds: [195, 240], bucket: 'video7b_fast_enhanced' },
-  video7b_high_enhanced: { ...wan, ...high, output: 'video', enhanced: true, expectedSeconds: [240, 480], bucket: 'video7b_high_enhanced' },
+  image_fast: {
+    ...wan,
+    ...fast,
+    output: 'image',
+    enhanced: false,
+    expectedSeconds: [25, 40],
+    bucket: 'image_fast',
+  },
+  image_high: {
+    ...wan,
+    ...high,
+    output: 'image',
+    enhanced: false,
+    expectedSeconds: [40, 100],
+    bucket: 'image_high',
+  },
+  video_fast: {
+    ...wan,
+    ...fast,
+    output: 'video',
+    enhanced: false,
+    expectedSeconds: [135, 180],
+    bucket: 'video_fast',
+  },
+  video_high: {
+    ...wan,
+    ...high,
+    output: 'video',
+    enhanced: false,
+    expectedSeconds: [180, 240],
+    bucket: 'video_high',
+  },
+  image7b_fast_enhanced: {
+    ...wan,
+    ...fast,
+    output: 'image',
+    enhanced: true,
+    expectedSeconds: [85, 100],
+    bucket: 'image7b_fast_enhanced',
+  },
+  image7b_high_enhanced: {
+    ...wan,
+    ...high,
+    output: 'image',
+    enhanced: true,
+    expectedSeconds: [100, 240],
+    bucket: 'image7b_high_enhanced',
+  },
+  video7b_fast_enhanced: {
+    ...wan,
+    ...fast,
+    output: 'video',
+    enhanced: true,
+    expectedSeconds: [195, 240],
+    bucket: 'video7b_fast_enhanced',
+  },
+  video7b_high_enhanced: {
+    ...wan,
+    ...high,
+    output: 'video',
+    enhanced: true,
+    expectedSeconds: [240, 480],
+    bucket: 'video7b_high_enhanced',
+  },
 };
 
 export function isJobType(value: unknown): value is JobType {
@@ -67,19 +137,28 @@ export function posterPath(job: { user_id: string; id: string }, extension: stri
   return `${job.user_id}/${job.id}/0-poster.${extension}`;
 }
 
-/** Every path an attempt at the job may have stored something under, whatever the number of its pictures and their format, which may change between two attempts. */
+/**
+ * Every path an attempt at the job may have stored something under, whatever the number of its pictures and
+ * their format, which may change between two attempts.
+ */
 export function everyPath(job: { user_id: string; id: string }, type: JobType): string[] {
   const { output, imageCounts } = catalogue[type];
   const extensions = Object.values(pictureExtensions);
-  if (output === 'video') return [assetPath(job, 0, 'mp4'), ...extensions.map((extension) => posterPath(job, extension))];
-  return Array.from({ length: Math.max(...imageCounts) }, (_, index) => extensions.map((extension) => assetPath(job, index, extension))).flat();
+  if (output === 'video')
+    return [assetPath(job, 0, 'mp4'), ...extensions.map((extension) => posterPath(job, extension))];
+  return Array.from({ length: Math.max(...imageCounts) }, (_, index) =>
+    extensions.map((extension) => assetPath(job, index, extension)),
+  ).flat();
 }
 
 /** Of a video that does not say, nor its model folder; WAN makes 81 of it, about five seconds. */
 const defaultFrameNum = 83;
 export const framesPerSecond = 16;
 
-/** Frames a job yields: one for pictures, for videos the largest 4n + 1 within what was asked for (the causal VAE makes one frame, then four at a time). */
+/**
+ * Frames a job yields: one for pictures, for videos the largest 4n + 1 within what was asked for (the causal
+ * VAE makes one frame, then four at a time).
+ */
 export function wanFrames(type: JobType, frameNum: number | null | undefined): number {
   if (catalogue[type].output === 'image') return 1;
   return 4 * Math.floor(((frameNum ?? defaultFrameNum) - 1) / 4) + 1;

@@ -66,7 +66,9 @@ export interface ServiceOptions {
   footprints?: Partial<Record<EngineKind, Footprint>>;
 }
 
-/** Shared queue: a job is fetched ahead only when the running one is about to end; somebody else may be free. */
+/**
+ * Shared queue: a job is fetched ahead only when the running one is about to end; somebody else may be free.
+ */
 const prepareAheadSeconds = 60;
 /** With CALLBACK_PROGRESS: at most one progress callback per job in this time. */
 const progressCallbackMs = 5000;
@@ -74,8 +76,9 @@ const progressCallbackMs = 5000;
 const flushMs = 2000;
 
 /**
- * Builds everything behind the routes from the configuration: store, storage, callbacks, engines, runners. Nothing runs
- * before `start()`. Throws when a part cannot be opened (the queue's folder belongs to another process, …).
+ * Builds everything behind the routes from the configuration: store, storage, callbacks, engines, runners.
+ * Nothing runs before `start()`. Throws when a part cannot be opened (the queue's folder belongs to another
+ * process, …).
  */
 export async function createServices(config: Config, log: Logger, options: ServiceOptions) {
   const version = await packageVersion();
@@ -86,7 +89,10 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const store = await openStore(config, redisUrlOf(config), log);
   const { storage, assets } = openStorage(config);
   const configuredBytes = config.gpuMemoryGigabytes * 2 ** 30;
-  const gpu = createGpuMonitor({ probes: options.gpuProbes ?? [createNvidiaSmiProbe(), createSysfsProbe()], ...(configuredBytes > 0 ? { configuredTotalBytes: configuredBytes } : {}) });
+  const gpu = createGpuMonitor({
+    probes: options.gpuProbes ?? [createNvidiaSmiProbe(), createSysfsProbe()],
+    ...(configuredBytes > 0 ? { configuredTotalBytes: configuredBytes } : {}),
+  });
 
   const videoEncoder = createVideoEncoder({ command: config.ffmpeg });
   await videoEncoder.find();
@@ -94,42 +100,77 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const engineEntry = options.engineEntry ?? engineEntryFile();
   const engineParts = engineOptions(config, log, folders, engineEntry, options);
   const memory = createDeviceMemory({
-    gpu, log, expected: await expectedFootprints(engineParts.engines, folders, options), ...(configuredBytes > 0 ? { configuredBytes } : {}),
-    evict: (kind, why) => engines.release(kind, { force: false, why }), statuses: () => engines.statuses(),
+    gpu,
+    log,
+    expected: await expectedFootprints(engineParts.engines, folders, options),
+    ...(configuredBytes > 0 ? { configuredBytes } : {}),
+    evict: (kind, why) => engines.release(kind, { force: false, why }),
+    statuses: () => engines.statuses(),
   });
   const engines: Engines = createEngineService({ ...engineParts, memory });
   const model = folders.sdxl.dir === null ? {} : await readModelWishes(folders.sdxl.dir);
-  const scheduler = config.sdxlScheduler === 'auto' ? model.scheduler ?? defaultScheduler : config.sdxlScheduler;
+  const scheduler =
+    config.sdxlScheduler === 'auto' ? (model.scheduler ?? defaultScheduler) : config.sdxlScheduler;
   const negativePrompts = await createNegativePrompts({
-    folder: path.join(promptsDir, 'negative'), enabled: config.autoNegative !== 'off',
-    model: config.autoNegative === 'on' && model.autoNegative === false ? { ...model, autoNegative: true } : model,
+    folder: path.join(promptsDir, 'negative'),
+    enabled: config.autoNegative !== 'off',
+    model:
+      config.autoNegative === 'on' && model.autoNegative === false ? { ...model, autoNegative: true } : model,
   });
   const wan = folders.wan.dir === null ? {} : await readWanWishes(folders.wan.dir);
   const wanOptions = {
-    scheduler: config.wanScheduler === 'auto' ? wan.scheduler ?? defaultFlowScheduler : config.wanScheduler, ...(wan.shift === undefined ? {} : { shift: wan.shift }),
-    negativePrompt: await readWanNegative({ folder: path.join(promptsDir, 'negative'), enabled: config.autoNegative !== 'off', wish: config.autoNegative === 'on' && wan.autoNegative === false ? true : wan.autoNegative }),
+    scheduler: config.wanScheduler === 'auto' ? (wan.scheduler ?? defaultFlowScheduler) : config.wanScheduler,
+    ...(wan.shift === undefined ? {} : { shift: wan.shift }),
+    negativePrompt: await readWanNegative({
+      folder: path.join(promptsDir, 'negative'),
+      enabled: config.autoNegative !== 'off',
+      wish: config.autoNegative === 'on' && wan.autoNegative === false ? true : wan.autoNegative,
+    }),
   };
 
   const events = createEventLog();
   const estimator = createProgressEstimator({ file: path.join(config.dataDir, 'estimates.json') });
   const workFolders = createWorkFolders(path.join(config.dataDir, 'work'));
   const callback = createCallbackBuilder({ url: callbackUrlOf(config) });
-  const sender = createCallbackSender({ secret: config.callbackSecret, serviceKey: config.supabaseServiceKey });
+  const sender = createCallbackSender({
+    secret: config.callbackSecret,
+    serviceKey: config.supabaseServiceKey,
+  });
   const relay = createCallbackRelay({ outbox: store.outbox, sender, workerId, log });
   const metrics = createServiceMetrics({ registry: options.registry, store, engines });
   const payloads = createPayloadValidator({ denyList });
   const enhancement = createEnhancement({
-    engines, templates, denyList, sessions: openSessions(config, log), log,
+    engines,
+    templates,
+    denyList,
+    sessions: openSessions(config, log),
+    log,
     limits: {
-      deadlineMs: config.enhanceTimeoutSeconds * 1000, maxAttempts: config.enhanceMaxAttempts, places: config.enhanceConcurrency, maxWaiting: config.enhanceMaxWaiting,
-      idleMs: config.enhanceIdleSeconds * 1000, keepWords: config.enhanceKeepWordsPercent / 100,
+      deadlineMs: config.enhanceTimeoutSeconds * 1000,
+      maxAttempts: config.enhanceMaxAttempts,
+      places: config.enhanceConcurrency,
+      maxWaiting: config.enhanceMaxWaiting,
+      idleMs: config.enhanceIdleSeconds * 1000,
+      keepWords: config.enhanceKeepWordsPercent / 100,
     },
   });
-  const references = createReferenceFetcher({ storage, policy: { allowedHosts: config.referenceAllowedHosts } });
+  const references = createReferenceFetcher({
+    storage,
+    policy: { allowedHosts: config.referenceAllowedHosts },
+  });
   const usage = openUsage(config, workerId, log);
-  const obstacle = (type: JobType) => (catalogue[type].output === 'video' && !videoEncoder.available() ? noVideoEncoder : null);
+  const obstacle = (type: JobType) =>
+    catalogue[type].output === 'video' && !videoEncoder.available() ? noVideoEncoder : null;
   const activeJobs = () => runners.reduce((sum, runner) => sum + runner.inFlight().length, 0);
-  const monitor = createStatusMonitor({ engines, store, gpu, memory, activeJobs, dataDir: config.dataDir, maxWaiting: config.maxWaitingJobs });
+  const monitor = createStatusMonitor({
+    engines,
+    store,
+    gpu,
+    memory,
+    activeJobs,
+    dataDir: config.dataDir,
+    maxWaiting: config.maxWaitingJobs,
+  });
   const onFinished = (facts: FinishedJobFacts) => {
     relay.wake();
     monitor.jobFinished(facts);
@@ -137,36 +178,113 @@ export async function createServices(config: Config, log: Logger, options: Servi
   };
 
   const parts: RunnerParts = {
-    workerId, store, storage, engines, events, estimator, workFolders, callback, metrics, log, version, onFinished,
+    workerId,
+    store,
+    storage,
+    engines,
+    events,
+    estimator,
+    workFolders,
+    callback,
+    metrics,
+    log,
+    version,
+    onFinished,
     validate: (payload, queue) => payloads.validateText(payload, queue),
     plan(job) {
       const { engine, enhanced } = catalogue[job.type];
       const why = obstacle(job.type);
       if (why !== null) throw new NotPossibleHere(why);
       if (enhanced) enhancement.preload();
-      const common = { engines, version, format: config.imageFormat, previewEverySteps: config.previewEverySteps };
-      return engine === 'sdxl' ? planSdxlJob(job, { ...common, negativePrompts, scheduler }) : planWanJob(job, { ...common, ...wanOptions, crf: config.videoCrf });
+      const common = {
+        engines,
+        version,
+        format: config.imageFormat,
+        previewEverySteps: config.previewEverySteps,
+      };
+      return engine === 'sdxl'
+        ? planSdxlJob(job, { ...common, negativePrompts, scheduler })
+        : planWanJob(job, { ...common, ...wanOptions, crf: config.videoCrf });
     },
     possibleElsewhere: createPossibleElsewhere({ store, workerId, obstacle }),
-    fetchReference: async (reference, folder, signal) => (await references.fetch(reference, folder, signal)).path,
+    fetchReference: async (reference, folder, signal) =>
+      (await references.fetch(reference, folder, signal)).path,
     enhance: createJobEnhancer({ enhancement, log }),
     readGpu: () => gpu.read(),
-    limits: { ...defaultLimits, leaseMs: config.leaseSeconds * 1000, maxAttempts: config.maxAttempts, progressCallbackMs: config.callbackProgress ? progressCallbackMs : 0 },
+    limits: {
+      ...defaultLimits,
+      leaseMs: config.leaseSeconds * 1000,
+      maxAttempts: config.maxAttempts,
+      progressCallbackMs: config.callbackProgress ? progressCallbackMs : 0,
+    },
   };
-  const runners = ([['sdxl_queue', 'sdxl'], ['wan_queue', 'wan']] as const)
+  const runners = (
+    [
+      ['sdxl_queue', 'sdxl'],
+      ['wan_queue', 'wan'],
+    ] as const
+  )
     .filter(([, engine]) => engines.has(engine))
-    .map(([queue, engine]) => createRunner({ queue, engine, parts, prepareAheadSeconds: store.kind === 'embedded' ? Infinity : prepareAheadSeconds }));
-  const jobs = createJobService({ store, storage, log, engines, obstacle, events, callback, version, maxWaiting: config.maxWaitingJobs, onFinished: (facts) => { metrics.jobFinished(facts); onFinished(facts); }, validate: (payload) => payloads.validatePayload(payload) });
-  const validation = createServiceChecks({ dataDir: config.dataDir, gpu, folders, engineEntry, videoEncoder, store, storage, supabaseUrl: config.supabaseUrl, engines });
-  const registration = createUrlRegistration({
-    podId: config.podId, supabaseUrl: config.supabaseUrl, serviceKey: config.supabaseServiceKey, log, ...(config.publicUrl === undefined ? {} : { publicUrl: config.publicUrl }), ...(config.publicUrlFile === undefined ? {} : { urlFile: config.publicUrlFile }),
+    .map(([queue, engine]) =>
+      createRunner({
+        queue,
+        engine,
+        parts,
+        prepareAheadSeconds: store.kind === 'embedded' ? Infinity : prepareAheadSeconds,
+      }),
+    );
+  const jobs = createJobService({
+    store,
+    storage,
+    log,
+    engines,
+    obstacle,
+    events,
+    callback,
+    version,
+    maxWaiting: config.maxWaitingJobs,
+    onFinished: (facts) => {
+      metrics.jobFinished(facts);
+      onFinished(facts);
+    },
+    validate: (payload) => payloads.validatePayload(payload),
   });
-  const maintenance = createMaintenance({ store, engines, runners, workerId, obstacle, leaseMs: config.leaseSeconds * 1000, log });
+  const validation = createServiceChecks({
+    dataDir: config.dataDir,
+    gpu,
+    folders,
+    engineEntry,
+    videoEncoder,
+    store,
+    storage,
+    supabaseUrl: config.supabaseUrl,
+    engines,
+  });
+  const registration = createUrlRegistration({
+    podId: config.podId,
+    supabaseUrl: config.supabaseUrl,
+    serviceKey: config.supabaseServiceKey,
+    log,
+    ...(config.publicUrl === undefined ? {} : { publicUrl: config.publicUrl }),
+    ...(config.publicUrlFile === undefined ? {} : { urlFile: config.publicUrlFile }),
+  });
+  const maintenance = createMaintenance({
+    store,
+    engines,
+    runners,
+    workerId,
+    obstacle,
+    leaseMs: config.leaseSeconds * 1000,
+    log,
+  });
 
   let stopped: Promise<void> | undefined;
   async function stop(): Promise<void> {
     const graceMs = config.shutdownGraceSeconds * 1000;
-    await Promise.all([registration.stop(), ...runners.map((runner) => runner.stop(Math.max(0, graceMs - flushMs)))]);
+    await Promise.all([
+      registration.stop(),
+      ...runners.map((runner) => runner.stop(Math.max(0, graceMs - flushMs))),
+    ]);
     memory.stop();
     await engines.stop({ force: true });
     await Promise.all([relay.stop(Math.min(flushMs, graceMs)), usage?.stop(Math.min(flushMs, graceMs))]);
@@ -178,7 +296,18 @@ export async function createServices(config: Config, log: Logger, options: Servi
   }
 
   const services: Services = {
-    jobs, engines, store, storage, gpu, memory, validation, videoEncoder, enhancement, activeJobs, monitor, ...(assets === undefined ? {} : { assets }),
+    jobs,
+    engines,
+    store,
+    storage,
+    gpu,
+    memory,
+    validation,
+    videoEncoder,
+    enhancement,
+    activeJobs,
+    monitor,
+    ...(assets === undefined ? {} : { assets }),
     async start() {
       await workFolders.clean();
       await estimator.load();
@@ -189,65 +318,143 @@ export async function createServices(config: Config, log: Logger, options: Servi
       for (const runner of runners) runner.start();
       // Without a pod nobody asked for it: a local service has nothing to say about that.
       if (config.podId !== undefined || config.supabaseUrl !== undefined) registration.start();
-      log.info({ worker_id: workerId, queue: store.kind, storage: storage.kind, engines: runners.map((runner) => runner.engine) }, 'taking jobs');
+      log.info(
+        {
+          worker_id: workerId,
+          queue: store.kind,
+          storage: storage.kind,
+          engines: runners.map((runner) => runner.engine),
+        },
+        'taking jobs',
+      );
     },
     stop: () => (stopped ??= stop()),
   };
-  return { ...services, engines, workerId, version, schedulers: { sdxl: scheduler, wan: wanOptions.scheduler }, relay, folders };
+  return {
+    ...services,
+    engines,
+    workerId,
+    version,
+    schedulers: { sdxl: scheduler, wan: wanOptions.scheduler },
+    relay,
+    folders,
+  };
 }
 export type AllServices = Awaited<ReturnType<typeof createServices>>;
 
 /** Conversations live where the queue does: what any replica may go on with, or this process alone. */
 function openSessions(config: Config, log: Logger) {
   const url = redisUrlOf(config);
-  const limits = { ttlMs: config.enhanceSessionSeconds * 1000, maxTurns: config.enhanceSessionTurns, maxSessions: config.enhanceMaxSessions };
+  const limits = {
+    ttlMs: config.enhanceSessionSeconds * 1000,
+    maxTurns: config.enhanceSessionTurns,
+    maxSessions: config.enhanceMaxSessions,
+  };
   return url === undefined ? createMemorySessions(limits) : createRedisSessions({ url, log, ...limits });
 }
 
 /** The service key goes to Supabase only: the metrics endpoint may be anybody's. */
-function openUsage({ metricsUrl: url, supabaseUrl, supabaseServiceKey, callbackSecret: secret }: Config, workerId: string, log: Logger) {
+function openUsage(
+  { metricsUrl: url, supabaseUrl, supabaseServiceKey, callbackSecret: secret }: Config,
+  workerId: string,
+  log: Logger,
+) {
   if (url === undefined) return undefined;
-  const serviceKey = supabaseUrl !== undefined && new URL(url).origin === new URL(supabaseUrl).origin ? supabaseServiceKey : undefined;
+  const serviceKey =
+    supabaseUrl !== undefined && new URL(url).origin === new URL(supabaseUrl).origin
+      ? supabaseServiceKey
+      : undefined;
   return createUsageReporter({ url, sender: createCallbackSender({ secret, serviceKey }), workerId, log });
 }
 
-function engineOptions(config: Config, log: Logger, folders: Record<EngineKind, ModelFolder>, entry: string, { environment, engines: overrides = {} }: ServiceOptions): Parameters<typeof createEngineService>[0] {
+function engineOptions(
+  config: Config,
+  log: Logger,
+  folders: Record<EngineKind, ModelFolder>,
+  entry: string,
+  { environment, engines: overrides = {} }: ServiceOptions,
+): Parameters<typeof createEngineService>[0] {
   const engines: SupervisorOptions[] = [];
   const absent: Partial<Record<EngineKind, string>> = {};
   if (folders.sdxl.dir === null) absent.sdxl = folders.sdxl.reason;
   else {
     engines.push({
-      kind: 'sdxl', entry, env: engineEnvironment(environment), log: log.child({ worker: 'sdxl' }),
-      load: { modelDir: folders.sdxl.dir, device: config.ortDevice, threads: config.ortThreads, options: { longPrompts: config.sdxlLongPrompts } }, ...overrides.sdxl,
+      kind: 'sdxl',
+      entry,
+      env: engineEnvironment(environment),
+      log: log.child({ worker: 'sdxl' }),
+      load: {
+        modelDir: folders.sdxl.dir,
+        device: config.ortDevice,
+        threads: config.ortThreads,
+        options: { longPrompts: config.sdxlLongPrompts },
+      },
+      ...overrides.sdxl,
     });
   }
   if (folders.wan.dir === null) absent.wan = folders.wan.reason;
   else {
     engines.push({
-      kind: 'wan', entry, env: engineEnvironment(environment), log: log.child({ worker: 'wan' }),
-      load: { modelDir: folders.wan.dir, device: config.ortDevice, threads: config.ortThreads, ...(config.ffmpeg === undefined ? {} : { options: { ffmpeg: config.ffmpeg } }) }, ...overrides.wan,
+      kind: 'wan',
+      entry,
+      env: engineEnvironment(environment),
+      log: log.child({ worker: 'wan' }),
+      load: {
+        modelDir: folders.wan.dir,
+        device: config.ortDevice,
+        threads: config.ortThreads,
+        ...(config.ffmpeg === undefined ? {} : { options: { ffmpeg: config.ffmpeg } }),
+      },
+      ...overrides.wan,
     });
   }
   if (folders.qwen.dir === null) absent.qwen = folders.qwen.reason;
   else {
     const { dir, completionDir } = folders.qwen;
     engines.push({
-      kind: 'qwen', entry, env: engineEnvironment(environment), log: log.child({ worker: 'qwen' }), lazy: true,
+      kind: 'qwen',
+      entry,
+      env: engineEnvironment(environment),
+      log: log.child({ worker: 'qwen' }),
+      lazy: true,
       load: {
-        modelDir: dir, device: config.ortDevice, threads: config.enhanceThreads,
-        options: { sequences: config.enhanceConcurrency, contextTokens: config.enhanceContextTokens, ...(completionDir === undefined ? {} : { completionDir }) },
-      }, ...overrides.qwen,
+        modelDir: dir,
+        device: config.ortDevice,
+        threads: config.enhanceThreads,
+        options: {
+          sequences: config.enhanceConcurrency,
+          contextTokens: config.enhanceContextTokens,
+          ...(completionDir === undefined ? {} : { completionDir }),
+        },
+      },
+      ...overrides.qwen,
     });
   }
-  const recycling = { recycleAfterJobs: config.engineRecycleJobs, recycleGrowthBytes: config.engineRecycleGrowthGigabytes * 2 ** 30 };
+  const recycling = {
+    recycleAfterJobs: config.engineRecycleJobs,
+    recycleGrowthBytes: config.engineRecycleGrowthGigabytes * 2 ** 30,
+  };
   return { engines: engines.map((each) => ({ ...recycling, ...each })), absent };
 }
 
-async function expectedFootprints(engines: readonly SupervisorOptions[], folders: Record<EngineKind, ModelFolder>, { footprints = {} }: ServiceOptions): Promise<Partial<Record<EngineKind, Footprint>>> {
-  return Object.fromEntries(await Promise.all(engines.map(async ({ kind }) => [kind, footprints[kind] ?? await expectedFootprint(kind, folders[kind])] as const)));
+async function expectedFootprints(
+  engines: readonly SupervisorOptions[],
+  folders: Record<EngineKind, ModelFolder>,
+  { footprints = {} }: ServiceOptions,
+): Promise<Partial<Record<EngineKind, Footprint>>> {
+  return Object.fromEntries(
+    await Promise.all(
+      engines.map(
+        async ({ kind }) =>
+          [kind, footprints[kind] ?? (await expectedFootprint(kind, folders[kind]))] as const,
+      ),
+    ),
+  );
 }
 
 async function packageVersion(): Promise<string> {
-  const { version } = JSON.parse(await readFile(path.join(projectRoot(), 'package.json'), 'utf8')) as { version: string };
+  const { version } = JSON.parse(await readFile(path.join(projectRoot(), 'package.json'), 'utf8')) as {
+    version: string;
+  };
   return version;
 }

@@ -10,8 +10,8 @@ import type { Validation } from './operations/validation.js';
 import type { VideoEncoder } from './models/video-encoder.js';
 
 /**
- * What the routes see of the service. `createServices(config, log)` builds the real ones; tests build the app with
- * real services on embedded defaults and swap single parts by option.
+ * What the routes see of the service. `createServices(config, log)` builds the real ones; tests build the app
+ * with real services on embedded defaults and swap single parts by option.
  */
 export interface Services {
   jobs: JobService;

@@ -3,7 +3,12 @@ import path from 'node:path';
 import t from 'tap';
 import { formatCelsius, formatGigabytes, formatPercent } from '../../src/lib/units.js';
 import { createGpuMonitor } from '../../src/services/card/gpu-monitor.js';
-import { createNvidiaSmiProbe, createSysfsProbe, parseComputeApps, parseNvidiaSmi } from '../../src/services/card/gpu-probes.js';
+import {
+  createNvidiaSmiProbe,
+  createSysfsProbe,
+  parseComputeApps,
+  parseNvidiaSmi,
+} from '../../src/services/card/gpu-probes.js';
 import type { GpuReading } from '../../src/services/card/gpu-reading.js';
 
 const gibibyte = 1024 ** 3;
@@ -11,10 +16,18 @@ const line = 'NVIDIA RTX 6000 Ada Generation, 49140, 12800, 85, 72, 550.54.15\n'
 
 t.test('an nvidia-smi line becomes bytes, fractions and degrees', async (t) => {
   t.same(parseNvidiaSmi(line), {
-    name: 'NVIDIA RTX 6000 Ada Generation', totalBytes: 49140 * 1024 * 1024, usedBytes: 12.5 * gibibyte,
-    utilization: 0.85, temperatureCelsius: 72, driver: '550.54.15',
+    name: 'NVIDIA RTX 6000 Ada Generation',
+    totalBytes: 49140 * 1024 * 1024,
+    usedBytes: 12.5 * gibibyte,
+    utilization: 0.85,
+    temperatureCelsius: 72,
+    driver: '550.54.15',
   });
-  t.match(parseNvidiaSmi('NVIDIA H200, [N/A], 5, [N/A], [N/A], 580.1'), { totalBytes: null, utilization: null, temperatureCelsius: null });
+  t.match(parseNvidiaSmi('NVIDIA H200, [N/A], 5, [N/A], [N/A], 580.1'), {
+    totalBytes: null,
+    utilization: null,
+    temperatureCelsius: null,
+  });
   t.equal(parseNvidiaSmi(''), null);
 });
 
@@ -30,11 +43,20 @@ t.test('a real command is run, and a missing, failing or hanging one reads as no
   t.match(await createNvidiaSmiProbe({ command: good }).read(), { name: 'NVIDIA RTX 6000 Ada Generation' });
   t.equal(await createNvidiaSmiProbe({ command: path.join(folder, 'absent') }).read(), null);
   t.equal(await createNvidiaSmiProbe({ command: await script('bad', 'exit 9') }).read(), null);
-  t.equal(await createNvidiaSmiProbe({ command: await script('hang', 'exec sleep 30'), timeoutMs: 50 }).read(), null);
+  t.equal(
+    await createNvidiaSmiProbe({ command: await script('hang', 'exec sleep 30'), timeoutMs: 50 }).read(),
+    null,
+  );
 });
 
 t.test('memory by process: none is told where the driver hides it', async (t) => {
-  t.same([...parseComputeApps('4711, 7412\n4712, 512\n') ?? []], [[4711, 7412 * 2 ** 20], [4712, 512 * 2 ** 20]]);
+  t.same(
+    [...(parseComputeApps('4711, 7412\n4712, 512\n') ?? [])],
+    [
+      [4711, 7412 * 2 ** 20],
+      [4712, 512 * 2 ** 20],
+    ],
+  );
   t.equal(parseComputeApps('4711, [N/A]\n'), null);
   t.equal(parseComputeApps(''), null);
 });
@@ -48,17 +70,39 @@ t.test('sysfs states memory and load of the first card that knows them', async (
   await writeFile(path.join(device, 'mem_info_vram_total'), `${24 * gibibyte}\n`);
   await writeFile(path.join(device, 'mem_info_vram_used'), `${6 * gibibyte}\n`);
   await writeFile(path.join(device, 'gpu_busy_percent'), '40\n');
-  t.match(await createSysfsProbe(root).read(), { name: 'card1', totalBytes: 24 * gibibyte, usedBytes: 6 * gibibyte, utilization: 0.4 });
+  t.match(await createSysfsProbe(root).read(), {
+    name: 'card1',
+    totalBytes: 24 * gibibyte,
+    usedBytes: 6 * gibibyte,
+    utilization: 0.4,
+  });
   t.equal(await createSysfsProbe(path.join(root, 'absent')).read(), null);
 });
 
-t.test('the monitor shares and caches readings, and the operator\'s total wins', async (t) => {
+t.test("the monitor shares and caches readings, and the operator's total wins", async (t) => {
   let reads = 0;
   let clock = 0;
-  const reading: GpuReading = { name: 'simulated', totalBytes: 48 * gibibyte, usedBytes: gibibyte, utilization: 0, temperatureCelsius: null, driver: null };
+  const reading: GpuReading = {
+    name: 'simulated',
+    totalBytes: 48 * gibibyte,
+    usedBytes: gibibyte,
+    utilization: 0,
+    temperatureCelsius: null,
+    driver: null,
+  };
   const absent = { source: 'absent', read: async () => null };
-  const simulated = { source: 'simulated', read: async () => { reads += 1; return reading; } };
-  const monitor = createGpuMonitor({ probes: [absent, simulated], configuredTotalBytes: 24 * gibibyte, now: () => clock });
+  const simulated = {
+    source: 'simulated',
+    read: async () => {
+      reads += 1;
+      return reading;
+    },
+  };
+  const monitor = createGpuMonitor({
+    probes: [absent, simulated],
+    configuredTotalBytes: 24 * gibibyte,
+    now: () => clock,
+  });
   t.equal(monitor.source(), null);
   const [first] = await Promise.all([monitor.read(), monitor.read()]);
   t.match(first, { totalBytes: 24 * gibibyte });

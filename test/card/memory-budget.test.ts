@@ -5,23 +5,74 @@ import { createMemoryBudget } from '../../src/services/card/memory-budget.js';
 import { bestOrder, runByBudget, runByPolicy, type SimulatedJob } from './simulated-card.js';
 
 const gib = 2 ** 30;
-const model = (name: string, residentGiB: number, workingGiB: number, rest: Partial<BudgetedModel> = {}): BudgetedModel => ({
-  name, residentBytes: residentGiB * gib, workingBytes: workingGiB * gib, resident: false, busy: false, lastUsed: 0, yields: name === 'qwen', ...rest,
+const model = (
+  name: string,
+  residentGiB: number,
+  workingGiB: number,
+  rest: Partial<BudgetedModel> = {},
+): BudgetedModel => ({
+  name,
+  residentBytes: residentGiB * gib,
+  workingBytes: workingGiB * gib,
+  resident: false,
+  busy: false,
+  lastUsed: 0,
+  yields: name === 'qwen',
+  ...rest,
 });
 const request = (id: number, name: string, sinceMs = 0) => ({ id, model: name, sinceMs });
 
-t.test('who goes: Qwen first, then the least recently used, never a busy one, never more than needed', async (t) => {
-  const decide = (capacityGiB: number, models: BudgetedModel[], waiting = [request(1, 'wan')], nowMs = 0) => decideAdmission({ capacityBytes: capacityGiB * gib, models, waiting, nowMs, patienceMs: 1000 });
-  const on = { resident: true };
-  t.same(decide(48, [model('sdxl', 7, 5, on), model('wan', 14, 8), model('qwen', 5, 1, on)]), { action: 'admit', id: 1 }, 'all fit');
-  t.same(decide(30, [model('sdxl', 7, 5, { ...on, lastUsed: 1 }), model('wan', 14, 8), model('qwen', 5, 1, { ...on, lastUsed: 9 })]), { action: 'evict', models: ['qwen'], for: 1 }, 'Qwen yields though used last');
-  t.same(decide(24, [model('sdxl', 7, 5, on), model('wan', 14, 8), model('qwen', 1, 1, on)]), { action: 'evict', models: ['sdxl'], for: 1 }, 'a small one that would not help stays');
-  t.same(decide(24, [model('sdxl', 7, 5, { ...on, busy: true }), model('wan', 14, 8), model('qwen', 5, 1, on)]), { action: 'wait' }, 'a busy one is left alone, and nobody is ended in vain');
-  t.same(decide(20, [model('a', 8, 1, { ...on, lastUsed: 5 }), model('b', 8, 1, { ...on, lastUsed: 2 }), model('wan', 8, 1)]), { action: 'evict', models: ['b'], for: 1 });
-  const two = [request(1, 'wan'), request(2, 'sdxl', 900)];
-  t.same(decide(24, [model('sdxl', 7, 5, on), model('wan', 14, 8)], two), { action: 'admit', id: 2 }, 'loaded goes before older');
-  t.same(decide(24, [model('sdxl', 7, 5, on), model('wan', 14, 8)], two, 1500), { action: 'evict', models: ['sdxl'], for: 1 }, 'until the older one is overdue');
-});
+t.test(
+  'who goes: Qwen first, then the least recently used, never a busy one, never more than needed',
+  async (t) => {
+    const decide = (capacityGiB: number, models: BudgetedModel[], waiting = [request(1, 'wan')], nowMs = 0) =>
+      decideAdmission({ capacityBytes: capacityGiB * gib, models, waiting, nowMs, patienceMs: 1000 });
+    const on = { resident: true };
+    t.same(
+      decide(48, [model('sdxl', 7, 5, on), model('wan', 14, 8), model('qwen', 5, 1, on)]),
+      { action: 'admit', id: 1 },
+      'all fit',
+    );
+    t.same(
+      decide(30, [
+        model('sdxl', 7, 5, { ...on, lastUsed: 1 }),
+        model('wan', 14, 8),
+        model('qwen', 5, 1, { ...on, lastUsed: 9 }),
+      ]),
+      { action: 'evict', models: ['qwen'], for: 1 },
+      'Qwen yields though used last',
+    );
+    t.same(
+      decide(24, [model('sdxl', 7, 5, on), model('wan', 14, 8), model('qwen', 1, 1, on)]),
+      { action: 'evict', models: ['sdxl'], for: 1 },
+      'a small one that would not help stays',
+    );
+    t.same(
+      decide(24, [model('sdxl', 7, 5, { ...on, busy: true }), model('wan', 14, 8), model('qwen', 5, 1, on)]),
+      { action: 'wait' },
+      'a busy one is left alone, and nobody is ended in vain',
+    );
+    t.same(
+      decide(20, [
+        model('a', 8, 1, { ...on, lastUsed: 5 }),
+        model('b', 8, 1, { ...on, lastUsed: 2 }),
+        model('wan', 8, 1),
+      ]),
+      { action: 'evict', models: ['b'], for: 1 },
+    );
+    const two = [request(1, 'wan'), request(2, 'sdxl', 900)];
+    t.same(
+      decide(24, [model('sdxl', 7, 5, on), model('wan', 14, 8)], two),
+      { action: 'admit', id: 2 },
+      'loaded goes before older',
+    );
+    t.same(
+      decide(24, [model('sdxl', 7, 5, on), model('wan', 14, 8)], two, 1500),
+      { action: 'evict', models: ['sdxl'], for: 1 },
+      'until the older one is overdue',
+    );
+  },
+);
 
 t.test('simulated cards of 48, 24 and 12 GB: never exceeded, at least 90 % of the best order', async (t) => {
   const cards = [
@@ -33,21 +84,32 @@ t.test('simulated cards of 48, 24 and 12 GB: never exceeded, at least 90 % of th
   const seconds = { sdxl: [3, 8, 20], wan: [30, 60, 150], qwen: [5, 12, 5] } as const;
   const names = ['sdxl', 'wan', 'qwen'] as const;
   let random = 12345;
-  const next = (limit: number) => { random = (Math.imul(random, 1103515245) + 12345) >>> 0; return (random >>> 8) % limit; };
+  const next = (limit: number) => {
+    random = (Math.imul(random, 1103515245) + 12345) >>> 0;
+    return (random >>> 8) % limit;
+  };
   for (const { gigabytes, models } of cards) {
     const ratios: number[] = [];
     const strict: number[] = [];
     for (let round = 0; round < 4; round += 1) {
-      const jobs: SimulatedJob[] = Array.from({ length: 8 }, () => { const name = names[next(3)] ?? 'sdxl'; return { model: name, seconds: seconds[name][next(3)] ?? 0 }; });
+      const jobs: SimulatedJob[] = Array.from({ length: 8 }, () => {
+        const name = names[next(3)] ?? 'sdxl';
+        return { model: name, seconds: seconds[name][next(3)] ?? 0 };
+      });
       const card = { capacityBytes: gigabytes * gib, models, loadSeconds, patienceSeconds: 0 };
       const run = await runByBudget(jobs, card);
-      t.ok(run.peakBytes <= card.capacityBytes, `${gigabytes} GB, case ${round}: peak ${run.peakBytes / gib} GiB`);
+      t.ok(
+        run.peakBytes <= card.capacityBytes,
+        `${gigabytes} GB, case ${round}: peak ${run.peakBytes / gib} GiB`,
+      );
       const best = bestOrder(jobs, card);
       ratios.push(best / run.seconds);
       strict.push(best / runByPolicy(jobs, card).seconds);
     }
     const worst = Math.min(...ratios);
-    t.comment(`${gigabytes} GB: worst ${worst.toFixed(3)}, mean ${(ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length).toFixed(3)} of the best order; strictly by age: worst ${Math.min(...strict).toFixed(3)}`);
+    t.comment(
+      `${gigabytes} GB: worst ${worst.toFixed(3)}, mean ${(ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length).toFixed(3)} of the best order; strictly by age: worst ${Math.min(...strict).toFixed(3)}`,
+    );
     if (gigabytes === 12) t.ok(Math.min(...strict) < 0.9, 'the measure tells a bad order from a good one');
     t.ok(worst >= 0.9, `${gigabytes} GB: worst case ${worst.toFixed(3)} of the best order`);
   }
@@ -56,13 +118,23 @@ t.test('simulated cards of 48, 24 and 12 GB: never exceeded, at least 90 % of th
 t.test('waits for room, ends idle models for it, learns', async (t) => {
   const gone: string[] = [];
   const budget = createMemoryBudget({
-    capacityBytes: async () => 24 * gib, evict: async (name) => { await sleep(5); gone.push(name); },
-    models: [{ name: 'sdxl', expected: { residentBytes: 7 * gib, workingBytes: 5 * gib } }, { name: 'wan', expected: { residentBytes: 12 * gib, workingBytes: 8 * gib } }, { name: 'huge', expected: { residentBytes: 30 * gib, workingBytes: 0 } }],
+    capacityBytes: async () => 24 * gib,
+    evict: async (name) => {
+      await sleep(5);
+      gone.push(name);
+    },
+    models: [
+      { name: 'sdxl', expected: { residentBytes: 7 * gib, workingBytes: 5 * gib } },
+      { name: 'wan', expected: { residentBytes: 12 * gib, workingBytes: 8 * gib } },
+      { name: 'huge', expected: { residentBytes: 30 * gib, workingBytes: 0 } },
+    ],
   });
   const drawn = await budget.use('sdxl');
   await budget.reserveLoad('sdxl');
   let filmed: (() => void) | undefined;
-  const filming = budget.use('wan').then((release) => { filmed = release; });
+  const filming = budget.use('wan').then((release) => {
+    filmed = release;
+  });
   await sleep(30);
   t.equal(filmed, undefined, 'not beside a busy model it does not fit with');
   t.same(gone, []);
@@ -91,14 +163,24 @@ t.test('waits for room, ends idle models for it, learns', async (t) => {
 t.test('measurements correct what was expected', async (t) => {
   const gone: string[] = [];
   const budget = createMemoryBudget({
-    capacityBytes: async () => 24 * gib, evict: async (name) => { gone.push(name); },
-    models: ['sdxl', 'wan'].map((name) => ({ name, expected: { residentBytes: 10 * gib, workingBytes: 6 * gib } })),
+    capacityBytes: async () => 24 * gib,
+    evict: async (name) => {
+      gone.push(name);
+    },
+    models: ['sdxl', 'wan'].map((name) => ({
+      name,
+      expected: { residentBytes: 10 * gib, workingBytes: 6 * gib },
+    })),
   });
   const of = (name: string) => budget.view().models.find((each) => each.name === name);
   t.ok(await budget.reserveLoad('sdxl'));
   t.notOk(await budget.reserveLoad('wan'), 'twenty and six are more than there is');
   budget.measured('sdxl', 7 * gib, { idle: true });
-  t.match(of('sdxl'), { residentBytes: 7 * gib, workingBytes: 9 * gib }, 'what it needs in all has not become less');
+  t.match(
+    of('sdxl'),
+    { residentBytes: 7 * gib, workingBytes: 9 * gib },
+    'what it needs in all has not become less',
+  );
   const release = await budget.use('sdxl');
   budget.measured('sdxl', 18 * gib, { idle: false });
   t.match(of('sdxl'), { residentBytes: 7 * gib, workingBytes: 11 * gib }, 'seen to need more');
@@ -112,14 +194,25 @@ t.test('measurements correct what was expected', async (t) => {
 
 t.test('a model that answers several at a time shares its room, until somebody is overdue', async (t) => {
   const budget = createMemoryBudget({
-    capacityBytes: async () => 24 * gib, evict: async () => {}, patienceMs: 40,
-    models: [{ name: 'qwen', expected: { residentBytes: 5 * gib, workingBytes: gib }, shared: true }, { name: 'wan', expected: { residentBytes: 14 * gib, workingBytes: 8 * gib } }],
+    capacityBytes: async () => 24 * gib,
+    evict: async () => {},
+    patienceMs: 40,
+    models: [
+      { name: 'qwen', expected: { residentBytes: 5 * gib, workingBytes: gib }, shared: true },
+      { name: 'wan', expected: { residentBytes: 14 * gib, workingBytes: 8 * gib } },
+    ],
   });
   const [first, second] = await Promise.all([budget.use('qwen'), budget.use('qwen')]);
   const order: string[] = [];
-  const film = budget.use('wan').then((release) => { order.push('wan'); release(); });
+  const film = budget.use('wan').then((release) => {
+    order.push('wan');
+    release();
+  });
   await sleep(60);
-  const late = budget.use('qwen').then((release) => { order.push('qwen'); release(); });
+  const late = budget.use('qwen').then((release) => {
+    order.push('qwen');
+    release();
+  });
   await sleep(10);
   t.same(order, [], 'who waited longer is not passed by');
   first();
@@ -131,8 +224,14 @@ t.test('a model that answers several at a time shares its room, until somebody i
 t.test('an eviction that fails is tried again and leaves nobody waiting for ever', async (t) => {
   let failures = 1;
   const budget = createMemoryBudget({
-    capacityBytes: async () => 24 * gib, evict: async () => { if (failures-- > 0) throw new Error('it would not go'); },
-    models: ['sdxl', 'wan'].map((name) => ({ name, expected: { residentBytes: 14 * gib, workingBytes: gib } })),
+    capacityBytes: async () => 24 * gib,
+    evict: async () => {
+      if (failures-- > 0) throw new Error('it would not go');
+    },
+    models: ['sdxl', 'wan'].map((name) => ({
+      name,
+      expected: { residentBytes: 14 * gib, workingBytes: gib },
+    })),
   });
   const draw = await budget.use('sdxl');
   await budget.reserveLoad('sdxl');
@@ -146,7 +245,19 @@ t.test('an eviction that fails is tried again and leaves nobody waiting for ever
 });
 
 t.test('a card nobody knows the size of holds nothing back', async (t) => {
-  const budget = createMemoryBudget({ capacityBytes: async () => null, evict: async () => { throw new Error('nobody is ended'); }, models: ['sdxl', 'wan'].map((name) => ({ name, expected: { residentBytes: 99 * gib, workingBytes: gib } })) });
+  const budget = createMemoryBudget({
+    capacityBytes: async () => null,
+    evict: async () => {
+      throw new Error('nobody is ended');
+    },
+    models: ['sdxl', 'wan'].map((name) => ({
+      name,
+      expected: { residentBytes: 99 * gib, workingBytes: gib },
+    })),
+  });
   await Promise.all([budget.use('sdxl'), budget.use('wan')]);
-  t.equal(budget.view().models.every(({ busy }) => busy), true);
+  t.equal(
+    budget.view().models.every(({ busy }) => busy),
+    true,
+  );
 });

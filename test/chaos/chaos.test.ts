@@ -9,8 +9,22 @@ if (redisOrSkip(t)) {
   t.setTimeout(240_000);
   await t.test(`50 jobs, three services, everything failing now and then (seed ${seed})`, async (t) => {
     const report = await runChaos({
-      seed, jobs: 50, services: 3, spanMs: 15_000, leaseSeconds: 3, failureRate: 0.3, patienceMs: 180_000,
-      blows: { serviceKills: 3, engineKills: 3, freezes: 1, redisRestarts: 1, cuts: 1, outages: 1, outageMs: 3000 },
+      seed,
+      jobs: 50,
+      services: 3,
+      spanMs: 15_000,
+      leaseSeconds: 3,
+      failureRate: 0.3,
+      patienceMs: 180_000,
+      blows: {
+        serviceKills: 3,
+        engineKills: 3,
+        freezes: 1,
+        redisRestarts: 1,
+        cuts: 1,
+        outages: 1,
+        outageMs: 3000,
+      },
     });
     t.same(report.faults, [], `seed ${seed}; logs in ${report.folder}`);
     t.equal(report.numbers['jobs'], 50);

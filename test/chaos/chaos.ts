@@ -21,24 +21,41 @@ export interface ChaosReport extends Verdict {
 const apiKey = 'key-of-the-chaos-run';
 
 /**
- * Services, Redis and endpoints under blows while a producer pushes jobs; then everything is left in peace until all jobs have
- * ended (or `patienceMs` passed), and what came of them is judged.
+ * Services, Redis and endpoints under blows while a producer pushes jobs; then everything is left in peace
+ * until all jobs have ended (or `patienceMs` passed), and what came of them is judged.
  */
-export async function runChaos(options: ChaosOptions & { patienceMs: number; say?: (line: string) => void }): Promise<ChaosReport> {
+export async function runChaos(
+  options: ChaosOptions & { patienceMs: number; say?: (line: string) => void },
+): Promise<ChaosReport> {
   const { say = () => undefined } = options;
   const plan = planChaos(options);
   const folder = await mkdtemp(path.join(os.tmpdir(), 'chaos-'));
   const server = await startRedis({ fsync: 'always' });
-  const endpoints = await startEndpoints({ random: createRandom(options.seed + 1), failureRate: options.failureRate });
+  const endpoints = await startEndpoints({
+    random: createRandom(options.seed + 1),
+    failureRate: options.failureRate,
+  });
   const redis = new Redis(server.url, { maxRetriesPerRequest: null });
   redis.on('error', () => undefined);
   const store = createRedisStore({ url: server.url });
   const fleet = await startFleet({
-    folder, services: options.services,
+    folder,
+    services: options.services,
     environment: {
-      REDIS_URL: server.url, SUPABASE_URL: endpoints.origin, SUPABASE_SERVICE_KEY: 'service-key', STORAGE: 'supabase', WAN_WORKER_API_KEY: apiKey,
-      MODELS_DIR: path.join(projectRoot(), 'test/parity/models'), ORT_DEVICE: 'cpu', ORT_THREADS: '1', LOG_LEVEL: 'info', RATE_LIMIT: 'off', PREVIEW_EVERY_STEPS: '0',
-      LEASE_SECONDS: String(options.leaseSeconds), MAX_ATTEMPTS: '10', REDIS_BLOCK_SECONDS: '2',
+      REDIS_URL: server.url,
+      SUPABASE_URL: endpoints.origin,
+      SUPABASE_SERVICE_KEY: 'service-key',
+      STORAGE: 'supabase',
+      WAN_WORKER_API_KEY: apiKey,
+      MODELS_DIR: path.join(projectRoot(), 'test/parity/models'),
+      ORT_DEVICE: 'cpu',
+      ORT_THREADS: '1',
+      LOG_LEVEL: 'info',
+      RATE_LIMIT: 'off',
+      PREVIEW_EVERY_STEPS: '0',
+      LEASE_SECONDS: String(options.leaseSeconds),
+      MAX_ATTEMPTS: '10',
+      REDIS_BLOCK_SECONDS: '2',
     },
   });
   const struck: Record<string, number> = {};
@@ -52,7 +69,9 @@ export async function runChaos(options: ChaosOptions & { patienceMs: number; say
 
   async function strike(blow: PlannedBlow): Promise<void> {
     struck[blow.what] = (struck[blow.what] ?? 0) + 1;
-    say(`${((Date.now() - startedAt) / 1000).toFixed(1)} s: ${blow.what}${'service' in blow ? ` ${blow.service}` : ''}`);
+    say(
+      `${((Date.now() - startedAt) / 1000).toFixed(1)} s: ${blow.what}${'service' in blow ? ` ${blow.service}` : ''}`,
+    );
     switch (blow.what) {
       case 'kill service':
         await fleet.kill(blow.service);
@@ -69,7 +88,9 @@ export async function runChaos(options: ChaosOptions & { patienceMs: number; say
         await sleep(blow.downMs);
         return server.start();
       case 'cut Redis connections':
-        return void await redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes').catch(() => undefined);
+        return void (await redis
+          .call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+          .catch(() => undefined));
       case 'endpoints down':
         endpoints.setDown(true);
         await sleep(blow.forMs);
@@ -92,12 +113,22 @@ export async function runChaos(options: ChaosOptions & { patienceMs: number; say
 
   /** A producer that got no answer pushes again, as producers do. */
   async function push(payload: string): Promise<void> {
-    while (await redis.lpush('sdxl_queue', payload).then(() => false, () => true)) await sleep(100);
+    while (
+      await redis.lpush('sdxl_queue', payload).then(
+        () => false,
+        () => true,
+      )
+    )
+      await sleep(100);
   }
 
   async function cancel(id: string): Promise<void> {
     for (let tries = 0; tries < 200; tries += 1) {
-      const answer = await fetch(`${fleet.url(tries % fleet.size)}/jobs/${id}`, { method: 'DELETE', headers: { authorization: `Bearer ${apiKey}` }, signal: AbortSignal.timeout(5000) }).catch(() => undefined);
+      const answer = await fetch(`${fleet.url(tries % fleet.size)}/jobs/${id}`, {
+        method: 'DELETE',
+        headers: { authorization: `Bearer ${apiKey}` },
+        signal: AbortSignal.timeout(5000),
+      }).catch(() => undefined);
       if (answer?.ok === true || answer?.status === 404) return;
       await sleep(200);
     }
@@ -116,7 +147,7 @@ export async function runChaos(options: ChaosOptions & { patienceMs: number; say
     }
     say(`${((Date.now() - startedAt) / 1000).toFixed(1)} s: peace`);
     const calmAt = Date.now();
-    while (!await isOver()) {
+    while (!(await isOver())) {
       if (Date.now() - calmAt > options.patienceMs) break;
       await sleep(500);
     }
@@ -125,10 +156,17 @@ export async function runChaos(options: ChaosOptions & { patienceMs: number; say
     const verdict = await judge({ jobs: plan.jobs, store, redis, endpoints });
     if (verdict.faults.length === 0) await rm(folder, { recursive: true, force: true });
     return {
-      folder, faults: verdict.faults,
+      folder,
+      faults: verdict.faults,
       numbers: {
-        ...verdict.numbers, ...struck, 'service starts': fleet.starts(), 'endpoint requests': endpoints.counts.requests, 'endpoint requests failed': endpoints.counts.failed,
-        'endpoint requests while down': endpoints.counts.refusedWhileDown, 'seconds in all': Math.round((Date.now() - startedAt) / 1000), 'seconds to settle': Math.round(settledAfter),
+        ...verdict.numbers,
+        ...struck,
+        'service starts': fleet.starts(),
+        'endpoint requests': endpoints.counts.requests,
+        'endpoint requests failed': endpoints.counts.failed,
+        'endpoint requests while down': endpoints.counts.refusedWhileDown,
+        'seconds in all': Math.round((Date.now() - startedAt) / 1000),
+        'seconds to settle': Math.round(settledAfter),
       },
     };
   } finally {
@@ -142,8 +180,9 @@ export async function runChaos(options: ChaosOptions & { patienceMs: number; say
   async function isOver(): Promise<boolean> {
     try {
       const { waiting, delayed, running } = await store.depth('sdxl_queue');
-      if (waiting + delayed + running > 0 || await store.outbox.pending() > 0) return false;
-      for (const { id } of plan.jobs) if (id !== '' && !terminalStatuses.has((await store.get(id))?.status ?? 'queued')) return false;
+      if (waiting + delayed + running > 0 || (await store.outbox.pending()) > 0) return false;
+      for (const { id } of plan.jobs)
+        if (id !== '' && !terminalStatuses.has((await store.get(id))?.status ?? 'queued')) return false;
       return true;
     } catch {
       return false;

@@ -19,9 +19,10 @@ export interface StoredObject {
 }
 
 /**
- * Where services store and call back: the storage API and the callback function of one Supabase project, as far as a worker
- * uses them, over real HTTP. Both fail a share of the requests, in every way they can: an error before anything happened, an
- * error or a broken connection after it happened. `setDown` breaks every connection.
+ * Where services store and call back: the storage API and the callback function of one Supabase project, as
+ * far as a worker uses them, over real HTTP. Both fail a share of the requests, in every way they can: an
+ * error before anything happened, an error or a broken connection after it happened. `setDown` breaks every
+ * connection.
  */
 export async function startEndpoints({ random, failureRate }: { random: Random; failureRate: number }) {
   const callbacks: SeenCallback[] = [];
@@ -50,13 +51,33 @@ export async function startEndpoints({ random, failureRate }: { random: Random; 
     }
     const done = act(request, route, body);
     if (ends === 'broken after') return void request.socket.destroy();
-    if (ends === 'error after') return answer(response, 500, { statusCode: '500', error: 'internal', message: 'failed after it was done' });
+    if (ends === 'error after')
+      return answer(response, 500, {
+        statusCode: '500',
+        error: 'internal',
+        message: 'failed after it was done',
+      });
     return answer(response, done.status, done.body);
   }
 
   function note(request: IncomingMessage, body: Buffer, kept: boolean) {
-    const { job_id: jobId, status, assets } = JSON.parse(body.toString('utf8')) as { job_id: string; status: SeenCallback['status']; assets: string[] };
-    callbacks.push({ index: callbacks.length, webhookId: String(request.headers['webhook-id'] ?? request.headers['idempotency-key'] ?? ''), jobId, status, assets, kept });
+    const {
+      job_id: jobId,
+      status,
+      assets,
+    } = JSON.parse(body.toString('utf8')) as {
+      job_id: string;
+      status: SeenCallback['status'];
+      assets: string[];
+    };
+    callbacks.push({
+      index: callbacks.length,
+      webhookId: String(request.headers['webhook-id'] ?? request.headers['idempotency-key'] ?? ''),
+      jobId,
+      status,
+      assets,
+      kept,
+    });
   }
 
   function act(request: IncomingMessage, route: string, body: Buffer): { status: number; body: object } {
@@ -67,10 +88,22 @@ export async function startEndpoints({ random, failureRate }: { random: Random; 
     const object = /^\/storage\/v1\/object\/([^/]+)\/(.+)$/.exec(route);
     if (object !== null && (request.method === 'POST' || request.method === 'PUT')) {
       const [, bucket = '', path = ''] = object;
-      if (!buckets.has(bucket)) return { status: 400, body: { statusCode: '404', error: 'Bucket not found', message: 'Bucket not found' } };
+      if (!buckets.has(bucket))
+        return {
+          status: 400,
+          body: { statusCode: '404', error: 'Bucket not found', message: 'Bucket not found' },
+        };
       const before = objects.get(`${bucket}/${path}`);
-      if (before !== undefined && request.method === 'POST' && request.headers['x-upsert'] !== 'true') return { status: 400, body: { statusCode: '409', error: 'Duplicate', message: 'The resource already exists' } };
-      objects.set(`${bucket}/${path}`, { sha256: createHash('sha256').update(body).digest('hex'), bytes: body.length, puts: (before?.puts ?? 0) + 1 });
+      if (before !== undefined && request.method === 'POST' && request.headers['x-upsert'] !== 'true')
+        return {
+          status: 400,
+          body: { statusCode: '409', error: 'Duplicate', message: 'The resource already exists' },
+        };
+      objects.set(`${bucket}/${path}`, {
+        sha256: createHash('sha256').update(body).digest('hex'),
+        bytes: body.length,
+        puts: (before?.puts ?? 0) + 1,
+      });
       return { status: 200, body: { Id: path, Key: `${bucket}/${path}` } };
     }
     const removed = /^\/storage\/v1\/object\/([^/]+)$/.exec(route);
@@ -82,15 +115,27 @@ export async function startEndpoints({ random, failureRate }: { random: Random; 
     const bucket = /^\/storage\/v1\/bucket(?:\/([^/]+))?$/.exec(route);
     if (bucket !== null && request.method === 'POST') {
       const { name } = JSON.parse(body.toString('utf8')) as { name: string };
-      if (buckets.has(name)) return { status: 400, body: { statusCode: '409', error: 'Duplicate', message: 'The resource already exists' } };
+      if (buckets.has(name))
+        return {
+          status: 400,
+          body: { statusCode: '409', error: 'Duplicate', message: 'The resource already exists' },
+        };
       buckets.add(name);
       return { status: 200, body: { name } };
     }
     if (bucket?.[1] !== undefined) {
-      return buckets.has(bucket[1]) ? { status: 200, body: { id: bucket[1], name: bucket[1], public: false } } : { status: 400, body: { statusCode: '404', error: 'Bucket not found', message: 'Bucket not found' } };
+      return buckets.has(bucket[1])
+        ? { status: 200, body: { id: bucket[1], name: bucket[1], public: false } }
+        : {
+            status: 400,
+            body: { statusCode: '404', error: 'Bucket not found', message: 'Bucket not found' },
+          };
     }
     if (bucket !== null) return { status: 200, body: [...buckets].map((name) => ({ id: name, name })) };
-    return { status: 404, body: { statusCode: '404', error: 'not_found', message: `no route ${request.method} ${route}` } };
+    return {
+      status: 404,
+      body: { statusCode: '404', error: 'not_found', message: `no route ${request.method} ${route}` },
+    };
   }
 
   const server = createServer((request, response) => {
@@ -108,15 +153,18 @@ export async function startEndpoints({ random, failureRate }: { random: Random; 
   const { port } = server.address() as AddressInfo;
   return {
     origin: `http://127.0.0.1:${port}`,
-    callbacks, objects, counts,
+    callbacks,
+    objects,
+    counts,
     setDown(next: boolean) {
       down = next;
       if (next) server.closeAllConnections();
     },
-    close: () => new Promise<void>((resolve) => {
-      server.close(() => resolve());
-      server.closeAllConnections();
-    }),
+    close: () =>
+      new Promise<void>((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
   };
 }
 export type Endpoints = Awaited<ReturnType<typeof startEndpoints>>;

@@ -12,13 +12,24 @@ export interface FleetOptions {
   environment: Record<string, string>;
 }
 
-/** Real service processes, each with a folder, a port and a log of its own. Only processes started here are ever killed. */
+/**
+ * Real service processes, each with a folder, a port and a log of its own. Only processes started here are
+ * ever killed.
+ */
 export async function startFleet({ folder, services, environment }: FleetOptions) {
-  const members = await Promise.all(Array.from({ length: services }, async (_, index) => {
-    const home = path.join(folder, `service-${index}`);
-    await mkdir(home, { recursive: true });
-    return { home, port: await findFreePort(), log: createWriteStream(path.join(folder, `service-${index}.log`), { flags: 'a' }), child: undefined as ChildProcess | undefined, starts: 0 };
-  }));
+  const members = await Promise.all(
+    Array.from({ length: services }, async (_, index) => {
+      const home = path.join(folder, `service-${index}`);
+      await mkdir(home, { recursive: true });
+      return {
+        home,
+        port: await findFreePort(),
+        log: createWriteStream(path.join(folder, `service-${index}.log`), { flags: 'a' }),
+        child: undefined as ChildProcess | undefined,
+        starts: 0,
+      };
+    }),
+  );
 
   function memberOf(index: number) {
     const member = members[index];
@@ -36,16 +47,29 @@ export async function startFleet({ folder, services, environment }: FleetOptions
     member.starts += 1;
     member.log.write(`--- start ${member.starts}\n`);
     const child = spawn(process.execPath, ownProgram('src/server'), {
-      cwd: member.home, stdio: ['ignore', 'pipe', 'pipe'],
-      env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment, DATA_DIR: member.home, HOST: '127.0.0.1', PORT: String(member.port) },
+      cwd: member.home,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: {
+        PATH: process.env['PATH'],
+        HOME: process.env['HOME'],
+        ...environment,
+        DATA_DIR: member.home,
+        HOST: '127.0.0.1',
+        PORT: String(member.port),
+      },
     });
     child.stdout.pipe(member.log, { end: false });
     child.stderr.pipe(member.log, { end: false });
-    child.once('exit', (code, signal) => { member.log.write(`--- ended: ${code ?? signal}\n`); });
+    child.once('exit', (code, signal) => {
+      member.log.write(`--- ended: ${code ?? signal}\n`);
+    });
     member.child = child;
   }
 
-  /** Engines of a killed service end by themselves when their channel closes; here they are looked up while it lives. */
+  /**
+   * Engines of a killed service end by themselves when their channel closes; here they are looked up while it
+   * lives.
+   */
   const engines = (index: number) => {
     const pid = memberOf(index).child?.pid;
     return pid === undefined || !isUp(index) ? [] : childProcesses(pid).map((info) => info.pid);
@@ -54,14 +78,17 @@ export async function startFleet({ folder, services, environment }: FleetOptions
   async function end(index: number, signal: NodeJS.Signals) {
     const { child } = memberOf(index);
     if (child === undefined || !isUp(index)) return;
-    const ended = new Promise((resolve) => { child.once('exit', resolve); });
+    const ended = new Promise((resolve) => {
+      child.once('exit', resolve);
+    });
     child.kill(signal);
     await ended;
   }
 
   for (let index = 0; index < services; index += 1) start(index);
   return {
-    start, isUp,
+    start,
+    isUp,
     size: services,
     url: (index: number) => `http://127.0.0.1:${memberOf(index).port}`,
     starts: () => members.reduce((sum, { starts }) => sum + starts, 0),
@@ -72,7 +99,8 @@ export async function startFleet({ folder, services, environment }: FleetOptions
       process.kill(pid, 'SIGKILL');
       return true;
     },
-    signal: (index: number, signal: 'SIGSTOP' | 'SIGCONT') => isUp(index) && memberOf(index).child?.kill(signal) === true,
+    signal: (index: number, signal: 'SIGSTOP' | 'SIGCONT') =>
+      isUp(index) && memberOf(index).child?.kill(signal) === true,
     async stop() {
       const timers = members.map((_, index) => setTimeout(() => void end(index, 'SIGKILL'), 20_000));
       await Promise.all(members.map((_, index) => end(index, 'SIGTERM')));

@@ -1,7 +1,12 @@
 import type { Redis } from 'ioredis';
 import type { Endpoints, SeenCallback } from './endpoints.js';
 import type { JobKind, PlannedJob } from './plan.js';
-import { type JobRecord, type JobStatus, type JobStore, terminalStatuses } from '../../src/services/queue/job-store.js';
+import {
+  type JobRecord,
+  type JobStatus,
+  type JobStore,
+  terminalStatuses,
+} from '../../src/services/queue/job-store.js';
 
 export interface Verdict {
   /** What is not as promised; empty when all is well. */
@@ -9,11 +14,27 @@ export interface Verdict {
   numbers: Record<string, number>;
 }
 
-const outcomes: Record<JobKind, readonly JobStatus[]> = { plain: ['completed'], twice: ['completed'], cancelled: ['completed', 'cancelled'], invalid: ['failed'], garbage: [] };
+const outcomes: Record<JobKind, readonly JobStatus[]> = {
+  plain: ['completed'],
+  twice: ['completed'],
+  cancelled: ['completed', 'cancelled'],
+  invalid: ['failed'],
+  garbage: [],
+};
 const isTerminal = (callback: SeenCallback) => callback.status !== 'processing';
 
 /** Compares what was pushed with what came of it: records, callbacks, objects, and what is left in Redis. */
-export async function judge({ jobs, store, redis, endpoints }: { jobs: PlannedJob[]; store: JobStore; redis: Redis; endpoints: Endpoints }): Promise<Verdict> {
+export async function judge({
+  jobs,
+  store,
+  redis,
+  endpoints,
+}: {
+  jobs: PlannedJob[];
+  store: JobStore;
+  redis: Redis;
+  endpoints: Endpoints;
+}): Promise<Verdict> {
   const faults: string[] = [];
   const withId = jobs.filter(({ id }) => id !== '');
   const records = new Map<string, JobRecord>();
@@ -22,7 +43,8 @@ export async function judge({ jobs, store, redis, endpoints }: { jobs: PlannedJo
     if (record !== null) records.set(id, record);
   }
   const byJob = new Map<string, SeenCallback[]>();
-  for (const callback of endpoints.callbacks) byJob.set(callback.jobId, [...byJob.get(callback.jobId) ?? [], callback]);
+  for (const callback of endpoints.callbacks)
+    byJob.set(callback.jobId, [...(byJob.get(callback.jobId) ?? []), callback]);
 
   let lost = 0;
   let doubleEnds = 0;
@@ -34,31 +56,47 @@ export async function judge({ jobs, store, redis, endpoints }: { jobs: PlannedJo
     const ends = seen.filter((callback) => isTerminal(callback) && callback.kept);
     if (record === undefined || !terminalStatuses.has(record.status) || ends.length === 0) {
       lost += 1;
-      faults.push(`${job.id} (${job.kind}) is lost: ${record?.status ?? 'no record'}, ${ends.length} terminal callbacks kept`);
+      faults.push(
+        `${job.id} (${job.kind}) is lost: ${record?.status ?? 'no record'}, ${ends.length} terminal callbacks kept`,
+      );
       continue;
     }
     repeated += ends.length - 1;
     const expected = record.status === 'completed' ? 'completed' : 'failed';
-    if (new Set(ends.map(({ webhookId }) => webhookId)).size !== 1 || ends.some(({ status }) => status !== expected)) {
+    if (
+      new Set(ends.map(({ webhookId }) => webhookId)).size !== 1 ||
+      ends.some(({ status }) => status !== expected)
+    ) {
       doubleEnds += 1;
-      faults.push(`${job.id} ended more than once, or otherwise than its record (${record.status}): ${ends.map(({ webhookId }) => webhookId).join(', ')}`);
+      faults.push(
+        `${job.id} ended more than once, or otherwise than its record (${record.status}): ${ends.map(({ webhookId }) => webhookId).join(', ')}`,
+      );
     }
     // The first the receiver saw of the end, kept or not: from then on only the same may come.
     const end = seen.find(isTerminal);
-    const later = seen.filter(({ index, webhookId }) => end !== undefined && index > end.index && webhookId !== end.webhookId);
+    const later = seen.filter(
+      ({ index, webhookId }) => end !== undefined && index > end.index && webhookId !== end.webhookId,
+    );
     if (later.length > 0) {
       afterTheEnd += later.length;
-      faults.push(`${job.id} was spoken of after its end: ${later.map(({ webhookId }) => webhookId).join(', ')}`);
+      faults.push(
+        `${job.id} was spoken of after its end: ${later.map(({ webhookId }) => webhookId).join(', ')}`,
+      );
     }
-    if (!outcomes[job.kind].includes(record.status)) faults.push(`${job.id} (${job.kind}) ended as ${record.status}: ${record.errorMessage}`);
+    if (!outcomes[job.kind].includes(record.status))
+      faults.push(`${job.id} (${job.kind}) ended as ${record.status}: ${record.errorMessage}`);
     faults.push(...assetFaults(job, record, endpoints));
   }
-  for (const jobId of byJob.keys()) if (!withId.some(({ id }) => id === jobId)) faults.push(`a callback names ${jobId}, which nobody pushed`);
+  for (const jobId of byJob.keys())
+    if (!withId.some(({ id }) => id === jobId)) faults.push(`a callback names ${jobId}, which nobody pushed`);
 
   const letters = await store.deadLetters(undefined, 10_000);
   const garbage = jobs.filter(({ kind }) => kind === 'garbage');
-  for (const { payload } of garbage) if (!letters.some((letter) => letter.payload === payload)) faults.push(`garbage is lost: ${payload}`);
-  const left = (await redis.keys('*')).filter((key) => /:(entry|payload|lane|callback|leases|delayed|callbacks):?/.test(key) || key.endsWith('_queue'));
+  for (const { payload } of garbage)
+    if (!letters.some((letter) => letter.payload === payload)) faults.push(`garbage is lost: ${payload}`);
+  const left = (await redis.keys('*')).filter(
+    (key) => /:(entry|payload|lane|callback|leases|delayed|callbacks):?/.test(key) || key.endsWith('_queue'),
+  );
   if (left.length > 0) faults.push(`left behind in Redis: ${left.slice(0, 10).join(', ')}`);
 
   const attempts = [...records.values()].map((record) => record.attempts);
@@ -66,11 +104,20 @@ export async function judge({ jobs, store, redis, endpoints }: { jobs: PlannedJo
   return {
     faults,
     numbers: {
-      jobs: jobs.length, lost, 'with more than one end': doubleEnds, 'callbacks after the end': afterTheEnd,
-      completed: count('completed'), failed: count('failed'), cancelled: count('cancelled'), 'unreadable payloads kept': garbage.length,
-      assets: endpoints.objects.size, 'uploads repeated': [...endpoints.objects.values()].reduce((sum, { puts }) => sum + puts - 1, 0),
-      'attempts beyond the first': attempts.reduce((sum, n) => sum + Math.max(0, n - 1), 0), 'most attempts of one job': Math.max(0, ...attempts),
-      'callbacks seen': endpoints.callbacks.length, 'terminal callbacks repeated': repeated,
+      jobs: jobs.length,
+      lost,
+      'with more than one end': doubleEnds,
+      'callbacks after the end': afterTheEnd,
+      completed: count('completed'),
+      failed: count('failed'),
+      cancelled: count('cancelled'),
+      'unreadable payloads kept': garbage.length,
+      assets: endpoints.objects.size,
+      'uploads repeated': [...endpoints.objects.values()].reduce((sum, { puts }) => sum + puts - 1, 0),
+      'attempts beyond the first': attempts.reduce((sum, n) => sum + Math.max(0, n - 1), 0),
+      'most attempts of one job': Math.max(0, ...attempts),
+      'callbacks seen': endpoints.callbacks.length,
+      'terminal callbacks repeated': repeated,
     },
   };
 }
@@ -80,8 +127,13 @@ function assetFaults(job: PlannedJob, record: JobRecord, { objects }: Endpoints)
   if (record.status !== 'completed') return [];
   const stored = [...objects.keys()].filter((key) => key.includes(`/${job.id}/`));
   const faults = [];
-  if (stored.length !== job.images || record.assets.length !== job.images) faults.push(`${job.id} has ${stored.length} objects and names ${record.assets.length}, not ${job.images}`);
-  for (const asset of record.assets) if (!stored.some((key) => key.endsWith(asset) || asset.includes(key))) faults.push(`${job.id} names ${asset}, which is not stored`);
+  if (stored.length !== job.images || record.assets.length !== job.images)
+    faults.push(
+      `${job.id} has ${stored.length} objects and names ${record.assets.length}, not ${job.images}`,
+    );
+  for (const asset of record.assets)
+    if (!stored.some((key) => key.endsWith(asset) || asset.includes(key)))
+      faults.push(`${job.id} names ${asset}, which is not stored`);
   for (const key of stored) if ((objects.get(key)?.bytes ?? 0) < 100) faults.push(`${key} is no picture`);
   return faults;
 }

@@ -5,10 +5,17 @@ import t from 'tap';
 import { ownProgram } from '../../src/lib/processes.js';
 import { projectRoot } from '../../src/lib/project.js';
 
-function doctor(cwd: string, environment: NodeJS.ProcessEnv): Promise<{ code: number; stdout: string; stderr: string }> {
+function doctor(
+  cwd: string,
+  environment: NodeJS.ProcessEnv,
+): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
-    const child = execFile(process.execPath, [...ownProgram('src/cli/main'), 'doctor', '--local'], { cwd, env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment } },
-      (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }));
+    const child = execFile(
+      process.execPath,
+      [...ownProgram('src/cli/main'), 'doctor', '--local'],
+      { cwd, env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...environment } },
+      (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+    );
   });
 }
 
@@ -16,7 +23,8 @@ const tiny = path.join(projectRoot(), 'test/parity/models/sdxl-tiny');
 
 t.test('the exit code says how bad it is', async (t) => {
   const cwd = t.testdir({ complete: {}, broken: {} });
-  for (const name of ['complete', 'broken']) await cp(tiny, path.join(cwd, name, 'sdxl'), { recursive: true, dereference: true });
+  for (const name of ['complete', 'broken'])
+    await cp(tiny, path.join(cwd, name, 'sdxl'), { recursive: true, dereference: true });
   await rm(path.join(cwd, 'broken/sdxl/model_index.json'));
   const warned = await doctor(cwd, { MODELS_DIR: path.join(cwd, 'complete') });
   t.equal(warned.code, 8, 'no WAN model: works with less');

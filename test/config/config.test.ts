@@ -17,7 +17,17 @@ function problemsOf(environment: NodeJS.ProcessEnv): ConfigError['problems'] {
 
 t.test('an empty environment is a complete one', async (t) => {
   const config = readConfig({});
-  t.match(config, { host: '127.0.0.1', port: 7860, logLevel: 'info', rateLimit: true, trustProxy: false, ortDevice: 'auto', maxAttempts: 3, leaseSeconds: 30, shutdownGraceSeconds: 30 });
+  t.match(config, {
+    host: '127.0.0.1',
+    port: 7860,
+    logLevel: 'info',
+    rateLimit: true,
+    trustProxy: false,
+    ortDevice: 'auto',
+    maxAttempts: 3,
+    leaseSeconds: 30,
+    shutdownGraceSeconds: 30,
+  });
   t.ok(path.isAbsolute(config.dataDir));
   t.ok(Object.isFrozen(config));
   t.same(readConfig({ PORT: '', HOST: '  ' }), config, 'empty is the same as not set');
@@ -30,11 +40,22 @@ t.test('.env.example lists every variable with its default, and nothing else', a
 });
 
 t.test('all problems at once, each with variable, value and rule', async (t) => {
-  const problems = problemsOf({ PORT: '70000', LOG_LEVEL: 'loud', RATE_LIMIT: 'maybe', SUPABASE_URL: 'ftp://x', LEASE_SECONDS: '1.5', ORT_DEVICE: 'tpu' });
-  t.same(problems.map(({ variable }) => variable), ['PORT', 'LOG_LEVEL', 'RATE_LIMIT', 'SUPABASE_URL', 'ORT_DEVICE', 'LEASE_SECONDS']);
+  const problems = problemsOf({
+    PORT: '70000',
+    LOG_LEVEL: 'loud',
+    RATE_LIMIT: 'maybe',
+    SUPABASE_URL: 'ftp://x',
+    LEASE_SECONDS: '1.5',
+    ORT_DEVICE: 'tpu',
+  });
+  t.same(
+    problems.map(({ variable }) => variable),
+    ['PORT', 'LOG_LEVEL', 'RATE_LIMIT', 'SUPABASE_URL', 'ORT_DEVICE', 'LEASE_SECONDS'],
+  );
   t.match(problems[0], { value: '"70000"', rule: 'a whole number from 0 to 65535' });
   const { message } = new ConfigError(problems);
-  for (const { variable, rule } of problems) t.ok(message.includes(variable) && message.includes(rule), `${variable} is in the message`);
+  for (const { variable, rule } of problems)
+    t.ok(message.includes(variable) && message.includes(rule), `${variable} is in the message`);
 });
 
 t.test('numbers are read as people write them, and only as that', async (t) => {
@@ -47,7 +68,11 @@ t.test('numbers are read as people write them, and only as that', async (t) => {
 });
 
 t.test('secrets never appear in a message', async (t) => {
-  const secrets = { WAN_WORKER_API_KEY: 'hunter2', CALLBACK_SECRET: 'swordfish-swordfish', REDIS_URL: 'http://user:opensesame@host' };
+  const secrets = {
+    WAN_WORKER_API_KEY: 'hunter2',
+    CALLBACK_SECRET: 'swordfish-swordfish',
+    REDIS_URL: 'http://user:opensesame@host',
+  };
   const { message } = new ConfigError(problemsOf(secrets));
   t.match(message, /WAN_WORKER_API_KEY/);
   t.match(message, /CALLBACK_SECRET/);
@@ -56,26 +81,49 @@ t.test('secrets never appear in a message', async (t) => {
 });
 
 t.test('a service connected to others needs a key; a local one does not', async (t) => {
-  for (const environment of [{ REDIS_URL: 'redis://localhost' }, { UPSTASH_REDIS_REST_URL: 'https://x.upstash.io', UPSTASH_REDIS_REST_TOKEN: 't' }, { SUPABASE_URL: 'https://x.supabase.co', SUPABASE_SERVICE_KEY: 's' }] as Array<Record<string, string>>) {
-    t.match(problemsOf(environment), [{ variable: 'WAN_WORKER_API_KEY', value: 'not set' }], Object.keys(environment).join());
+  for (const environment of [
+    { REDIS_URL: 'redis://localhost' },
+    { UPSTASH_REDIS_REST_URL: 'https://x.upstash.io', UPSTASH_REDIS_REST_TOKEN: 't' },
+    { SUPABASE_URL: 'https://x.supabase.co', SUPABASE_SERVICE_KEY: 's' },
+  ] as Array<Record<string, string>>) {
+    t.match(
+      problemsOf(environment),
+      [{ variable: 'WAN_WORKER_API_KEY', value: 'not set' }],
+      Object.keys(environment).join(),
+    );
     t.same(problemsOf({ ...environment, WAN_WORKER_API_KEY: 'a-key-of-its-own' }), []);
   }
 });
 
 t.test('variables that only make sense together', async (t) => {
   const key = { WAN_WORKER_API_KEY: 'a-key-of-its-own' };
-  t.match(problemsOf({ ...key, SUPABASE_URL: 'https://x.supabase.co' }), [{ variable: 'SUPABASE_SERVICE_KEY' }]);
+  t.match(problemsOf({ ...key, SUPABASE_URL: 'https://x.supabase.co' }), [
+    { variable: 'SUPABASE_SERVICE_KEY' },
+  ]);
   t.match(problemsOf({ ...key, STORAGE: 'supabase' }), [{ variable: 'SUPABASE_URL' }]);
-  t.match(problemsOf({ ...key, UPSTASH_REDIS_REST_URL: 'https://x.upstash.io' }), [{ variable: 'UPSTASH_REDIS_REST_TOKEN' }]);
+  t.match(problemsOf({ ...key, UPSTASH_REDIS_REST_URL: 'https://x.upstash.io' }), [
+    { variable: 'UPSTASH_REDIS_REST_TOKEN' },
+  ]);
 });
 
 t.test('addresses derived from others', async (t) => {
   const key = { WAN_WORKER_API_KEY: 'a-key-of-its-own' };
-  const upstash = { ...key, UPSTASH_REDIS_REST_URL: 'https://eu1-fox.upstash.io', UPSTASH_REDIS_REST_TOKEN: 'A/b=' };
+  const upstash = {
+    ...key,
+    UPSTASH_REDIS_REST_URL: 'https://eu1-fox.upstash.io',
+    UPSTASH_REDIS_REST_TOKEN: 'A/b=',
+  };
   t.equal(redisUrlOf(readConfig(upstash)), 'rediss://default:A%2Fb%3D@eu1-fox.upstash.io:6379');
-  t.equal(redisUrlOf(readConfig({ ...upstash, REDIS_URL: 'redis://localhost:6379' })), 'redis://localhost:6379', 'REDIS_URL wins');
+  t.equal(
+    redisUrlOf(readConfig({ ...upstash, REDIS_URL: 'redis://localhost:6379' })),
+    'redis://localhost:6379',
+    'REDIS_URL wins',
+  );
   t.equal(redisUrlOf(readConfig({})), undefined);
   const supabase = { ...key, SUPABASE_URL: 'https://x.supabase.co/', SUPABASE_SERVICE_KEY: 's' };
   t.equal(callbackUrlOf(readConfig(supabase)), 'https://x.supabase.co/functions/v1/job-callback');
-  t.equal(callbackUrlOf(readConfig({ ...supabase, CALLBACK_URL: 'https://hooks.test/a' })), 'https://hooks.test/a');
+  t.equal(
+    callbackUrlOf(readConfig({ ...supabase, CALLBACK_URL: 'https://hooks.test/a' })),
+    'https://hooks.test/a',
+  );
 });

@@ -17,7 +17,9 @@ export interface ContractCase {
 
 /** All cases, with `{ASSET}` replaced by the origin of the test's asset server. */
 export function loadCases(assetOrigin: string): ContractCase[] {
-  const { cases } = JSON.parse(readFileSync(path.join(sharedFolder, 'contract/cases.json'), 'utf8')) as { cases: ContractCase[] };
+  const { cases } = JSON.parse(readFileSync(path.join(sharedFolder, 'contract/cases.json'), 'utf8')) as {
+    cases: ContractCase[];
+  };
   return cases.map((one) => ({ ...one, payload: one.payload.replaceAll('{ASSET}', assetOrigin) }));
 }
 

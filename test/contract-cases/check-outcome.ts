@@ -6,14 +6,30 @@ import { waitFor } from '../helpers/wait-for.js';
 import { jobIdOf, type ContractCase } from './cases.js';
 
 /** Waits for the outcome of a case that was pushed to its list, and compares it with what the case states. */
-export async function checkOutcome(t: Test, one: ContractCase, parts: { service: ServiceProcess; receiver: CallbackReceiver; timeoutMs: number }): Promise<void> {
+export async function checkOutcome(
+  t: Test,
+  one: ContractCase,
+  parts: { service: ServiceProcess; receiver: CallbackReceiver; timeoutMs: number },
+): Promise<void> {
   const { service, receiver, timeoutMs } = parts;
   const id = jobIdOf(one);
   if (one.expect.status === 'dead_letter') {
-    const letter = await waitFor(async () => (await deadLetters(service)).find((candidate) => candidate.queue === one.queue && candidate.payload === one.payload), { what: `the dead letter of "${one.name}"`, timeoutMs });
+    const letter = await waitFor(
+      async () =>
+        (await deadLetters(service)).find(
+          (candidate) => candidate.queue === one.queue && candidate.payload === one.payload,
+        ),
+      { what: `the dead letter of "${one.name}"`, timeoutMs },
+    );
     t.ok(letter.reason.length > 0, `the reason is "${letter.reason}"`);
-    if (one.expect.callback) t.equal((await receiver.waitForTerminal(id ?? '', timeoutMs)).body.status, 'failed');
-    else t.equal(receiver.received.some((callback) => id !== undefined && callback.body.job_id === id), false, 'no callback');
+    if (one.expect.callback)
+      t.equal((await receiver.waitForTerminal(id ?? '', timeoutMs)).body.status, 'failed');
+    else
+      t.equal(
+        receiver.received.some((callback) => id !== undefined && callback.body.job_id === id),
+        false,
+        'no callback',
+      );
     return;
   }
   if (id === undefined) throw new Error(`"${one.name}" has no id to wait for`);
@@ -22,7 +38,8 @@ export async function checkOutcome(t: Test, one: ContractCase, parts: { service:
   if (one.expect.status === 'completed') {
     t.equal(body.assets.length, one.expect.assets, 'number of assets');
     for (const asset of body.assets) t.ok((await readAsset(service, asset)).length > 0, asset);
-    for (const [field, expected] of Object.entries(one.expect.metadata)) compareField(t, field, body.metadata[field], expected);
+    for (const [field, expected] of Object.entries(one.expect.metadata))
+      compareField(t, field, body.metadata[field], expected);
   } else {
     t.ok(body.error_message?.startsWith(one.expect.error_prefix), `error_message: ${body.error_message}`);
     t.ok(body.error_message?.includes(one.expect.names), `it names ${one.expect.names}`);
@@ -44,13 +61,18 @@ export function checkOrder(t: Test, cases: readonly ContractCase[], receiver: Ca
   }
 }
 
-export async function deadLetters(service: ServiceProcess): Promise<Array<{ queue: string; payload: string; reason: string }>> {
-  const { dead_letters: letters } = await service.getJson('/dead-letters?limit=100') as { dead_letters: Array<{ queue: string; payload: string; reason: string }> };
+export async function deadLetters(
+  service: ServiceProcess,
+): Promise<Array<{ queue: string; payload: string; reason: string }>> {
+  const { dead_letters: letters } = (await service.getJson('/dead-letters?limit=100')) as {
+    dead_letters: Array<{ queue: string; payload: string; reason: string }>;
+  };
   return letters;
 }
 
 /** Numbers within 1e-6, everything else exactly. */
 function compareField(t: Test, field: string, found: unknown, expected: unknown): void {
-  if (typeof expected === 'number' && typeof found === 'number') t.ok(Math.abs(found - expected) <= 1e-6, `metadata.${field} is ${found}, expected ${expected}`);
+  if (typeof expected === 'number' && typeof found === 'number')
+    t.ok(Math.abs(found - expected) <= 1e-6, `metadata.${field} is ${found}, expected ${expected}`);
   else t.same(found, expected, `metadata.${field}`);
 }

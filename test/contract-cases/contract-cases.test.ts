@@ -1,6 +1,6 @@
 /**
- * What producers send, through a real Redis list, the real service and a real callback receiver: one by one, each
- * followed by a good job, and all together in a random order (repeat one with CONTRACT_CASES_SEED).
+ * What producers send, through a real Redis list, the real service and a real callback receiver: one by one,
+ * each followed by a good job, and all together in a random order (repeat one with CONTRACT_CASES_SEED).
  */
 import t, { type Test } from 'tap';
 import { startAssetServer } from '../helpers/asset-server.js';
@@ -38,9 +38,12 @@ t.test('every case one by one, and after each the next good job still runs', { s
     });
   }
   checkOrder(t, cases, parts.receiver);
-  // One job of the SDXL engine for each case that completes there, and for the good one after each that does not.
+  // One job of the SDXL engine for each case that completes there, and for the good one after each that does
+  // not.
   const drawn = cases.filter((one) => one.expect.status !== 'completed' || one.queue === 'sdxl_queue').length;
-  const { workers } = await parts.service.getJson('/worker/status') as { workers: { sdxl: { jobs_processed: number } } };
+  const { workers } = (await parts.service.getJson('/worker/status')) as {
+    workers: { sdxl: { jobs_processed: number } };
+  };
   t.equal(workers.sdxl.jobs_processed, drawn, 'refused payloads were never computed');
 });
 
@@ -51,6 +54,7 @@ t.test('all cases together in random order', { skip }, async (t) => {
   t.comment(`CONTRACT_CASES_SEED=${seed}`);
   const order = shuffled(cases, seed);
   for (const one of order) await parts.redis.lpush(one.queue, one.payload);
-  for (const one of order) await t.test(`seed ${seed}: ${one.name}`, (t) => checkOutcome(t, one, { ...parts, timeoutMs: 300_000 }));
+  for (const one of order)
+    await t.test(`seed ${seed}: ${one.name}`, (t) => checkOutcome(t, one, { ...parts, timeoutMs: 300_000 }));
   checkOrder(t, order, parts.receiver);
 });

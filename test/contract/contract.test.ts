@@ -20,17 +20,36 @@ t.test('an app whose routes and operations differ does not start', async (t) => 
   const contract = createContract();
   contract.requireCompleteness(withoutOperations, { served });
   contract.register(withoutOperations, 'open', { getHealth: () => health });
-  await t.rejects(async () => withoutOperations.ready(), /createJob of openapi.yaml has no route/, 'an operation without a route');
+  await t.rejects(
+    async () => withoutOperations.ready(),
+    /createJob of openapi.yaml has no route/,
+    'an operation without a route',
+  );
 
   const withExtras = Fastify();
   createContract().requireCompleteness(withExtras, { served });
   withExtras.get('/secret', () => 'x');
-  await t.rejects(async () => withExtras.ready(), /GET \/secret is not in openapi.yaml/, 'a route without an operation');
+  await t.rejects(
+    async () => withExtras.ready(),
+    /GET \/secret is not in openapi.yaml/,
+    'a route without an operation',
+  );
 });
 
 t.test('open and protected operations cannot change places', async (t) => {
-  t.throws(() => createContract().register(Fastify(), 'protected', { getHealth: () => health }), /getHealth is open/);
-  t.throws(() => createContract().register(Fastify(), 'open', { getCapabilities: () => { throw new Error('not reached'); } }), /getCapabilities is protected/);
+  t.throws(
+    () => createContract().register(Fastify(), 'protected', { getHealth: () => health }),
+    /getHealth is open/,
+  );
+  t.throws(
+    () =>
+      createContract().register(Fastify(), 'open', {
+        getCapabilities: () => {
+          throw new Error('not reached');
+        },
+      }),
+    /getCapabilities is protected/,
+  );
 });
 
 t.test('every example of the contract is valid', async (t) => {
@@ -39,9 +58,14 @@ t.test('every example of the contract is valid', async (t) => {
   let checked = 0;
   for (const item of Object.values(document.paths)) {
     for (const operation of [item.post, item.get, item.delete]) {
-      const media = operation?.requestBody?.content['application/json'] as { schema: Schema; examples?: Record<string, { value: unknown }> } | undefined;
+      const media = operation?.requestBody?.content['application/json'] as
+        { schema: Schema; examples?: Record<string, { value: unknown }> } | undefined;
       for (const [name, { value }] of Object.entries(media?.examples ?? {})) {
-        t.same(validator.forBody((media as { schema: Schema }).schema)(value), [], `${operation?.operationId}: ${name}`);
+        t.same(
+          validator.forBody((media as { schema: Schema }).schema)(value),
+          [],
+          `${operation?.operationId}: ${name}`,
+        );
         checked += 1;
       }
     }
@@ -55,9 +79,10 @@ t.test('response schemas allow no extra fields, and every operation declares 4XX
     t.ok('4XX' in responses, `${operationId} declares errors`);
     for (const [status, { content }] of Object.entries(responses)) {
       const schema = content?.['application/json']?.schema;
-      const name = typeof schema?.['$ref'] === 'string' ? schema['$ref'].split('/').at(-1) ?? '' : '';
+      const name = typeof schema?.['$ref'] === 'string' ? (schema['$ref'].split('/').at(-1) ?? '') : '';
       const resolved = name === '' ? schema : document.components.schemas[name];
-      if (resolved !== undefined) t.equal(resolved['additionalProperties'], false, `${operationId} ${status} ${name}`);
+      if (resolved !== undefined)
+        t.equal(resolved['additionalProperties'], false, `${operationId} ${status} ${name}`);
     }
   }
 });

@@ -8,7 +8,19 @@ import { testEngineEntry, until } from '../engines/support.js';
 
 /** Says what it is told; its own tests are in test/enhancement. */
 const enhancement: EnhancementService = {
-  enhance: () => Promise.resolve({ success: true, enhancedPrompt: 'x', source: 'qwen_base', model: 'm', seconds: 1, promptTokens: 1, completionTokens: 1, template: 'base-image', attempts: 1, fallback: false }),
+  enhance: () =>
+    Promise.resolve({
+      success: true,
+      enhancedPrompt: 'x',
+      source: 'qwen_base',
+      model: 'm',
+      seconds: 1,
+      promptTokens: 1,
+      completionTokens: 1,
+      template: 'base-image',
+      attempts: 1,
+      fallback: false,
+    }),
   forgetSession: () => Promise.resolve(),
   templates: () => [{ name: 'base', strategy: 'base', target: 'image', version: '1' }],
   preload: () => {},
@@ -17,8 +29,18 @@ const enhancement: EnhancementService = {
 t.test('every operation gives its good answers in the shape the contract declares', async (t) => {
   const checker = createContractChecker();
   const dir = t.testdir({ sdxl: {} });
-  const waiting = await build(t, { checker, env: { MODELS_DIR: dir }, options: { engineEntry: testEngineEntry } });
-  const { call } = await build(t, { checker, env: { MODELS_DIR: dir }, options: { engineEntry: testEngineEntry }, services: { enhancement }, start: true });
+  const waiting = await build(t, {
+    checker,
+    env: { MODELS_DIR: dir },
+    options: { engineEntry: testEngineEntry },
+  });
+  const { call } = await build(t, {
+    checker,
+    env: { MODELS_DIR: dir },
+    options: { engineEntry: testEngineEntry },
+    services: { enhancement },
+    start: true,
+  });
 
   const id = randomUUID();
   await call('POST', '/jobs', { ...goodPayloads.sdxl, id });
@@ -26,14 +48,31 @@ t.test('every operation gives its good answers in the shape the contract declare
   await call('GET', '/jobs');
   const { assets } = (await call('GET', `/jobs/${id}`)).json<{ assets: string[] }>();
   const asset = await call('GET', assets[0] ?? '/assets/none/x');
-  await call('GET', assets[0] ?? '/assets/none/x', undefined, { 'if-none-match': String(asset.headers['etag']) });
+  await call('GET', assets[0] ?? '/assets/none/x', undefined, {
+    'if-none-match': String(asset.headers['etag']),
+  });
   await call('DELETE', `/jobs/${id}`);
   const running = randomUUID();
   await call('POST', '/jobs', { ...goodPayloads.sdxl, id: running, prompt: 'is slow' });
-  await until('the job to run', async () => (await call('GET', `/jobs/${running}`)).json<{ status: string }>().status !== 'queued');
+  await until(
+    'the job to run',
+    async () => (await call('GET', `/jobs/${running}`)).json<{ status: string }>().status !== 'queued',
+  );
   await call('DELETE', `/jobs/${running}`);
 
-  for (const url of ['/health', '/ready', '/metrics', '/docs', '/capabilities', '/worker/status?scope=cluster', '/worker/resources', '/worker/validate', '/worker/sdxl/logs', '/callbacks']) await call('GET', url);
+  for (const url of [
+    '/health',
+    '/ready',
+    '/metrics',
+    '/docs',
+    '/capabilities',
+    '/worker/status?scope=cluster',
+    '/worker/resources',
+    '/worker/validate',
+    '/worker/sdxl/logs',
+    '/callbacks',
+  ])
+    await call('GET', url);
   await waiting.call('GET', '/ready');
   await call('POST', '/test-compel', { prompt: 'x' });
   await waiting.call('POST', '/test-compel', { prompt: 'x' });
@@ -46,13 +85,27 @@ t.test('every operation gives its good answers in the shape the contract declare
   await call('POST', '/callbacks/retry', {});
   for (const action of ['requeue', 'drop']) {
     await waiting.services.store.push('sdxl_queue', action);
-    const reservation = await waiting.services.store.reserve({ queue: 'sdxl_queue', workerId: 'test', leaseMs: 10_000 });
+    const reservation = await waiting.services.store.reserve({
+      queue: 'sdxl_queue',
+      workerId: 'test',
+      leaseMs: 10_000,
+    });
     if (reservation !== null) await waiting.services.store.deadLetter(reservation.lease, 'no reason');
-    const letters = (await waiting.call('GET', '/dead-letters')).json<{ dead_letters: Array<{ id: string }> }>().dead_letters;
+    const letters = (await waiting.call('GET', '/dead-letters')).json<{
+      dead_letters: Array<{ id: string }>;
+    }>().dead_letters;
     const letter = `/dead-letters/${encodeURIComponent(letters[0]?.id ?? 'none')}`;
     await (action === 'drop' ? waiting.call('DELETE', letter) : waiting.call('POST', `${letter}/requeue`));
   }
 
-  const expected = checker.operations.flatMap(({ operationId, responses }) => Object.keys(responses).filter((status) => /^[23]\d\d$/.test(status)).map((status) => `${operationId} ${status}`));
-  t.same(expected.filter((answer) => !checker.seen.has(answer)), [], `${expected.length} kinds of good answers, all seen`);
+  const expected = checker.operations.flatMap(({ operationId, responses }) =>
+    Object.keys(responses)
+      .filter((status) => /^[23]\d\d$/.test(status))
+      .map((status) => `${operationId} ${status}`),
+  );
+  t.same(
+    expected.filter((answer) => !checker.seen.has(answer)),
+    [],
+    `${expected.length} kinds of good answers, all seen`,
+  );
 });

@@ -4,11 +4,22 @@ export interface Instruction {
   /** Of COPY. */
   copy: { from: string | undefined; sources: string[]; target: string };
 }
-export interface Stage { name: string; base: string; instructions: Instruction[] }
+export interface Stage {
+  name: string;
+  base: string;
+  instructions: Instruction[];
+}
 
 /** As much of a Dockerfile's syntax as ours uses: comments, continued lines, named stages. */
 export function readDockerfile(text: string) {
-  const lines = text.split('\n').filter((line) => !line.startsWith('#')).join('\n').replaceAll('\\\n', ' ').split('\n').map((line) => line.trim()).filter((line) => line !== '');
+  const lines = text
+    .split('\n')
+    .filter((line) => !line.startsWith('#'))
+    .join('\n')
+    .replaceAll('\\\n', ' ')
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
   const stages: Stage[] = [];
   for (const line of lines) {
     const [, keyword = '', rest = ''] = /^([A-Z]+)\s+(.*)$/.exec(line) ?? [];
@@ -34,5 +45,9 @@ function readCopy(rest: string): Instruction['copy'] {
   const words = rest.split(/\s+/);
   const flags = words.filter((word) => word.startsWith('--'));
   const paths = words.filter((word) => !word.startsWith('--'));
-  return { from: flags.find((flag) => flag.startsWith('--from='))?.slice('--from='.length), sources: paths.slice(0, -1), target: paths.at(-1) ?? '' };
+  return {
+    from: flags.find((flag) => flag.startsWith('--from='))?.slice('--from='.length),
+    sources: paths.slice(0, -1),
+    target: paths.at(-1) ?? '',
+  };
 }

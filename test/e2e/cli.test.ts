@@ -13,11 +13,28 @@ import { waitFor } from '../helpers/wait-for.js';
 t.setTimeout(240_000);
 
 function start(script: string, args: string[], cwd: string, env: Record<string, string> = {}) {
-  const child = spawn(process.execPath, [...ownProgram(`src/cli/${script}`), ...args], { cwd, env: { PATH: process.env['PATH'], HOME: process.env['HOME'], MODELS_DIR: process.env['OURVIDZ_TEST_MODELS'], ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [...ownProgram(`src/cli/${script}`), ...args], {
+    cwd,
+    env: {
+      PATH: process.env['PATH'],
+      HOME: process.env['HOME'],
+      MODELS_DIR: process.env['OURVIDZ_TEST_MODELS'],
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const output = { stdout: '', stderr: '' };
-  child.stdout.on('data', (chunk) => { output.stdout += String(chunk); });
-  child.stderr.on('data', (chunk) => { output.stderr += String(chunk); });
-  return { child, output, done: once(child, 'close').then(([code]) => ({ code: code as number, ...output })) };
+  child.stdout.on('data', (chunk) => {
+    output.stdout += String(chunk);
+  });
+  child.stderr.on('data', (chunk) => {
+    output.stderr += String(chunk);
+  });
+  return {
+    child,
+    output,
+    done: once(child, 'close').then(([code]) => ({ code: code as number, ...output })),
+  };
 }
 
 t.test('ourvidz against a service with a generated key', async (t) => {
@@ -30,29 +47,75 @@ t.test('ourvidz against a service with a generated key', async (t) => {
 
   t.equal((await stat(path.join(dataDir, 'api-key'))).mode & 0o777, 0o600, 'only its owner reads the key');
 
-  const drawn = await run('generate', 'a red circle above a blue square', '--images', '3', '--seed', '7', '--output', 'out');
+  const drawn = await run(
+    'generate',
+    'a red circle above a blue square',
+    '--images',
+    '3',
+    '--seed',
+    '7',
+    '--output',
+    'out',
+  );
   t.equal(drawn.code, 0, drawn.stderr);
   const files = drawn.stdout.trim().split('\n');
-  t.same(files.map((file) => path.relative(folder, file)), [7, 8, 9].map((seed) => `out/a-red-circle-above-a-blue-square-${seed}.png`));
+  t.same(
+    files.map((file) => path.relative(folder, file)),
+    [7, 8, 9].map((seed) => `out/a-red-circle-above-a-blue-square-${seed}.png`),
+  );
   for (const file of files) t.equal((await sharp(await readFile(file)).metadata()).format, 'png');
   t.match(drawn.stderr, /denoise \d+\/\d+/, 'progress on stderr');
 
-  const capabilities = JSON.parse((await run('capabilities', '--json')).stdout) as { job_types: Record<string, { available: boolean }> };
+  const capabilities = JSON.parse((await run('capabilities', '--json')).stdout) as {
+    job_types: Record<string, { available: boolean }>;
+  };
   if (capabilities.job_types['video_fast']?.available === true) {
-    const filmed = await run('generate', '--type', 'video_fast', 'a red circle moves left', '--seed', '7', '--frames', '17', '--output', 'out');
+    const filmed = await run(
+      'generate',
+      '--type',
+      'video_fast',
+      'a red circle moves left',
+      '--seed',
+      '7',
+      '--frames',
+      '17',
+      '--output',
+      'out',
+    );
     t.equal(filmed.code, 0, filmed.stderr);
     t.equal(path.relative(folder, filmed.stdout.trim()), 'out/a-red-circle-moves-left-7.mp4');
-    t.equal((await readFile(path.join(folder, 'out/a-red-circle-moves-left-7.mp4'))).subarray(4, 8).toString('latin1'), 'ftyp');
+    t.equal(
+      (await readFile(path.join(folder, 'out/a-red-circle-moves-left-7.mp4')))
+        .subarray(4, 8)
+        .toString('latin1'),
+      'ftyp',
+    );
   }
 
-  const asJson = await run('generate', 'a green star', '--seed', '3', '--weights', '(star:1.3)', '--output', 'out', '--json');
+  const asJson = await run(
+    'generate',
+    'a green star',
+    '--seed',
+    '3',
+    '--weights',
+    '(star:1.3)',
+    '--output',
+    'out',
+    '--json',
+  );
   const job = JSON.parse(asJson.stdout) as { id: string };
-  t.match(job, { status: 'completed', files: [/a-green-star-3\.png$/], metadata: { compel_success: true, enhancement_strategy: 'compel' } });
+  t.match(job, {
+    status: 'completed',
+    files: [/a-green-star-3\.png$/],
+    metadata: { compel_success: true, enhancement_strategy: 'compel' },
+  });
   t.match((await run('jobs', 'list')).stdout, job.id);
   t.match((await run('jobs', 'show', job.id)).stdout, /status +completed/);
   t.equal((await run('jobs', 'cancel', job.id)).code, 0, 'cancelling a finished job changes nothing');
   t.match((await run('status')).stdout, /sdxl +ready/);
-  t.match(JSON.parse((await run('capabilities', '--json')).stdout), { job_types: { sdxl_image_fast: { available: true } } });
+  t.match(JSON.parse((await run('capabilities', '--json')).stdout), {
+    job_types: { sdxl_image_fast: { available: true } },
+  });
   t.match((await run('dead-letters')).stdout, /No dead letters/);
   t.match((await run('callbacks')).stdout, /0 waiting to be sent, 0 given up/);
   t.equal((await run('callbacks', 'retry')).stdout, '0 put back in line\n');
@@ -64,11 +127,17 @@ t.test('ourvidz against a service with a generated key', async (t) => {
   t.equal((await run('dead-letters', 'drop', 'no-such')).code, 5);
   t.equal((await run('status', '--key', 'wrong')).code, 4);
 
-  const interrupted = start('main', ['generate', 'a red circle', '--type', 'sdxl_image_high', '--images', '6', '--url', service.baseUrl], folder);
+  const interrupted = start(
+    'main',
+    ['generate', 'a red circle', '--type', 'sdxl_image_high', '--images', '6', '--url', service.baseUrl],
+    folder,
+  );
   await waitFor(() => interrupted.output.stderr.includes('denoise'), { what: 'the job to run' });
   interrupted.child.kill('SIGINT');
   t.equal((await interrupted.done).code, 130);
-  t.match(JSON.parse((await run('jobs', 'list', '--status', 'cancelled', '--json')).stdout), { jobs: { length: 1 } });
+  t.match(JSON.parse((await run('jobs', 'list', '--status', 'cancelled', '--json')).stdout), {
+    jobs: { length: 1 },
+  });
 });
 
 t.test('the demo draws the prompt it is given, says where everything is, and ends', async (t) => {
@@ -80,15 +149,23 @@ t.test('the demo draws the prompt it is given, says where everything is, and end
   t.equal((await sharp(await readFile(file)).metadata()).format, 'png');
 });
 
-t.test('the demo keeps serving until it is interrupted, and ignores settings that would connect it', async (t) => {
-  const folder = t.testdir({ '.env': 'REDIS_URL=redis://127.0.0.1:1\nSUPABASE_URL=https://supabase.invalid\n' });
-  const demo = start('demo', [], folder, { CALLBACK_URL: 'http://127.0.0.1:1/callback' });
-  await waitFor(() => demo.output.stdout.includes('Serving until Ctrl-C'), { what: () => `the demo to serve: ${demo.output.stdout}${demo.output.stderr}`, timeoutMs: 90_000 });
-  const url = /^The console: (http:\/\/[^/]+)\/docs/m.exec(demo.output.stdout)?.[1] ?? '';
-  t.equal((await fetch(`${url}/health`)).status, 200);
-  t.equal((await fetch(`${url}/docs`)).status, 200);
-  t.ok(existsSync(path.join(folder, 'data/api-key')));
-  demo.child.kill('SIGINT');
-  t.equal((await demo.done).code, 0);
-  await t.rejects(fetch(`${url}/health`), 'the service ended with the demo');
-});
+t.test(
+  'the demo keeps serving until it is interrupted, and ignores settings that would connect it',
+  async (t) => {
+    const folder = t.testdir({
+      '.env': 'REDIS_URL=redis://127.0.0.1:1\nSUPABASE_URL=https://supabase.invalid\n',
+    });
+    const demo = start('demo', [], folder, { CALLBACK_URL: 'http://127.0.0.1:1/callback' });
+    await waitFor(() => demo.output.stdout.includes('Serving until Ctrl-C'), {
+      what: () => `the demo to serve: ${demo.output.stdout}${demo.output.stderr}`,
+      timeoutMs: 90_000,
+    });
+    const url = /^The console: (http:\/\/[^/]+)\/docs/m.exec(demo.output.stdout)?.[1] ?? '';
+    t.equal((await fetch(`${url}/health`)).status, 200);
+    t.equal((await fetch(`${url}/docs`)).status, 200);
+    t.ok(existsSync(path.join(folder, 'data/api-key')));
+    demo.child.kill('SIGINT');
+    t.equal((await demo.done).code, 0);
+    await t.rejects(fetch(`${url}/health`), 'the service ended with the demo');
+  },
+);

@@ -15,7 +15,10 @@ t.teardown(() => receiver.close());
 async function startWithRunningJob(t: Test) {
   const service = await startService({ env: { CALLBACK_URL: receiver.url } });
   t.teardown(() => service.cleanUp());
-  const running = await submit(service, sdxlPayload({ type: 'sdxl_image_high', config: { num_images: 3, seed: 11 } }));
+  const running = await submit(
+    service,
+    sdxlPayload({ type: 'sdxl_image_high', config: { num_images: 3, seed: 11 } }),
+  );
   const waiting = await submit(service, sdxlPayload({ config: { num_images: 1, seed: 12 } }));
   await waitForJob(service, running, (job) => job.progress.stage === 'denoise' && job.progress.step >= 2);
   const engines = childProcesses(service.pid()).filter((child) => child.command.includes('engine-process'));
@@ -47,7 +50,10 @@ t.test('kill -9 of the server during a job: after the restart the job completes'
   const { service, running, waiting, engines } = await startWithRunningJob(t);
   const { signal } = await service.kill('SIGKILL');
   t.equal(signal, 'SIGKILL');
-  await waitFor(() => engines.every((engine) => !isAlive(engine.pid)), { what: 'the engines to end with their server', timeoutMs: 15_000 });
+  await waitFor(() => engines.every((engine) => !isAlive(engine.pid)), {
+    what: 'the engines to end with their server',
+    timeoutMs: 15_000,
+  });
   await service.restart();
   const job = await waitForJob(service, running, undefined, 120_000);
   t.match(job, { status: 'completed', assets: { length: 3 } });

@@ -1,4 +1,6 @@
-/** The README's curl lines, run as printed (only the port differs) against the real service on its defaults. */
+/**
+ * The README's curl lines, run as printed (only the port differs) against the real service on its defaults.
+ */
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -19,10 +21,16 @@ t.test('every curl line of the README works', { skip: requireCommand('curl') }, 
   t.ok(lines.length >= 6, `${lines.length} curl lines`);
 
   const folder = t.testdir({ data: {} });
-  const service = await startService({ dataDir: path.join(folder, 'data'), env: { WAN_WORKER_API_KEY: undefined } });
+  const service = await startService({
+    dataDir: path.join(folder, 'data'),
+    env: { WAN_WORKER_API_KEY: undefined },
+  });
   t.teardown(() => service.cleanUp());
   for (const line of lines) {
-    const { stdout } = await run('bash', ['-c', line.replaceAll(':7860/', `:${service.port}/`)], { cwd: folder, env: { PATH: process.env['PATH'] } });
+    const { stdout } = await run('bash', ['-c', line.replaceAll(':7860/', `:${service.port}/`)], {
+      cwd: folder,
+      env: { PATH: process.env['PATH'] },
+    });
     t.ok(stdout.length > 0 || line.includes(' -o '), line);
     // What the README says a line prints, below it.
     const [, said] = /^# → (.*)$/.exec(all[all.indexOf(line) + 1] ?? '') ?? [];

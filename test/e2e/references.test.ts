@@ -1,4 +1,7 @@
-/** Reference pictures from the queue's string to the drawn one: three modes on the shipped model, image-to-image on an export without an adapter. */
+/**
+ * Reference pictures from the queue's string to the drawn one: three modes on the shipped model,
+ * image-to-image on an export without an adapter.
+ */
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
@@ -14,20 +17,31 @@ t.setTimeout(240_000);
 
 const skip = requireCommand('redis-server');
 
-const cases = (['composition', 'style', 'character'] as const).flatMap((type) => referencePairs(type, 2).map((pair, index) => ({ pair, seed: 4000 + index, file: `${type}-${index}.png` })));
+const cases = (['composition', 'style', 'character'] as const).flatMap((type) =>
+  referencePairs(type, 2).map((pair, index) => ({ pair, seed: 4000 + index, file: `${type}-${index}.png` })),
+);
 
 /** A worker whose models folder holds one SDXL and nothing else, and references for its jobs. */
 async function startWorker(t: Test, model: string) {
   const producer = await startProducer(t);
-  const pictures = await startAssetServer(Object.fromEntries(await Promise.all(cases.map(async ({ pair, file }) => [file, await drawScene(pair.scene)] as const))));
+  const pictures = await startAssetServer(
+    Object.fromEntries(
+      await Promise.all(cases.map(async ({ pair, file }) => [file, await drawScene(pair.scene)] as const)),
+    ),
+  );
   t.teardown(() => pictures.close());
   const folder = t.testdir({ sdxl: t.fixture('symlink', path.join(projectRoot(), model)) });
-  const service = await startService({ env: { ...producer.env, REFERENCE_ALLOWED_HOSTS: pictures.host, MODELS_DIR: folder } });
+  const service = await startService({
+    env: { ...producer.env, REFERENCE_ALLOWED_HOSTS: pictures.host, MODELS_DIR: folder },
+  });
   t.teardown(() => service.cleanUp());
   return {
     urlOf: (file: string) => `${pictures.origin}/${file}`,
-    draw: async (overrides: Partial<SdxlPayload>) => drawFromQueue(t, producer, service, sdxlPayload(overrides)),
-    features: async () => (await service.getJson('/capabilities') as { engines: { sdxl: { features: string[] } } }).engines.sdxl.features,
+    draw: async (overrides: Partial<SdxlPayload>) =>
+      drawFromQueue(t, producer, service, sdxlPayload(overrides)),
+    features: async () =>
+      ((await service.getJson('/capabilities')) as { engines: { sdxl: { features: string[] } } }).engines.sdxl
+        .features,
   };
 }
 
@@ -36,19 +50,28 @@ t.test('the shipped model keeps what the mode is for', { skip }, async (t) => {
   for (const { pair, seed, file } of cases) {
     const config = { num_images: 1, seed };
     const without = await draw({ prompt: pair.prompt, config });
-    const { picture, metadata } = await draw({ prompt: pair.prompt, config, metadata: { reference_image_url: urlOf(file), reference_type: pair.type, reference_strength: 1 } });
+    const { picture, metadata } = await draw({
+      prompt: pair.prompt,
+      config,
+      metadata: { reference_image_url: urlOf(file), reference_type: pair.type, reference_strength: 1 },
+    });
     t.match(metadata, { reference_method: 'ip_adapter', reference_mode: pair.type, reference_strength: 1 });
     t.notOk('reference_method' in without.metadata);
     const [seen, before] = [scoreReference(pair, picture), scoreReference(pair, without.picture)];
     t.ok(seen.kept, `${file}: "${pair.prompt}" keeps it (${seen.distance.toFixed(2)})`);
-    t.ok(seen.distance < before.distance, `nearer than without: ${seen.distance.toFixed(2)}, ${before.distance.toFixed(2)}`);
+    t.ok(
+      seen.distance < before.distance,
+      `nearer than without: ${seen.distance.toFixed(2)}, ${before.distance.toFixed(2)}`,
+    );
   }
   t.ok((await features()).includes('ip_adapter'));
 });
 
 t.test('an export without adapter inputs starts from the picture and says so', { skip }, async (t) => {
   const { draw, urlOf, features } = await startWorker(t, 'test/parity/models/sdxl-tiny');
-  const { metadata } = await draw({ metadata: { reference_image_url: urlOf('style-0.png'), reference_type: 'style', reference_strength: 0.8 } });
+  const { metadata } = await draw({
+    metadata: { reference_image_url: urlOf('style-0.png'), reference_type: 'style', reference_strength: 0.8 },
+  });
   t.match(metadata, { reference_method: 'img2img', reference_mode: 'style', reference_strength: 0.8 });
   t.notOk((await features()).includes('ip_adapter'));
 });

@@ -4,17 +4,34 @@ import { isAlive } from '../../src/lib/processes.js';
 import type { GpuProbe } from '../../src/services/card/gpu-reading.js';
 
 /**
- * A card as a folder: one file per process with the bytes it holds, which end with the process as a real card's do. Engines
- * take memory of it, the service reads it through the interface of real probes.
+ * A card as a folder: one file per process with the bytes it holds, which end with the process as a real
+ * card's do. Engines take memory of it, the service reads it through the interface of real probes.
  */
-export function createSimulatedGpu(folder: string, totalBytes: number): GpuProbe & { peakBytes(): number; violations(): string[] } {
+export function createSimulatedGpu(
+  folder: string,
+  totalBytes: number,
+): GpuProbe & { peakBytes(): number; violations(): string[] } {
   mkdirSync(folder, { recursive: true });
   writeFileSync(path.join(folder, 'total'), String(totalBytes));
   return {
     source: 'simulated',
-    read: () => Promise.resolve({ name: 'simulated card', totalBytes, usedBytes: sum(holdings(folder)), utilization: null, temperatureCelsius: null, driver: null }),
+    read: () =>
+      Promise.resolve({
+        name: 'simulated card',
+        totalBytes,
+        usedBytes: sum(holdings(folder)),
+        utilization: null,
+        temperatureCelsius: null,
+        driver: null,
+      }),
     processes: () => Promise.resolve(holdings(folder)),
-    peakBytes: () => Math.max(0, ...readdirSync(folder).filter((name) => name.startsWith('peak-')).map((name) => Number(readFileSync(path.join(folder, name), 'utf8')))),
+    peakBytes: () =>
+      Math.max(
+        0,
+        ...readdirSync(folder)
+          .filter((name) => name.startsWith('peak-'))
+          .map((name) => Number(readFileSync(path.join(folder, name), 'utf8'))),
+      ),
     violations: () => readdirSync(folder).filter((name) => name.startsWith('over-')),
   };
 }
@@ -35,7 +52,10 @@ export function takeMemory(folder: string, pid: number, bytes: number): boolean 
 }
 
 function holdings(folder: string): Map<number, number> {
-  const pids = readdirSync(folder).filter((name) => name.startsWith('pid-')).map((name) => Number(name.slice(4))).filter(isAlive);
+  const pids = readdirSync(folder)
+    .filter((name) => name.startsWith('pid-'))
+    .map((name) => Number(name.slice(4)))
+    .filter(isAlive);
   return new Map(pids.map((pid) => [pid, Number(readFileSync(path.join(folder, `pid-${pid}`), 'utf8'))]));
 }
 
@@ -45,4 +65,5 @@ function write(folder: string, name: string, value: number): void {
   renameSync(draft, path.join(folder, name));
 }
 
-const sum = (holdings: Map<number, number>) => [...holdings.values()].reduce((total, bytes) => total + bytes, 0);
+const sum = (holdings: Map<number, number>) =>
+  [...holdings.values()].reduce((total, bytes) => total + bytes, 0);

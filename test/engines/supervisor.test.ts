@@ -13,14 +13,28 @@ import { generateParams, testEngine, until } from './support.js';
 function supervise(test: Test, options: Partial<SupervisorOptions> & { onLoad?: string } = {}) {
   const supervisor = createSupervisor(testEngine(options));
   const states: EngineState[] = [];
-  supervisor.onChange(() => { const { state } = supervisor.status(); if (states.at(-1) !== state) states.push(state); });
+  supervisor.onChange(() => {
+    const { state } = supervisor.status();
+    if (states.at(-1) !== state) states.push(state);
+  });
   const outputDir = test.testdir();
   test.teardown(() => supervisor.stop({ force: true }));
-  return { supervisor, states, outputDir, draw: (prompt: string, rest = {}, call = {}) => supervisor.call('sdxl.generate', generateParams(prompt, outputDir, rest), call) };
+  return {
+    supervisor,
+    states,
+    outputDir,
+    draw: (prompt: string, rest = {}, call = {}) =>
+      supervisor.call('sdxl.generate', generateParams(prompt, outputDir, rest), call),
+  };
 }
 
 async function failure(promise: Promise<unknown>): Promise<EngineError> {
-  try { await promise; } catch (error) { if (error instanceof EngineError) return error; throw error; }
+  try {
+    await promise;
+  } catch (error) {
+    if (error instanceof EngineError) return error;
+    throw error;
+  }
   throw new Error('expected a failure');
 }
 
@@ -31,11 +45,21 @@ t.test('starts, loads, warms up, works and stops', async (t) => {
   await supervisor.whenReady();
   t.same(states, ['starting', 'warming', 'ready']);
   const events: EngineEvent[] = [];
-  const result = await draw('a circle', { numImages: 2 }, { onEvent: (event: EngineEvent) => events.push(event) });
+  const result = await draw(
+    'a circle',
+    { numImages: 2 },
+    { onEvent: (event: EngineEvent) => events.push(event) },
+  );
   t.equal(result.files.length, 2);
   t.same(events.filter((event) => event.kind === 'progress' && event.stage === 'denoise').length, 4);
   t.ok(events.some((event) => event.kind === 'computeDone'));
-  t.match(supervisor.status(), { state: 'ready', jobsProcessed: 1, errorCount: 0, restarts: 0, loaded: { model: { name: 'test engine' } } });
+  t.match(supervisor.status(), {
+    state: 'ready',
+    jobsProcessed: 1,
+    errorCount: 0,
+    restarts: 0,
+    loaded: { model: { name: 'test engine' } },
+  });
   await until('a memory report', () => supervisor.status().memory !== null);
   const { pid } = supervisor.status();
   await supervisor.stop({ force: false });
@@ -47,25 +71,32 @@ t.test('a crash at work rejects the call with its cause and the engine is back a
   const { supervisor, states, draw } = supervise(t, { restartBaseMs: 60_000 });
   supervisor.start();
   const error = await failure(draw('crashes always'));
-  t.match(error, { code: 'engine_died', retryable: true, exit: { signal: 'SIGKILL', code: null, reason: null, lastStage: 'denoise 1/4' } });
+  t.match(error, {
+    code: 'engine_died',
+    retryable: true,
+    exit: { signal: 'SIGKILL', code: null, reason: null, lastStage: 'denoise 1/4' },
+  });
   await supervisor.whenReady({ patient: true });
   t.notOk(states.includes('backing_off'), 'the first restart after a crash at work does not wait');
   t.match(supervisor.status(), { errorCount: 1, restarts: 1 });
   t.equal((await draw('a circle')).files.length, 1);
 });
 
-t.test('crashes at work in a row are followed by growing delays; an answered request forgets them', async (t) => {
-  const { supervisor, states, draw } = supervise(t, { restartBaseMs: 30 });
-  supervisor.start();
-  await failure(draw('crashes always'));
-  await failure(draw('crashes always'));
-  await supervisor.whenReady({ patient: true });
-  t.equal(states.filter((state) => state === 'backing_off').length, 1);
-  await draw('a circle');
-  await failure(draw('crashes always'));
-  await supervisor.whenReady({ patient: true });
-  t.equal(states.filter((state) => state === 'backing_off').length, 1, 'no delay after a success');
-});
+t.test(
+  'crashes at work in a row are followed by growing delays; an answered request forgets them',
+  async (t) => {
+    const { supervisor, states, draw } = supervise(t, { restartBaseMs: 30 });
+    supervisor.start();
+    await failure(draw('crashes always'));
+    await failure(draw('crashes always'));
+    await supervisor.whenReady({ patient: true });
+    t.equal(states.filter((state) => state === 'backing_off').length, 1);
+    await draw('a circle');
+    await failure(draw('crashes always'));
+    await supervisor.whenReady({ patient: true });
+    t.equal(states.filter((state) => state === 'backing_off').length, 1, 'no delay after a success');
+  },
+);
 
 t.test('keeps the last lines and says exit code and stage', async (t) => {
   const { supervisor, draw } = supervise(t);
@@ -88,7 +119,11 @@ t.test('limits from measured times: by the part, never above the default, never 
   t.equal(measuredLimitMs('denoise', 600_000, 500, 25), 200_000, 'ten times the 20 s a step takes');
   t.equal(measuredLimitMs('denoise', 600_000, 2, 25), 60_000, 'quick stages have a minute');
   t.equal(measuredLimitMs('denoise', 600_000, 5000, 1), 600_000, 'the default is the most');
-  t.equal(measuredLimitMs('text', 300_000, 0.001, 1), 300_000, 'a text that was known already says nothing about a new one');
+  t.equal(
+    measuredLimitMs('text', 300_000, 0.001, 1),
+    300_000,
+    'a text that was known already says nothing about a new one',
+  );
 });
 
 t.test('a hang is found by the watchdog of its stage, a long native call is not taken for one', async (t) => {
@@ -100,35 +135,66 @@ t.test('a hang is found by the watchdog of its stage, a long native call is not 
   t.match(error.exit?.lastStage, 'denoise 1/4');
 });
 
-t.test('a request that is being encoded beside a long native step of another one is not taken for a hang, nor for deaf', async (t) => {
-  const { supervisor, draw } = supervise(t, { stageLimitsMs: { denoise: 20_000, encode: 1500 }, cancelGraceMs: 1500 });
-  supervisor.start();
-  await supervisor.whenReady();
-  const { pid } = supervisor.status();
-  for (const cancelled of [false, true]) {
-    const controller = new AbortController();
-    const encoded = draw('encodes slowly', {}, { signal: controller.signal });
-    // The main thread is gone for longer than an encoding may be silent.
-    const blocking = draw('blocks 3000');
-    if (cancelled) setTimeout(() => controller.abort(), 200);
-    t.equal((await encoded).files.length, 1);
-    t.equal((await blocking).files.length, 1);
-  }
-  t.equal(supervisor.status().pid, pid, 'the same process');
-  const [hung, beside] = await Promise.all([failure(draw('hangs in encode')), failure(draw('is slow', { steps: 200 }))]);
-  t.match(hung, { bystander: false, exit: { reason: /no progress in stage encode/, lastStage: 'encode 1/1' } }, 'a hang is still found');
-  t.equal(beside.bystander, true, 'and not blamed on who computed');
-});
+t.test(
+  'a request that is being encoded beside a long native step of another one is not taken for a hang, nor for deaf',
+  async (t) => {
+    const { supervisor, draw } = supervise(t, {
+      stageLimitsMs: { denoise: 20_000, encode: 1500 },
+      cancelGraceMs: 1500,
+    });
+    supervisor.start();
+    await supervisor.whenReady();
+    const { pid } = supervisor.status();
+    for (const cancelled of [false, true]) {
+      const controller = new AbortController();
+      const encoded = draw('encodes slowly', {}, { signal: controller.signal });
+      // The main thread is gone for longer than an encoding may be silent.
+      const blocking = draw('blocks 3000');
+      if (cancelled) setTimeout(() => controller.abort(), 200);
+      t.equal((await encoded).files.length, 1);
+      t.equal((await blocking).files.length, 1);
+    }
+    t.equal(supervisor.status().pid, pid, 'the same process');
+    const [hung, beside] = await Promise.all([
+      failure(draw('hangs in encode')),
+      failure(draw('is slow', { steps: 200 })),
+    ]);
+    t.match(
+      hung,
+      { bystander: false, exit: { reason: /no progress in stage encode/, lastStage: 'encode 1/1' } },
+      'a hang is still found',
+    );
+    t.equal(beside.bystander, true, 'and not blamed on who computed');
+  },
+);
 
 t.test('cancels between steps; a lost cancel ends the process', async (t) => {
   const { supervisor, draw } = supervise(t);
   supervisor.start();
   const first = new AbortController();
-  const drawing = draw('is slow', { steps: 100 }, { signal: first.signal, onEvent: (event: EngineEvent) => { if (event.kind === 'progress' && event.step === 2) first.abort(); } });
+  const drawing = draw(
+    'is slow',
+    { steps: 100 },
+    {
+      signal: first.signal,
+      onEvent: (event: EngineEvent) => {
+        if (event.kind === 'progress' && event.step === 2) first.abort();
+      },
+    },
+  );
   t.match(await failure(drawing), { code: 'cancelled', retryable: false });
   const { pid } = supervisor.status();
   const second = new AbortController();
-  const deaf = draw('is slow and ignores cancel', { steps: 500 }, { signal: second.signal, onEvent: (event: EngineEvent) => { if (event.kind === 'progress' && event.step === 2) second.abort(); } });
+  const deaf = draw(
+    'is slow and ignores cancel',
+    { steps: 500 },
+    {
+      signal: second.signal,
+      onEvent: (event: EngineEvent) => {
+        if (event.kind === 'progress' && event.step === 2) second.abort();
+      },
+    },
+  );
   t.match(await failure(deaf), { code: 'engine_died', exit: { reason: /did not stop/ } });
   await supervisor.whenReady({ patient: true });
   t.not(supervisor.status().pid, pid);
@@ -138,7 +204,11 @@ t.test('typed errors leave the process alone, a lost device replaces it', async 
   const { supervisor, draw } = supervise(t);
   supervisor.start();
   t.match(await failure(draw('runs out of memory')), { code: 'out_of_memory', retryable: true });
-  t.match(await failure(draw('is invalid')), { code: 'invalid_parameters', retryable: false, field: 'config.width' });
+  t.match(await failure(draw('is invalid')), {
+    code: 'invalid_parameters',
+    retryable: false,
+    field: 'config.width',
+  });
   t.match(supervisor.status(), { state: 'ready', restarts: 0 });
   t.match(await failure(draw('loses the device')), { code: 'device_lost', retryable: true });
   await until('the restart', () => supervisor.status().restarts === 1);
@@ -154,18 +224,32 @@ t.test('after a failed job the device is looked at: it works, or its process is 
   t.match(supervisor.status(), { restarts: 0, failuresInRow: 1 });
   const { pid } = supervisor.status();
   t.match(await failure(draw('breaks for good')), { code: 'engine_failed' });
-  await until('another process', () => supervisor.status().restarts === 1 && supervisor.status().state === 'ready');
+  await until(
+    'another process',
+    () => supervisor.status().restarts === 1 && supervisor.status().state === 'ready',
+  );
   t.not(supervisor.status().pid, pid);
-  t.match(supervisor.status(), { lastExit: { reason: /its device works no more: an illegal memory access/, signal: 'SIGKILL' }, lastOperation: { ok: true }, recovering: false });
-  t.ok(supervisor.logs().some((line) => /supervisor was killed \(its device works no more/.test(line)), 'the reason stands among its lines');
+  t.match(supervisor.status(), {
+    lastExit: { reason: /its device works no more: an illegal memory access/, signal: 'SIGKILL' },
+    lastOperation: { ok: true },
+    recovering: false,
+  });
+  t.ok(
+    supervisor.logs().some((line) => /supervisor was killed \(its device works no more/.test(line)),
+    'the reason stands among its lines',
+  );
   t.equal((await draw('a circle')).files.length, 1);
 });
 
 t.test('three jobs in a row that fail cost the process its place', async (t) => {
   const { supervisor, draw } = supervise(t);
   supervisor.start();
-  for (let time = 0; time < 3; time += 1) t.match(await failure(draw('runs out of memory')), { code: 'out_of_memory' });
-  await until('another process', () => supervisor.status().restarts === 1 && supervisor.status().state === 'ready');
+  for (let time = 0; time < 3; time += 1)
+    t.match(await failure(draw('runs out of memory')), { code: 'out_of_memory' });
+  await until(
+    'another process',
+    () => supervisor.status().restarts === 1 && supervisor.status().state === 'ready',
+  );
   t.match(supervisor.status(), { failuresInRow: 0, errorCount: 3 }, 'a recycling is no error');
 });
 
@@ -175,7 +259,9 @@ t.test('crashes while loading back off, growing, and recover by themselves', asy
   supervisor.start();
   await until('three failed starts', () => supervisor.status().errorCount >= 3);
   t.ok(states.includes('backing_off'));
-  await until('a reason', () => /exit code 7 during load; next start in/.test(supervisor.status().reason ?? ''));
+  await until('a reason', () =>
+    /exit code 7 during load; next start in/.test(supervisor.status().reason ?? ''),
+  );
   writeFileSync(flag, '');
   await supervisor.whenReady({ patient: true });
   t.ok(supervisor.logs().some((line) => line.includes('cannot allocate device memory')));
@@ -269,7 +355,9 @@ t.test('a restart while it is being ended for another: it ends first', async (t)
   await until('work', () => supervisor.status().state === 'busy');
   const { pid } = supervisor.status();
   let ended = false;
-  const ending = supervisor.stop({ force: false, rest: 'gave its memory to wan' }).then(() => { ended = true; });
+  const ending = supervisor.stop({ force: false, rest: 'gave its memory to wan' }).then(() => {
+    ended = true;
+  });
   await supervisor.restart({ force: false });
   await drawing;
   await until('its end', () => ended);
@@ -281,7 +369,11 @@ t.test('a restart while it is being ended for another: it ends first', async (t)
 
 t.test('a process that cannot even be started is a failed start like others', async (t) => {
   // one environment string of this length is more than Linux takes, and fork throws
-  const { supervisor } = supervise(t, { env: { PATH: process.env['PATH'], TOO_LONG: 'x'.repeat(200_000) }, maxFailedStarts: 2, failedRetryMs: 0 });
+  const { supervisor } = supervise(t, {
+    env: { PATH: process.env['PATH'], TOO_LONG: 'x'.repeat(200_000) },
+    maxFailedStarts: 2,
+    failedRetryMs: 0,
+  });
   supervisor.start();
   await until('failed', () => supervisor.status().state === 'failed');
   t.match(supervisor.status(), { state: 'failed', reason: /E2BIG/, lastExit: { reason: /E2BIG/ } });
@@ -292,7 +384,16 @@ t.test('a cancelled request may finish loading its model: others wait for the sa
   const { supervisor, draw } = supervise(t, { cancelGraceMs: 200 });
   supervisor.start();
   const controller = new AbortController();
-  const drawing = draw('loads first', {}, { signal: controller.signal, onEvent: (event: EngineEvent) => { if (event.kind === 'progress' && event.stage === 'load') controller.abort(); } });
+  const drawing = draw(
+    'loads first',
+    {},
+    {
+      signal: controller.signal,
+      onEvent: (event: EngineEvent) => {
+        if (event.kind === 'progress' && event.stage === 'load') controller.abort();
+      },
+    },
+  );
   t.match(await failure(drawing), { code: 'cancelled' });
   t.match(supervisor.status(), { restarts: 0, errorCount: 0 });
 });
@@ -309,8 +410,14 @@ t.test('a lazy engine starts with its first request and can be released', async 
 });
 
 t.test('a healthy busy engine is never killed: 1,000 quick requests', async (t) => {
-  const { supervisor, draw } = supervise(t, { heartbeatTimeoutMs: 1000, stageLimitsMs: { denoise: 1000, waiting: 1000, text: 1000, decode: 1000, encode: 1000 } });
+  const { supervisor, draw } = supervise(t, {
+    heartbeatTimeoutMs: 1000,
+    stageLimitsMs: { denoise: 1000, waiting: 1000, text: 1000, decode: 1000, encode: 1000 },
+  });
   supervisor.start();
-  for (let block = 0; block < 20; block += 1) await Promise.all(Array.from({ length: 50 }, (_, index) => draw(index === 7 ? 'blocks 30' : `picture ${index}`)));
+  for (let block = 0; block < 20; block += 1)
+    await Promise.all(
+      Array.from({ length: 50 }, (_, index) => draw(index === 7 ? 'blocks 30' : `picture ${index}`)),
+    );
   t.match(supervisor.status(), { jobsProcessed: 1000, restarts: 0, errorCount: 0 });
 });

@@ -9,14 +9,31 @@ t.test('the shipped list is empty', async (t) => {
 });
 
 t.test('exact, word and regex', (t) => {
-  const list = parseDenyList('# a comment\n\nexact: A  Test \nword: gold coin\nword: naïve\nregex: n[o0]pe+\\b\nword: 猫');
+  const list = parseDenyList(
+    '# a comment\n\nexact: A  Test \nword: gold coin\nword: naïve\nregex: n[o0]pe+\\b\nword: 猫',
+  );
   t.equal(list.size, 5);
   for (const [text, denied] of [
-    ['a test', { kind: 'exact', line: 3 }], [' A\tTEST ', { kind: 'exact', line: 3 }], ['a test of it', null],
-    ['one Gold  Coin, please', { kind: 'word', line: 4 }], ['gold coin', { kind: 'word', line: 4 }], ['gold coins', null], ['marigold coin', null], ['(gold coin)', { kind: 'word', line: 4 }],
-    ['gold\u00AD coin', { kind: 'word', line: 4 }], ['ｇｏｌｄ coin', { kind: 'word', line: 4 }], ['a naïve picture', { kind: 'word', line: 5 }], ['a nai\u0308ve picture', { kind: 'word', line: 5 }],
-    ['so NOPEEE', { kind: 'regex', line: 6 }], ['n0pe', { kind: 'regex', line: 6 }], ['nopes', null], ['一只猫', null], ['一只 猫', { kind: 'word', line: 7 }], ['', null],
-  ] as const) t.same(list.check(text), denied, text);
+    ['a test', { kind: 'exact', line: 3 }],
+    [' A\tTEST ', { kind: 'exact', line: 3 }],
+    ['a test of it', null],
+    ['one Gold  Coin, please', { kind: 'word', line: 4 }],
+    ['gold coin', { kind: 'word', line: 4 }],
+    ['gold coins', null],
+    ['marigold coin', null],
+    ['(gold coin)', { kind: 'word', line: 4 }],
+    ['gold\u00AD coin', { kind: 'word', line: 4 }],
+    ['ｇｏｌｄ coin', { kind: 'word', line: 4 }],
+    ['a naïve picture', { kind: 'word', line: 5 }],
+    ['a nai\u0308ve picture', { kind: 'word', line: 5 }],
+    ['so NOPEEE', { kind: 'regex', line: 6 }],
+    ['n0pe', { kind: 'regex', line: 6 }],
+    ['nopes', null],
+    ['一只猫', null],
+    ['一只 猫', { kind: 'word', line: 7 }],
+    ['', null],
+  ] as const)
+    t.same(list.check(text), denied, text);
   t.match(list.check(undefined, null, 'fine', 'gold coin'), { line: 4 }, 'any of several texts');
   t.end();
 });
@@ -29,6 +46,8 @@ t.test('a pattern that would hang a backtracking engine does not', (t) => {
 });
 
 t.test('lines that are no rules', (t) => {
-  t.throws(() => parseDenyList('gold\nword:\nregex: (\nexact: fine'), { message: /line 1: a rule is[\s\S]*line 2: a rule is[\s\S]*line 3: / });
+  t.throws(() => parseDenyList('gold\nword:\nregex: (\nexact: fine'), {
+    message: /line 1: a rule is[\s\S]*line 2: a rule is[\s\S]*line 3: /,
+  });
   t.end();
 });

@@ -8,10 +8,20 @@ t.test('places, then the line in order, then 429 with a time', async (t) => {
   const line = createLine({ places: 2, maxWaiting: 2 });
   const order: string[] = [];
   const [leaveA, leaveB] = await Promise.all([line.enter(free(), keen), line.enter(free(), keen)]);
-  const c = line.enter(free(), keen).then((leave) => { order.push('c'); return leave; });
-  const d = line.enter(free(), keen).then((leave) => { order.push('d'); return leave; });
+  const c = line.enter(free(), keen).then((leave) => {
+    order.push('c');
+    return leave;
+  });
+  const d = line.enter(free(), keen).then((leave) => {
+    order.push('d');
+    return leave;
+  });
   t.same([line.busy(), line.waiting()], [2, 2]);
-  await t.rejects(line.enter(free(), keen), { code: 'TOO_MANY_REQUESTS', statusCode: 429, retryAfterSeconds: 2 });
+  await t.rejects(line.enter(free(), keen), {
+    code: 'TOO_MANY_REQUESTS',
+    statusCode: 429,
+    retryAfterSeconds: 2,
+  });
   const job = line.enter(free(), { patient: true });
   t.equal(line.waiting(), 3, 'a job waits on');
   leaveA?.();

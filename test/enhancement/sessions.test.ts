@@ -8,7 +8,13 @@ import { createMemorySessions, type SessionStore } from '../../src/services/enha
 
 t.test('in memory', async (t) => {
   let now = 0;
-  await testSessions(t, { open: (limits) => Promise.resolve(createMemorySessions(limits, () => now)), later: (ms) => { now += ms; return Promise.resolve(); } });
+  await testSessions(t, {
+    open: (limits) => Promise.resolve(createMemorySessions(limits, () => now)),
+    later: (ms) => {
+      now += ms;
+      return Promise.resolve();
+    },
+  });
 });
 
 t.test('in Redis', { skip: requireCommand('redis-server') }, async (t) => {
@@ -27,17 +33,20 @@ t.test('in Redis', { skip: requireCommand('redis-server') }, async (t) => {
   });
 
   const limits = { url: server.url, ttlMs: 60_000, maxTurns: 3, maxSessions: 5 };
-  await t.test('another replica goes on; key names tell nobody who talks; everything ends by itself', async (t) => {
-    await redis.flushall();
-    const [one, other] = [createRedisSessions(limits), createRedisSessions(limits)];
-    opened.push(one, other);
-    await one.append({ owner: 'somebody', id: 'diary' }, { prompt: 'a', answer: 'b' });
-    t.same(await other.read({ owner: 'somebody', id: 'diary' }), [{ prompt: 'a', answer: 'b' }]);
-    const keys = await redis.keys('*');
-    t.equal(keys.length, 2);
-    t.notMatch(keys.join(), /somebody|diary/);
-    for (const key of keys) t.ok(await redis.pttl(key) > 0, key);
-  });
+  await t.test(
+    'another replica goes on; key names tell nobody who talks; everything ends by itself',
+    async (t) => {
+      await redis.flushall();
+      const [one, other] = [createRedisSessions(limits), createRedisSessions(limits)];
+      opened.push(one, other);
+      await one.append({ owner: 'somebody', id: 'diary' }, { prompt: 'a', answer: 'b' });
+      t.same(await other.read({ owner: 'somebody', id: 'diary' }), [{ prompt: 'a', answer: 'b' }]);
+      const keys = await redis.keys('*');
+      t.equal(keys.length, 2);
+      t.notMatch(keys.join(), /somebody|diary/);
+      for (const key of keys) t.ok((await redis.pttl(key)) > 0, key);
+    },
+  );
 
   await t.test('a turn written by something else is left out', async (t) => {
     await redis.flushall();

@@ -20,11 +20,20 @@ export interface EnhancementHarness {
 }
 
 /** The enhancement over a real child process; waits short enough for a test. */
-export async function createTestEnhancement(t: Test, { engine = {}, limits = {}, denyList = emptyDenyList, sessions }: EnhancementHarness = {}) {
-  const engines = createEngineService({ engines: [testEngine({ kind: 'qwen', entry: scriptedEngine, lazy: true, ...engine })] });
+export async function createTestEnhancement(
+  t: Test,
+  { engine = {}, limits = {}, denyList = emptyDenyList, sessions }: EnhancementHarness = {},
+) {
+  const engines = createEngineService({
+    engines: [testEngine({ kind: 'qwen', entry: scriptedEngine, lazy: true, ...engine })],
+  });
   const enhancement = createEnhancement({
-    engines, denyList, log: silentLog, templates: await readTemplates(path.join(projectRoot(), 'prompts/enhancement')),
-    sessions: sessions ?? createMemorySessions({ ttlMs: 60_000, maxTurns: 10, maxSessions: 100 }), limits: { attemptWaitMs: 20, ...limits },
+    engines,
+    denyList,
+    log: silentLog,
+    templates: await readTemplates(path.join(projectRoot(), 'prompts/enhancement')),
+    sessions: sessions ?? createMemorySessions({ ttlMs: 60_000, maxTurns: 10, maxSessions: 100 }),
+    limits: { attemptWaitMs: 20, ...limits },
   });
   t.teardown(async () => {
     await enhancement.stop();

@@ -1,13 +1,20 @@
 import type { LightMyRequestResponse } from 'fastify';
-import { listOperations, readDocument, type Method, type ResponseObject, type Schema } from '../../src/contract/document.js';
+import {
+  listOperations,
+  readDocument,
+  type Method,
+  type ResponseObject,
+  type Schema,
+} from '../../src/contract/document.js';
 import { createContractValidator } from '../../src/contract/validator.js';
 
 export type ContractChecker = ReturnType<typeof createContractChecker>;
 export type CheckedResponse = Pick<LightMyRequestResponse, 'statusCode' | 'headers' | 'payload'>;
 
 /**
- * Holds answers against openapi.yaml: the status must be declared, the content type too, and the body must be exactly
- * what its schema says (response schemas allow no extra fields). What no operation answers must be an error in the shape of `Error`.
+ * Holds answers against openapi.yaml: the status must be declared, the content type too, and the body must be
+ * exactly what its schema says (response schemas allow no extra fields). What no operation answers must be an
+ * error in the shape of `Error`.
  */
 export function createContractChecker(document = readDocument()) {
   const operations = listOperations(document);
@@ -23,39 +30,79 @@ export function createContractChecker(document = readDocument()) {
     check(method: string, url: string, response: CheckedResponse): string[] {
       const path = url.split('?')[0] ?? '';
       const status = String(response.statusCode);
-      const problems = typeof response.headers['x-request-id'] === 'string' ? [] : ['there is no x-request-id'];
-      const operation = operations.find((one) => one.method === (method.toLowerCase() as Method) && one.pattern.test(path));
+      const problems =
+        typeof response.headers['x-request-id'] === 'string' ? [] : ['there is no x-request-id'];
+      const operation = operations.find(
+        (one) => one.method === (method.toLowerCase() as Method) && one.pattern.test(path),
+      );
       if (operation === undefined) {
         if (path.startsWith('/docs/') && response.statusCode < 400) return [];
-        if (!['400', '404', '405'].includes(status)) problems.push(`no operation declares ${method} ${path}, yet it answered ${status}`);
-        return method === 'HEAD' ? problems : [...problems, ...checkError(parse(response.payload)).map(({ message }) => message)];
+        if (!['400', '404', '405'].includes(status))
+          problems.push(`no operation declares ${method} ${path}, yet it answered ${status}`);
+        return method === 'HEAD'
+          ? problems
+          : [...problems, ...checkError(parse(response.payload)).map(({ message }) => message)];
       }
       seen.add(`${operation.operationId} ${status}`);
-      const declared: ResponseObject | undefined = operation.responses[status] ?? operation.responses[`${status[0]}XX`];
-      if (declared === undefined) return [...problems, `${operation.operationId} does not declare status ${status}: ${response.payload.slice(0, 300)}`];
-      return [...problems, ...checkContent(declared, response).map((problem) => `${operation.operationId} ${status}: ${problem}`)];
+      const declared: ResponseObject | undefined =
+        operation.responses[status] ?? operation.responses[`${status[0]}XX`];
+      if (declared === undefined)
+        return [
+          ...problems,
+          `${operation.operationId} does not declare status ${status}: ${response.payload.slice(0, 300)}`,
+        ];
+      return [
+        ...problems,
+        ...checkContent(declared, response).map(
+          (problem) => `${operation.operationId} ${status}: ${problem}`,
+        ),
+      ];
     },
   };
 
   function checkContent({ content = {}, headers = {} }: ResponseObject, response: CheckedResponse): string[] {
-    const problems = Object.keys(headers).filter((name) => response.headers[name] === undefined).map((name) => `header ${name} is missing`);
+    const problems = Object.keys(headers)
+      .filter((name) => response.headers[name] === undefined)
+      .map((name) => `header ${name} is missing`);
     const type = String(response.headers['content-type'] ?? '').split(';')[0] ?? '';
-    if (Object.keys(content).length === 0) return [...problems, ...(response.payload === '' ? [] : [`it should have no body, but has ${response.payload.slice(0, 100)}`])];
+    if (Object.keys(content).length === 0)
+      return [
+        ...problems,
+        ...(response.payload === ''
+          ? []
+          : [`it should have no body, but has ${response.payload.slice(0, 100)}`]),
+      ];
     const media = content[type];
     if (media === undefined) return [...problems, `content type ${type || '(none)'} is not declared`];
-    if (type === 'text/event-stream') return [...problems, ...checkEvents(media['x-events'] ?? {}, response.payload)];
+    if (type === 'text/event-stream')
+      return [...problems, ...checkEvents(media['x-events'] ?? {}, response.payload)];
     if (type !== 'application/json') return problems;
-    return [...problems, ...validator.forBody(media.schema)(parse(response.payload)).map(({ message }) => message)];
+    return [
+      ...problems,
+      ...validator
+        .forBody(media.schema)(parse(response.payload))
+        .map(({ message }) => message),
+    ];
   }
 
   function checkEvents(schemas: Record<string, Schema>, text: string): string[] {
     return text.split('\n\n').flatMap((frame) => {
-      const fields = new Map(frame.split('\n').filter((line) => !line.startsWith(':')).map((line): [string, string] => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]));
+      const fields = new Map(
+        frame
+          .split('\n')
+          .filter((line) => !line.startsWith(':'))
+          .map((line): [string, string] => [
+            line.slice(0, line.indexOf(':')),
+            line.slice(line.indexOf(':') + 2),
+          ]),
+      );
       const event = fields.get('event');
       if (event === undefined) return [];
       const schema = schemas[event];
       if (schema === undefined) return [`event ${event} is not declared`];
-      return validator.forBody(schema)(parse(fields.get('data') ?? '')).map(({ message }) => `event ${event}: ${message}`);
+      return validator
+        .forBody(schema)(parse(fields.get('data') ?? ''))
+        .map(({ message }) => `event ${event}: ${message}`);
     });
   }
 }

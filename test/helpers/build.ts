@@ -29,16 +29,39 @@ export interface BuildOptions {
 }
 
 /**
- * The app over real services on embedded defaults in a folder of the test's own. Every answer of `inject` is held against
- * openapi.yaml: a test fails on an undeclared status, type or field even when it looks at nothing of it.
+ * The app over real services on embedded defaults in a folder of the test's own. Every answer of `inject` is
+ * held against openapi.yaml: a test fails on an undeclared status, type or field even when it looks at
+ * nothing of it.
  */
-export async function build(t: Test, { env = {}, services: parts = {}, options = {}, log = silentLog, start = false, checker = createContractChecker() }: BuildOptions = {}) {
+export async function build(
+  t: Test,
+  {
+    env = {},
+    services: parts = {},
+    options = {},
+    log = silentLog,
+    start = false,
+    checker = createContractChecker(),
+  }: BuildOptions = {},
+) {
   const dataDir = await mkdtemp(path.join(tmpdir(), 'ourvidz-app-'));
-  const config = readConfig({ DATA_DIR: dataDir, MODELS_DIR: '/nonexistent', SHUTDOWN_GRACE_SECONDS: '1', ...env });
+  const config = readConfig({
+    DATA_DIR: dataDir,
+    MODELS_DIR: '/nonexistent',
+    SHUTDOWN_GRACE_SECONDS: '1',
+    ...env,
+  });
   const registry = new Registry();
   const real = await createServices(config, log, { registry, environment: process.env, ...options });
   const services: Services = { ...real, ...parts };
-  const app = await buildApp({ config, apiKey: testApiKey, services, registry, log, facts: { version: real.version, workerId: real.workerId, schedulers: real.schedulers, featuresOff: [] } });
+  const app = await buildApp({
+    config,
+    apiKey: testApiKey,
+    services,
+    registry,
+    log,
+    facts: { version: real.version, workerId: real.workerId, schedulers: real.schedulers, featuresOff: [] },
+  });
   t.teardown(async () => {
     await app.close();
     await real.stop();
@@ -50,16 +73,38 @@ export async function build(t: Test, { env = {}, services: parts = {}, options =
   async function inject(request: InjectOptions & { url: string }): Promise<LightMyRequestResponse> {
     const response = await app.inject(request);
     const method = request.method ?? 'GET';
-    t.same(checker.check(method, request.url, response), [], `${method} ${request.url.slice(0, 80)} → ${response.statusCode} keeps the contract`);
+    t.same(
+      checker.check(method, request.url, response),
+      [],
+      `${method} ${request.url.slice(0, 80)} → ${response.statusCode} keeps the contract`,
+    );
     return response;
   }
 
   return {
-    app, services, engines: real.engines, registry, config,
+    app,
+    services,
+    engines: real.engines,
+    registry,
+    config,
     /** Without the key. */
     inject,
     /** With the key. */
-    call: (method: 'GET' | 'POST' | 'DELETE', url: string, body?: unknown, headers: Record<string, string> = {}) =>
-      inject({ method, url, headers: { authorization: `Bearer ${testApiKey}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers }, ...(body === undefined ? {} : { payload: typeof body === 'string' ? body : JSON.stringify(body) }) }),
+    call: (
+      method: 'GET' | 'POST' | 'DELETE',
+      url: string,
+      body?: unknown,
+      headers: Record<string, string> = {},
+    ) =>
+      inject({
+        method,
+        url,
+        headers: {
+          authorization: `Bearer ${testApiKey}`,
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...headers,
+        },
+        ...(body === undefined ? {} : { payload: typeof body === 'string' ? body : JSON.stringify(body) }),
+      }),
   };
 }

@@ -25,11 +25,13 @@ export function hasRedisServer(): boolean {
 }
 
 /**
- * Whether tests against a real Redis can run. Where they cannot, the test says so and is skipped; in CI that is a failure.
+ * Whether tests against a real Redis can run. Where they cannot, the test says so and is skipped; in CI that
+ * is a failure.
  */
 export function redisOrSkip(t: Test): boolean {
   if (hasRedisServer()) return true;
-  const message = 'redis-server is not installed (Debian: apt-get install redis-server): nothing of the Redis queue is tested';
+  const message =
+    'redis-server is not installed (Debian: apt-get install redis-server): nothing of the Redis queue is tested';
   if (process.env['CI'] === 'true') t.fail(message);
   else t.pass(message, { skip: message });
   return false;
@@ -38,7 +40,10 @@ export function redisOrSkip(t: Test): boolean {
 async function answers(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = net.connect(port, '127.0.0.1');
-    const end = (result: boolean) => { socket.destroy(); resolve(result); };
+    const end = (result: boolean) => {
+      socket.destroy();
+      resolve(result);
+    };
     socket.once('connect', () => socket.write('PING\r\n'));
     socket.once('data', (data) => end(data.toString().startsWith('+PONG')));
     socket.once('error', () => end(false));
@@ -47,20 +52,28 @@ async function answers(port: number): Promise<boolean> {
 }
 
 /**
- * A redis-server of its own on a free port. `fsync` keeps an append-only file: `always` loses nothing that was acknowledged,
- * `everysec` is what most installations run; without it nothing is written to disk.
+ * A redis-server of its own on a free port. `fsync` keeps an append-only file: `always` loses nothing that
+ * was acknowledged, `everysec` is what most installations run; without it nothing is written to disk.
  */
 export async function startRedis(options: { fsync?: 'always' | 'everysec' } = {}): Promise<RedisServer> {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'redis-'));
   const port = await findFreePort();
-  const persistence = options.fsync === undefined ? ['--appendonly', 'no'] : ['--appendonly', 'yes', '--appendfsync', options.fsync];
+  const persistence =
+    options.fsync === undefined
+      ? ['--appendonly', 'no']
+      : ['--appendonly', 'yes', '--appendfsync', options.fsync];
   let child: ChildProcess | undefined;
 
   async function start() {
-    const started = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', ...persistence], { stdio: 'ignore' });
+    const started = spawn(
+      'redis-server',
+      ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', ...persistence],
+      { stdio: 'ignore' },
+    );
     child = started;
     for (let attempt = 0; attempt < 200; attempt += 1) {
-      if (started.exitCode !== null) throw new Error(`redis-server ended with ${started.exitCode} on port ${port}`);
+      if (started.exitCode !== null)
+        throw new Error(`redis-server ended with ${started.exitCode} on port ${port}`);
       if (await answers(port)) return;
       await sleep(25);
     }
@@ -70,14 +83,19 @@ export async function startRedis(options: { fsync?: 'always' | 'everysec' } = {}
   async function kill() {
     const ending = child;
     if (ending === undefined || ending.exitCode !== null || ending.signalCode !== null) return;
-    const ended = new Promise((resolve) => { ending.once('exit', resolve); });
+    const ended = new Promise((resolve) => {
+      ending.once('exit', resolve);
+    });
     ending.kill('SIGKILL');
     await ended;
   }
 
   await start();
   return {
-    url: `redis://127.0.0.1:${port}`, port, kill, start,
+    url: `redis://127.0.0.1:${port}`,
+    port,
+    kill,
+    start,
     async stop() {
       await kill();
       await rm(folder, { recursive: true, force: true });

@@ -3,11 +3,15 @@ import { delimiter, join } from 'node:path';
 import { projectRoot } from '../../src/lib/project.js';
 
 /**
- * For tap's `skip` option: false when the program is installed, else the reason. `npm test` reads the quoted name and
- * installs the program first where it may; in CI a skip is a failure.
+ * For tap's `skip` option: false when the program is installed, else the reason. `npm test` reads the quoted
+ * name and installs the program first where it may; in CI a skip is a failure.
  */
-export function requireCommand(command: 'redis-server' | 'ffmpeg' | 'ffprobe' | 'chromium' | 'curl' | 'shellcheck'): string | false {
-  const found = (process.env['PATH'] ?? '').split(delimiter).some((folder) => existsSync(join(folder, command)));
+export function requireCommand(
+  command: 'redis-server' | 'ffmpeg' | 'ffprobe' | 'chromium' | 'curl' | 'shellcheck',
+): string | false {
+  const found = (process.env['PATH'] ?? '')
+    .split(delimiter)
+    .some((folder) => existsSync(join(folder, command)));
   return found ? false : `${command} is not installed`;
 }
 

@@ -19,32 +19,59 @@ export interface ServiceOptions {
 export const testApiKey = 'test-key-of-the-service-process-helper';
 
 /**
- * Starts the real service (`dist/src/server.js`) in a process of its own, on a free port, with nothing of the caller's
- * environment but PATH and HOME; models are the pocket ones, or those in OURVIDZ_TEST_MODELS. `restart` starts it again on the same port and data, as an operator would.
+ * Starts the real service (`dist/src/server.js`) in a process of its own, on a free port, with nothing of the
+ * caller's environment but PATH and HOME; models are the pocket ones, or those in OURVIDZ_TEST_MODELS.
+ * `restart` starts it again on the same port and data, as an operator would.
  */
 export async function startService(options: ServiceOptions = {}) {
   const ownsDataDir = options.dataDir === undefined;
-  const dataDir = options.dataDir ?? await mkdtemp(path.join(tmpdir(), 'ourvidz-test-'));
+  const dataDir = options.dataDir ?? (await mkdtemp(path.join(tmpdir(), 'ourvidz-test-')));
   const port = await findFreePort();
   const baseUrl = `http://127.0.0.1:${port}`;
   const logLines: string[] = [];
   let child: ChildProcess;
   let exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
 
-  const authorized = (init: RequestInit = {}): RequestInit => ({ ...init, headers: { authorization: `Bearer ${testApiKey}`, ...(init.headers as Record<string, string> | undefined) } });
+  const authorized = (init: RequestInit = {}): RequestInit => ({
+    ...init,
+    headers: {
+      authorization: `Bearer ${testApiKey}`,
+      ...(init.headers as Record<string, string> | undefined),
+    },
+  });
   const get = (route: string) => fetch(`${baseUrl}${route}`, authorized());
 
   function launch(extraEnv: Record<string, string | undefined> = {}): void {
     const settings = {
-      PATH: process.env['PATH'], HOME: process.env['HOME'],
-      HOST: '127.0.0.1', PORT: String(port), DATA_DIR: dataDir, WAN_WORKER_API_KEY: testApiKey, LOG_LEVEL: 'info', RATE_LIMIT: 'off', ORT_DEVICE: 'cpu',
+      PATH: process.env['PATH'],
+      HOME: process.env['HOME'],
+      HOST: '127.0.0.1',
+      PORT: String(port),
+      DATA_DIR: dataDir,
+      WAN_WORKER_API_KEY: testApiKey,
+      LOG_LEVEL: 'info',
+      RATE_LIMIT: 'off',
+      ORT_DEVICE: 'cpu',
       MODELS_DIR: process.env['OURVIDZ_TEST_MODELS'],
-      ...options.env, ...extraEnv,
+      ...options.env,
+      ...extraEnv,
     };
-    const env = Object.fromEntries(Object.entries(settings).filter((entry): entry is [string, string] => entry[1] !== undefined));
+    const env = Object.fromEntries(
+      Object.entries(settings).filter((entry): entry is [string, string] => entry[1] !== undefined),
+    );
     // No .env of the checkout may leak in: the working folder is the data folder.
-    child = spawn(process.execPath, ownProgram('src/server'), { cwd: dataDir, env, stdio: ['ignore', 'pipe', 'pipe'] });
-    const collect = (chunk: Buffer) => logLines.push(...chunk.toString('utf8').split('\n').filter((line) => line !== ''));
+    child = spawn(process.execPath, ownProgram('src/server'), {
+      cwd: dataDir,
+      env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const collect = (chunk: Buffer) =>
+      logLines.push(
+        ...chunk
+          .toString('utf8')
+          .split('\n')
+          .filter((line) => line !== ''),
+      );
     child.stdout?.on('data', collect);
     child.stderr?.on('data', collect);
     exited = new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })));
@@ -53,12 +80,19 @@ export async function startService(options: ServiceOptions = {}) {
   async function waitUntil(until: 'ready' | 'health' | 'none'): Promise<void> {
     if (until === 'none') return;
     let last = 'no answer';
-    await waitFor(async () => {
-      if (child.exitCode !== null || child.signalCode !== null) throw new Error(`The service ended while starting:\n${logLines.slice(-40).join('\n')}`);
-      const answer = await get(`/${until}`).catch(() => undefined);
-      if (answer) last = `${answer.status} ${await answer.text()}`;
-      return answer?.ok;
-    }, { what: () => `GET /${until}; last: ${last}\n${logLines.slice(-40).join('\n')}`, timeoutMs: options.readyTimeoutMs ?? 120_000 });
+    await waitFor(
+      async () => {
+        if (child.exitCode !== null || child.signalCode !== null)
+          throw new Error(`The service ended while starting:\n${logLines.slice(-40).join('\n')}`);
+        const answer = await get(`/${until}`).catch(() => undefined);
+        if (answer) last = `${answer.status} ${await answer.text()}`;
+        return answer?.ok;
+      },
+      {
+        what: () => `GET /${until}; last: ${last}\n${logLines.slice(-40).join('\n')}`,
+        timeoutMs: options.readyTimeoutMs ?? 120_000,
+      },
+    );
   }
 
   async function kill(signal: NodeJS.Signals = 'SIGKILL') {
@@ -86,7 +120,10 @@ export async function startService(options: ServiceOptions = {}) {
     exited: () => exited,
     kill,
     /** Starts the process again on the same port and data. */
-    restart: async (extraEnv: Record<string, string | undefined> = {}, until: 'ready' | 'health' | 'none' = 'ready') => {
+    restart: async (
+      extraEnv: Record<string, string | undefined> = {},
+      until: 'ready' | 'health' | 'none' = 'ready',
+    ) => {
       await kill();
       launch(extraEnv);
       await waitUntil(until);
@@ -96,7 +133,14 @@ export async function startService(options: ServiceOptions = {}) {
     get,
     getJson: async (route: string): Promise<unknown> => (await get(route)).json(),
     send: (method: 'POST' | 'DELETE', route: string, body?: unknown, headers: Record<string, string> = {}) =>
-      fetch(`${baseUrl}${route}`, authorized({ method, headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers }, ...(body === undefined ? {} : { body: JSON.stringify(body) }) })),
+      fetch(
+        `${baseUrl}${route}`,
+        authorized({
+          method,
+          headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+          ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        }),
+      ),
     /** Ends the process gracefully (at once when it does not within 15 s) and removes its data. */
     cleanUp: async () => {
       const timer = setTimeout(() => void kill(), 15_000);

@@ -10,9 +10,14 @@ t.test('texts of native runtimes become codes', (t) => {
       'vkAllocateMemory failed with VK_ERROR_OUT_OF_DEVICE_MEMORY',
       'std::bad_alloc',
     ],
-    device_lost: ['A valid external Instance reference no longer exists: Device was lost', 'CUDA error: an illegal memory access was encountered'],
+    device_lost: [
+      'A valid external Instance reference no longer exists: Device was lost',
+      'CUDA error: an illegal memory access was encountered',
+    ],
     engine_failed: ['WebGPU validation failed. [Invalid ShaderModule "Conv"] is invalid.'],
   };
-  for (const [code, messages] of Object.entries(said)) for (const message of messages) t.equal(describeFailure(new Error(message)).code, code, message.slice(0, 60));
+  for (const [code, messages] of Object.entries(said))
+    for (const message of messages)
+      t.equal(describeFailure(new Error(message)).code, code, message.slice(0, 60));
   t.end();
 });

@@ -12,7 +12,9 @@ t.test('cancellation: queued, between steps, during upload; never another job', 
 
   const drawing = await h.submit('is slow');
   const neighbour = await h.submit('a neighbour');
-  await until('its engine', () => h.runner.inFlight().some((each) => each.id === drawing && each.phase === 'computing'));
+  await until('its engine', () =>
+    h.runner.inFlight().some((each) => each.id === drawing && each.phase === 'computing'),
+  );
   t.match(await h.jobs.cancel(drawing), { outcome: 'requested' });
   t.match(await h.ended(drawing), { status: 'cancelled', errorMessage: /^Generation failed: cancelled/ });
   t.match(await h.ended(neighbour), { status: 'completed' });
@@ -20,7 +22,10 @@ t.test('cancellation: queued, between steps, during upload; never another job', 
   t.match(await h.jobs.cancel(drawing), { outcome: 'already_finished' });
 
   let reached = false;
-  h.faults.push(async () => { reached = true; await new Promise((resolve) => setTimeout(resolve, 200)); });
+  h.faults.push(async () => {
+    reached = true;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  });
   const uploading = await h.submit('three pictures', { config: { num_images: 3 } });
   await until('its upload', () => reached);
   await h.jobs.cancel(uploading);
@@ -45,9 +50,16 @@ t.test('cancelled while prepared: it never reaches the engine', async (t) => {
 });
 
 t.test('cancelled after an attempt that stored some of its files: they go, too', async (t) => {
-  const h = await harness(t, { limits: { uploadPatienceMs: 0, retryBackoff: { baseMs: 60_000, maxMs: 60_000, jitter: 0 } } });
+  const h = await harness(t, {
+    limits: { uploadPatienceMs: 0, retryBackoff: { baseMs: 60_000, maxMs: 60_000, jitter: 0 } },
+  });
   h.runner.start();
-  h.faults.push(() => {}, () => { throw new StorageError('brown-out', 'unavailable', true); });
+  h.faults.push(
+    () => {},
+    () => {
+      throw new StorageError('brown-out', 'unavailable', true);
+    },
+  );
   const id = await h.submit('three pictures', { config: { num_images: 3 } });
   await until('the wait for the next attempt', async () => (await h.store.get(id))?.lastError !== undefined);
   t.same([...h.stored.keys()], [`sdxl_image_fast/${h.userId}/${id}/0.png`]);
@@ -55,14 +67,24 @@ t.test('cancelled after an attempt that stored some of its files: they go, too',
   await until('the first picture to be gone', () => h.stored.size === 0);
 });
 
-t.test('cancelled in an attempt that has stored nothing yet: what the one before it stored goes', async (t) => {
-  const h = await harness(t, { limits: { uploadPatienceMs: 0 } });
-  h.runner.start();
-  h.faults.push(() => {}, () => { throw new StorageError('brown-out', 'unavailable', true); });
-  const id = await h.submit('three pictures is slow', { config: { num_images: 3 } });
-  await until('the second attempt', () => h.runner.inFlight().some(({ attempt, phase }) => attempt === 2 && phase === 'computing'));
-  t.equal(h.stored.size, 1);
-  await h.jobs.cancel(id);
-  t.match(await h.ended(id), { status: 'cancelled' });
-  await until('the first picture to be gone', () => h.stored.size === 0);
-});
+t.test(
+  'cancelled in an attempt that has stored nothing yet: what the one before it stored goes',
+  async (t) => {
+    const h = await harness(t, { limits: { uploadPatienceMs: 0 } });
+    h.runner.start();
+    h.faults.push(
+      () => {},
+      () => {
+        throw new StorageError('brown-out', 'unavailable', true);
+      },
+    );
+    const id = await h.submit('three pictures is slow', { config: { num_images: 3 } });
+    await until('the second attempt', () =>
+      h.runner.inFlight().some(({ attempt, phase }) => attempt === 2 && phase === 'computing'),
+    );
+    t.equal(h.stored.size, 1);
+    await h.jobs.cancel(id);
+    t.match(await h.ended(id), { status: 'cancelled' });
+    await until('the first picture to be gone', () => h.stored.size === 0);
+  },
+);

@@ -7,7 +7,12 @@ import { createPayloadValidator } from '../../src/services/jobs/payload.js';
 const { validatePayload, validateText } = createPayloadValidator();
 const queueOf = (text: string) => (/"type": ?"(image|video)/.test(text) ? 'wan_queue' : 'sdxl_queue');
 /** What only fetching a reference can find out. */
-const foundOutLater = new Set(['sdxl, reference on a loopback address', 'sdxl, reference from a metadata service', 'sdxl, reference is a file url', 'sdxl, reference is not a picture']);
+const foundOutLater = new Set([
+  'sdxl, reference on a loopback address',
+  'sdxl, reference from a metadata service',
+  'sdxl, reference is a file url',
+  'sdxl, reference is not a picture',
+]);
 
 t.test('contract cases', { skip: requireShared('contract/cases.json') }, async (t) => {
   const cases = loadCases('http://assets.test:8080');
@@ -22,11 +27,19 @@ t.test('contract cases', { skip: requireShared('contract/cases.json') }, async (
       continue;
     }
     if (expect.status === 'failed') {
-      t.match(checked.details.map(({ field }) => field), [expect.names], `${name}: names ${expect.names}`);
+      t.match(
+        checked.details.map(({ field }) => field),
+        [expect.names],
+        `${name}: names ${expect.names}`,
+      );
       t.match(checked.summary, expect.names, `${name}: says so in words`);
       t.type(checked.id, 'string', `${name}: has an id for its callback`);
     } else {
-      t.equal(checked.id !== null, expect.callback, `${name}: ${expect.callback ? 'an' : 'no'} id for a callback`);
+      t.equal(
+        checked.id !== null,
+        expect.callback,
+        `${name}: ${expect.callback ? 'an' : 'no'} id for a callback`,
+      );
     }
   }
 });
@@ -34,8 +47,14 @@ t.test('contract cases', { skip: requireShared('contract/cases.json') }, async (
 t.test('a first and a last frame need more than one frame between them', async (t) => {
   const ends = { first_frame: 'https://x.test/a.png', last_frame: 'https://x.test/b.png' };
   const check = (fields: Record<string, unknown>) => validatePayload({ ...goodPayloads.wan, ...fields });
-  t.match(check({ type: 'image_fast', config: ends }), { ok: false, summary: /config\.last_frame needs a job of 5 frames/ });
-  t.match(check({ type: 'video_fast', config: { ...ends, frame_num: 4 } }), { ok: false, details: [{ field: 'config.last_frame', rule: 'frames' }] });
+  t.match(check({ type: 'image_fast', config: ends }), {
+    ok: false,
+    summary: /config\.last_frame needs a job of 5 frames/,
+  });
+  t.match(check({ type: 'video_fast', config: { ...ends, frame_num: 4 } }), {
+    ok: false,
+    details: [{ field: 'config.last_frame', rule: 'frames' }],
+  });
   t.match(check({ type: 'video_fast', config: { ...ends, frame_num: 5 } }), { ok: true });
   t.match(check({ type: 'video_fast', config: ends }), { ok: true });
   t.match(check({ type: 'image_fast', config: { last_frame: ends.last_frame } }), { ok: true });
@@ -48,8 +67,17 @@ t.test('malformed payloads: field and rule', async (t) => {
   for (const { name, text, field, rule } of list) {
     const checked = validateText(text, queueOf(text));
     const details = checked.ok ? [] : checked.details;
-    t.match(details.find((detail) => detail.field === field), { rule, message: /\S/ }, `${name}: ${field} breaks ${rule}`);
-    if (!checked.ok) t.match(checked.summary, field === 'body' ? /payload|body/ : field, `${name}: the summary names the field`);
+    t.match(
+      details.find((detail) => detail.field === field),
+      { rule, message: /\S/ },
+      `${name}: ${field} breaks ${rule}`,
+    );
+    if (!checked.ok)
+      t.match(
+        checked.summary,
+        field === 'body' ? /payload|body/ : field,
+        `${name}: the summary names the field`,
+      );
   }
 });
 
@@ -57,29 +85,72 @@ t.test('good payloads pass', async (t) => {
   for (const [name, payload] of Object.entries(goodPayloads)) t.ok(validatePayload(payload).ok, name);
   const { config: _config, metadata: _metadata, ...bare } = goodPayloads.sdxl;
   t.ok(validatePayload(bare).ok, 'without config and metadata');
-  t.match(validatePayload({ ...goodPayloads.wan, config: { size: '00*00' } }), { ok: false, details: [{ field: 'config.size', rule: 'minimum' }] });
-  t.ok(validatePayload({ ...goodPayloads.wan, config: { seed: null, image: null, size: '832*480' }, metadata: { reference_strength: null, session_id: null } }).ok, 'null means not given');
-  t.ok(validatePayload({ ...goodPayloads.sdxl, prompt: 'ein roter Kreis — 红色圆形 🔴' }).ok, 'any script, whole surrogate pairs');
-  t.ok(validatePayload({ ...goodPayloads.sdxl, prompt: 'a'.repeat(10_000) }).ok, 'a prompt as long as it may be');
+  t.match(validatePayload({ ...goodPayloads.wan, config: { size: '00*00' } }), {
+    ok: false,
+    details: [{ field: 'config.size', rule: 'minimum' }],
+  });
+  t.ok(
+    validatePayload({
+      ...goodPayloads.wan,
+      config: { seed: null, image: null, size: '832*480' },
+      metadata: { reference_strength: null, session_id: null },
+    }).ok,
+    'null means not given',
+  );
+  t.ok(
+    validatePayload({ ...goodPayloads.sdxl, prompt: 'ein roter Kreis — 红色圆形 🔴' }).ok,
+    'any script, whole surrogate pairs',
+  );
+  t.ok(
+    validatePayload({ ...goodPayloads.sdxl, prompt: 'a'.repeat(10_000) }).ok,
+    'a prompt as long as it may be',
+  );
   const future = { ...goodPayloads.sdxl, future: { a: '\0' }, config: { seed: 1, novel: [1] } };
   t.same(validatePayload(future), { ok: true, job: future }, 'unknown fields are kept');
 });
 
 t.test('a type belongs on its own queue', async (t) => {
-  t.match(validatePayload(goodPayloads.wan, 'sdxl_queue'), { ok: false, details: [{ field: 'type', rule: 'queue' }], known: { type: 'video_fast' } });
+  t.match(validatePayload(goodPayloads.wan, 'sdxl_queue'), {
+    ok: false,
+    details: [{ field: 'type', rule: 'queue' }],
+    known: { type: 'video_fast' },
+  });
   t.ok(validatePayload(goodPayloads.wan, 'wan_queue').ok);
   t.ok(validatePayload(goodPayloads.wan).ok, 'over HTTP the type chooses the queue');
 });
 
 t.test('what can be read of a refused payload', async (t) => {
   const { id, user_id: userId } = goodPayloads.sdxl;
-  t.match(validatePayload({ ...goodPayloads.sdxl, prompt: '' }), { ok: false, id, known: { type: 'sdxl_image_fast', userId } });
-  t.match(validatePayload({ ...goodPayloads.sdxl, id: 'job-1', user_id: 'x' }), { ok: false, id: 'job-1', known: { type: 'sdxl_image_fast' } });
-  t.match(validatePayload({ ...goodPayloads.sdxl, id: 'x'.repeat(201) }), { ok: false, id: null }, 'an id nobody could have made is not echoed');
+  t.match(validatePayload({ ...goodPayloads.sdxl, prompt: '' }), {
+    ok: false,
+    id,
+    known: { type: 'sdxl_image_fast', userId },
+  });
+  t.match(validatePayload({ ...goodPayloads.sdxl, id: 'job-1', user_id: 'x' }), {
+    ok: false,
+    id: 'job-1',
+    known: { type: 'sdxl_image_fast' },
+  });
+  t.match(
+    validatePayload({ ...goodPayloads.sdxl, id: 'x'.repeat(201) }),
+    { ok: false, id: null },
+    'an id nobody could have made is not echoed',
+  );
   t.match(validateText('{"id": 5}', 'sdxl_queue'), { ok: false, id: null });
 });
 
 t.test('every problem is reported, but not endlessly many', async (t) => {
-  const checked = validatePayload({ ...goodPayloads.sdxl, prompt: '', config: { num_images: 2, seed: -1, width: 7 }, metadata: { reference_strength: 9 } });
-  t.same(checked.ok ? [] : checked.details.map(({ field }) => field).sort(), ['config.num_images', 'config.seed', 'config.width', 'metadata.reference_strength', 'prompt']);
+  const checked = validatePayload({
+    ...goodPayloads.sdxl,
+    prompt: '',
+    config: { num_images: 2, seed: -1, width: 7 },
+    metadata: { reference_strength: 9 },
+  });
+  t.same(checked.ok ? [] : checked.details.map(({ field }) => field).sort(), [
+    'config.num_images',
+    'config.seed',
+    'config.width',
+    'metadata.reference_strength',
+    'prompt',
+  ]);
 });

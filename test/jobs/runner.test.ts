@@ -12,15 +12,34 @@ t.test('a job from submission to its callback', async (t) => {
   const id = await h.submit('a red circle', { config: { num_images: 3, seed: 7 } });
   const record = await h.ended(id);
   t.match(record, { status: 'completed', attempts: 1, progress: { fraction: 1 } });
-  t.same(record.assets, [0, 1, 2].map((index) => `sdxl_image_fast/${h.userId}/${id}/${index}.png`));
+  t.same(
+    record.assets,
+    [0, 1, 2].map((index) => `sdxl_image_fast/${h.userId}/${id}/${index}.png`),
+  );
   t.same([...h.stored.values()], [1, 1, 1]);
   const callbacks = await h.callbacks();
-  t.same(callbacks.map((each) => each.status), ['completed'], 'a pending processing callback is dropped by the terminal one');
+  t.same(
+    callbacks.map((each) => each.status),
+    ['completed'],
+    'a pending processing callback is dropped by the terminal one',
+  );
   t.match(callbacks[0], {
-    status: 'completed', job_id: id,
+    status: 'completed',
+    job_id: id,
     metadata: {
-      seed: 7, seeds: [7, 8, 9], num_images: 3, compel_enabled: false, compel_success: false, enhancement_strategy: 'none', final_prompt_type: 'string',
-      original_prompt: 'a red circle', enhanced_prompt: 'a red circle', expected_time: 24, reference_mode: 'none', worker_version: '0.0.0', scene: 'single',
+      seed: 7,
+      seeds: [7, 8, 9],
+      num_images: 3,
+      compel_enabled: false,
+      compel_success: false,
+      enhancement_strategy: 'none',
+      final_prompt_type: 'string',
+      original_prompt: 'a red circle',
+      enhanced_prompt: 'a red circle',
+      expected_time: 24,
+      reference_mode: 'none',
+      worker_version: '0.0.0',
+      scene: 'single',
     },
   });
   await emptyWork(h.workDir);
@@ -37,39 +56,58 @@ t.test('events: queued, processing, progress that grows, the end', async (t) => 
   t.equal(seen.at(-1)?.data.status, 'completed');
   const fractions = seen.filter((each) => each.event === 'progress').map((each) => each.data.fraction ?? -1);
   t.ok(fractions.length >= 15, 'every step is told');
-  t.same(fractions, [...fractions].sort((a, b) => a - b));
-  t.ok(seen.every((each, index) => index === 0 || each.id > (seen[index - 1]?.id ?? 0)), 'ids grow');
+  t.same(
+    fractions,
+    [...fractions].sort((a, b) => a - b),
+  );
+  t.ok(
+    seen.every((each, index) => index === 0 || each.id > (seen[index - 1]?.id ?? 0)),
+    'ids grow',
+  );
   const half = seen[Math.floor(seen.length / 2)]?.id ?? 0;
   const again: number[] = [];
   for await (const event of h.jobs.events(id, half, new AbortController().signal)) again.push(event.id);
-  t.same(again, seen.map((each) => each.id).filter((each) => each > half), 'a reader that comes back misses nothing');
+  t.same(
+    again,
+    seen.map((each) => each.id).filter((each) => each > half),
+    'a reader that comes back misses nothing',
+  );
 });
 
-t.test('events of a job that was put back in line after it failed: its new run, from either side of it', async (t) => {
-  const h = await harness(t);
-  const statesOf = async (id: string) => {
-    const states: string[] = [];
-    for await (const event of h.jobs.events(id, 0, new AbortController().signal)) if (event.event === 'state') states.push(event.data.status);
-    return states;
-  };
-  h.faults.push(() => { throw new StorageError('no such key', 'forbidden', false); });
-  h.runner.start();
-  const id = await h.submit('a circle');
-  await h.ended(id);
-  t.same(await statesOf(id), ['queued', 'processing', 'failed']);
-  const [letter] = await h.store.deadLetters('sdxl_queue', 1);
-  t.ok(await h.store.requeueDeadLetter(letter?.id ?? ''));
-  const during = await statesOf(id);
-  t.equal(during.at(-1), 'completed');
-  t.notOk(during.includes('failed'));
-  t.same(await statesOf(id), ['processing', 'completed']);
-});
+t.test(
+  'events of a job that was put back in line after it failed: its new run, from either side of it',
+  async (t) => {
+    const h = await harness(t);
+    const statesOf = async (id: string) => {
+      const states: string[] = [];
+      for await (const event of h.jobs.events(id, 0, new AbortController().signal))
+        if (event.event === 'state') states.push(event.data.status);
+      return states;
+    };
+    h.faults.push(() => {
+      throw new StorageError('no such key', 'forbidden', false);
+    });
+    h.runner.start();
+    const id = await h.submit('a circle');
+    await h.ended(id);
+    t.same(await statesOf(id), ['queued', 'processing', 'failed']);
+    const [letter] = await h.store.deadLetters('sdxl_queue', 1);
+    t.ok(await h.store.requeueDeadLetter(letter?.id ?? ''));
+    const during = await statesOf(id);
+    t.equal(during.at(-1), 'completed');
+    t.notOk(during.includes('failed'));
+    t.same(await statesOf(id), ['processing', 'completed']);
+  },
+);
 
 t.test('progress callbacks, when asked for, under ids of their own and never after the end', async (t) => {
   const h = await harness(t, { limits: { progressCallbackMs: 50, progressIntervalMs: 20 } });
   const ids: string[] = [];
   const add = h.store.outbox.add.bind(h.store.outbox);
-  h.store.outbox.add = (entry) => { ids.push(entry.id); return add(entry); };
+  h.store.outbox.add = (entry) => {
+    ids.push(entry.id);
+    return add(entry);
+  };
   h.runner.start();
   const id = await h.submit('is slow');
   await h.ended(id);
@@ -93,12 +131,19 @@ t.test('a poison job is dead-lettered after its attempts, others go on', async (
   h.runner.start();
   const poison = await h.submit('crashes always');
   const others = await Promise.all([1, 2, 3, 4].map((index) => h.submit(`picture ${index}`)));
-  t.match(await h.ended(poison), { status: 'failed', attempts: 3, errorMessage: /^Generation failed: The sdxl engine died from SIGKILL during denoise/ });
+  t.match(await h.ended(poison), {
+    status: 'failed',
+    attempts: 3,
+    errorMessage: /^Generation failed: The sdxl engine died from SIGKILL during denoise/,
+  });
   for (const id of others) t.match(await h.ended(id), { status: 'completed' });
   const [letter] = await h.store.deadLetters('sdxl_queue', 10);
   t.match(letter, { jobId: poison, attempts: 3 });
   const callback = (await h.callbacks()).find((each) => each.job_id === poison);
-  t.match(callback, { status: 'failed', metadata: { error_type: 'GenerationFailed', worker_version: '0.0.0' } });
+  t.match(callback, {
+    status: 'failed',
+    metadata: { error_type: 'GenerationFailed', worker_version: '0.0.0' },
+  });
 });
 
 t.test('a job in another stage when the engine dies loses no attempt', async (t) => {
@@ -111,29 +156,49 @@ t.test('a job in another stage when the engine dies loses no attempt', async (t)
   t.match(await h.ended(innocent), { status: 'completed', attempts: 1 });
 });
 
-t.test('once such a job was hit nobody computes beside it: a series of crashes costs it nothing more', async (t) => {
-  const h = await harness(t);
-  const innocent = await h.submit('encodes slowly');
-  const guilty: string[] = [];
-  for (let index = 0; index < 12; index += 1) guilty.push(await h.submit(`crashes once ${path.join(h.dir, `crash-${index}`)}`));
-  h.runner.start();
-  t.match(await h.ended(innocent), { status: 'completed', attempts: 1 });
-  for (const id of guilty) t.match(await h.ended(id), { status: 'completed', attempts: 2 });
-});
+t.test(
+  'once such a job was hit nobody computes beside it: a series of crashes costs it nothing more',
+  async (t) => {
+    const h = await harness(t);
+    const innocent = await h.submit('encodes slowly');
+    const guilty: string[] = [];
+    for (let index = 0; index < 12; index += 1)
+      guilty.push(await h.submit(`crashes once ${path.join(h.dir, `crash-${index}`)}`));
+    h.runner.start();
+    t.match(await h.ended(innocent), { status: 'completed', attempts: 1 });
+    for (const id of guilty) t.match(await h.ended(id), { status: 'completed', attempts: 2 });
+  },
+);
 
-t.test('out of memory is tried again, then failed with its own message; invalid parameters are not', async (t) => {
-  const h = await harness(t);
-  h.runner.start();
-  const [oom, invalid] = [await h.submit('runs out of memory'), await h.submit('is invalid')];
-  t.match(await h.ended(oom), { status: 'failed', attempts: 3, errorMessage: 'Insufficient VRAM for generation', metadata: { error_type: 'OutOfMemory' } });
-  t.match(await h.ended(invalid), { status: 'failed', attempts: 1, errorMessage: 'Invalid parameters: config.width must be a multiple of 8', metadata: { error_type: 'InvalidParameters' } });
-});
+t.test(
+  'out of memory is tried again, then failed with its own message; invalid parameters are not',
+  async (t) => {
+    const h = await harness(t);
+    h.runner.start();
+    const [oom, invalid] = [await h.submit('runs out of memory'), await h.submit('is invalid')];
+    t.match(await h.ended(oom), {
+      status: 'failed',
+      attempts: 3,
+      errorMessage: 'Insufficient VRAM for generation',
+      metadata: { error_type: 'OutOfMemory' },
+    });
+    t.match(await h.ended(invalid), {
+      status: 'failed',
+      attempts: 1,
+      errorMessage: 'Invalid parameters: config.width must be a multiple of 8',
+      metadata: { error_type: 'InvalidParameters' },
+    });
+  },
+);
 
 t.test('payloads that are no jobs go to the dead letters and the next good job runs', async (t) => {
   const h = await harness(t);
   const id = randomUUID();
   await h.store.push('sdxl_queue', '{not json');
-  await h.store.push('sdxl_queue', JSON.stringify({ id, type: 'sdxl_image_fast', prompt: '', user_id: h.userId }));
+  await h.store.push(
+    'sdxl_queue',
+    JSON.stringify({ id, type: 'sdxl_image_fast', prompt: '', user_id: h.userId }),
+  );
   const good = await h.submit('a circle');
   h.runner.start();
   t.match(await h.ended(good), { status: 'completed' });
@@ -141,15 +206,31 @@ t.test('payloads that are no jobs go to the dead letters and the next good job r
   t.same((await h.store.deadLetters(undefined, 10)).map((letter) => letter.payload).sort()[1], '{not json');
 });
 
-t.test('storage that fails for now is tried again without drawing again; one that refuses fails the job', async (t) => {
-  const h = await harness(t);
-  h.faults.push(() => { throw new StorageError('brown-out', 'unavailable', true); }, () => { throw new StorageError('brown-out', 'unavailable', true); });
-  h.runner.start();
-  const id = await h.submit('a circle');
-  t.match(await h.ended(id), { status: 'completed', attempts: 1 });
-  h.faults.push(() => { throw new StorageError('no such key', 'forbidden', false); });
-  t.match(await h.ended(await h.submit('a circle')), { status: 'failed', attempts: 1, metadata: { error_type: 'StorageFailed' } });
-});
+t.test(
+  'storage that fails for now is tried again without drawing again; one that refuses fails the job',
+  async (t) => {
+    const h = await harness(t);
+    h.faults.push(
+      () => {
+        throw new StorageError('brown-out', 'unavailable', true);
+      },
+      () => {
+        throw new StorageError('brown-out', 'unavailable', true);
+      },
+    );
+    h.runner.start();
+    const id = await h.submit('a circle');
+    t.match(await h.ended(id), { status: 'completed', attempts: 1 });
+    h.faults.push(() => {
+      throw new StorageError('no such key', 'forbidden', false);
+    });
+    t.match(await h.ended(await h.submit('a circle')), {
+      status: 'failed',
+      attempts: 1,
+      metadata: { error_type: 'StorageFailed' },
+    });
+  },
+);
 
 t.test('a pipeline: the engine computes the next job while one is uploaded', async (t) => {
   const h = await harness(t);
@@ -157,7 +238,11 @@ t.test('a pipeline: the engine computes the next job while one is uploaded', asy
   let computedDuringUpload = false;
   const slow = async () => {
     uploads += 1;
-    await until('the next job computes meanwhile', () => h.runner.inFlight().some((each) => each.phase === 'computing') || uploads > 1, 5000);
+    await until(
+      'the next job computes meanwhile',
+      () => h.runner.inFlight().some((each) => each.phase === 'computing') || uploads > 1,
+      5000,
+    );
     computedDuringUpload = true;
   };
   h.faults.push(slow);
@@ -171,9 +256,12 @@ t.test('a lost lease: the job is left to its new owner, nothing is written', asy
   const h = await harness(t, { limits: { leaseMs: 90 } });
   const renew = h.store.renew.bind(h.store);
   let lost = 0;
-  h.parts.metrics.leaseLost = () => { lost += 1; };
+  h.parts.metrics.leaseLost = () => {
+    lost += 1;
+  };
   let take = true;
-  h.store.renew = (lease, leaseMs) => (take ? Promise.resolve({ held: false, cancelRequested: false }) : renew(lease, leaseMs));
+  h.store.renew = (lease, leaseMs) =>
+    take ? Promise.resolve({ held: false, cancelRequested: false }) : renew(lease, leaseMs);
   h.runner.start();
   const id = await h.submit('is slow');
   await until('the loss', () => lost === 1);
@@ -202,7 +290,10 @@ t.test('waiting does not spin', async (t) => {
   const h = await harness(t);
   let reserves = 0;
   const reserve = h.store.reserve.bind(h.store);
-  h.store.reserve = (request) => { reserves += 1; return reserve(request); };
+  h.store.reserve = (request) => {
+    reserves += 1;
+    return reserve(request);
+  };
   h.runner.start();
   const ids = [await h.submit('is slow'), await h.submit('fast two')];
   for (const id of ids) t.match(await h.ended(id), { status: 'completed' });
@@ -213,7 +304,12 @@ t.test('waiting does not spin', async (t) => {
 });
 
 t.test('left-overs of a killed process are removed at the start', async (t) => {
-  const dir = t.testdir({ work: { 'elsewhere~1~x': {}, [`${(await import('node:os')).hostname()}~999999~x`]: { 'job-1': { '0.png': 'x' } } } });
+  const dir = t.testdir({
+    work: {
+      'elsewhere~1~x': {},
+      [`${(await import('node:os')).hostname()}~999999~x`]: { 'job-1': { '0.png': 'x' } },
+    },
+  });
   const h = await createHarness({ dir });
   t.teardown(() => h.stop());
   const left = readdirSync(path.join(dir, 'work'));

@@ -32,28 +32,43 @@ t.test('150 jobs, a third of them in trouble: each ends once, as it should', asy
   const expected = new Map<string, string[]>();
   for (let index = 0; index < 150; index += 1) {
     const dice = random();
-    const [prompt, outcomes] = dice < 0.08 ? [`crashes once ${path.join(dir, `flag-${index}`)}`, ['completed']]
-      : dice < 0.12 ? ['runs out of memory', ['failed']]
-      : dice < 0.16 ? ['is invalid', ['failed']]
-      : dice < 0.18 ? ['crashes always', ['failed']]
-      : dice < 0.30 ? ['to be cancelled', ['cancelled', 'completed']]
-      : [`picture ${index}`, ['completed']];
+    const [prompt, outcomes] =
+      dice < 0.08
+        ? [`crashes once ${path.join(dir, `flag-${index}`)}`, ['completed']]
+        : dice < 0.12
+          ? ['runs out of memory', ['failed']]
+          : dice < 0.16
+            ? ['is invalid', ['failed']]
+            : dice < 0.18
+              ? ['crashes always', ['failed']]
+              : dice < 0.3
+                ? ['to be cancelled', ['cancelled', 'completed']]
+                : [`picture ${index}`, ['completed']];
     const id = await h.submit(prompt, { config: { num_images: random() < 0.2 ? 3 : 1 } });
     expected.set(id, outcomes);
     if (prompt === 'to be cancelled') setTimeout(() => void h.jobs.cancel(id), random() * 3000);
   }
-  await until('all jobs ended', async () => h.finished.length >= expected.size && (await h.store.depth('sdxl_queue')).running === 0, 90_000);
+  await until(
+    'all jobs ended',
+    async () => h.finished.length >= expected.size && (await h.store.depth('sdxl_queue')).running === 0,
+    90_000,
+  );
 
   const wrong: string[] = [];
   for (const [id, outcomes] of expected) {
     const record = await h.store.get(id);
-    if (record === null || !outcomes.includes(record.status)) wrong.push(`${id} ${record?.status} ${record?.errorMessage} instead of ${outcomes.join(' or ')}`);
-    if (record?.status === 'completed' && record.assets.some((asset) => !h.stored.has(asset))) wrong.push(`${id} has an asset that is not stored`);
-    if (record?.status !== 'completed' && [...h.stored.keys()].some((key) => key.includes(id))) wrong.push(`${id} is ${record?.status} and left an asset`);
+    if (record === null || !outcomes.includes(record.status))
+      wrong.push(`${id} ${record?.status} ${record?.errorMessage} instead of ${outcomes.join(' or ')}`);
+    if (record?.status === 'completed' && record.assets.some((asset) => !h.stored.has(asset)))
+      wrong.push(`${id} has an asset that is not stored`);
+    if (record?.status !== 'completed' && [...h.stored.keys()].some((key) => key.includes(id)))
+      wrong.push(`${id} is ${record?.status} and left an asset`);
   }
   t.same(wrong, []);
   t.equal(new Set(h.finished.map((facts) => facts.job.id)).size, h.finished.length, 'no job ended twice');
-  const terminal = (await h.callbacks()).filter((each) => each.status === 'completed' || each.status === 'failed');
+  const terminal = (await h.callbacks()).filter(
+    (each) => each.status === 'completed' || each.status === 'failed',
+  );
   t.equal(terminal.length, expected.size);
   t.same(await h.store.depth('sdxl_queue'), { waiting: 0, delayed: 0, running: 0, oldestAgeSeconds: null });
 });

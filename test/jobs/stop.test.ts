@@ -7,7 +7,10 @@ t.test('stop: what computes may finish, what is prepared goes back without losin
   h.runner.start();
   const first = await h.submit('is slow');
   const second = await h.submit('waits');
-  await until('both in the pipeline', () => h.runner.inFlight().some((each) => each.phase === 'computing') && h.runner.inFlight().length === 2);
+  await until(
+    'both in the pipeline',
+    () => h.runner.inFlight().some((each) => each.phase === 'computing') && h.runner.inFlight().length === 2,
+  );
   await h.runner.stop(10_000);
   t.match(await h.store.get(first), { status: 'completed' });
   t.match(await h.store.get(second), { status: 'queued', attempts: 0 });
@@ -29,7 +32,9 @@ t.test('a job handed out while the runner stops goes back unbegun, without losin
   const h = await harness(t);
   const reserve = h.store.reserve.bind(h.store);
   let answer = () => {};
-  const mayAnswer = new Promise<void>((resolve) => { answer = resolve; });
+  const mayAnswer = new Promise<void>((resolve) => {
+    answer = resolve;
+  });
   let taken = false;
   h.store.reserve = async (request) => {
     const reservation = await reserve(request);

@@ -11,7 +11,13 @@ import { createJobService } from '../../src/services/jobs/job-service.js';
 import type { PayloadCheck, ValidJob } from '../../src/services/jobs/valid-job.js';
 import { createProgressEstimator } from '../../src/services/jobs/progress-estimator.js';
 import { createRunner, type RunnerOptions } from '../../src/services/jobs/runner.js';
-import { defaultLimits, type BuildCallback, type FinishedJobFacts, type RunnerLimits, type RunnerParts } from '../../src/services/jobs/runner-parts.js';
+import {
+  defaultLimits,
+  type BuildCallback,
+  type FinishedJobFacts,
+  type RunnerLimits,
+  type RunnerParts,
+} from '../../src/services/jobs/runner-parts.js';
 import { planSdxlJob } from '../../src/services/jobs/sdxl-plan.js';
 import { createWorkFolders } from '../../src/services/jobs/work-folders.js';
 import { createNegativePrompts } from '../../src/services/models/negative-prompts.js';
@@ -23,8 +29,15 @@ import { silentLog, testEngine, until } from '../engines/support.js';
 /** The runner's tests are about running: of a payload's rules they only need one. */
 function check(payload: unknown): PayloadCheck {
   const job = payload as ValidJob | null;
-  if (typeof job === 'object' && job !== null && typeof job.prompt === 'string' && job.prompt !== '') return { ok: true, job };
-  return { ok: false, id: job?.id ?? null, known: {}, summary: 'prompt must not be empty', details: [{ field: 'prompt', rule: 'minLength', message: 'must not be empty' }] };
+  if (typeof job === 'object' && job !== null && typeof job.prompt === 'string' && job.prompt !== '')
+    return { ok: true, job };
+  return {
+    ok: false,
+    id: job?.id ?? null,
+    known: {},
+    summary: 'prompt must not be empty',
+    details: [{ field: 'prompt', rule: 'minLength', message: 'must not be empty' }],
+  };
 }
 
 function checkText(text: string): PayloadCheck {
@@ -52,7 +65,10 @@ export function createTestStorage(root: string) {
     },
     read: () => Promise.reject(new Error('not used')),
     async remove(bucket, paths) {
-      for (const each of paths) { stored.delete(`${bucket}/${each}`); await rm(path.join(root, bucket, each), { force: true }); }
+      for (const each of paths) {
+        stored.delete(`${bucket}/${each}`);
+        await rm(path.join(root, bucket, each), { force: true });
+      }
     },
     ping: () => Promise.resolve(),
   };
@@ -69,34 +85,98 @@ export interface HarnessOptions {
 }
 
 /** A runner over the real embedded store, a real child process as its engine, and a folder as its storage. */
-export async function createHarness({ dir, engine = {}, limits = {}, runner: runnerOptions = {}, parts: extra = {}, store: givenStore }: HarnessOptions) {
-  const store = givenStore ?? await createEmbeddedStore({ folder: path.join(dir, 'queue') });
+export async function createHarness({
+  dir,
+  engine = {},
+  limits = {},
+  runner: runnerOptions = {},
+  parts: extra = {},
+  store: givenStore,
+}: HarnessOptions) {
+  const store = givenStore ?? (await createEmbeddedStore({ folder: path.join(dir, 'queue') }));
   const { storage, faults, stored } = createTestStorage(path.join(dir, 'storage'));
   const engines = createEngineService({ engines: [testEngine({ restartBaseMs: 20, ...engine })] });
   const events = createEventLog();
   const workFolders = createWorkFolders(path.join(dir, 'work'));
   await workFolders.clean();
   const finished: FinishedJobFacts[] = [];
-  const negativePrompts = await createNegativePrompts({ folder: path.join(projectRoot(), 'prompts/negative'), enabled: true, model: {} });
+  const negativePrompts = await createNegativePrompts({
+    folder: path.join(projectRoot(), 'prompts/negative'),
+    enabled: true,
+    model: {},
+  });
   const callback: BuildCallback = (event, content) => ({
-    id: `${content.jobId}:${event}`, jobId: content.jobId, event, url: 'http://callback.test/', createdAtMs: Date.now(),
-    body: JSON.stringify({ job_id: content.jobId, status: event, assets: content.assets, ...(content.errorMessage === undefined ? {} : { error_message: content.errorMessage }), metadata: content.metadata }),
+    id: `${content.jobId}:${event}`,
+    jobId: content.jobId,
+    event,
+    url: 'http://callback.test/',
+    createdAtMs: Date.now(),
+    body: JSON.stringify({
+      job_id: content.jobId,
+      status: event,
+      assets: content.assets,
+      ...(content.errorMessage === undefined ? {} : { error_message: content.errorMessage }),
+      metadata: content.metadata,
+    }),
   });
   const parts: RunnerParts = {
-    workerId: 'test', store, storage, engines, events, workFolders, callback, log: silentLog, version: '0.0.0', estimator: createProgressEstimator(),
+    workerId: 'test',
+    store,
+    storage,
+    engines,
+    events,
+    workFolders,
+    callback,
+    log: silentLog,
+    version: '0.0.0',
+    estimator: createProgressEstimator(),
     validate: checkText,
     plan: (job) => planSdxlJob(job, { engines, negativePrompts, version: '0.0.0', previewEverySteps: 0 }),
     possibleElsewhere: () => Promise.resolve([]),
-    fetchReference: async (reference, folder) => { const file = path.join(folder, `${reference.role}.png`); await writeFile(file, 'x'); return file; },
-    enhance: ({ prompt, type }) => Promise.resolve({ type, prompt, success: false, seconds: 0, source: 'original' }),
+    fetchReference: async (reference, folder) => {
+      const file = path.join(folder, `${reference.role}.png`);
+      await writeFile(file, 'x');
+      return file;
+    },
+    enhance: ({ prompt, type }) =>
+      Promise.resolve({ type, prompt, success: false, seconds: 0, source: 'original' }),
     readGpu: () => Promise.resolve(null),
     onFinished: (facts) => finished.push(facts),
-    metrics: { jobFinished: () => {}, attemptFailed: () => {}, leaseLost: () => {}, invalidPayload: () => {} },
-    limits: { ...defaultLimits, retryBackoff: { baseMs: 30, maxMs: 100, jitter: 0 }, uploadBackoff: { baseMs: 10, maxMs: 50, jitter: 0 }, progressIntervalMs: 20, ...limits },
+    metrics: {
+      jobFinished: () => {},
+      attemptFailed: () => {},
+      leaseLost: () => {},
+      invalidPayload: () => {},
+    },
+    limits: {
+      ...defaultLimits,
+      retryBackoff: { baseMs: 30, maxMs: 100, jitter: 0 },
+      uploadBackoff: { baseMs: 10, maxMs: 50, jitter: 0 },
+      progressIntervalMs: 20,
+      ...limits,
+    },
     ...extra,
   };
-  const runner = createRunner({ queue: 'sdxl_queue', engine: 'sdxl', parts, prepareAheadSeconds: Infinity, pollMs: 500, ...runnerOptions });
-  const jobs = createJobService({ store, storage, log: silentLog, engines, events, validate: check, callback, version: '0.0.0', maxWaiting: 0, onFinished: (facts) => finished.push(facts) });
+  const runner = createRunner({
+    queue: 'sdxl_queue',
+    engine: 'sdxl',
+    parts,
+    prepareAheadSeconds: Infinity,
+    pollMs: 500,
+    ...runnerOptions,
+  });
+  const jobs = createJobService({
+    store,
+    storage,
+    log: silentLog,
+    engines,
+    events,
+    validate: check,
+    callback,
+    version: '0.0.0',
+    maxWaiting: 0,
+    onFinished: (facts) => finished.push(facts),
+  });
   engines.start();
 
   const userId = randomUUID();
@@ -105,14 +185,34 @@ export async function createHarness({ dir, engine = {}, limits = {}, runner: run
     return record.id;
   }
   async function ended(id: string, timeoutMs = 20_000): Promise<JobRecord> {
-    await until(`the end of ${id}`, async () => ['completed', 'failed', 'cancelled'].includes((await store.get(id))?.status ?? ''), timeoutMs);
-    return await store.get(id) as JobRecord;
+    await until(
+      `the end of ${id}`,
+      async () => ['completed', 'failed', 'cancelled'].includes((await store.get(id))?.status ?? ''),
+      timeoutMs,
+    );
+    return (await store.get(id)) as JobRecord;
   }
-  async function callbacks(): Promise<Array<Record<string, unknown> & { status: string; job_id: string; metadata: Record<string, unknown> }>> {
+  async function callbacks(): Promise<
+    Array<Record<string, unknown> & { status: string; job_id: string; metadata: Record<string, unknown> }>
+  > {
     return (await store.outbox.claimDue('test', 1000, 1)).map((entry) => JSON.parse(entry.body) as never);
   }
   return {
-    dir, store, storage, faults, stored, engines, events, runner, jobs, parts, finished, submit, ended, callbacks, userId,
+    dir,
+    store,
+    storage,
+    faults,
+    stored,
+    engines,
+    events,
+    runner,
+    jobs,
+    parts,
+    finished,
+    submit,
+    ended,
+    callbacks,
+    userId,
     workDir: path.join(dir, 'work'),
     async stop(graceMs = 0): Promise<void> {
       await runner.stop(graceMs);
@@ -129,4 +229,7 @@ export async function harness(t: Test, options: Omit<HarnessOptions, 'dir'> = {}
   return made;
 }
 
-export const emptyWork = (dir: string) => until('empty work folders', () => readdirSync(dir).every((own) => readdirSync(path.join(dir, own)).length === 0));
+export const emptyWork = (dir: string) =>
+  until('empty work folders', () =>
+    readdirSync(dir).every((own) => readdirSync(path.join(dir, own)).length === 0),
+  );

@@ -4,7 +4,11 @@ import { linkSignal } from '../../src/lib/wait.js';
 
 t.test('a linked signal aborts with its own reason or that of the longer-lived one', async (t) => {
   const outer = new AbortController();
-  const [own, waiting, released] = [linkSignal(outer.signal), linkSignal(outer.signal), linkSignal(outer.signal)];
+  const [own, waiting, released] = [
+    linkSignal(outer.signal),
+    linkSignal(outer.signal),
+    linkSignal(outer.signal),
+  ];
   own.abort('own');
   released.release();
   outer.abort('outer');

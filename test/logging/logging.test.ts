@@ -4,12 +4,23 @@ import { readConfig, secretsOf } from '../../src/config.js';
 import { createLog } from '../../src/logging.js';
 
 const environment = {
-  REDIS_URL: 'redis://default:pass%2Fword-of-redis@redis.test:6379', WAN_WORKER_API_KEY: 'the-api-key', SUPABASE_URL: 'https://project.supabase.co', SUPABASE_SERVICE_KEY: 'service"key\\with quotes',
+  REDIS_URL: 'redis://default:pass%2Fword-of-redis@redis.test:6379',
+  WAN_WORKER_API_KEY: 'the-api-key',
+  SUPABASE_URL: 'https://project.supabase.co',
+  SUPABASE_SERVICE_KEY: 'service"key\\with quotes',
 };
 
 function collect(extra: Record<string, string> = {}) {
   const lines: string[] = [];
-  const log = createLog(readConfig({ ...environment, ...extra }), new Writable({ write(chunk: Buffer, _encoding, done) { lines.push(chunk.toString()); done(); } }));
+  const log = createLog(
+    readConfig({ ...environment, ...extra }),
+    new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        lines.push(chunk.toString());
+        done();
+      },
+    }),
+  );
   return { log, lines };
 }
 
@@ -19,9 +30,14 @@ t.test('no secret leaves in any line: fields, messages, errors, children', async
   t.ok(secrets.includes('pass/word-of-redis') && secrets.length === 4, 'passwords of addresses count');
   for (const secret of secrets) {
     log.info({ anything: { deep: [secret] } }, `message with ${secret}`);
-    log.child({ worker: 'sdxl' }).error({ err: new Error(`connect ${secret} failed`), url: `redis://x:${secret}@host` }, 'failed');
+    log
+      .child({ worker: 'sdxl' })
+      .error({ err: new Error(`connect ${secret} failed`), url: `redis://x:${secret}@host` }, 'failed');
   }
-  log.warn({ headers: { authorization: 'Bearer somebody else' }, req: { headers: { authorization: 'x' } } }, 'request');
+  log.warn(
+    { headers: { authorization: 'Bearer somebody else' }, req: { headers: { authorization: 'x' } } },
+    'request',
+  );
   const text = lines.join('');
   for (const secret of secrets) t.notOk(text.includes(JSON.stringify(secret).slice(1, -1)), secret);
   t.notMatch(text, /somebody else/);
@@ -29,9 +45,14 @@ t.test('no secret leaves in any line: fields, messages, errors, children', async
 });
 
 t.test('prompts are shown only where the operator asked for them', async (t) => {
-  const reply = Object.assign(new Error('OOM command not allowed'), { command: { name: 'lpush', args: ['queue', 'a red circle'] } });
+  const reply = Object.assign(new Error('OOM command not allowed'), {
+    command: { name: 'lpush', args: ['queue', 'a red circle'] },
+  });
   const write = ({ log, lines }: ReturnType<typeof collect>) => {
-    log.info({ prompt: 'a red circle', job: { original_prompt: 'a red circle', negative_prompt: 'a red circle' } }, 'job begun');
+    log.info(
+      { prompt: 'a red circle', job: { original_prompt: 'a red circle', negative_prompt: 'a red circle' } },
+      'job begun',
+    );
     log.warn({ err: reply }, 'failed');
     return lines.join('');
   };

@@ -16,7 +16,13 @@ async function copyOfTiny(t: Test): Promise<string> {
 }
 
 t.test('the models of this repository are right, and their borders are read as they are', async (t) => {
-  for (const [engine, folder] of [['sdxl', tiny('sdxl-tiny')], ['sdxl', pocket('sdxl')], ['wan', tiny('wan-tiny')], ['wan', pocket('wan')]] as const) t.same(await problemsOfGraphs(engine, folder), [], folder);
+  for (const [engine, folder] of [
+    ['sdxl', tiny('sdxl-tiny')],
+    ['sdxl', pocket('sdxl')],
+    ['wan', tiny('wan-tiny')],
+    ['wan', pocket('wan')],
+  ] as const)
+    t.same(await problemsOfGraphs(engine, folder), [], folder);
   const unet = await readGraphFacts(path.join(tiny('sdxl-tiny'), 'unet/model.onnx'));
   t.same(unet.inputs.get('sample'), { type: 'float32', shape: ['batch', 4, 'height', 'width'] });
   t.same(unet.inputs.get('timestep'), { type: 'float32', shape: [] });
@@ -24,42 +30,69 @@ t.test('the models of this repository are right, and their borders are read as t
   t.same([...unet.outputs.keys()], ['out_sample']);
 });
 
-t.test('a file of something else, a graph of another kind, a file cut short, files of two models', async (t) => {
-  const folder = await copyOfTiny(t);
-  await writeFile(path.join(folder, 'vae_decoder/model.onnx'), '<html>not found</html>');
-  t.match(await problemsOfGraphs('sdxl', folder), [/vae_decoder\/model\.onnx is no ONNX graph/]);
-  await cp(path.join(folder, 'text_encoder/model.onnx'), path.join(folder, 'vae_decoder/model.onnx'));
-  t.match(await problemsOfGraphs('sdxl', folder), [/has no input latent_sample; it has input_ids/, /has no output sample; it has last_hidden_state/]);
-  const file = path.join(folder, 'vae_decoder/model.onnx');
-  await cp(path.join(tiny('sdxl-tiny'), 'vae_decoder/model.onnx'), file);
-  for (const bytes of [10, 200_000]) {
-    const handle = await open(file, 'r+');
-    await handle.truncate((await handle.stat()).size - bytes);
-    await handle.close();
-    t.match(await problemsOfGraphs('sdxl', folder), [/is cut short/]);
-  }
-  await cp(path.join(tiny('sdxl-tiny'), 'vae_decoder/model.onnx'), file);
-  await cp(path.join(pocket('sdxl'), 'unet/model.onnx'), path.join(folder, 'unet/model.onnx'));
-  t.match(await problemsOfGraphs('sdxl', folder), [/width of the pooled text: 192 in unet\/model\.onnx, 48 in text_encoder_2/, /width of the text: 320 in unet\/model\.onnx, 80 in/]);
-});
+t.test(
+  'a file of something else, a graph of another kind, a file cut short, files of two models',
+  async (t) => {
+    const folder = await copyOfTiny(t);
+    await writeFile(path.join(folder, 'vae_decoder/model.onnx'), '<html>not found</html>');
+    t.match(await problemsOfGraphs('sdxl', folder), [/vae_decoder\/model\.onnx is no ONNX graph/]);
+    await cp(path.join(folder, 'text_encoder/model.onnx'), path.join(folder, 'vae_decoder/model.onnx'));
+    t.match(await problemsOfGraphs('sdxl', folder), [
+      /has no input latent_sample; it has input_ids/,
+      /has no output sample; it has last_hidden_state/,
+    ]);
+    const file = path.join(folder, 'vae_decoder/model.onnx');
+    await cp(path.join(tiny('sdxl-tiny'), 'vae_decoder/model.onnx'), file);
+    for (const bytes of [10, 200_000]) {
+      const handle = await open(file, 'r+');
+      await handle.truncate((await handle.stat()).size - bytes);
+      await handle.close();
+      t.match(await problemsOfGraphs('sdxl', folder), [/is cut short/]);
+    }
+    await cp(path.join(tiny('sdxl-tiny'), 'vae_decoder/model.onnx'), file);
+    await cp(path.join(pocket('sdxl'), 'unet/model.onnx'), path.join(folder, 'unet/model.onnx'));
+    t.match(await problemsOfGraphs('sdxl', folder), [
+      /width of the pooled text: 192 in unet\/model\.onnx, 48 in text_encoder_2/,
+      /width of the text: 320 in unet\/model\.onnx, 80 in/,
+    ]);
+  },
+);
 
 t.test('types and ranks the engine cannot feed', async (t) => {
   const folder = await copyOfTiny(t);
-  const write = (type: number, shape: Array<number | string>) => writeFile(path.join(folder, 'vae_decoder/model.onnx'), onnxFile({ inputs: { latent_sample: [type, shape] }, outputs: { sample: [1, ['b', 3, 'h', 'w']] } }));
+  const write = (type: number, shape: Array<number | string>) =>
+    writeFile(
+      path.join(folder, 'vae_decoder/model.onnx'),
+      onnxFile({ inputs: { latent_sample: [type, shape] }, outputs: { sample: [1, ['b', 3, 'h', 'w']] } }),
+    );
   await write(10, ['b', 4, 'h', 'w']);
   t.same(await problemsOfGraphs('sdxl', folder), [], 'float16 is known');
   await write(7, ['b', 4, 'h', 'w']);
-  t.match(await problemsOfGraphs('sdxl', folder), [/takes int64 as latent_sample; known are float32 and float16/]);
+  t.match(await problemsOfGraphs('sdxl', folder), [
+    /takes int64 as latent_sample; known are float32 and float16/,
+  ]);
   await write(1, ['b', 4, 'f', 'h', 'w']);
   t.match(await problemsOfGraphs('sdxl', folder), [/takes latent_sample with 5 dimensions instead of 4/]);
   await write(1, ['b', 16, 'h', 'w']);
-  t.match(await problemsOfGraphs('sdxl', folder), [/latent channels: 4 in unet\/model\.onnx, 16 in vae_decoder/]);
+  t.match(await problemsOfGraphs('sdxl', folder), [
+    /latent channels: 4 in unet\/model\.onnx, 16 in vae_decoder/,
+  ]);
 });
 
 t.test('weights beside the graph: there, whole, real files', async (t) => {
   const folder = await copyOfTiny(t);
   const weights = path.join(folder, 'vae_decoder/model.onnx_data');
-  await writeFile(path.join(folder, 'vae_decoder/model.onnx'), onnxFile({ inputs: { latent_sample: [1, ['b', 4, 'h', 'w']] }, outputs: { sample: [1, []] }, external: [['model.onnx_data', 0, 4096], ['model.onnx_data', 4096, 1000]] }));
+  await writeFile(
+    path.join(folder, 'vae_decoder/model.onnx'),
+    onnxFile({
+      inputs: { latent_sample: [1, ['b', 4, 'h', 'w']] },
+      outputs: { sample: [1, []] },
+      external: [
+        ['model.onnx_data', 0, 4096],
+        ['model.onnx_data', 4096, 1000],
+      ],
+    }),
+  );
   t.match(await problemsOfGraphs('sdxl', folder), [/needs model\.onnx_data beside it/]);
   await writeFile(weights, Buffer.alloc(5000));
   t.match(await problemsOfGraphs('sdxl', folder), [/needs 5096 bytes of model\.onnx_data, which has 5000/]);

@@ -6,28 +6,62 @@ import { testEngineEntry, until } from '../engines/support.js';
 import { build } from '../helpers/build.js';
 import { statusMonitorPlugin } from '../../src/plugins/status-monitor.js';
 import { createStatusMonitor } from '../../src/services/operations/status-monitor.js';
-import { createTrends, type Limits, type Trends, warningsOf } from '../../src/services/operations/status-warnings.js';
+import {
+  createTrends,
+  type Limits,
+  type Trends,
+  warningsOf,
+} from '../../src/services/operations/status-warnings.js';
 
 const [hourMs, gib] = [3_600_000, 2 ** 30];
 
-t.test('trends: jobs an hour, failed share, growth of what was there all the time; the last hour only', async (t) => {
-  const trends = createTrends();
-  let last: Trends | undefined;
-  for (let minute = 0; minute <= 90; minute += 1) {
-    // Ten bytes a minute with a saw on top; what came late has no trend yet.
-    last = trends.add({ atMs: minute * 60_000, ended: minute * 4, failed: minute, bytes: { service: 1000 + minute * 10 + (minute % 2) * 5, ...(minute > 60 ? { late: minute } : {}) } });
-    if (minute === 5) t.same(last.bytesPerHour, {}, 'five minutes are no trend');
-  }
-  t.match(last, { overSeconds: 3600, jobsEnded: 240, jobsPerHour: 240, errorRate: 0.25 });
-  t.ok(Math.abs((last?.bytesPerHour['service'] ?? 0) - 600) < 5, `600 bytes an hour: ${last?.bytesPerHour['service']}`);
-  t.notOk('late' in (last?.bytesPerHour ?? {}));
-  t.match(createTrends().add({ atMs: 5, ended: 9, failed: 3, bytes: {} }), { jobsPerHour: 0, errorRate: null }, 'nothing before to compare with');
-});
+t.test(
+  'trends: jobs an hour, failed share, growth of what was there all the time; the last hour only',
+  async (t) => {
+    const trends = createTrends();
+    let last: Trends | undefined;
+    for (let minute = 0; minute <= 90; minute += 1) {
+      // Ten bytes a minute with a saw on top; what came late has no trend yet.
+      last = trends.add({
+        atMs: minute * 60_000,
+        ended: minute * 4,
+        failed: minute,
+        bytes: { service: 1000 + minute * 10 + (minute % 2) * 5, ...(minute > 60 ? { late: minute } : {}) },
+      });
+      if (minute === 5) t.same(last.bytesPerHour, {}, 'five minutes are no trend');
+    }
+    t.match(last, { overSeconds: 3600, jobsEnded: 240, jobsPerHour: 240, errorRate: 0.25 });
+    t.ok(
+      Math.abs((last?.bytesPerHour['service'] ?? 0) - 600) < 5,
+      `600 bytes an hour: ${last?.bytesPerHour['service']}`,
+    );
+    t.notOk('late' in (last?.bytesPerHour ?? {}));
+    t.match(
+      createTrends().add({ atMs: 5, ended: 9, failed: 3, bytes: {} }),
+      { jobsPerHour: 0, errorRate: null },
+      'nothing before to compare with',
+    );
+  },
+);
 
 t.test('warnings come before the limit, and not without reason', async (t) => {
-  const calm: Limits = { serviceBytes: gib, serviceLimitBytes: 8 * gib, diskFreeBytes: 100 * gib, waiting: { sdxl_queue: 10 }, maxWaiting: 100, temperatureCelsius: 60 };
-  const still: Trends = { overSeconds: 3600, jobsEnded: 50, jobsPerHour: 10, errorRate: 0.1, bytesPerHour: {} };
-  const about = (limits: Partial<Limits>, trends: Partial<Trends> = {}) => warningsOf({ ...calm, ...limits }, { ...still, ...trends }).map((warning) => warning.about);
+  const calm: Limits = {
+    serviceBytes: gib,
+    serviceLimitBytes: 8 * gib,
+    diskFreeBytes: 100 * gib,
+    waiting: { sdxl_queue: 10 },
+    maxWaiting: 100,
+    temperatureCelsius: 60,
+  };
+  const still: Trends = {
+    overSeconds: 3600,
+    jobsEnded: 50,
+    jobsPerHour: 10,
+    errorRate: 0.1,
+    bytesPerHour: {},
+  };
+  const about = (limits: Partial<Limits>, trends: Partial<Trends> = {}) =>
+    warningsOf({ ...calm, ...limits }, { ...still, ...trends }).map((warning) => warning.about);
   t.same(about({}), []);
   t.same(about({}, { bytesPerHour: { service: gib, disk: gib } }), [], 'seven hours away');
   t.same(about({}, { bytesPerHour: { service: 5 * gib } }), ['memory']);
@@ -44,18 +78,40 @@ t.test('warnings come before the limit, and not without reason', async (t) => {
 });
 
 t.test('a line a period while the app listens, over the real services', async (t) => {
-  const { services } = await build(t, { env: { MODELS_DIR: t.testdir({ sdxl: {} }) }, options: { engineEntry: testEngineEntry }, start: true });
+  const { services } = await build(t, {
+    env: { MODELS_DIR: t.testdir({ sdxl: {} }) },
+    options: { engineEntry: testEngineEntry },
+    start: true,
+  });
   await until('the engine', () => services.engines.status('sdxl').memory !== null);
   const lines: Array<Record<string, unknown>> = [];
-  const app = Fastify({ loggerInstance: pino(new Writable({ write(chunk: Buffer, _encoding, done) { lines.push(JSON.parse(chunk.toString()) as Record<string, unknown>); done(); } })) });
+  const app = Fastify({
+    loggerInstance: pino(
+      new Writable({
+        write(chunk: Buffer, _encoding, done) {
+          lines.push(JSON.parse(chunk.toString()) as Record<string, unknown>);
+          done();
+        },
+      }),
+    ),
+  });
   await app.register(statusMonitorPlugin, { monitor: services.monitor, periodMs: 30 });
   await app.listen({ port: 0, host: '127.0.0.1' });
   const status = () => lines.filter(({ event }) => event === 'status');
   await until('two lines', () => status().length >= 2);
   t.match(status()[1], {
-    msg: 'status', level: 30, health: 'healthy', uptime_s: Number, active_jobs: 0, callbacks_pending: 0, gpu: null, disk_free_mb: Number,
-    engines: { sdxl: { state: 'ready', jobs: 0, errors: 0, restarts: 0, rss_mb: Number } }, queues: { sdxl_queue: { waiting: 0, delayed: 0, running: 0 }, wan_queue: { waiting: 0 } },
-    memory: { rss_mb: Number, heap_mb: Number }, trends: { jobs_per_hour: 0, error_rate: null },
+    msg: 'status',
+    level: 30,
+    health: 'healthy',
+    uptime_s: Number,
+    active_jobs: 0,
+    callbacks_pending: 0,
+    gpu: null,
+    disk_free_mb: Number,
+    engines: { sdxl: { state: 'ready', jobs: 0, errors: 0, restarts: 0, rss_mb: Number } },
+    queues: { sdxl_queue: { waiting: 0, delayed: 0, running: 0 }, wan_queue: { waiting: 0 } },
+    memory: { rss_mb: Number, heap_mb: Number },
+    trends: { jobs_per_hour: 0, error_rate: null },
   });
   await app.close();
   const count = lines.length;
@@ -63,21 +119,46 @@ t.test('a line a period while the app listens, over the real services', async (t
   t.equal(lines.length, count, 'none after the app has closed');
 });
 
-t.test('jobs that ended are counted, warnings said once an hour; a part that does not answer is left out', async (t) => {
-  let atMs = 0;
-  const never = () => Promise.reject(new Error('gone'));
-  const monitor = createStatusMonitor({
-    engines: { has: () => false, status: () => { throw new Error('there is none'); }, statuses: () => [] }, store: { depth: never, outbox: { pending: never } as never }, gpu: { read: never },
-    memory: { view: () => ({ committedBytes: 0, waiting: 0, models: [] }), capacity: () => Promise.resolve(null) }, activeJobs: () => 0, dataDir: t.testdir(), maxWaiting: 0, now: () => atMs,
-  });
-  await monitor.report();
-  for (const outcome of ['completed', 'completed', 'failed', 'failed', 'failed', 'cancelled'] as const) monitor.jobFinished({ outcome });
-  const heard: string[][] = [];
-  for (const minute of [1, 2, 60, 62]) {
-    atMs = minute * 60_000;
-    const { facts, warnings } = await monitor.report();
-    heard.push(warnings.map(({ about }) => about).filter((about) => about === 'errors'));
-    if (minute === 1) t.match(facts, { callbacks_pending: null, gpu: null, queues: {}, trends: { jobs_per_hour: 5 * (hourMs / 60_000), error_rate: 0.6 } });
-  }
-  t.same(heard, [['errors'], [], [], []]);
-});
+t.test(
+  'jobs that ended are counted, warnings said once an hour; a part that does not answer is left out',
+  async (t) => {
+    let atMs = 0;
+    const never = () => Promise.reject(new Error('gone'));
+    const monitor = createStatusMonitor({
+      engines: {
+        has: () => false,
+        status: () => {
+          throw new Error('there is none');
+        },
+        statuses: () => [],
+      },
+      store: { depth: never, outbox: { pending: never } as never },
+      gpu: { read: never },
+      memory: {
+        view: () => ({ committedBytes: 0, waiting: 0, models: [] }),
+        capacity: () => Promise.resolve(null),
+      },
+      activeJobs: () => 0,
+      dataDir: t.testdir(),
+      maxWaiting: 0,
+      now: () => atMs,
+    });
+    await monitor.report();
+    for (const outcome of ['completed', 'completed', 'failed', 'failed', 'failed', 'cancelled'] as const)
+      monitor.jobFinished({ outcome });
+    const heard: string[][] = [];
+    for (const minute of [1, 2, 60, 62]) {
+      atMs = minute * 60_000;
+      const { facts, warnings } = await monitor.report();
+      heard.push(warnings.map(({ about }) => about).filter((about) => about === 'errors'));
+      if (minute === 1)
+        t.match(facts, {
+          callbacks_pending: null,
+          gpu: null,
+          queues: {},
+          trends: { jobs_per_hour: 5 * (hourMs / 60_000), error_rate: 0.6 },
+        });
+    }
+    t.same(heard, [['errors'], [], [], []]);
+  },
+);

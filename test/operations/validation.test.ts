@@ -3,7 +3,15 @@ import path from 'node:path';
 import t from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
 import { createGpuMonitor } from '../../src/services/card/gpu-monitor.js';
-import { checkDataFolder, checkEntryPoints, checkGpu, checkPackages, checkProgram, checkServer, packageVersion } from '../../src/services/operations/machine-checks.js';
+import {
+  checkDataFolder,
+  checkEntryPoints,
+  checkGpu,
+  checkPackages,
+  checkProgram,
+  checkServer,
+  packageVersion,
+} from '../../src/services/operations/machine-checks.js';
 import { checkModelFolder, checkQwenFolder } from '../../src/services/operations/model-checks.js';
 import { createValidation } from '../../src/services/operations/validation.js';
 
@@ -11,16 +19,28 @@ const signal = new AbortController().signal;
 
 t.test('a complete model folder is ok; every missing or broken file is named with a cure', async (t) => {
   const root = path.join(t.testdir({}), 'sdxl');
-  await cp(path.join(projectRoot(), 'test/parity/models/sdxl-tiny'), root, { recursive: true, dereference: true });
-  t.same((await checkModelFolder('sdxl', root)(signal)).map(({ severity }) => severity), ['ok']);
+  await cp(path.join(projectRoot(), 'test/parity/models/sdxl-tiny'), root, {
+    recursive: true,
+    dereference: true,
+  });
+  t.same(
+    (await checkModelFolder('sdxl', root)(signal)).map(({ severity }) => severity),
+    ['ok'],
+  );
   await writeFile(path.join(root, 'unet/config.json'), '{"half":');
   await writeFile(path.join(root, 'unet/model.onnx'), 'version https://git-lfs.github.com/spec/v1\n');
   await writeFile(path.join(root, 'tokenizer/merges.txt'), '');
   const findings = await checkModelFolder('sdxl', root)(signal);
   t.equal(findings.length, 3);
   t.ok(findings.every(({ severity, cure }) => severity === 'error' && cure !== undefined));
-  t.match(findings.map(({ message }) => message).sort(), [/merges.txt is empty/, /config.json is not valid JSON/, /Git LFS pointer/]);
-  t.match(await checkModelFolder('wan', path.join(root, 'absent'))(signal), [{ message: /model_index.json is missing/ }]);
+  t.match(findings.map(({ message }) => message).sort(), [
+    /merges.txt is empty/,
+    /config.json is not valid JSON/,
+    /Git LFS pointer/,
+  ]);
+  t.match(await checkModelFolder('wan', path.join(root, 'absent'))(signal), [
+    { message: /model_index.json is missing/ },
+  ]);
 });
 
 t.test('qwen: a GGUF is known by its first bytes, none at all is only a warning', async (t) => {
@@ -34,31 +54,77 @@ t.test('qwen: a GGUF is known by its first bytes, none at all is only a warning'
 t.test('data folder, packages, entry points, programs, servers, GPU', async (t) => {
   const root = t.testdir({ 'engine.js': '1', file: 'x' });
   t.match(await checkDataFolder(path.join(root, 'data'), 1)(signal), [{ severity: 'ok' }]);
-  t.match(await checkDataFolder(path.join(root, 'data'), Number.MAX_SAFE_INTEGER)(signal), [{ severity: 'error', message: /free/ }]);
-  t.match(await checkDataFolder(path.join(root, 'file/below'))(signal), [{ severity: 'error', message: /cannot be written/ }]);
-  t.match(await checkPackages(['onnxruntime-node', 'no-such-package'])(signal), [{ severity: 'ok', message: /^1\./ }, { severity: 'error', cure: 'Run npm ci.' }]);
+  t.match(await checkDataFolder(path.join(root, 'data'), Number.MAX_SAFE_INTEGER)(signal), [
+    { severity: 'error', message: /free/ },
+  ]);
+  t.match(await checkDataFolder(path.join(root, 'file/below'))(signal), [
+    { severity: 'error', message: /cannot be written/ },
+  ]);
+  t.match(await checkPackages(['onnxruntime-node', 'no-such-package'])(signal), [
+    { severity: 'ok', message: /^1\./ },
+    { severity: 'error', cure: 'Run npm ci.' },
+  ]);
   t.match(packageVersion('fastify'), /^5\./);
-  t.match(await checkEntryPoints([path.join(root, 'engine.js'), path.join(root, 'gone.js')])(signal), [{ severity: 'ok' }, { severity: 'error' }]);
+  t.match(await checkEntryPoints([path.join(root, 'engine.js'), path.join(root, 'gone.js')])(signal), [
+    { severity: 'ok' },
+    { severity: 'error' },
+  ]);
   const missing = { severity: 'warning', message: 'not found', cure: 'install it' } as const;
-  t.match(await checkProgram('ffmpeg', async () => '5.1', missing)(signal), [{ severity: 'ok', message: '5.1' }]);
-  t.match(await checkProgram('ffmpeg', async () => null, missing)(signal), [{ severity: 'warning', cure: 'install it' }]);
-  t.match(await checkServer('redis', async () => undefined, 'start it')(signal), [{ severity: 'ok', latencyMs: Number }]);
-  t.match(await checkServer('redis', async () => { throw new Error('refused'); }, 'start it')(signal), [{ severity: 'error', message: 'refused', cure: 'start it' }]);
+  t.match(await checkProgram('ffmpeg', async () => '5.1', missing)(signal), [
+    { severity: 'ok', message: '5.1' },
+  ]);
+  t.match(await checkProgram('ffmpeg', async () => null, missing)(signal), [
+    { severity: 'warning', cure: 'install it' },
+  ]);
+  t.match(await checkServer('redis', async () => undefined, 'start it')(signal), [
+    { severity: 'ok', latencyMs: Number },
+  ]);
+  t.match(
+    await checkServer(
+      'redis',
+      async () => {
+        throw new Error('refused');
+      },
+      'start it',
+    )(signal),
+    [{ severity: 'error', message: 'refused', cure: 'start it' }],
+  );
   t.match(await checkGpu(createGpuMonitor({ probes: [] }))(signal), [{ severity: 'warning' }]);
 });
 
-t.test('the report: an error spoils its check, a warning does not; a hanging or throwing check is a finding', async (t) => {
-  const validation = createValidation({
-    timeoutMs: 30,
-    checks: [
-      { name: 'gpu_availability', subject: 'gpu', run: checkGpu(createGpuMonitor({ probes: [] })) },
-      { name: 'model_paths', subject: 'sdxl', run: async () => { throw new Error('disk gone'); } },
-      { name: 'environment_variables', subject: 'redis', run: () => new Promise(() => undefined) },
-    ],
-  });
-  const report = await validation.run();
-  t.equal(report.valid, false);
-  t.same(report.checks, { environment_variables: false, model_paths: false, gpu_availability: true, python_dependencies: true, worker_scripts: true });
-  t.match(report.findings.find(({ subject }) => subject === 'redis'), { message: /no answer within/ });
-  t.match(report.findings.find(({ subject }) => subject === 'sdxl'), { message: 'disk gone' });
-});
+t.test(
+  'the report: an error spoils its check, a warning does not; a hanging or throwing check is a finding',
+  async (t) => {
+    const validation = createValidation({
+      timeoutMs: 30,
+      checks: [
+        { name: 'gpu_availability', subject: 'gpu', run: checkGpu(createGpuMonitor({ probes: [] })) },
+        {
+          name: 'model_paths',
+          subject: 'sdxl',
+          run: async () => {
+            throw new Error('disk gone');
+          },
+        },
+        { name: 'environment_variables', subject: 'redis', run: () => new Promise(() => undefined) },
+      ],
+    });
+    const report = await validation.run();
+    t.equal(report.valid, false);
+    t.same(report.checks, {
+      environment_variables: false,
+      model_paths: false,
+      gpu_availability: true,
+      python_dependencies: true,
+      worker_scripts: true,
+    });
+    t.match(
+      report.findings.find(({ subject }) => subject === 'redis'),
+      { message: /no answer within/ },
+    );
+    t.match(
+      report.findings.find(({ subject }) => subject === 'sdxl'),
+      { message: 'disk gone' },
+    );
+  },
+);

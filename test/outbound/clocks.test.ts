@@ -11,7 +11,10 @@ if (redisOrSkip(t)) {
   const { server, redis: admin } = await openRedis(t);
 
   for (const minutes of [10, -10]) {
-    await t.test(`a worker whose clock is ${minutes} minutes off the server's sends at once and waits as long as it should`, (t) => testSkew(t, minutes * 60_000));
+    await t.test(
+      `a worker whose clock is ${minutes} minutes off the server's sends at once and waits as long as it should`,
+      (t) => testSkew(t, minutes * 60_000),
+    );
   }
 
   async function testSkew(t: Test, skewMs: number) {
@@ -19,17 +22,38 @@ if (redisOrSkip(t)) {
     const store = createRedisStore({ url: server.url });
     const now = () => Date.now() + skewMs;
     const tries: number[] = [];
-    const sender = { send: async (): Promise<Delivery> => { tries.push(performance.now()); return { outcome: 'again', reason: '503' }; }, close: async () => {} };
-    const relay = createCallbackRelay({ outbox: store.outbox, sender, workerId: 'w', log: silentLog, backoff: { baseMs: 200, maxMs: 200, jitter: 0 }, idleMs: 10, now });
+    const sender = {
+      send: async (): Promise<Delivery> => {
+        tries.push(performance.now());
+        return { outcome: 'again', reason: '503' };
+      },
+      close: async () => {},
+    };
+    const relay = createCallbackRelay({
+      outbox: store.outbox,
+      sender,
+      workerId: 'w',
+      log: silentLog,
+      backoff: { baseMs: 200, maxMs: 200, jitter: 0 },
+      idleMs: 10,
+      now,
+    });
     t.teardown(async () => {
       await relay.stop(0);
       await store.close();
     });
-    const callback = createCallbackBuilder({ url: 'http://receiver/', now })('processing', { jobId: 'job', assets: [], metadata: {} });
+    const callback = createCallbackBuilder({ url: 'http://receiver/', now })('processing', {
+      jobId: 'job',
+      assets: [],
+      metadata: {},
+    });
     if (callback !== undefined) await store.outbox.add(callback);
     relay.start();
     await waitFor(() => tries.length === 3, { what: 'three tries', timeoutMs: 8000, intervalMs: 10 });
     const waits = tries.slice(1).map((at, index) => at - (tries[index] ?? 0));
-    t.ok(waits.every((ms) => ms >= 190), `waits of ${waits.map(Math.round).join(' and ')} ms`);
+    t.ok(
+      waits.every((ms) => ms >= 190),
+      `waits of ${waits.map(Math.round).join(' and ')} ms`,
+    );
   }
 }

@@ -7,7 +7,12 @@ import { projectRoot } from '../../src/lib/project.js';
 import { createCallbackBuilder } from '../../src/services/outbound/callback-payload.js';
 import { callbackHeaders, createCallbackSender } from '../../src/services/outbound/sender.js';
 
-type Verify = (headers: Record<string, unknown>, body: string, secret: string, toleranceSeconds?: number) => boolean;
+type Verify = (
+  headers: Record<string, unknown>,
+  body: string,
+  secret: string,
+  toleranceSeconds?: number,
+) => boolean;
 /** The example of docs/callbacks.md, run as it is printed there. */
 async function documentedVerify(): Promise<Verify> {
   const text = await readFile(path.join(projectRoot(), 'docs/callbacks.md'), 'utf8');
@@ -21,37 +26,98 @@ function createSender(t: Test, options: Partial<Parameters<typeof createCallback
   t.teardown(() => sender.close());
   return sender;
 }
-const entryFor = (url: string, id = 'job-1:completed') => ({ id, url, body: '{"job_id":"job-1","note":"größer"}' });
+const entryFor = (url: string, id = 'job-1:completed') => ({
+  id,
+  url,
+  body: '{"job_id":"job-1","note":"größer"}',
+});
 
 void t.test('the body is the one of the contract', async (t) => {
   const build = createCallbackBuilder({ url: 'http://receiver/', now: () => 5 });
-  t.same(build('failed', { jobId: 'j', assets: [], errorMessage: 'Invalid parameters: prompt', metadata: { error_type: 'InvalidParameters' } }), {
-    id: 'j:failed', jobId: 'j', event: 'failed', url: 'http://receiver/', createdAtMs: 5,
-    body: JSON.stringify({ job_id: 'j', status: 'failed', assets: [], error_message: 'Invalid parameters: prompt', metadata: { error_type: 'InvalidParameters' } }),
-  });
-  for (const [event, status] of [['processing', 'processing'], ['progress', 'processing'], ['completed', 'completed']] as const) {
-    t.match(JSON.parse(build(event, { jobId: 'j', assets: ['a'], metadata: {} })?.body ?? ''), { job_id: 'j', status, assets: ['a'], metadata: {} });
+  t.same(
+    build('failed', {
+      jobId: 'j',
+      assets: [],
+      errorMessage: 'Invalid parameters: prompt',
+      metadata: { error_type: 'InvalidParameters' },
+    }),
+    {
+      id: 'j:failed',
+      jobId: 'j',
+      event: 'failed',
+      url: 'http://receiver/',
+      createdAtMs: 5,
+      body: JSON.stringify({
+        job_id: 'j',
+        status: 'failed',
+        assets: [],
+        error_message: 'Invalid parameters: prompt',
+        metadata: { error_type: 'InvalidParameters' },
+      }),
+    },
+  );
+  for (const [event, status] of [
+    ['processing', 'processing'],
+    ['progress', 'processing'],
+    ['completed', 'completed'],
+  ] as const) {
+    t.match(JSON.parse(build(event, { jobId: 'j', assets: ['a'], metadata: {} })?.body ?? ''), {
+      job_id: 'j',
+      status,
+      assets: ['a'],
+      metadata: {},
+    });
     t.notOk(build(event, { jobId: 'j', assets: [], metadata: {} })?.body.includes('error_message'));
   }
-  t.equal(createCallbackBuilder({ url: undefined })('completed', { jobId: 'j', assets: [], metadata: {} }), undefined);
+  t.equal(
+    createCallbackBuilder({ url: undefined })('completed', { jobId: 'j', assets: [], metadata: {} }),
+    undefined,
+  );
 });
 
 void t.test('a signed delivery passes the documented verification, and only unchanged', async (t) => {
   const verify = await documentedVerify();
-  const receiver = await startReceiver(t, (response) => { response.end('{}'); });
+  const receiver = await startReceiver(t, (response) => {
+    response.end('{}');
+  });
   const entry = entryFor(receiver.url);
   t.same(await createSender(t, { secret, serviceKey: 'ey.jwt.key' }).send(entry), { outcome: 'accepted' });
   const [received] = receiver.received;
   if (received === undefined) return void t.fail('nothing arrived');
   t.equal(received.body, entry.body, 'the exact bytes');
-  t.match(received.headers, { 'content-type': 'application/json', 'webhook-id': 'job-1:completed', 'idempotency-key': 'job-1:completed', authorization: 'Bearer ey.jwt.key' });
+  t.match(received.headers, {
+    'content-type': 'application/json',
+    'webhook-id': 'job-1:completed',
+    'idempotency-key': 'job-1:completed',
+    authorization: 'Bearer ey.jwt.key',
+  });
   t.ok(Math.abs(Number(received.headers['webhook-timestamp']) - Date.now() / 1000) < 5);
   t.equal(verify(received.headers, received.body, secret), true);
   t.equal(verify(received.headers, `${received.body} `, secret), false, 'another body');
-  t.equal(verify({ ...received.headers, 'webhook-id': 'job-2:completed' }, received.body, secret), false, 'another id');
-  t.equal(verify({ ...received.headers, 'webhook-timestamp': String(Number(received.headers['webhook-timestamp']) + 1) }, received.body, secret), false, 'another time');
-  t.equal(verify(received.headers, received.body, `whsec_${Buffer.alloc(32).toString('base64')}`), false, 'another secret');
-  t.equal(verify({ ...received.headers, 'webhook-signature': undefined }, received.body, secret), false, 'no signature');
+  t.equal(
+    verify({ ...received.headers, 'webhook-id': 'job-2:completed' }, received.body, secret),
+    false,
+    'another id',
+  );
+  t.equal(
+    verify(
+      { ...received.headers, 'webhook-timestamp': String(Number(received.headers['webhook-timestamp']) + 1) },
+      received.body,
+      secret,
+    ),
+    false,
+    'another time',
+  );
+  t.equal(
+    verify(received.headers, received.body, `whsec_${Buffer.alloc(32).toString('base64')}`),
+    false,
+    'another secret',
+  );
+  t.equal(
+    verify({ ...received.headers, 'webhook-signature': undefined }, received.body, secret),
+    false,
+    'no signature',
+  );
   const old = callbackHeaders({ ...entry, atMs: Date.now() - 3600_000 }, { secret, serviceKey: undefined });
   t.equal(verify(old, entry.body, secret), false, 'replayed an hour later');
   t.equal(verify(old, entry.body, secret, 7200), true);
@@ -59,7 +125,10 @@ void t.test('a signed delivery passes the documented verification, and only unch
 
 void t.test('the signature is the one of the Standard Webhooks specification', async (t) => {
   // Test vector of the reference libraries.
-  const headers = callbackHeaders({ id: 'msg_p5jXN8AQM9LWM0D4loKWxJek', body: '{"test": 2432232314}', atMs: 1_614_265_330_000 }, { secret: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', serviceKey: undefined });
+  const headers = callbackHeaders(
+    { id: 'msg_p5jXN8AQM9LWM0D4loKWxJek', body: '{"test": 2432232314}', atMs: 1_614_265_330_000 },
+    { secret: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', serviceKey: undefined },
+  );
   t.equal(headers['webhook-signature'], 'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=');
 });
 
@@ -73,37 +142,60 @@ void t.test('keys and secrets are sent only as they are meant', async (t) => {
 });
 
 void t.test('whatever a producer calls its job, the id is a header, stable, and has no dot', async (t) => {
-  const receiver = await startReceiver(t, (response) => { response.end(); });
+  const receiver = await startReceiver(t, (response) => {
+    response.end();
+  });
   const sender = createSender(t);
   const ids = ['größe 1', 'a\r\nx-injected: 1', 'v1.2', '\ud800', '💥', ':', '%', 'x'.repeat(200)];
-  for (const id of ids) t.same(await sender.send(entryFor(receiver.url, `${id}:failed`)), { outcome: 'accepted' }, JSON.stringify(id));
+  for (const id of ids)
+    t.same(
+      await sender.send(entryFor(receiver.url, `${id}:failed`)),
+      { outcome: 'accepted' },
+      JSON.stringify(id),
+    );
   t.equal(new Set(receiver.received.map(({ headers }) => headers['webhook-id'])).size, ids.length);
   for (const { headers } of receiver.received) {
     t.notMatch(headers['webhook-id'], /\./);
     t.notOk('x-injected' in headers);
   }
-  fc.assert(fc.property(fc.string({ unit: 'binary', maxLength: 50 }), (id) => {
-    const headers = callbackHeaders({ id, body: '', atMs: 0 }, { secret, serviceKey: undefined });
-    return /^[\w:!~*'()%-]*$/.test(headers['webhook-id'] ?? '.') && headers['webhook-id'] === callbackHeaders({ id, body: 'x', atMs: 9 }, { secret, serviceKey: undefined })['webhook-id'];
-  }));
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary', maxLength: 50 }), (id) => {
+      const headers = callbackHeaders({ id, body: '', atMs: 0 }, { secret, serviceKey: undefined });
+      return (
+        /^[\w:!~*'()%-]*$/.test(headers['webhook-id'] ?? '.') &&
+        headers['webhook-id'] ===
+          callbackHeaders({ id, body: 'x', atMs: 9 }, { secret, serviceKey: undefined })['webhook-id']
+      );
+    }),
+  );
 });
 
 void t.test('what an answer means', async (t) => {
   const receiver = await startReceiver(t, (response, { url }) => {
     const status = Number(new URL(url, 'http://x').searchParams.get('status'));
-    response.writeHead(status, { location: '/elsewhere' }).end(status === 204 ? undefined : `because of ${status}`);
+    response
+      .writeHead(status, { location: '/elsewhere' })
+      .end(status === 204 ? undefined : `because of ${status}`);
   });
   const sender = createSender(t);
   const outcomeOf = async (status: number) => sender.send(entryFor(`${receiver.url}?status=${status}`));
-  for (const status of [200, 201, 202, 204]) t.same(await outcomeOf(status), { outcome: 'accepted' }, String(status));
-  for (const status of [400, 401, 403, 404, 409, 410, 413, 415, 422]) t.same(await outcomeOf(status), { outcome: 'refused', reason: `${status} because of ${status}` });
-  for (const status of [301, 302, 307, 308, 408, 425, 429, 500, 502, 503, 504, 546]) t.same(await outcomeOf(status), { outcome: 'again', reason: `${status} because of ${status}` });
-  t.notOk(receiver.received.some(({ url }) => url === '/elsewhere'), 'redirects are not followed');
+  for (const status of [200, 201, 202, 204])
+    t.same(await outcomeOf(status), { outcome: 'accepted' }, String(status));
+  for (const status of [400, 401, 403, 404, 409, 410, 413, 415, 422])
+    t.same(await outcomeOf(status), { outcome: 'refused', reason: `${status} because of ${status}` });
+  for (const status of [301, 302, 307, 308, 408, 425, 429, 500, 502, 503, 504, 546])
+    t.same(await outcomeOf(status), { outcome: 'again', reason: `${status} because of ${status}` });
+  t.notOk(
+    receiver.received.some(({ url }) => url === '/elsewhere'),
+    'redirects are not followed',
+  );
 });
 
 void t.test('Retry-After is honoured, in seconds or as a date, up to an hour', async (t) => {
   let header = '';
-  const receiver = await startReceiver(t, (response) => { response.writeHead(429, { 'retry-after': header }).end(); });
+  const receiver = await startReceiver(t, (response) => {
+    response.writeHead(429, { 'retry-after': header }).end();
+  });
   const nowMs = Date.parse('2026-01-31T12:00:00Z');
   const sender = createSender(t, { now: () => nowMs });
   const waitFor = async (text: string) => {
@@ -123,7 +215,9 @@ void t.test('an endless or huge answer costs neither time nor memory', async (t)
   let status = 500;
   const receiver = await startReceiver(t, (response) => {
     response.writeHead(status);
-    const flood = () => { while (!response.destroyed && response.write(Buffer.alloc(65_536, 'x'))); };
+    const flood = () => {
+      while (!response.destroyed && response.write(Buffer.alloc(65_536, 'x')));
+    };
     response.on('drain', flood);
     flood();
   });
@@ -139,7 +233,12 @@ void t.test('no answer is worth another try', async (t) => {
     if (url.endsWith('reset')) response.socket?.destroy();
   });
   const sender = createSender(t, { timeoutMs: 200 });
-  for (const url of [`${receiver.url}?silence`, `${receiver.url}?reset`, 'http://127.0.0.1:1/', 'http://no-such-host.invalid/']) {
+  for (const url of [
+    `${receiver.url}?silence`,
+    `${receiver.url}?reset`,
+    'http://127.0.0.1:1/',
+    'http://no-such-host.invalid/',
+  ]) {
     const delivery = await sender.send(entryFor(url));
     t.equal(delivery.outcome, 'again', url);
     t.ok(delivery.outcome === 'again' && delivery.reason.length > 3, JSON.stringify(delivery));

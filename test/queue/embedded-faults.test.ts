@@ -5,9 +5,20 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { createEmbeddedStore } from '../../src/services/queue/embedded/store.js';
 import type { JobStore } from '../../src/services/queue/job-store.js';
-import { callbackOf, claimed, completed, leaseMs, reserve, start, submit, tryReserve } from './suite/builders.js';
+import {
+  callbackOf,
+  claimed,
+  completed,
+  leaseMs,
+  reserve,
+  start,
+  submit,
+  tryReserve,
+} from './suite/builders.js';
 
-/** No file of this process may grow beyond `bytes`: the next write of the database fails as on a full disk. */
+/**
+ * No file of this process may grow beyond `bytes`: the next write of the database fails as on a full disk.
+ */
 function limitFiles(bytes: number | 'unlimited') {
   execFileSync('prlimit', ['--pid', String(process.pid), `--fsize=${bytes}:unlimited`]);
 }
@@ -43,16 +54,22 @@ const clock = { now: Date.now, advance: () => {} };
 
 async function testFullDisk() {
   for (const begin of [false, true]) {
-    await t.test(`a job whose reservation cannot be written stays where it was (begin: ${begin})`, async (t) => {
-      const { store, withoutRoom } = await open(t);
-      const first = await submit(store);
-      const second = await submit(store);
-      for (let i = 0; i < 3; i += 1) await withoutRoom(() => store.reserve({ queue: 'sdxl_queue', workerId: 'worker-1', leaseMs, begin }));
-      t.match(await store.depth('sdxl_queue'), { waiting: 2, running: 0 });
-      t.match(await store.get(first.id), { status: 'queued', attempts: 0 });
-      t.match(await reserve(store), { attempt: 1, lease: { jobId: first.id } });
-      t.match(await reserve(store), { attempt: 1, lease: { jobId: second.id } });
-    });
+    await t.test(
+      `a job whose reservation cannot be written stays where it was (begin: ${begin})`,
+      async (t) => {
+        const { store, withoutRoom } = await open(t);
+        const first = await submit(store);
+        const second = await submit(store);
+        for (let i = 0; i < 3; i += 1)
+          await withoutRoom(() =>
+            store.reserve({ queue: 'sdxl_queue', workerId: 'worker-1', leaseMs, begin }),
+          );
+        t.match(await store.depth('sdxl_queue'), { waiting: 2, running: 0 });
+        t.match(await store.get(first.id), { status: 'queued', attempts: 0 });
+        t.match(await reserve(store), { attempt: 1, lease: { jobId: first.id } });
+        t.match(await reserve(store), { attempt: 1, lease: { jobId: second.id } });
+      },
+    );
   }
 
   await t.test('what is accepted after a write that failed half-way is there after a restart', async (t) => {
@@ -71,7 +88,11 @@ async function testFullDisk() {
     const { lease } = await start(store, job, callbackOf(clock, job.id, 'processing'));
     await withoutRoom(() => store.finish(lease, completed(clock, job.id)));
     t.match(await store.get(job.id), { status: 'processing' });
-    t.same(await claimed(store), [`${job.id}:processing`], 'the earlier one is still there, the later one is not');
+    t.same(
+      await claimed(store),
+      [`${job.id}:processing`],
+      'the earlier one is still there, the later one is not',
+    );
     t.equal(await store.finish(lease, completed(clock, job.id)), true);
     await store.outbox.delivered(`${job.id}:processing`);
     t.same(await claimed(store), [`${job.id}:completed`]);
@@ -107,5 +128,8 @@ async function testFullDisk() {
   });
 }
 
-if (spawnSync('prlimit', ['--version']).status !== 0) t.pass('a disk without room', { skip: 'prlimit (util-linux) is not installed: nothing of a full disk is tested' });
+if (spawnSync('prlimit', ['--version']).status !== 0)
+  t.pass('a disk without room', {
+    skip: 'prlimit (util-linux) is not installed: nothing of a full disk is tested',
+  });
 else await testFullDisk();

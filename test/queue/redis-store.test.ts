@@ -5,7 +5,17 @@ import { createRedisStore, type RedisStoreOptions } from '../../src/services/que
 import { openRedis, redisOrSkip, startRedis } from '../helpers/redis.js';
 import type { JobStore } from '../../src/services/queue/job-store.js';
 import { createClock, runStoreSuite, type Clock } from './store-suite.js';
-import { cancelled, completed, failed, payloadOf, reserve, someJob, start, submit, tryReserve } from './suite/builders.js';
+import {
+  cancelled,
+  completed,
+  failed,
+  payloadOf,
+  reserve,
+  someJob,
+  start,
+  submit,
+  tryReserve,
+} from './suite/builders.js';
 
 if (redisOrSkip(t)) {
   const { server, redis: admin } = await openRedis(t);
@@ -18,56 +28,83 @@ if (redisOrSkip(t)) {
   const open = async (t: Test, options: { retentionMs?: number } = {}) => {
     await admin.flushall();
     const clock = createClock();
-    return { store: createStore(t, { now: clock.now, ...options }), clock, reopen: async () => createStore(t, { now: clock.now, ...options }) };
+    return {
+      store: createStore(t, { now: clock.now, ...options }),
+      clock,
+      reopen: async () => createStore(t, { now: clock.now, ...options }),
+    };
   };
   const never = () => new AbortController().signal;
 
   await t.test('Redis store', (t) => runStoreSuite(t, open));
 
-  await t.test('a payload that is no text reaches the dead letters byte for byte, and comes back', async (t) => {
-    const { store } = await open(t);
-    const bytes = Buffer.from([0, 255, 254, 0x7b, 0xc3, 0x28, 13, 10]);
-    await admin.lpush('sdxl_queue', bytes);
-    await store.deadLetter((await reserve(store)).lease, 'not JSON');
-    const [letter] = await store.deadLetters(undefined, 1);
-    t.same(await admin.hgetBuffer(`ourvidz:deadletter:${letter?.id}`, 'payload'), bytes);
-    await store.requeueDeadLetter(letter?.id ?? '');
-    t.same(await admin.rpopBuffer('sdxl_queue'), bytes);
-  });
+  await t.test(
+    'a payload that is no text reaches the dead letters byte for byte, and comes back',
+    async (t) => {
+      const { store } = await open(t);
+      const bytes = Buffer.from([0, 255, 254, 0x7b, 0xc3, 0x28, 13, 10]);
+      await admin.lpush('sdxl_queue', bytes);
+      await store.deadLetter((await reserve(store)).lease, 'not JSON');
+      const [letter] = await store.deadLetters(undefined, 1);
+      t.same(await admin.hgetBuffer(`ourvidz:deadletter:${letter?.id}`, 'payload'), bytes);
+      await store.requeueDeadLetter(letter?.id ?? '');
+      t.same(await admin.rpopBuffer('sdxl_queue'), bytes);
+    },
+  );
 
-  await t.test('payloads are taken from the right end of the producers\' list', async (t) => {
+  await t.test("payloads are taken from the right end of the producers' list", async (t) => {
     const { store } = await open(t);
     const jobs = [someJob(), someJob(), someJob()];
     for (const job of jobs) await admin.lpush('sdxl_queue', payloadOf(job));
     t.equal((await reserve(store)).lease.jobId, jobs[0]?.id);
-    t.same(await admin.lrange('sdxl_queue', 0, -1), [payloadOf(jobs[2] ?? someJob()), payloadOf(jobs[1] ?? someJob())]);
+    t.same(await admin.lrange('sdxl_queue', 0, -1), [
+      payloadOf(jobs[2] ?? someJob()),
+      payloadOf(jobs[1] ?? someJob()),
+    ]);
   });
 
-  await t.test('nothing of a job is left when all is done, but its record and place in the listing', async (t) => {
-    const { store, clock } = await open(t, { retentionMs: 3_600_000 });
-    const job = await submit(store);
-    const bad = await submit(store);
-    await store.finish((await start(store, job)).lease, completed(clock, job.id));
-    await store.deadLetter((await reserve(store)).lease, 'bad', { ...failed(clock, bad.id), job: bad });
-    for (const { id } of await store.outbox.claimDue('r', 10, 1000)) await store.outbox.delivered(id);
-    const [letter] = await store.deadLetters(undefined, 1);
-    await store.dropDeadLetter(letter?.id ?? '');
-    t.same((await admin.keys('*')).sort(), [`ourvidz:job:${bad.id}`, `ourvidz:job:${job.id}`, 'ourvidz:jobs'].sort());
-    t.ok(await admin.pttl(`ourvidz:job:${job.id}`) > 3_500_000, 'and the record ends by itself');
-  });
+  await t.test(
+    'nothing of a job is left when all is done, but its record and place in the listing',
+    async (t) => {
+      const { store, clock } = await open(t, { retentionMs: 3_600_000 });
+      const job = await submit(store);
+      const bad = await submit(store);
+      await store.finish((await start(store, job)).lease, completed(clock, job.id));
+      await store.deadLetter((await reserve(store)).lease, 'bad', { ...failed(clock, bad.id), job: bad });
+      for (const { id } of await store.outbox.claimDue('r', 10, 1000)) await store.outbox.delivered(id);
+      const [letter] = await store.deadLetters(undefined, 1);
+      await store.dropDeadLetter(letter?.id ?? '');
+      t.same(
+        (await admin.keys('*')).sort(),
+        [`ourvidz:job:${bad.id}`, `ourvidz:job:${job.id}`, 'ourvidz:jobs'].sort(),
+      );
+      t.ok((await admin.pttl(`ourvidz:job:${job.id}`)) > 3_500_000, 'and the record ends by itself');
+    },
+  );
 
-  await t.test('finished jobs and dead callbacks are forgotten after the retention, others never', async (t) => {
-    const { store, clock, reopen } = await open(t, { retentionMs: 3_600_000 });
-    const done = await submit(store);
-    await store.finish((await start(store, done)).lease, completed(clock, done.id));
-    const waiting = await submit(store);
-    for (const { id } of await store.outbox.claimDue('r', 10, 1000)) await store.outbox.deadLetter(id, 'HTTP 404');
-    clock.advance(3_600_000);
-    await store.reclaimExpired();
-    await (await reopen()).reclaimExpired();
-    t.same((await admin.keys('*')).filter((key) => !key.includes('idempotency')).sort(), [`ourvidz:job:${waiting.id}`, 'ourvidz:jobs', 'sdxl_queue']);
-    t.same((await store.list({}, 10)).jobs.map(({ id }) => id), [waiting.id]);
-  });
+  await t.test(
+    'finished jobs and dead callbacks are forgotten after the retention, others never',
+    async (t) => {
+      const { store, clock, reopen } = await open(t, { retentionMs: 3_600_000 });
+      const done = await submit(store);
+      await store.finish((await start(store, done)).lease, completed(clock, done.id));
+      const waiting = await submit(store);
+      for (const { id } of await store.outbox.claimDue('r', 10, 1000))
+        await store.outbox.deadLetter(id, 'HTTP 404');
+      clock.advance(3_600_000);
+      await store.reclaimExpired();
+      await (await reopen()).reclaimExpired();
+      t.same((await admin.keys('*')).filter((key) => !key.includes('idempotency')).sort(), [
+        `ourvidz:job:${waiting.id}`,
+        'ourvidz:jobs',
+        'sdxl_queue',
+      ]);
+      t.same(
+        (await store.list({}, 10)).jobs.map(({ id }) => id),
+        [waiting.id],
+      );
+    },
+  );
 
   await t.test('the same reservation sent twice is one reservation', async (t) => {
     const { store } = await open(t);
@@ -76,10 +113,13 @@ if (redisOrSkip(t)) {
     const evalsha: Parameters<typeof admin.evalsha>[] = [];
     const monitor = await admin.monitor();
     t.teardown(() => monitor.disconnect());
-    monitor.on('monitor', (_time: string, args: string[]) => { if (args[0] === 'evalsha' && args.includes('worker-1')) evalsha.push(args.slice(1) as Parameters<typeof admin.evalsha>); });
+    monitor.on('monitor', (_time: string, args: string[]) => {
+      if (args[0] === 'evalsha' && args.includes('worker-1'))
+        evalsha.push(args.slice(1) as Parameters<typeof admin.evalsha>);
+    });
     const first = await reserve(store);
     while (evalsha.length === 0) await sleep(5);
-    const again = await admin.evalsha(...evalsha[0] ?? ['', 0]) as unknown[];
+    const again = (await admin.evalsha(...(evalsha[0] ?? ['', 0]))) as unknown[];
     t.same(again.slice(0, 3), [1, first.payload, first.lease.jobId]);
     t.match(await store.depth('sdxl_queue'), { waiting: 1, running: 1 });
   });
@@ -96,7 +136,10 @@ if (redisOrSkip(t)) {
   await t.test('waiting takes nothing, and ends when a producer pushes', async (t) => {
     const { store } = await open(t);
     t.equal(await tryReserve(store), null);
-    const waits = [store.waitForWork(['sdxl_queue', 'wan_queue'], 60_000, never()), store.waitForWork(['sdxl_queue'], 60_000, never())];
+    const waits = [
+      store.waitForWork(['sdxl_queue', 'wan_queue'], 60_000, never()),
+      store.waitForWork(['sdxl_queue'], 60_000, never()),
+    ];
     const job = someJob();
     await admin.lpush('sdxl_queue', payloadOf(job));
     await Promise.all(waits);
@@ -113,7 +156,8 @@ if (redisOrSkip(t)) {
     await wait;
     t.equal(await tryReserve(store), null);
     const ghosts = [new Redis(server.url), new Redis(server.url)];
-    for (const ghost of ghosts) void ghost.blmove('sdxl_queue', 'sdxl_queue', 'RIGHT', 'RIGHT', 1).catch(() => undefined);
+    for (const ghost of ghosts)
+      void ghost.blmove('sdxl_queue', 'sdxl_queue', 'RIGHT', 'RIGHT', 1).catch(() => undefined);
     const jobs = [someJob(), someJob(), someJob()];
     for (const job of jobs) await admin.lpush('sdxl_queue', payloadOf(job));
     for (const ghost of ghosts) ghost.disconnect();
@@ -122,7 +166,8 @@ if (redisOrSkip(t)) {
 
   await t.test('a relay that asks again and again costs no commands while nothing can be due', async (t) => {
     const { store, clock } = await open(t);
-    const calls = async () => Number(/cmdstat_evalsha:calls=(\d+)/.exec(await admin.info('commandstats'))?.[1] ?? 0);
+    const calls = async () =>
+      Number(/cmdstat_evalsha:calls=(\d+)/.exec(await admin.info('commandstats'))?.[1] ?? 0);
     const job = await submit(store);
     const { lease } = await start(store, job);
     t.same(await store.outbox.claimDue('r', 10, 1000), []);
@@ -130,9 +175,13 @@ if (redisOrSkip(t)) {
     for (let i = 0; i < 50; i += 1) t.same(await store.outbox.claimDue('r', 10, 1000), []);
     await reserve(store).catch(() => undefined);
     t.same(await store.outbox.claimDue('r', 10, 1000), []);
-    t.equal(await calls() - before, 1);
+    t.equal((await calls()) - before, 1);
     await store.finish(lease, completed(clock, job.id));
-    t.match(await store.outbox.claimDue('r', 10, 1000), [{ id: `${job.id}:completed` }], 'what this process adds is seen at once');
+    t.match(
+      await store.outbox.claimDue('r', 10, 1000),
+      [{ id: `${job.id}:completed` }],
+      'what this process adds is seen at once',
+    );
     await store.outbox.delivered(`${job.id}:completed`);
     t.same(await store.outbox.claimDue('r', 10, 1000), []);
     const other = createStore(t, { now: clock.now });
@@ -140,7 +189,11 @@ if (redisOrSkip(t)) {
     await other.finish((await start(other, next)).lease, completed(clock, next.id));
     t.same(await store.outbox.claimDue('r', 10, 1000), []);
     clock.advance(5000);
-    t.match(await store.outbox.claimDue('r', 10, 1000), [{ id: `${next.id}:completed` }], 'what another adds, after a while');
+    t.match(
+      await store.outbox.claimDue('r', 10, 1000),
+      [{ id: `${next.id}:completed` }],
+      'what another adds, after a while',
+    );
   });
 
   await t.test('a callback of a script that the server did not know is seen at once as well', async (t) => {
@@ -150,7 +203,10 @@ if (redisOrSkip(t)) {
     await admin.script('FLUSH');
     t.same(await store.outbox.claimDue('r', 10, 1000), []);
     // The look is sent behind the ending, and overtakes it while its text is sent.
-    const [, early] = await Promise.all([store.finish(lease, completed(clock, job.id)), store.outbox.claimDue('r', 10, 1000)]);
+    const [, early] = await Promise.all([
+      store.finish(lease, completed(clock, job.id)),
+      store.outbox.claimDue('r', 10, 1000),
+    ]);
     t.same(early, []);
     t.match(await store.outbox.claimDue('r', 10, 1000), [{ id: `${job.id}:completed` }]);
   });
@@ -174,7 +230,11 @@ if (redisOrSkip(t)) {
     await admin.call('ACL', 'SETUSER', 'plain', 'on', '>secret', '~*', '&*', '+@all', '-blmove');
     t.teardown(() => admin.call('ACL', 'DELUSER', 'plain'));
     const warnings: string[] = [];
-    const store = createStore(t, { url: server.url.replace('://', '://plain:secret@'), pollMs: 10, log: { warn: (_, message) => warnings.push(message) } });
+    const store = createStore(t, {
+      url: server.url.replace('://', '://plain:secret@'),
+      pollMs: 10,
+      log: { warn: (_, message) => warnings.push(message) },
+    });
     t.equal(await tryReserve(store), null);
     const wait = store.waitForWork(['sdxl_queue'], 60_000, never());
     const job = someJob();
@@ -189,10 +249,14 @@ if (redisOrSkip(t)) {
     const job = await submit(store);
     await admin.script('FLUSH');
     const results = await Promise.all([tryReserve(store), tryReserve(store), store.depth('sdxl_queue')]);
-    t.equal(results.filter((result) => result !== null && 'lease' in result && result.lease.jobId === job.id).length, 1);
+    t.equal(
+      results.filter((result) => result !== null && 'lease' in result && result.lease.jobId === job.id)
+        .length,
+      1,
+    );
   });
 
-  await t.test('the server\'s clock decides when a lease has run out', async (t) => {
+  await t.test("the server's clock decides when a lease has run out", async (t) => {
     await admin.flushall();
     const store = createStore(t);
     const job = await submit(store);
@@ -216,19 +280,37 @@ if (redisOrSkip(t)) {
     await t.rejects(store.ping());
     await t.rejects(submit(store));
     await own.start();
-    for (let up = false; !up;) up = await store.ping().then(() => true, () => false);
+    for (let up = false; !up;)
+      up = await store.ping().then(
+        () => true,
+        () => false,
+      );
     t.equal(await store.finish(lease, { status: 'completed', assets: ['a'], metadata: {} }), true);
     t.match(await store.get(job.id), { status: 'completed', assets: ['a'] });
     t.match(await store.depth('sdxl_queue'), { waiting: 0, running: 1 });
     t.equal(await store.begin(runningLease, running), 'begun');
-    t.equal(await cancelUntilHeard(store, store, running.id, createClock()), running.id, 'subscriptions are back as well');
+    t.equal(
+      await cancelUntilHeard(store, store, running.id, createClock()),
+      running.id,
+      'subscriptions are back as well',
+    );
   });
 }
 
-/** A subscription that is being set up answers nobody but its own connection: the request is repeated until it is heard. */
-async function cancelUntilHeard(runner: JobStore, asking: JobStore, id: string, clock: Clock): Promise<string> {
+/**
+ * A subscription that is being set up answers nobody but its own connection: the request is repeated until it
+ * is heard.
+ */
+async function cancelUntilHeard(
+  runner: JobStore,
+  asking: JobStore,
+  id: string,
+  clock: Clock,
+): Promise<string> {
   let heard = '';
-  const stop = runner.onCancel((jobId) => { heard = jobId; });
+  const stop = runner.onCancel((jobId) => {
+    heard = jobId;
+  });
   while (heard === '') {
     await asking.cancel(id, cancelled(clock));
     await sleep(10);
@@ -239,7 +321,9 @@ async function cancelUntilHeard(runner: JobStore, asking: JobStore, id: string, 
 
 /** Cuts connections that are blocked in a wait. Returns how many. */
 async function killWaiting(admin: Redis): Promise<number> {
-  const clients = String(await admin.client('LIST')).split('\n').filter((line) => line.includes('name=ourvidz-wait') && line.includes('cmd=blmove'));
+  const clients = String(await admin.client('LIST'))
+    .split('\n')
+    .filter((line) => line.includes('name=ourvidz-wait') && line.includes('cmd=blmove'));
   for (const line of clients) {
     const id = /id=(\d+)/.exec(line)?.[1];
     if (id !== undefined) await admin.call('CLIENT', 'KILL', 'ID', id);

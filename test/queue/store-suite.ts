@@ -7,7 +7,10 @@ import { testHousekeeping } from './suite/housekeeping.js';
 import { testLeases } from './suite/leases.js';
 import { testSubmission } from './suite/submission.js';
 
-/** An empty store and the clock it reads; `reopen` gives another store on the same data, as a process started later would. */
+/**
+ * An empty store and the clock it reads; `reopen` gives another store on the same data, as a process started
+ * later would.
+ */
 export interface Harness {
   store: JobStore;
   clock: Clock;
@@ -22,7 +25,12 @@ export interface Clock {
 
 export function createClock(): Clock {
   let nowMs = 1_764_000_000_000;
-  return { now: () => nowMs, advance: (ms) => { nowMs += ms; } };
+  return {
+    now: () => nowMs,
+    advance: (ms) => {
+      nowMs += ms;
+    },
+  };
 }
 
 /** What every `JobStore` must do, whatever it is made of. `open` is called for each test. */

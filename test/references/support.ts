@@ -16,10 +16,13 @@ export async function startServer(t: Test, listener: RequestListener) {
     listener(request, response);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => new Promise<void>((resolve) => {
-    server.close(() => resolve());
-    server.closeAllConnections();
-  }));
+  t.teardown(
+    () =>
+      new Promise<void>((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  );
   const { port } = server.address() as AddressInfo;
   return { port, host: `127.0.0.1:${port}`, origin: `http://127.0.0.1:${port}`, requests };
 }
@@ -30,15 +33,25 @@ export async function temporaryFolder(t: Test): Promise<string> {
   return folder;
 }
 
-export const noStorage: Pick<Storage, 'read'> = { read: (bucket, name) => Promise.reject(new StorageError(`${bucket}/${name} does not exist`, 'not_found', false)) };
+export const noStorage: Pick<Storage, 'read'> = {
+  read: (bucket, name) =>
+    Promise.reject(new StorageError(`${bucket}/${name} does not exist`, 'not_found', false)),
+};
 
 /** Runs what should fail and gives what it failed with, as `code rule`. */
-export async function failureOf(promise: Promise<unknown>): Promise<{ code: string; rule: string | undefined; field: string | undefined; message: string }> {
+export async function failureOf(
+  promise: Promise<unknown>,
+): Promise<{ code: string; rule: string | undefined; field: string | undefined; message: string }> {
   try {
     await promise;
   } catch (error) {
     if (!(error instanceof AppError)) throw error;
-    return { code: error.code, rule: error.details[0]?.rule, field: error.details[0]?.field, message: error.message };
+    return {
+      code: error.code,
+      rule: error.details[0]?.rule,
+      field: error.details[0]?.field,
+      message: error.message,
+    };
   }
   throw new Error('nothing failed');
 }
@@ -61,5 +74,11 @@ export function hollowPng(columns: number, rows: number, rowsOfData: number, ext
   header.writeUInt32BE(rows, 4);
   header.set([8, 2, 0, 0, 0], 8);
   const data = pngChunk('IDAT', deflateSync(Buffer.alloc(rowsOfData * (columns * 3 + 1)), { level: 9 }));
-  return Buffer.concat([Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'), pngChunk('IHDR', header), ...extra, data, pngChunk('IEND', Buffer.alloc(0))]);
+  return Buffer.concat([
+    Buffer.from('\x89PNG\r\n\x1a\n', 'latin1'),
+    pngChunk('IHDR', header),
+    ...extra,
+    data,
+    pngChunk('IEND', Buffer.alloc(0)),
+  ]);
 }

@@ -8,12 +8,23 @@ import { build, testApiKey } from '../helpers/build.js';
 import { waitFor } from '../helpers/wait-for.js';
 import { testEngineEntry } from '../engines/support.js';
 
-interface Job { id: string; status: string; assets: string[]; queue_position: number | null; metadata: Record<string, unknown>; attempts: number; progress: { fraction: number } }
+interface Job {
+  id: string;
+  status: string;
+  assets: string[];
+  queue_position: number | null;
+  metadata: Record<string, unknown>;
+  attempts: number;
+  progress: { fraction: number };
+}
 
 /** Jobs are accepted and stay where they are: nothing is started. */
 async function buildWaiting(t: Test) {
   const dir = t.testdir({ sdxl: {} });
-  return build(t, { env: { MODELS_DIR: dir, MAX_WAITING_JOBS: '5' }, options: { engineEntry: testEngineEntry } });
+  return build(t, {
+    env: { MODELS_DIR: dir, MAX_WAITING_JOBS: '5' },
+    options: { engineEntry: testEngineEntry },
+  });
 }
 const fresh = () => ({ ...goodPayloads.sdxl, id: randomUUID() });
 
@@ -24,11 +35,20 @@ t.test('submit: 202, Location, position; the same id twice is one job', async (t
   t.equal(first.statusCode, 202);
   t.equal(first.headers['location'], `/jobs/${payload.id}`);
   t.same(first.json(), { id: payload.id, status: 'queued', queue_position: 0 });
-  t.same((await call('POST', '/jobs', payload)).json(), { id: payload.id, status: 'queued', queue_position: 0 }, 'again: the same job');
+  t.same(
+    (await call('POST', '/jobs', payload)).json(),
+    { id: payload.id, status: 'queued', queue_position: 0 },
+    'again: the same job',
+  );
   const { id: _id, ...nameless } = fresh();
   const second = await call('POST', '/jobs', nameless);
   t.match(second.json(), { id: /^[0-9a-f-]{36}$/, queue_position: 1 }, 'without an id one is made');
-  t.match((await call('GET', second.headers['location'] as string)).json(), { status: 'queued', queue_position: 1, attempts: 0, assets: [] });
+  t.match((await call('GET', second.headers['location'] as string)).json(), {
+    status: 'queued',
+    queue_position: 1,
+    attempts: 0,
+    assets: [],
+  });
 });
 
 t.test('Idempotency-Key: the same body is the same job, another body is refused', async (t) => {
@@ -37,14 +57,28 @@ t.test('Idempotency-Key: the same body is the same job, another body is refused'
   const key = { 'idempotency-key': 'order-7' };
   const first = (await call('POST', '/jobs', payload, key)).json<Job>();
   t.equal((await call('POST', '/jobs', payload, key)).json<Job>().id, first.id);
-  t.match((await call('POST', '/jobs', { ...payload, prompt: 'another one' }, key)).json(), { statusCode: 409, code: 'CONFLICT' });
-  t.match((await call('POST', '/jobs', payload, { 'idempotency-key': 'k'.repeat(201) })).json(), { statusCode: 400, details: [{ field: 'idempotency-key', rule: 'maxLength' }] });
+  t.match((await call('POST', '/jobs', { ...payload, prompt: 'another one' }, key)).json(), {
+    statusCode: 409,
+    code: 'CONFLICT',
+  });
+  t.match((await call('POST', '/jobs', payload, { 'idempotency-key': 'k'.repeat(201) })).json(), {
+    statusCode: 400,
+    details: [{ field: 'idempotency-key', rule: 'maxLength' }],
+  });
 });
 
 t.test('list: newest first, filters, pages', async (t) => {
   const { call } = await buildWaiting(t);
   const ids: string[] = [];
-  for (let count = 0; count < 5; count += 1) ids.unshift((await call('POST', '/jobs', { ...fresh(), user_id: `00000000-0000-4000-8000-00000000000${count % 2}` })).json<Job>().id);
+  for (let count = 0; count < 5; count += 1)
+    ids.unshift(
+      (
+        await call('POST', '/jobs', {
+          ...fresh(),
+          user_id: `00000000-0000-4000-8000-00000000000${count % 2}`,
+        })
+      ).json<Job>().id,
+    );
   const seen: string[] = [];
   let cursor = '';
   do {
@@ -54,7 +88,9 @@ t.test('list: newest first, filters, pages', async (t) => {
     cursor = page.next_cursor === undefined ? '' : `&cursor=${encodeURIComponent(page.next_cursor)}`;
   } while (cursor !== '');
   t.same(seen, ids);
-  const ofOne = (await call('GET', '/jobs?user_id=00000000-0000-4000-8000-000000000001')).json<{ jobs: Job[] }>();
+  const ofOne = (await call('GET', '/jobs?user_id=00000000-0000-4000-8000-000000000001')).json<{
+    jobs: Job[];
+  }>();
   t.equal(ofOne.jobs.length, 2);
   t.same((await call('GET', '/jobs?status=completed')).json(), { jobs: [] });
   t.same((await call('GET', '/jobs?type=video_fast')).json(), { jobs: [] });
@@ -85,51 +121,153 @@ t.test('cancel: at once while waiting, idempotent; unknown is 404', async (t) =>
 
 t.test('an engine that is not there: 503 with the reason', async (t) => {
   const { call } = await buildWaiting(t);
-  t.match((await call('POST', '/jobs', { ...goodPayloads.wan })).json(), { statusCode: 503, code: 'UNAVAILABLE', message: /No wan engine/ });
+  t.match((await call('POST', '/jobs', { ...goodPayloads.wan })).json(), {
+    statusCode: 503,
+    code: 'UNAVAILABLE',
+    message: /No wan engine/,
+  });
 });
 
 t.test('a job from submission to its picture, as a client sees it', async (t) => {
-  const { app, call } = await build(t, { env: { MODELS_DIR: path.join(projectRoot(), 'test/parity/models'), PREVIEW_EVERY_STEPS: '5' }, start: true });
+  const { app, call } = await build(t, {
+    env: { MODELS_DIR: path.join(projectRoot(), 'test/parity/models'), PREVIEW_EVERY_STEPS: '5' },
+    start: true,
+  });
   const payload = { ...fresh(), config: { num_images: 3, seed: 7, width: 64, height: 64 } };
   t.equal((await call('POST', '/jobs', payload)).statusCode, 202);
 
   const stream = await call('GET', `/jobs/${payload.id}/events`);
-  t.match(stream.headers, { 'content-type': /^text\/event-stream/, 'cache-control': 'no-store', 'x-accel-buffering': 'no' });
-  const events = [...stream.payload.matchAll(/id: (\d+)\nevent: (\w+)\ndata: (.*)\n/g)].map(([, id, event, data]) => ({ id: Number(id), event, data: JSON.parse(data ?? '') as Record<string, unknown> }));
-  t.same(events.map(({ id }) => id), events.map(({ id }) => id).sort((a, b) => a - b), 'ids grow');
-  t.ok(events.some(({ event, data }) => event === 'progress' && data['stage'] === 'denoise'), 'progress of the drawing');
+  t.match(stream.headers, {
+    'content-type': /^text\/event-stream/,
+    'cache-control': 'no-store',
+    'x-accel-buffering': 'no',
+  });
+  const events = [...stream.payload.matchAll(/id: (\d+)\nevent: (\w+)\ndata: (.*)\n/g)].map(
+    ([, id, event, data]) => ({
+      id: Number(id),
+      event,
+      data: JSON.parse(data ?? '') as Record<string, unknown>,
+    }),
+  );
+  t.same(
+    events.map(({ id }) => id),
+    events.map(({ id }) => id).sort((a, b) => a - b),
+    'ids grow',
+  );
+  t.ok(
+    events.some(({ event, data }) => event === 'progress' && data['stage'] === 'denoise'),
+    'progress of the drawing',
+  );
   t.match(events.at(-1), { event: 'state', data: { status: 'completed' } }, 'ends with the end');
 
   const job = (await call('GET', `/jobs/${payload.id}`)).json<Job>();
-  t.match(job, { status: 'completed', attempts: 1, queue_position: null, progress: { fraction: 1, stage: 'done' }, metadata: { seed: 7, seeds: [7, 8, 9], num_images: 3 } });
+  t.match(job, {
+    status: 'completed',
+    attempts: 1,
+    queue_position: null,
+    progress: { fraction: 1, stage: 'done' },
+    metadata: { seed: 7, seeds: [7, 8, 9], num_images: 3 },
+  });
   t.equal(job.assets.length, 3);
 
   const late = events.find(({ event }) => event === 'progress')?.id ?? 0;
-  const resumed = await call('GET', `/jobs/${payload.id}/events`, undefined, { 'last-event-id': String(late) });
-  const resumedIds = [...resumed.payload.matchAll(/^id: (\d+)\nevent: (?:state|progress)$/gm)].map(([, id]) => Number(id));
-  t.same(resumedIds, events.filter(({ id, event }) => id > late && event !== 'preview').map(({ id }) => id), 'a reader that comes back misses nothing but old previews and sees nothing twice');
-  t.match((await call('GET', `/jobs/${payload.id}/events`, undefined, { 'last-event-id': 'x' })).json(), { details: [{ field: 'last-event-id', rule: 'pattern' }] });
+  const resumed = await call('GET', `/jobs/${payload.id}/events`, undefined, {
+    'last-event-id': String(late),
+  });
+  const resumedIds = [...resumed.payload.matchAll(/^id: (\d+)\nevent: (?:state|progress)$/gm)].map(([, id]) =>
+    Number(id),
+  );
+  t.same(
+    resumedIds,
+    events.filter(({ id, event }) => id > late && event !== 'preview').map(({ id }) => id),
+    'a reader that comes back misses nothing but old previews and sees nothing twice',
+  );
+  t.match((await call('GET', `/jobs/${payload.id}/events`, undefined, { 'last-event-id': 'x' })).json(), {
+    details: [{ field: 'last-event-id', rule: 'pattern' }],
+  });
 
   const [asset = ''] = job.assets;
   const picture = await app.inject({ url: asset, headers: { authorization: `Bearer ${testApiKey}` } });
-  t.match(picture.headers, { 'content-type': 'image/png', 'content-length': String(picture.rawPayload.length), 'x-content-type-options': 'nosniff' });
+  t.match(picture.headers, {
+    'content-type': 'image/png',
+    'content-length': String(picture.rawPayload.length),
+    'x-content-type-options': 'nosniff',
+  });
   t.match(await sharp(picture.rawPayload).metadata(), { format: 'png', width: 64, height: 64 });
-  t.equal((await call('GET', asset, undefined, { 'if-none-match': picture.headers['etag'] as string })).statusCode, 304);
-  for (const wrong of [asset.replace('0.png', '9.png'), asset.replace('sdxl_image_fast', 'sdxl_image_high'), '/assets/sdxl_image_fast/..%2f..%2fqueue%2fCURRENT', '/assets/sdxl_image_fast/%2e%2e/%2e%2e/api-key', '/assets/sdxl_image_fast/a%00b']) {
+  t.equal(
+    (await call('GET', asset, undefined, { 'if-none-match': picture.headers['etag'] as string })).statusCode,
+    304,
+  );
+  for (const wrong of [
+    asset.replace('0.png', '9.png'),
+    asset.replace('sdxl_image_fast', 'sdxl_image_high'),
+    '/assets/sdxl_image_fast/..%2f..%2fqueue%2fCURRENT',
+    '/assets/sdxl_image_fast/%2e%2e/%2e%2e/api-key',
+    '/assets/sdxl_image_fast/a%00b',
+  ]) {
     t.equal((await call('GET', wrong)).statusCode, 404, wrong);
   }
 
-  const compel: unknown = (await call('POST', '/test-compel', { prompt: 'a red circle', compel_weights: '(red:1.3), (circle:1.2)' })).json();
-  t.match(compel, { compel_success: true, enhancement_strategy: 'compel', final_prompt_type: 'conditioning_tensor', parsed_weights: [{ text: 'red', weight: 1.3 }, { text: 'circle', weight: 1.2 }], combined_prompt: 'a red circle, (red:1.3), (circle:1.2)', token_limit: 77 });
-  t.match((await call('POST', '/test-compel', { prompt: 'a red circle', compel_weights: '(invalid:weights)' })).json(), { compel_success: false, enhancement_strategy: 'fallback', final_prompt_type: 'string', compel_error: /\S/, parsed_weights: [] });
-  t.match((await call('POST', '/test-compel', { prompt: 'a red circle' })).json(), { compel_success: false, enhancement_strategy: 'none' });
-  t.match((await call('POST', '/test-compel', { prompt: ' ' })).json(), { statusCode: 400, details: [{ field: 'prompt', rule: 'pattern' }] });
+  const compel: unknown = (
+    await call('POST', '/test-compel', { prompt: 'a red circle', compel_weights: '(red:1.3), (circle:1.2)' })
+  ).json();
+  t.match(compel, {
+    compel_success: true,
+    enhancement_strategy: 'compel',
+    final_prompt_type: 'conditioning_tensor',
+    parsed_weights: [
+      { text: 'red', weight: 1.3 },
+      { text: 'circle', weight: 1.2 },
+    ],
+    combined_prompt: 'a red circle, (red:1.3), (circle:1.2)',
+    token_limit: 77,
+  });
+  t.match(
+    (
+      await call('POST', '/test-compel', { prompt: 'a red circle', compel_weights: '(invalid:weights)' })
+    ).json(),
+    {
+      compel_success: false,
+      enhancement_strategy: 'fallback',
+      final_prompt_type: 'string',
+      compel_error: /\S/,
+      parsed_weights: [],
+    },
+  );
+  t.match((await call('POST', '/test-compel', { prompt: 'a red circle' })).json(), {
+    compel_success: false,
+    enhancement_strategy: 'none',
+  });
+  t.match((await call('POST', '/test-compel', { prompt: ' ' })).json(), {
+    statusCode: 400,
+    details: [{ field: 'prompt', rule: 'pattern' }],
+  });
 
   // SDXL draws while WAN is still in its first start.
-  await waitFor(async () => (await call('GET', '/ready')).statusCode === 200, { what: 'readiness', intervalMs: 250 });
+  await waitFor(async () => (await call('GET', '/ready')).statusCode === 200, {
+    what: 'readiness',
+    intervalMs: 250,
+  });
   t.match((await call('GET', '/ready')).json(), { ready: true, reasons: [] });
-  t.match((await call('GET', '/health')).json(), { status: 'healthy', worker_ready: true, qwen_loaded: false });
-  t.match((await call('GET', '/worker/status')).json(), { workers: { sdxl: { status: 'ready', jobs_processed: 1, memory_usage: /GB$/ } } });
-  t.match((await call('GET', '/capabilities')).json(), { engines: { sdxl: { available: true, device: 'cpu', model: 'sdxl-tiny' }, wan: { available: true, model: /^wan-tiny/ }, qwen: { available: false } }, job_types: { sdxl_image_fast: { available: true }, video_fast: { available: true } }, features_off: [{ feature: 'qwen' }] });
-  t.match((await call('GET', '/metrics')).payload, /ourvidz_jobs_total\{type="sdxl_image_fast",outcome="completed",reason="completed"\} 1/);
+  t.match((await call('GET', '/health')).json(), {
+    status: 'healthy',
+    worker_ready: true,
+    qwen_loaded: false,
+  });
+  t.match((await call('GET', '/worker/status')).json(), {
+    workers: { sdxl: { status: 'ready', jobs_processed: 1, memory_usage: /GB$/ } },
+  });
+  t.match((await call('GET', '/capabilities')).json(), {
+    engines: {
+      sdxl: { available: true, device: 'cpu', model: 'sdxl-tiny' },
+      wan: { available: true, model: /^wan-tiny/ },
+      qwen: { available: false },
+    },
+    job_types: { sdxl_image_fast: { available: true }, video_fast: { available: true } },
+    features_off: [{ feature: 'qwen' }],
+  });
+  t.match(
+    (await call('GET', '/metrics')).payload,
+    /ourvidz_jobs_total\{type="sdxl_image_fast",outcome="completed",reason="completed"\} 1/,
+  );
 });

@@ -4,20 +4,32 @@ import { goodPayloads, loadMalformedPayloads } from '../fixtures/malformed-paylo
 import { build } from '../helpers/build.js';
 import { testEngineEntry } from '../engines/support.js';
 
-t.test('every malformed payload gets a 4xx with field and rule, and the next good job is accepted', async (t) => {
-  const dir = t.testdir({ models: { sdxl: {}, wan: {} } });
-  const { call } = await build(t, { env: { MODELS_DIR: `${dir}/models` }, options: { engineEntry: testEngineEntry } });
-  for (const { name, text, http } of loadMalformedPayloads()) {
-    // Over HTTP an id may be left out.
-    if (http.field === 'id' && http.rule === 'required') continue;
-    const refused = await call('POST', '/jobs', text);
-    t.equal(refused.statusCode, 400, `${name}: ${refused.statusCode}`);
-    const { details = [] } = refused.json<{ details?: Array<{ field: string; rule: string; message: string }> }>();
-    t.match(details.find(({ field }) => field === http.field), { rule: http.rule, message: /\S/ }, `${name}: ${http.field} breaks ${http.rule}`);
-    const accepted = await call('POST', '/jobs', { ...goodPayloads.sdxl, id: randomUUID() });
-    t.equal(accepted.statusCode, 202, `after ${name}`);
-  }
-});
+t.test(
+  'every malformed payload gets a 4xx with field and rule, and the next good job is accepted',
+  async (t) => {
+    const dir = t.testdir({ models: { sdxl: {}, wan: {} } });
+    const { call } = await build(t, {
+      env: { MODELS_DIR: `${dir}/models` },
+      options: { engineEntry: testEngineEntry },
+    });
+    for (const { name, text, http } of loadMalformedPayloads()) {
+      // Over HTTP an id may be left out.
+      if (http.field === 'id' && http.rule === 'required') continue;
+      const refused = await call('POST', '/jobs', text);
+      t.equal(refused.statusCode, 400, `${name}: ${refused.statusCode}`);
+      const { details = [] } = refused.json<{
+        details?: Array<{ field: string; rule: string; message: string }>;
+      }>();
+      t.match(
+        details.find(({ field }) => field === http.field),
+        { rule: http.rule, message: /\S/ },
+        `${name}: ${http.field} breaks ${http.rule}`,
+      );
+      const accepted = await call('POST', '/jobs', { ...goodPayloads.sdxl, id: randomUUID() });
+      t.equal(accepted.statusCode, 202, `after ${name}`);
+    }
+  },
+);
 
 t.test('bodies that are refused before they are read', async (t) => {
   const { call, inject } = await build(t);
@@ -27,6 +39,11 @@ t.test('bodies that are refused before they are read', async (t) => {
   t.match(xml.json(), { statusCode: 415, code: 'UNSUPPORTED_MEDIA_TYPE' });
   const nothing = await call('POST', '/jobs');
   t.match(nothing.json(), { statusCode: 400, details: [{ field: 'body', rule: 'required' }] });
-  const unasked = await inject({ method: 'POST', url: '/jobs', headers: { 'content-type': 'application/json' }, payload: '{not json' });
+  const unasked = await inject({
+    method: 'POST',
+    url: '/jobs',
+    headers: { 'content-type': 'application/json' },
+    payload: '{not json',
+  });
   t.match(unasked.json(), { statusCode: 401 }, 'without the key the body is not even looked at');
 });

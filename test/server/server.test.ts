@@ -15,14 +15,32 @@ t.setTimeout(90_000);
 function launch(t: Test, env: Record<string, string>) {
   const dir = t.testdir({});
   const child = spawn(process.execPath, ownProgram('src/server'), {
-    cwd: dir, env: { PATH: process.env['PATH'], DATA_DIR: path.join(dir, 'data'), MODELS_DIR: path.join(dir, 'models'), PORT: '0', SHUTDOWN_GRACE_SECONDS: '5', ...env }, stdio: ['ignore', 'pipe', 'pipe'],
+    cwd: dir,
+    env: {
+      PATH: process.env['PATH'],
+      DATA_DIR: path.join(dir, 'data'),
+      MODELS_DIR: path.join(dir, 'models'),
+      PORT: '0',
+      SHUTDOWN_GRACE_SECONDS: '5',
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
   });
-  t.teardown(() => { if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL'); });
+  t.teardown(() => {
+    if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
+  });
   let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => { output += chunk.toString(); });
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+    });
   const ended = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
   const address = async () => {
-    await until('the address', () => /listening at (http:\/\/[^"\s]+)/.test(output) || child.exitCode !== null, 40_000);
+    await until(
+      'the address',
+      () => /listening at (http:\/\/[^"\s]+)/.test(output) || child.exitCode !== null,
+      40_000,
+    );
     return /listening at (http:\/\/[^"\s]+)/.exec(output)?.[1] ?? '';
   };
   return { child, dir, ended, address, output: () => output };
@@ -62,12 +80,22 @@ t.test('without a key one is made, printed and kept; SIGTERM ends with code 0', 
 });
 
 t.test('an event stream that is open does not hold up the end', async (t) => {
-  const { child, ended, address } = launch(t, { WAN_WORKER_API_KEY: 'the-key-of-this-test', MODELS_DIR: path.join(projectRoot(), 'test/parity/models') });
+  const { child, ended, address } = launch(t, {
+    WAN_WORKER_API_KEY: 'the-key-of-this-test',
+    MODELS_DIR: path.join(projectRoot(), 'test/parity/models'),
+  });
   const url = await address();
   const headers = { authorization: 'Bearer the-key-of-this-test', 'content-type': 'application/json' };
   // 1,024 pixels on the little model: long enough to be in the middle of it
-  const body = JSON.stringify({ type: 'sdxl_image_high', prompt: 'a red circle', user_id: '00000000-0000-4000-8000-000000000001', config: { width: 1024, height: 1024, num_images: 6 } });
-  const { id } = await (await fetch(`${url}/jobs`, { method: 'POST', headers, body })).json() as { id: string };
+  const body = JSON.stringify({
+    type: 'sdxl_image_high',
+    prompt: 'a red circle',
+    user_id: '00000000-0000-4000-8000-000000000001',
+    config: { width: 1024, height: 1024, num_images: 6 },
+  });
+  const { id } = (await (await fetch(`${url}/jobs`, { method: 'POST', headers, body })).json()) as {
+    id: string;
+  };
   const stream = await fetch(`${url}/jobs/${id}/events`, { headers });
   t.equal(stream.status, 200);
   const text = stream.text().catch(() => 'cut');
@@ -78,18 +106,44 @@ t.test('an event stream that is open does not hold up the end', async (t) => {
 });
 
 t.test('a second signal ends it at once', async (t) => {
-  // One engine, which has started when its job runs: tap's own loader hangs in processes whose parent dies while they start.
+  // One engine, which has started when its job runs: tap's own loader hangs in processes whose parent dies
+  // while they start.
   const models = await mkdtemp(path.join(tmpdir(), 'ourvidz-models-'));
   t.teardown(() => rm(models, { recursive: true, force: true }));
   await symlink(path.join(projectRoot(), 'test/parity/models/sdxl-tiny'), path.join(models, 'sdxl'));
-  const { child, ended, address } = launch(t, { WAN_WORKER_API_KEY: 'the-key-of-this-test', MODELS_DIR: models, SHUTDOWN_GRACE_SECONDS: '60' });
+  const { child, ended, address } = launch(t, {
+    WAN_WORKER_API_KEY: 'the-key-of-this-test',
+    MODELS_DIR: models,
+    SHUTDOWN_GRACE_SECONDS: '60',
+  });
   const url = await address();
   const headers = { authorization: 'Bearer the-key-of-this-test', 'content-type': 'application/json' };
-  const body = JSON.stringify({ type: 'sdxl_image_high', prompt: 'a red circle', user_id: '00000000-0000-4000-8000-000000000001', config: { width: 2048, height: 2048, num_images: 6 } });
-  const { id } = await (await fetch(`${url}/jobs`, { method: 'POST', headers, body })).json() as { id: string };
-  await until('the drawing', async () => (await (await fetch(`${url}/jobs/${id}`, { headers })).json() as { status: string }).status === 'processing', 40_000);
+  const body = JSON.stringify({
+    type: 'sdxl_image_high',
+    prompt: 'a red circle',
+    user_id: '00000000-0000-4000-8000-000000000001',
+    config: { width: 2048, height: 2048, num_images: 6 },
+  });
+  const { id } = (await (await fetch(`${url}/jobs`, { method: 'POST', headers, body })).json()) as {
+    id: string;
+  };
+  await until(
+    'the drawing',
+    async () =>
+      ((await (await fetch(`${url}/jobs/${id}`, { headers })).json()) as { status: string }).status ===
+      'processing',
+    40_000,
+  );
   child.kill('SIGTERM');
-  await until('the first signal to be heard', async () => fetch(`${url}/health`).then(() => false, () => true), 10_000);
+  await until(
+    'the first signal to be heard',
+    async () =>
+      fetch(`${url}/health`).then(
+        () => false,
+        () => true,
+      ),
+    10_000,
+  );
   t.equal(child.exitCode, null, 'still finishing its job');
   child.kill('SIGTERM');
   const [code] = await ended;

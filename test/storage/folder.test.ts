@@ -28,8 +28,19 @@ testStorage(t, 'folder', async (t) => {
 void t.test('addresses are relative to the service, or absolute when it knows its own', async (t) => {
   const root = await temporaryRoot(t);
   const file = await localFile(t, 'x');
-  t.equal(await createFolderStorage({ root }).put('video_fast', 'u 1/j/0.mp4', file, signal), '/assets/video_fast/u%201/j/0.mp4');
-  t.equal(await createFolderStorage({ root, publicUrl: 'https://w.example.com' }).put('video_fast', 'u/j/0.mp4', file, signal), 'https://w.example.com/assets/video_fast/u/j/0.mp4');
+  t.equal(
+    await createFolderStorage({ root }).put('video_fast', 'u 1/j/0.mp4', file, signal),
+    '/assets/video_fast/u%201/j/0.mp4',
+  );
+  t.equal(
+    await createFolderStorage({ root, publicUrl: 'https://w.example.com' }).put(
+      'video_fast',
+      'u/j/0.mp4',
+      file,
+      signal,
+    ),
+    'https://w.example.com/assets/video_fast/u/j/0.mp4',
+  );
 });
 
 void t.test('open serves a file with what a response needs', async (t) => {
@@ -40,7 +51,15 @@ void t.test('open serves a file with what a response needs', async (t) => {
   t.match(asset, { contentType: 'video/mp4', bytes: 15 });
   t.ok(asset !== null && Math.abs(asset.modifiedAt.getTime() - Date.now()) < 60_000);
   t.equal(asset === null ? '' : (await buffer(asset.stream)).toString(), 'moving pictures');
-  for (const [bucket, name] of [['video_fast', 'u/j/1.mp4'], ['video_fast', 'u/j'], ['video_fast', ''], ['..', 'x'], ['none', 'x'], ['video_fast', 'u/j/0.mp4/x']] as const) t.equal(await storage.open(bucket, name), null, `${bucket}/${name}`);
+  for (const [bucket, name] of [
+    ['video_fast', 'u/j/1.mp4'],
+    ['video_fast', 'u/j'],
+    ['video_fast', ''],
+    ['..', 'x'],
+    ['none', 'x'],
+    ['video_fast', 'u/j/0.mp4/x'],
+  ] as const)
+    t.equal(await storage.open(bucket, name), null, `${bucket}/${name}`);
 });
 
 void t.test('a write that fails leaves the old file and no remains', async (t) => {
@@ -48,22 +67,39 @@ void t.test('a write that fails leaves the old file and no remains', async (t) =
   const storage = createFolderStorage({ root });
   await storage.put('video_fast', 'a.mp4', await localFile(t, 'old'), signal);
   await mkdir(path.join(root, 'video_fast', 'b.mp4', 'in-the-way'), { recursive: true });
-  t.match(await storageErrorOf(storage.put('video_fast', 'a.mp4', { localPath: '/nowhere', contentType: 'video/mp4', bytes: 1 }, signal)), { code: 'unavailable', retryable: true });
-  t.match(await storageErrorOf(storage.put('video_fast', 'b.mp4', await localFile(t, 'new'), signal)), { code: 'unavailable', retryable: true });
+  t.match(
+    await storageErrorOf(
+      storage.put(
+        'video_fast',
+        'a.mp4',
+        { localPath: '/nowhere', contentType: 'video/mp4', bytes: 1 },
+        signal,
+      ),
+    ),
+    { code: 'unavailable', retryable: true },
+  );
+  t.match(await storageErrorOf(storage.put('video_fast', 'b.mp4', await localFile(t, 'new'), signal)), {
+    code: 'unavailable',
+    retryable: true,
+  });
   t.equal((await readFile(path.join(root, 'video_fast', 'a.mp4'))).toString(), 'old');
   t.same((await readdir(path.join(root, 'video_fast'))).sort(), ['a.mp4', 'b.mp4']);
 });
 
-void t.test('what a killed process left half-written goes with the next write to the same place, or when that is emptied', async (t) => {
-  const root = await temporaryRoot(t);
-  const storage = createFolderStorage({ root });
-  const folder = path.join(root, 'video_fast', 'u');
-  await mkdir(folder, { recursive: true });
-  for (const name of ['0.mp4.one.part', '0.mp4.two.part', '1.mp4.one.part', '2.mp4.one.part']) await writeFile(path.join(folder, name), 'half');
-  await storage.put('video_fast', 'u/0.mp4', await localFile(t, 'whole'), signal);
-  await storage.remove('video_fast', ['u/1.mp4', 'nobody/1.mp4']);
-  t.same((await readdir(folder)).sort(), ['0.mp4', '2.mp4.one.part']);
-});
+void t.test(
+  'what a killed process left half-written goes with the next write to the same place, or when that is emptied',
+  async (t) => {
+    const root = await temporaryRoot(t);
+    const storage = createFolderStorage({ root });
+    const folder = path.join(root, 'video_fast', 'u');
+    await mkdir(folder, { recursive: true });
+    for (const name of ['0.mp4.one.part', '0.mp4.two.part', '1.mp4.one.part', '2.mp4.one.part'])
+      await writeFile(path.join(folder, name), 'half');
+    await storage.put('video_fast', 'u/0.mp4', await localFile(t, 'whole'), signal);
+    await storage.remove('video_fast', ['u/1.mp4', 'nobody/1.mp4']);
+    t.same((await readdir(folder)).sort(), ['0.mp4', '2.mp4.one.part']);
+  },
+);
 
 void t.test('whatever the path, nothing outside its bucket is read', async (t) => {
   const root = await temporaryRoot(t);
@@ -73,13 +109,32 @@ void t.test('whatever the path, nothing outside its bucket is read', async (t) =
   await writeFile(path.join(root, 'assets', 'video_fast2', 'secret.txt'), 'secret');
   await symlink(path.join(root, 'secret.txt'), path.join(root, 'assets', 'video_fast', 'link.txt'));
   const storage = createFolderStorage({ root: path.join(root, 'assets') });
-  const piece = fc.constantFrom('..', '.', '', 'a', 'secret.txt', 'link.txt', 'video_fast', 'video_fast2', 'assets', '..\\', '%2e%2e', '\0', '~', root);
-  await fc.assert(fc.asyncProperty(piece, fc.array(piece, { maxLength: 6 }), async (bucket, pieces) => {
-    const asset = await storage.open(bucket, pieces.join('/'));
-    if (asset === null) return;
-    const text = (await buffer(asset.stream)).toString();
-    if (text === 'secret' && bucket !== 'video_fast2') throw new Error(`read ${bucket} ${pieces.join('/')}`);
-  }), { numRuns: 1500 });
+  const piece = fc.constantFrom(
+    '..',
+    '.',
+    '',
+    'a',
+    'secret.txt',
+    'link.txt',
+    'video_fast',
+    'video_fast2',
+    'assets',
+    '..\\',
+    '%2e%2e',
+    '\0',
+    '~',
+    root,
+  );
+  await fc.assert(
+    fc.asyncProperty(piece, fc.array(piece, { maxLength: 6 }), async (bucket, pieces) => {
+      const asset = await storage.open(bucket, pieces.join('/'));
+      if (asset === null) return;
+      const text = (await buffer(asset.stream)).toString();
+      if (text === 'secret' && bucket !== 'video_fast2')
+        throw new Error(`read ${bucket} ${pieces.join('/')}`);
+    }),
+    { numRuns: 1500 },
+  );
   t.equal(await storage.open('video_fast', 'link.txt'), null, 'a link that leads out is not followed');
 });
 

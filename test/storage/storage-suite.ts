@@ -22,11 +22,14 @@ export async function localFile(t: Test, content: Buffer | string, contentType =
   return { localPath, contentType, bytes: Buffer.byteLength(content) };
 }
 
-export async function storageErrorOf(promise: Promise<unknown>): Promise<Pick<StorageError, 'code' | 'retryable' | 'message'>> {
+export async function storageErrorOf(
+  promise: Promise<unknown>,
+): Promise<Pick<StorageError, 'code' | 'retryable' | 'message'>> {
   try {
     await promise;
   } catch (error) {
-    if (error instanceof StorageError) return { code: error.code, retryable: error.retryable, message: error.message };
+    if (error instanceof StorageError)
+      return { code: error.code, retryable: error.retryable, message: error.message };
     throw error;
   }
   throw new Error('nothing failed');
@@ -65,26 +68,48 @@ export function testStorage(t: Test, name: string, open: (t: Test) => Promise<St
     t.equal((await stored(bucket, place))?.body.toString(), 'second, and longer');
   });
 
-  void t.test(`${name}: storing the same place from several sides at once leaves one whole file`, async (t) => {
-    const { storage, stored } = await open(t);
-    const contents = ['a', 'b', 'c', 'd'].map((letter) => letter.repeat(100_000));
-    await Promise.all(contents.map(async (content) => storage.put(bucket, place, await localFile(t, content), signal)));
-    t.ok(contents.includes((await stored(bucket, place))?.body.toString() ?? ''));
-  });
+  void t.test(
+    `${name}: storing the same place from several sides at once leaves one whole file`,
+    async (t) => {
+      const { storage, stored } = await open(t);
+      const contents = ['a', 'b', 'c', 'd'].map((letter) => letter.repeat(100_000));
+      await Promise.all(
+        contents.map(async (content) => storage.put(bucket, place, await localFile(t, content), signal)),
+      );
+      t.ok(contents.includes((await stored(bucket, place))?.body.toString() ?? ''));
+    },
+  );
 
   void t.test(`${name}: what is not there, or too large, is said so`, async (t) => {
     const { storage } = await open(t);
-    t.match(await storageErrorOf(storage.read(bucket, place, 1000, signal)), { code: 'not_found', retryable: false });
+    t.match(await storageErrorOf(storage.read(bucket, place, 1000, signal)), {
+      code: 'not_found',
+      retryable: false,
+    });
     await storage.put(bucket, place, await localFile(t, 'x'.repeat(5000)), signal);
-    t.match(await storageErrorOf(storage.read(bucket, 'other.png', 1000, signal)), { code: 'not_found', retryable: false });
-    t.match(await storageErrorOf(storage.read(bucket, place, 4999, signal)), { code: 'too_large', retryable: false });
+    t.match(await storageErrorOf(storage.read(bucket, 'other.png', 1000, signal)), {
+      code: 'not_found',
+      retryable: false,
+    });
+    t.match(await storageErrorOf(storage.read(bucket, place, 4999, signal)), {
+      code: 'too_large',
+      retryable: false,
+    });
     t.equal((await storage.read(bucket, place, 5000, signal)).length, 5000);
   });
 
   void t.test(`${name}: a local file that is gone is an error, and nothing is stored`, async (t) => {
     const { storage, stored } = await open(t);
     for (const bytes of [10, 20 * megabyte]) {
-      await t.rejects(storage.put(bucket, place, { localPath: '/nowhere/at/all.png', contentType: 'image/png', bytes }, signal), StorageError);
+      await t.rejects(
+        storage.put(
+          bucket,
+          place,
+          { localPath: '/nowhere/at/all.png', contentType: 'image/png', bytes },
+          signal,
+        ),
+        StorageError,
+      );
       t.equal(await stored(bucket, place), null);
     }
   });
@@ -105,13 +130,35 @@ export function testStorage(t: Test, name: string, open: (t: Test) => Promise<St
     const { storage } = await open(t);
     const file = await localFile(t, 'x');
     const bad: Array<[string, string]> = [
-      [bucket, '../x.png'], [bucket, 'a/../../x.png'], [bucket, '..'], [bucket, ''], [bucket, '/etc/passwd'], [bucket, 'a/..'], [bucket, 'a\u0000.png'], [bucket, '..\\x.png'],
-      ['..', 'x.png'], ['a/b', 'x.png'], ['', 'x.png'], ['UPPER', 'x.png'],
+      [bucket, '../x.png'],
+      [bucket, 'a/../../x.png'],
+      [bucket, '..'],
+      [bucket, ''],
+      [bucket, '/etc/passwd'],
+      [bucket, 'a/..'],
+      [bucket, 'a\u0000.png'],
+      [bucket, '..\\x.png'],
+      ['..', 'x.png'],
+      ['a/b', 'x.png'],
+      ['', 'x.png'],
+      ['UPPER', 'x.png'],
     ];
     for (const [badBucket, badPath] of bad) {
-      t.match(await storageErrorOf(storage.put(badBucket, badPath, file, signal)), { code: 'rejected', retryable: false }, `put ${badBucket} ${badPath}`);
-      t.match(await storageErrorOf(storage.read(badBucket, badPath, 10, signal)), { code: 'rejected', retryable: false }, `read ${badBucket} ${badPath}`);
-      t.match(await storageErrorOf(storage.remove(badBucket, [badPath])), { code: 'rejected', retryable: false }, `remove ${badBucket} ${badPath}`);
+      t.match(
+        await storageErrorOf(storage.put(badBucket, badPath, file, signal)),
+        { code: 'rejected', retryable: false },
+        `put ${badBucket} ${badPath}`,
+      );
+      t.match(
+        await storageErrorOf(storage.read(badBucket, badPath, 10, signal)),
+        { code: 'rejected', retryable: false },
+        `read ${badBucket} ${badPath}`,
+      );
+      t.match(
+        await storageErrorOf(storage.remove(badBucket, [badPath])),
+        { code: 'rejected', retryable: false },
+        `remove ${badBucket} ${badPath}`,
+      );
     }
   });
 
@@ -119,7 +166,10 @@ export function testStorage(t: Test, name: string, open: (t: Test) => Promise<St
     const { storage, stored } = await open(t);
     const reason = new Error('cancelled');
     for (const size of [1000, 20 * megabyte]) {
-      await t.rejects(storage.put(bucket, place, await localFile(t, Buffer.alloc(size)), AbortSignal.abort(reason)), reason);
+      await t.rejects(
+        storage.put(bucket, place, await localFile(t, Buffer.alloc(size)), AbortSignal.abort(reason)),
+        reason,
+      );
       t.equal(await stored(bucket, place), null);
     }
     await storage.put(bucket, place, await localFile(t, 'x'), signal);

@@ -29,19 +29,30 @@ not ok 1 - dist/test/a.test.js # time=12ms
 ok 2 - dist/test/b.test.js # time=1500ms
 `;
 
-t.test('the report counts test points, names failures with their place, and lists skips with their reason', async (t) => {
-  const lines: string[] = [];
-  const summary = await reportTap(Readable.from([stream]), (line) => lines.push(line));
-  t.same(summary, { passed: 2, failed: 1, skipped: [{ name: 'dist/test/a.test.js > elsewhere', reason: 'redis-server is not installed' }] });
-  t.equal(lines.shift(), '     # two cases wait for the wan engine');
-  t.match(lines[0], /^FAIL dist\/test\/a\.test\.js {2}1 passed, 1 failed, 1 skipped/);
-  t.match(lines.join('\n'), /✖ group > differs\n\s+at a\.ts:4\n\s+diff:\n\s+-2\n\s+\+1/);
-  t.match(lines.at(-1), /^ok {3}dist\/test\/b\.test\.js {2}1 passed/);
-});
+t.test(
+  'the report counts test points, names failures with their place, and lists skips with their reason',
+  async (t) => {
+    const lines: string[] = [];
+    const summary = await reportTap(Readable.from([stream]), (line) => lines.push(line));
+    t.same(summary, {
+      passed: 2,
+      failed: 1,
+      skipped: [{ name: 'dist/test/a.test.js > elsewhere', reason: 'redis-server is not installed' }],
+    });
+    t.equal(lines.shift(), '     # two cases wait for the wan engine');
+    t.match(lines[0], /^FAIL dist\/test\/a\.test\.js {2}1 passed, 1 failed, 1 skipped/);
+    t.match(lines.join('\n'), /✖ group > differs\n\s+at a\.ts:4\n\s+diff:\n\s+-2\n\s+\+1/);
+    t.match(lines.at(-1), /^ok {3}dist\/test\/b\.test\.js {2}1 passed/);
+  },
+);
 
 t.test('programs a test names in quotes are the ones to install', async (t) => {
-  // Put together here: this file must not name the program in single quotes itself, or it would be installed for it.
+  // Put together here: this file must not name the program in single quotes itself, or it would be installed
+  // for it.
   const command = ['ff', 'mpeg'].join('');
-  const folder = t.testdir({ 'a.test.js': `requireCommand('${command}')`, 'b.test.js': '// speaks of chromium only in passing' });
+  const folder = t.testdir({
+    'a.test.js': `requireCommand('${command}')`,
+    'b.test.js': '// speaks of chromium only in passing',
+  });
   t.same(commandsNamedIn([`${folder}/a.test.js`, `${folder}/b.test.js`]), [command]);
 });

@@ -1,9 +1,30 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-export interface CollectedSpan { name: string; traceId: string; spanId: string; parentSpanId: string; kind: number; attributes: Record<string, unknown>; failed: boolean }
-interface OtlpSpan { name: string; traceId: string; spanId: string; parentSpanId?: string; kind: number; status?: { code?: number }; attributes: Array<{ key: string; value: Record<string, unknown> }> }
-interface OtlpBody { resourceSpans: Array<{ resource: { attributes: Array<{ key: string; value: { stringValue?: string } }> }; scopeSpans: Array<{ spans: OtlpSpan[] }> }> }
+export interface CollectedSpan {
+  name: string;
+  traceId: string;
+  spanId: string;
+  parentSpanId: string;
+  kind: number;
+  attributes: Record<string, unknown>;
+  failed: boolean;
+}
+interface OtlpSpan {
+  name: string;
+  traceId: string;
+  spanId: string;
+  parentSpanId?: string;
+  kind: number;
+  status?: { code?: number };
+  attributes: Array<{ key: string; value: Record<string, unknown> }>;
+}
+interface OtlpBody {
+  resourceSpans: Array<{
+    resource: { attributes: Array<{ key: string; value: { stringValue?: string } }> };
+    scopeSpans: Array<{ spans: OtlpSpan[] }>;
+  }>;
+}
 
 /** An OpenTelemetry collector as far as OTLP/HTTP with JSON goes: keeps what it is sent. */
 export async function startCollector() {
@@ -20,8 +41,15 @@ export async function startCollector() {
         services.add(resource.attributes.find(({ key }) => key === 'service.name')?.value.stringValue ?? '');
         for (const span of scopeSpans.flatMap((scope) => scope.spans)) {
           spans.push({
-            name: span.name, traceId: span.traceId, spanId: span.spanId, parentSpanId: span.parentSpanId ?? '', kind: span.kind, failed: span.status?.code === 2,
-            attributes: Object.fromEntries(span.attributes.map(({ key, value }) => [key, Object.values(value)[0]])),
+            name: span.name,
+            traceId: span.traceId,
+            spanId: span.spanId,
+            parentSpanId: span.parentSpanId ?? '',
+            kind: span.kind,
+            failed: span.status?.code === 2,
+            attributes: Object.fromEntries(
+              span.attributes.map(({ key, value }) => [key, Object.values(value)[0]]),
+            ),
           });
         }
       }
@@ -30,7 +58,14 @@ export async function startCollector() {
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, spans, services, headers,
-    close: () => new Promise<void>((resolve) => { server.close(() => resolve()); server.closeAllConnections(); }),
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    spans,
+    services,
+    headers,
+    close: () =>
+      new Promise<void>((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
   };
 }

@@ -9,19 +9,30 @@ export interface Measure {
 }
 
 /** Largest |a - b|, optionally relative to max(1, |b|); other lengths or NaN are infinitely far. */
-export function largestDifference(actual: ArrayLike<number>, expected: ArrayLike<number>, relative = false): number {
+export function largestDifference(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  relative = false,
+): number {
   if (actual.length !== expected.length) return Infinity;
   let worst = 0;
   for (let i = 0; i < actual.length; i += 1) {
     const reference = expected[i] as number;
-    const difference = Math.abs((actual[i] as number) - reference) / (relative ? Math.max(1, Math.abs(reference)) : 1);
+    const difference =
+      Math.abs((actual[i] as number) - reference) / (relative ? Math.max(1, Math.abs(reference)) : 1);
     if (Number.isNaN(difference)) return Infinity;
     worst = Math.max(worst, difference);
   }
   return worst;
 }
 
-export function near(what: string, actual: ArrayLike<number>, expected: ArrayLike<number>, bound: number, relative = false): Measure {
+export function near(
+  what: string,
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  bound: number,
+  relative = false,
+): Measure {
   const value = largestDifference(actual, expected, relative);
   return { what, value, bound, unit: 'max', ok: value <= bound };
 }

@@ -13,8 +13,18 @@ import { decodeToFloats, encodePicture } from '../../src/inference/sdxl/vae.js';
 
 /** One recorded run of diffusers' SDXL pipelines, as the parity kit's `cases.json` states it. */
 export interface SdxlCase {
-  name: string; file: string; prompt: string; negative_prompt: string | null; height: number; width: number; steps: number; guidance: number;
-  seeds: number[]; scheduler: string; strength?: number; init_png?: string;
+  name: string;
+  file: string;
+  prompt: string;
+  negative_prompt: string | null;
+  height: number;
+  width: number;
+  steps: number;
+  guidance: number;
+  seeds: number[];
+  scheduler: string;
+  strength?: number;
+  init_png?: string;
 }
 
 /** Runs a case through the service's own pipeline parts and measures every recorded stage against it. */
@@ -32,7 +42,10 @@ export async function measureSdxlCase(model: SdxlModel, folder: string, item: Sd
   };
 
   const positive = await conditionText(model, item.prompt, { parseWeights: false });
-  const negative = item.negative_prompt === null ? zeroConditioning(positive) : await conditionText(model, item.negative_prompt, { parseWeights: false });
+  const negative =
+    item.negative_prompt === null
+      ? zeroConditioning(positive)
+      : await conditionText(model, item.negative_prompt, { parseWeights: false });
   near('prompt embeddings', positive.embeds, 'prompt_embeds', 1e-4);
   near('negative embeddings', negative.embeds, 'negative_prompt_embeds', 1e-4);
   near('pooled', positive.pooled, 'pooled_prompt_embeds', 1e-4);
@@ -53,21 +66,36 @@ export async function measureSdxlCase(model: SdxlModel, folder: string, item: Sd
       noises = [...noises, ...noise];
       start = noise.map((value) => value * scheduler.initNoiseSigma);
     } else {
-      const picture = await readPicture(path.join(folder, 'cases', path.basename(item.init_png ?? '')), item.width, item.height);
+      const picture = await readPicture(
+        path.join(folder, 'cases', path.basename(item.init_png ?? '')),
+        item.width,
+        item.height,
+      );
       const original = await encodePicture(model, picture, generator);
       const noise = generator.randn(count);
       noises = [...noises, ...noise];
       start = scheduler.addNoise(original, noise);
     }
     const latents = await denoise(model, start, {
-      images: 1, rowLimit: { rows: Infinity },
-      positive, negative, guidanceScale: item.guidance, width: item.width, height: item.height, scheduler, signal: new AbortController().signal,
-      onStep(index, current) { if (index === 0) first.push(...current); },
+      images: 1,
+      rowLimit: { rows: Infinity },
+      positive,
+      negative,
+      guidanceScale: item.guidance,
+      width: item.width,
+      height: item.height,
+      scheduler,
+      signal: new AbortController().signal,
+      onStep(index, current) {
+        if (index === 0) first.push(...current);
+      },
     });
     final.push(...latents);
     const planes = await decodeToFloats(model, latents, item.width, item.height);
     const area = item.width * item.height;
-    for (let i = 0; i < area; i += 1) for (let c = 0; c < 3; c += 1) pixels.push(Math.min(Math.max((planes[c * area + i] as number) / 2 + 0.5, 0), 1));
+    for (let i = 0; i < area; i += 1)
+      for (let c = 0; c < 3; c += 1)
+        pixels.push(Math.min(Math.max((planes[c * area + i] as number) / 2 + 0.5, 0), 1));
     if (image === 0) near('timesteps', scheduler.timesteps, 'timesteps', 0);
   }
   near('noise', noises, 'noise', 1e-6);
@@ -83,6 +111,7 @@ export async function measureSdxlCase(model: SdxlModel, folder: string, item: Sd
 function createScheduler(model: SdxlModel, { scheduler, steps, strength }: SdxlCase): Scheduler {
   const options = { steps, ...(strength === undefined ? {} : { strength }) };
   if (scheduler === 'euler') return createEuler(model.schedulerConfig, options);
-  if (scheduler === 'dpmpp2m_karras') return createDpmSolver(model.schedulerConfig, { ...options, karras: true });
+  if (scheduler === 'dpmpp2m_karras')
+    return createDpmSolver(model.schedulerConfig, { ...options, karras: true });
   throw new Error(`the kit names a scheduler that is not known: ${scheduler}`);
 }

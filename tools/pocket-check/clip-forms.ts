@@ -1,7 +1,14 @@
-/** Form of a mask by its overlap with ideal forms, both scaled to fill their bounding boxes: thin tips and small shapes keep what tells them apart. */
+/**
+ * Form of a mask by its overlap with ideal forms, both scaled to fill their bounding boxes: thin tips and
+ * small shapes keep what tells them apart.
+ */
 
 /** A mask of rows; 1 is inside. */
-export interface Mask { cells: Uint8Array; width: number; height: number }
+export interface Mask {
+  cells: Uint8Array;
+  width: number;
+  height: number;
+}
 
 const side = 96;
 
@@ -26,7 +33,13 @@ function idealForms(): Array<{ name: string; box: Uint8Array; ratio: number }> {
   };
   return Object.entries(inside).map(([name, test]) => {
     const at = (index: number) => -1.5 + (3 * index) / (grid - 1);
-    const mask: Mask = { cells: Uint8Array.from({ length: grid * grid }, (_, i) => (test(at(i % grid), at(Math.floor(i / grid))) ? 1 : 0)), width: grid, height: grid };
+    const mask: Mask = {
+      cells: Uint8Array.from({ length: grid * grid }, (_, i) =>
+        test(at(i % grid), at(Math.floor(i / grid))) ? 1 : 0,
+      ),
+      width: grid,
+      height: grid,
+    };
     return { name, ...normalised(mask) };
   });
 }

@@ -40,7 +40,13 @@ function judgeObjects(item: HeldOut, picture: Pixels): string[] {
 
 /** Objects of a relation in the order the prompt names them. */
 export function order(blobs: Blob[], { relation }: HeldOut): Blob[] {
-  const by = { above: (b: Blob) => b.y, below: (b: Blob) => -b.y, 'left of': (b: Blob) => b.x, 'right of': (b: Blob) => -b.x }[relation ?? ''] ?? ((b: Blob) => b.x);
+  const by =
+    {
+      above: (b: Blob) => b.y,
+      below: (b: Blob) => -b.y,
+      'left of': (b: Blob) => b.x,
+      'right of': (b: Blob) => -b.x,
+    }[relation ?? ''] ?? ((b: Blob) => b.x);
   return [...blobs].sort((a, b) => by(a) - by(b));
 }
 
@@ -52,10 +58,15 @@ function placeOf({ x, y }: Blob): string {
 
 function judgeLandscape(item: HeldOut, { data, width, height }: Pixels): string[] {
   const wrong: string[] = [];
-  const at = (x: number, y: number) => [0, 1, 2].map((c) => data[(y * width + x) * 3 + c] as number) as [number, number, number];
+  const at = (x: number, y: number) =>
+    [0, 1, 2].map((c) => data[(y * width + x) * 3 + c] as number) as [number, number, number];
   const mean = (rows: [number, number]) => {
     const sum = [0, 0, 0];
-    for (let y = rows[0]; y < rows[1]; y += 1) for (let x = 0; x < width; x += 1) at(x, y).forEach((value, c) => { sum[c] = (sum[c] as number) + value; });
+    for (let y = rows[0]; y < rows[1]; y += 1)
+      for (let x = 0; x < width; x += 1)
+        at(x, y).forEach((value, c) => {
+          sum[c] = (sum[c] as number) + value;
+        });
     return sum.map((value) => value / ((rows[1] - rows[0]) * width)) as [number, number, number];
   };
   const [r, , b] = mean([50, 62]);

@@ -1,11 +1,24 @@
-/** What a pixel check sees in a picture of the pocket world. It shares no code with the drawing: colours and forms are measured. */
+/**
+ * What a pixel check sees in a picture of the pocket world. It shares no code with the drawing: colours and
+ * forms are measured.
+ */
 
-export interface Pixels { data: Uint8Array; width: number; height: number }
+export interface Pixels {
+  data: Uint8Array;
+  width: number;
+  height: number;
+}
 
 /** The world's colours as a person would name them. */
 export const palette: Readonly<Record<string, readonly [number, number, number]>> = {
-  red: [220, 40, 40], orange: [245, 140, 30], yellow: [250, 220, 50], green: [40, 160, 70],
-  blue: [50, 90, 220], purple: [140, 60, 180], white: [245, 245, 245], black: [25, 25, 25],
+  red: [220, 40, 40],
+  orange: [245, 140, 30],
+  yellow: [250, 220, 50],
+  green: [40, 160, 70],
+  blue: [50, 90, 220],
+  purple: [140, 60, 180],
+  white: [245, 245, 245],
+  black: [25, 25, 25],
 };
 export const paletteNames = Object.keys(palette);
 const names = paletteNames;
@@ -17,7 +30,10 @@ export function classify({ data }: Pixels): Uint8Array {
     let best = Infinity;
     names.forEach((name, index) => {
       const [r, g, b] = palette[name] as readonly [number, number, number];
-      const distance = ((data[i * 3] as number) - r) ** 2 + ((data[i * 3 + 1] as number) - g) ** 2 + ((data[i * 3 + 2] as number) - b) ** 2;
+      const distance =
+        ((data[i * 3] as number) - r) ** 2 +
+        ((data[i * 3 + 1] as number) - g) ** 2 +
+        ((data[i * 3 + 2] as number) - b) ** 2;
       if (distance < best) {
         best = distance;
         classes[i] = index;
@@ -27,20 +43,37 @@ export function classify({ data }: Pixels): Uint8Array {
   return classes;
 }
 
-export interface Blob { colour: string; area: number; x: number; y: number; mask: Uint8Array; box: { left: number; right: number; top: number; bottom: number } }
+export interface Blob {
+  colour: string;
+  area: number;
+  x: number;
+  y: number;
+  mask: Uint8Array;
+  box: { left: number; right: number; top: number; bottom: number };
+}
 
 /** Colour of most of the picture's border. */
 export function backgroundOf(classes: Uint8Array, width: number, height: number): string {
   const counts = new Array<number>(names.length).fill(0);
   for (let i = 0; i < classes.length; i += 1) {
     const [x, y] = [i % width, Math.floor(i / width)];
-    if (x < 4 || y < 4 || x >= width - 4 || y >= height - 4) counts[classes[i] as number] = (counts[classes[i] as number] as number) + 1;
+    if (x < 4 || y < 4 || x >= width - 4 || y >= height - 4)
+      counts[classes[i] as number] = (counts[classes[i] as number] as number) + 1;
   }
   return names[counts.indexOf(Math.max(...counts))] as string;
 }
 
-/** Connected regions that are not background, larger than `minimumArea` pixels; a region has the colour most of its pixels have. */
-export function blobsOf(classes: Uint8Array, width: number, height: number, background: string, minimumArea = 60): Blob[] {
+/**
+ * Connected regions that are not background, larger than `minimumArea` pixels; a region has the colour most
+ * of its pixels have.
+ */
+export function blobsOf(
+  classes: Uint8Array,
+  width: number,
+  height: number,
+  background: string,
+  minimumArea = 60,
+): Blob[] {
   const ground = names.indexOf(background);
   const seen = new Uint8Array(classes.length);
   const blobs: Blob[] = [];
@@ -63,14 +96,28 @@ export function blobsOf(classes: Uint8Array, width: number, height: number, back
       box.top = Math.min(box.top, y);
       box.bottom = Math.max(box.bottom, y);
       counts[classes[i] as number] = (counts[classes[i] as number] as number) + 1;
-      for (const [nx, ny] of [[x - 1, y], [x + 1, y], [x, y - 1], [x, y + 1]] as const) {
+      for (const [nx, ny] of [
+        [x - 1, y],
+        [x + 1, y],
+        [x, y - 1],
+        [x, y + 1],
+      ] as const) {
         const next = ny * width + nx;
-        if (nx < 0 || ny < 0 || nx >= width || ny >= height || seen[next] === 1 || classes[next] === ground) continue;
+        if (nx < 0 || ny < 0 || nx >= width || ny >= height || seen[next] === 1 || classes[next] === ground)
+          continue;
         seen[next] = 1;
         stack.push(next);
       }
     }
-    if (area >= minimumArea) blobs.push({ colour: names[counts.indexOf(Math.max(...counts))] as string, area, x: sumX / area, y: sumY / area, mask, box });
+    if (area >= minimumArea)
+      blobs.push({
+        colour: names[counts.indexOf(Math.max(...counts))] as string,
+        area,
+        x: sumX / area,
+        y: sumY / area,
+        mask,
+        box,
+      });
   }
   return blobs.sort((a, b) => b.area - a.area);
 }
@@ -82,7 +129,8 @@ export function shapeOf({ mask, area, box }: Blob, width: number): string {
   for (const [name, inside] of Object.entries(forms)) {
     for (const stretch of [0.94, 1, 1.06]) {
       const scale = Math.sqrt(area / unitArea(name)) * stretch;
-      const offset = name === 'triangle' || name === 'star' || name === 'heart' ? centreOffset(name) * scale : 0;
+      const offset =
+        name === 'triangle' || name === 'star' || name === 'heart' ? centreOffset(name) * scale : 0;
       let [both, either] = [0, 0];
       for (let y = Math.max(0, box.top - 6); y <= box.bottom + 6; y += 1) {
         for (let x = Math.max(0, box.left - 6); x <= Math.min(width - 1, box.right + 6); x += 1) {
@@ -105,7 +153,7 @@ const forms: Readonly<Record<string, (x: number, y: number) => boolean>> = {
   triangle: (x, y) => y <= 0.5 && y >= -1 && Math.abs(x) <= (y + 1) / Math.sqrt(3),
   star: (x, y) => {
     const sector = (2 * Math.PI) / 5;
-    const angle = Math.abs((((Math.atan2(x, -y) + sector / 2) % sector) + sector) % sector - sector / 2);
+    const angle = Math.abs(((((Math.atan2(x, -y) + sector / 2) % sector) + sector) % sector) - sector / 2);
     // straight edge from the tip (radius 1) to the notch (radius 0.45, half a sector on)
     const [bx, by] = [0.45 * Math.cos(sector / 2), 0.45 * Math.sin(sector / 2)];
     const rho = Math.hypot(x, y);

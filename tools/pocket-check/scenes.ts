@@ -2,8 +2,17 @@ import sharp from 'sharp';
 import { palette } from './picture.js';
 
 /** A drawn thing of the pocket world: colour, form, centre and half extent in pixels of a 128×128 picture. */
-export interface Thing { colour: string; shape: string; x: number; y: number; radius: number }
-export interface Scene { background: string; things: Thing[] }
+export interface Thing {
+  colour: string;
+  shape: string;
+  x: number;
+  y: number;
+  radius: number;
+}
+export interface Scene {
+  background: string;
+  things: Thing[];
+}
 
 export const colours = Object.keys(palette);
 export const shapes = ['circle', 'square', 'triangle', 'star', 'heart'];
@@ -25,18 +34,33 @@ export function randomFrom(seed: number) {
   return { next, between, pick };
 }
 
-/** The scene as PNG bytes, drawn as vectors: nothing of it comes from the code that drew the training's pictures. */
+/**
+ * The scene as PNG bytes, drawn as vectors: nothing of it comes from the code that drew the training's
+ * pictures.
+ */
 export async function drawScene({ background, things }: Scene): Promise<Buffer> {
   const fill = (name: string) => `rgb(${(palette[name] ?? [0, 0, 0]).join(',')})`;
-  const drawn = things.map(({ colour, shape, x, y, radius: r }) => `<g transform="translate(${x} ${y})" fill="${fill(colour)}">${outlines[shape]?.(r) ?? ''}</g>`);
-  return sharp(Buffer.from(`<svg xmlns="http://www.w3.org/2000/svg" width="128" height="128"><rect width="128" height="128" fill="${fill(background)}"/>${drawn.join('')}</svg>`)).removeAlpha().png().toBuffer();
+  const drawn = things.map(
+    ({ colour, shape, x, y, radius: r }) =>
+      `<g transform="translate(${x} ${y})" fill="${fill(colour)}">${outlines[shape]?.(r) ?? ''}</g>`,
+  );
+  return sharp(
+    Buffer.from(
+      `<svg xmlns="http://www.w3.org/2000/svg" width="128" height="128"><rect width="128" height="128" fill="${fill(background)}"/>${drawn.join('')}</svg>`,
+    ),
+  )
+    .removeAlpha()
+    .png()
+    .toBuffer();
 }
 
-const polygon = (points: ReadonlyArray<readonly [number, number]>) => `<polygon points="${points.map(([x, y]) => `${x.toFixed(2)},${y.toFixed(2)}`).join(' ')}"/>`;
-const ring = (count: number, radius: (i: number) => number) => Array.from({ length: count }, (_, i) => {
-  const angle = (i / count) * 2 * Math.PI;
-  return [Math.sin(angle) * radius(i), -Math.cos(angle) * radius(i)] as const;
-});
+const polygon = (points: ReadonlyArray<readonly [number, number]>) =>
+  `<polygon points="${points.map(([x, y]) => `${x.toFixed(2)},${y.toFixed(2)}`).join(' ')}"/>`;
+const ring = (count: number, radius: (i: number) => number) =>
+  Array.from({ length: count }, (_, i) => {
+    const angle = (i / count) * 2 * Math.PI;
+    return [Math.sin(angle) * radius(i), -Math.cos(angle) * radius(i)] as const;
+  });
 
 const outlines: Readonly<Record<string, (r: number) => string>> = {
   circle: (r) => `<circle r="${r}"/>`,
@@ -44,15 +68,21 @@ const outlines: Readonly<Record<string, (r: number) => string>> = {
   triangle: (r) => polygon(ring(3, () => 1.24 * r).map(([x, y]) => [x, y + 0.18 * r])),
   star: (r) => polygon(ring(10, (i) => (i % 2 === 0 ? 1.25 : 0.56) * r)),
   // (x² + y² - 1)³ = x² y³, walked along its angle
-  heart: (r) => polygon(Array.from({ length: 72 }, (_, i) => {
-    const angle = (i / 72) * 2 * Math.PI;
-    let [low, high] = [0, 2];
-    for (let step = 0; step < 30; step += 1) {
-      const rho = (low + high) / 2;
-      const [x, y] = [rho * Math.cos(angle), rho * Math.sin(angle)];
-      if ((x * x + y * y - 1) ** 3 - x * x * y ** 3 < 0) low = rho;
-      else high = rho;
-    }
-    return [0.95 * r * low * Math.cos(angle), 0.08 * r - 0.95 * r * (low * Math.sin(angle) - 0.1)] as const;
-  })),
+  heart: (r) =>
+    polygon(
+      Array.from({ length: 72 }, (_, i) => {
+        const angle = (i / 72) * 2 * Math.PI;
+        let [low, high] = [0, 2];
+        for (let step = 0; step < 30; step += 1) {
+          const rho = (low + high) / 2;
+          const [x, y] = [rho * Math.cos(angle), rho * Math.sin(angle)];
+          if ((x * x + y * y - 1) ** 3 - x * x * y ** 3 < 0) low = rho;
+          else high = rho;
+        }
+        return [
+          0.95 * r * low * Math.cos(angle),
+          0.08 * r - 0.95 * r * (low * Math.sin(angle) - 0.1),
+        ] as const;
+      }),
+    ),
 };

@@ -8,12 +8,17 @@ export interface TestSummary {
   skipped: Array<{ name: string; reason: string }>;
 }
 
-/** Reads the TAP stream of a run, prints one line per test file and every failure in full, and counts the test points. */
+/**
+ * Reads the TAP stream of a run, prints one line per test file and every failure in full, and counts the test
+ * points.
+ */
 export function reportTap(stream: Readable, say: (line: string) => void): Promise<TestSummary> {
   const summary: TestSummary = { passed: 0, failed: 0, skipped: [] };
   const files = new Map<string, FileReport>();
   const parser = new Parser();
-  /** What a test says by `t.comment`, at any depth; the parser's own remarks on time and counts are left out. */
+  /**
+   * What a test says by `t.comment`, at any depth; the parser's own remarks on time and counts are left out.
+   */
   const showComments = (group: Parser) => {
     group.on('comment', (comment: string) => {
       if (!/^# (Subtest|time=|\{)/.test(comment)) say(`     ${comment.trim()}`);
@@ -26,8 +31,11 @@ export function reportTap(stream: Readable, say: (line: string) => void): Promis
       const report = files.get(child.name) ?? { passed: 0, skipped: 0, failures: [] };
       const seconds = ((results.time ?? 0) / 1000).toFixed(1);
       const skips = report.skipped > 0 ? `, ${report.skipped} skipped` : '';
-      say(`${results.ok ? 'ok  ' : 'FAIL'} ${child.name}  ${report.passed} passed${report.failures.length > 0 ? `, ${report.failures.length} failed` : ''}${skips}  ${seconds} s`);
-      for (const failure of report.failures) for (const line of describeFailure(failure)) say(`       ${line}`);
+      say(
+        `${results.ok ? 'ok  ' : 'FAIL'} ${child.name}  ${report.passed} passed${report.failures.length > 0 ? `, ${report.failures.length} failed` : ''}${skips}  ${seconds} s`,
+      );
+      for (const failure of report.failures)
+        for (const line of describeFailure(failure)) say(`       ${line}`);
     });
   });
   parser.on('result', (result: Result) => {
@@ -63,12 +71,20 @@ interface FileReport {
 function describeFailure(result: Result): string[] {
   const lines = [`✖ ${result.fullname.split(' > ').slice(1).join(' > ') || result.name}`];
   const diagnostics = (result.diag ?? {}) as Record<string, unknown>;
-  const indent = (text: string) => text.trimEnd().split('\n').map((line) => `    ${line}`);
+  const indent = (text: string) =>
+    text
+      .trimEnd()
+      .split('\n')
+      .map((line) => `    ${line}`);
   const at = diagnostics['at'] as { fileName?: string; lineNumber?: number } | undefined;
   if (at?.fileName) lines.push(`    at ${at.fileName}:${at.lineNumber ?? '?'}`);
   for (const [key, value] of Object.entries(diagnostics)) {
     if (key === 'at' || value === undefined || value === null) continue;
-    lines.push(...(typeof value === 'string' && value.includes('\n') ? [`    ${key}:`, ...indent(value)] : [`    ${key}: ${typeof value === 'string' ? value : JSON.stringify(value)}`]));
+    lines.push(
+      ...(typeof value === 'string' && value.includes('\n')
+        ? [`    ${key}:`, ...indent(value)]
+        : [`    ${key}: ${typeof value === 'string' ? value : JSON.stringify(value)}`]),
+    );
   }
   return lines.slice(0, maxFailureLines);
 }

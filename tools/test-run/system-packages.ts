@@ -23,7 +23,10 @@ export function isInstalled(command: string): boolean {
   });
 }
 
-/** Programs the given compiled files name in quotes, e.g. `requireCommand('curl')` or `spawn('redis-server', …)`. */
+/**
+ * Programs the given compiled files name in quotes, e.g. `requireCommand('curl')` or `spawn('redis-server',
+ * …)`.
+ */
 export function commandsNamedIn(files: readonly string[]): string[] {
   const sources = files.map((file) => readFileSync(file, 'utf8'));
   return [...packages.keys()].filter((command) => sources.some((source) => source.includes(`'${command}'`)));
@@ -33,15 +36,24 @@ export function commandsNamedIn(files: readonly string[]): string[] {
  * Installs what is missing of `commands` with apt-get, where this process may.
  * @returns the commands still missing, with the reason
  */
-export function installMissing(commands: readonly string[], say: (line: string) => void): Map<string, string> {
+export function installMissing(
+  commands: readonly string[],
+  say: (line: string) => void,
+): Map<string, string> {
   const missing = commands.filter((command) => !isInstalled(command));
   if (missing.length === 0) return new Map();
-  const failed = (reason: string) => new Map(missing.filter((command) => !isInstalled(command)).map((command) => [command, reason]));
+  const failed = (reason: string) =>
+    new Map(missing.filter((command) => !isInstalled(command)).map((command) => [command, reason]));
   if (!isInstalled('apt-get')) return failed('not installed, and this system has no apt-get');
-  if (process.getuid?.() !== 0) return failed(`not installed, and only root may: sudo apt-get install ${packagesOf(missing).join(' ')}`);
+  if (process.getuid?.() !== 0)
+    return failed(`not installed, and only root may: sudo apt-get install ${packagesOf(missing).join(' ')}`);
   say(`Installing for the tests: ${packagesOf(missing).join(' ')}`);
   // The package lists of a fresh container are empty or old: one update, only if the first try finds nothing.
-  if (aptGet('install', ...packagesOf(missing)) || (aptGet('update') && aptGet('install', ...packagesOf(missing)))) return failed('installed, but its program is not in PATH');
+  if (
+    aptGet('install', ...packagesOf(missing)) ||
+    (aptGet('update') && aptGet('install', ...packagesOf(missing)))
+  )
+    return failed('installed, but its program is not in PATH');
   return failed('apt-get could not install it');
 }
 
@@ -50,7 +62,12 @@ function packagesOf(commands: readonly string[]): string[] {
 }
 
 function aptGet(action: 'install' | 'update', ...names: string[]): boolean {
-  const args = action === 'install' ? ['install', '-y', '-qq', '--no-install-recommends', ...names] : ['update', '-qq'];
-  const run = spawnSync('apt-get', args, { stdio: ['ignore', 'ignore', 'ignore'], env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }, timeout: 600_000 });
+  const args =
+    action === 'install' ? ['install', '-y', '-qq', '--no-install-recommends', ...names] : ['update', '-qq'];
+  const run = spawnSync('apt-get', args, {
+    stdio: ['ignore', 'ignore', 'ignore'],
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    timeout: 600_000,
+  });
   return run.status === 0;
 }

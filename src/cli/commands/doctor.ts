@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import { config as loadEnvFile } from 'dotenv';
 import { pino } from 'pino';
-import { clientOf, exitCodes, formatTable, isJson, print } from '../output.js';
+import { exitCodes, formatTable, print } from '../output.js';
+import { clientOf, isJson } from '../client.js';
 import { type Config, ConfigError, readConfig, redisUrlOf } from '../../config.js';
 import type { components } from '../../contract/generated.js';
 import { createGpuMonitor } from '../../services/card/gpu-monitor.js';
@@ -15,15 +16,22 @@ type Finding = NonNullable<components['schemas']['WorkerValidation']['details'][
 const marks = { ok: 'ok', warning: 'WARN', error: 'ERROR' } as const;
 
 export function registerDoctor(program: Command): void {
-  program.command('doctor')
+  program
+    .command('doctor')
     .description('check everything the service needs; exit code 0 all is well, 8 warnings, 1 errors')
     .option('--local', 'check this machine from its environment and .env, without a running service')
     .action(async (options: { local?: boolean }, command: Command) => {
       const findings = options.local === true ? await examineHere() : await askService(command);
-      const count = (severity: Finding['severity']) => findings.filter((finding) => finding.severity === severity).length;
+      const count = (severity: Finding['severity']) =>
+        findings.filter((finding) => finding.severity === severity).length;
       const [errors, warnings] = [count('error'), count('warning')];
       print(isJson(command), { status: errors > 0 ? 'invalid' : 'valid', findings }, () => {
-        const rows = findings.map(({ severity, subject, message, cure }) => [marks[severity], subject, message, severity === 'ok' ? '' : cure]);
+        const rows = findings.map(({ severity, subject, message, cure }) => [
+          marks[severity],
+          subject,
+          message,
+          severity === 'ok' ? '' : cure,
+        ]);
         return `${formatTable(['STATE', 'SUBJECT', 'FOUND', 'WHAT TO DO'], rows)}\n\n${findings.length} checked, ${errors} errors, ${warnings} warnings`;
       });
       process.exitCode = errors > 0 ? exitCodes.failed : warnings > 0 ? exitCodes.warnings : exitCodes.ok;
@@ -31,11 +39,16 @@ export function registerDoctor(program: Command): void {
 }
 
 async function askService(command: Command): Promise<Finding[]> {
-  const report = await clientOf(command).request<components['schemas']['WorkerValidation']>('GET', '/worker/validate');
+  const report = await clientOf(command).request<components['schemas']['WorkerValidation']>(
+    'GET',
+    '/worker/validate',
+  );
   return report.details.findings ?? [];
 }
 
-/** For a service that does not start. The embedded queue is left alone: it may belong to a running process. */
+/**
+ * For a service that does not start. The embedded queue is left alone: it may belong to a running process.
+ */
 async function examineHere(): Promise<Finding[]> {
   loadEnvFile({ quiet: true });
   let config: Config;
@@ -43,7 +56,13 @@ async function examineHere(): Promise<Finding[]> {
     config = readConfig(process.env);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    return error.problems.map(({ variable, value, rule }) => ({ check: 'environment_variables', subject: variable, severity: 'error', message: `is ${value}`, cure: `It must be ${rule}.` }));
+    return error.problems.map(({ variable, value, rule }) => ({
+      check: 'environment_variables',
+      subject: variable,
+      severity: 'error',
+      message: `is ${value}`,
+      cure: `It must be ${rule}.`,
+    }));
   }
   const store = openSharedStore(config, redisUrlOf(config), pino({ level: 'silent' }));
   const checks = createServiceChecks({
@@ -57,7 +76,10 @@ async function examineHere(): Promise<Finding[]> {
     ...(store === undefined ? {} : { store }),
   });
   try {
-    return (await checks.run()).findings.map(({ latencyMs, ...finding }) => ({ ...finding, ...(latencyMs === undefined ? {} : { latency_ms: latencyMs }) }));
+    return (await checks.run()).findings.map(({ latencyMs, ...finding }) => ({
+      ...finding,
+      ...(latencyMs === undefined ? {} : { latency_ms: latencyMs }),
+    }));
   } finally {
     await store?.close();
   }

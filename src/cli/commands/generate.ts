@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { type Command, Option } from 'commander';
-import type { Client } from '../client.js';
+import { type Client, clientOf, isJson } from '../client.js';
 import { followJob, formatExplanation, type JobView } from '../job-view.js';
-import { clientOf, CliError, exitCodes, isJson, print, toInteger, toNumber } from '../output.js';
+import { CliError, exitCodes, print, toInteger, toNumber } from '../output.js';
 import { createProgressDisplay, formatSeconds, silentProgress } from '../progress-view.js';
 import { saveAssets } from '../save-assets.js';
 import { catalogue, isJobType, jobTypes } from '../../services/catalogue.js';
@@ -32,8 +32,11 @@ export interface GenerateOptions {
 export const localUserId = '00000000-0000-4000-8000-000000000001';
 
 export function registerGenerate(program: Command): void {
-  program.command('generate')
-    .description('draw a prompt, or make a video of it: submit a job, show its progress, save its files and print their paths')
+  program
+    .command('generate')
+    .description(
+      'draw a prompt, or make a video of it: submit a job, show its progress, save its files and print their paths',
+    )
     .argument('<prompt>', 'what to draw')
     .addOption(new Option('--type <type>', 'job type').choices(jobTypes).default('sdxl_image_fast'))
     .option('--images <count>', 'pictures of one job: 1, 3 or 6', toInteger)
@@ -44,7 +47,13 @@ export function registerGenerate(program: Command): void {
     .option('--negative <text>', 'what the picture must not show; chosen automatically when absent')
     .option('--weights <weights>', 'weighted words, e.g. "(red:1.3), (circle:1.2)"')
     .option('--reference <url>', 'picture to go by')
-    .addOption(new Option('--reference-type <type>', 'what to take from the reference').choices(['style', 'composition', 'character']))
+    .addOption(
+      new Option('--reference-type <type>', 'what to take from the reference').choices([
+        'style',
+        'composition',
+        'character',
+      ]),
+    )
     .option('--reference-strength <strength>', '0.1 to 1.0', toNumber)
     .option('--first-frame <url>', 'picture a video starts with')
     .option('--last-frame <url>', 'picture a video ends with')
@@ -52,7 +61,9 @@ export function registerGenerate(program: Command): void {
     .option('--user <uuid>', 'owner of the job', localUserId)
     .option('--output <folder>', 'where to save the files', '.')
     .option('--no-wait', 'only submit; print the id and leave')
-    .addHelpText('after', `
+    .addHelpText(
+      'after',
+      `
 Examples:
   $ ourvidz generate "a red circle above a blue square"
   $ ourvidz generate "a red circle above a blue square" --images 3 --seed 7 --output pictures
@@ -60,16 +71,26 @@ Examples:
   $ ourvidz generate --type video_fast "a red circle moves left"
   $ ourvidz generate "a purple heart" --json | jq -r '.files[]'
 
-Ctrl-C cancels the job.`)
+Ctrl-C cancels the job.`,
+    )
     .action(async (prompt: string, options: GenerateOptions, command: Command) => {
       await generate(clientOf(command), prompt, options, isJson(command));
     });
 }
 
-async function generate(client: Client, prompt: string, options: GenerateOptions, asJson: boolean): Promise<void> {
+async function generate(
+  client: Client,
+  prompt: string,
+  options: GenerateOptions,
+  asJson: boolean,
+): Promise<void> {
   // The id is made here, so that a job can be cancelled even when the answer to its submission got lost.
   const id = randomUUID();
-  const submitted = await client.request<{ id: string; status: string; queue_position: number }>('POST', '/jobs', { body: buildPayload(id, prompt, options), headers: { 'idempotency-key': id } });
+  const submitted = await client.request<{ id: string; status: string; queue_position: number }>(
+    'POST',
+    '/jobs',
+    { body: buildPayload(id, prompt, options), headers: { 'idempotency-key': id } },
+  );
   if (!options.wait) {
     print(asJson, submitted, () => submitted.id);
     return;
@@ -77,10 +98,16 @@ async function generate(client: Client, prompt: string, options: GenerateOptions
   const job = await followUntilDone(client, id, asJson);
   if (job.status !== 'completed') {
     if (asJson) print(asJson, { ...job, files: [] }, () => '');
-    throw new CliError(`The job ${id} ${job.status === 'failed' ? 'failed' : 'was cancelled'}: ${job.error_message ?? 'no reason given'}`, exitCodes.failed);
+    throw new CliError(
+      `The job ${id} ${job.status === 'failed' ? 'failed' : 'was cancelled'}: ${job.error_message ?? 'no reason given'}`,
+      exitCodes.failed,
+    );
   }
   const files = await saveAssets(client, job, prompt, options.output);
-  if (files.some((file) => !path.isAbsolute(file))) process.stderr.write('The files lie in the service\'s storage: it names their places there, not addresses (ASSET_URLS=signed or public makes it name addresses).\n');
+  if (files.some((file) => !path.isAbsolute(file)))
+    process.stderr.write(
+      "The files lie in the service's storage: it names their places there, not addresses (ASSET_URLS=signed or public makes it name addresses).\n",
+    );
   const seconds = job.metadata['generation_time'];
   if (!asJson && typeof seconds === 'number') process.stderr.write(`done in ${formatSeconds(seconds)}\n`);
   const explanation = formatExplanation(job.metadata['explain']);
@@ -106,7 +133,8 @@ async function followUntilDone(client: Client, id: string, asJson: boolean): Pro
   try {
     const job = await followJob(client, id, display, leave.signal);
     display.stop();
-    if (interrupted && job.status !== 'completed') throw new CliError(`The job ${id} was cancelled`, exitCodes.interrupted);
+    if (interrupted && job.status !== 'completed')
+      throw new CliError(`The job ${id} was cancelled`, exitCodes.interrupted);
     return job;
   } catch (error) {
     display.stop();
@@ -117,17 +145,41 @@ async function followUntilDone(client: Client, id: string, asJson: boolean): Pro
   }
 }
 
-/** The queue's payload (openapi.yaml, schema JobPayload) from what was typed; fields not given are left out. */
+/**
+ * The queue's payload (openapi.yaml, schema JobPayload) from what was typed; fields not given are left out.
+ */
 export function buildPayload(id: string, prompt: string, options: GenerateOptions): Record<string, unknown> {
   const isSdxl = isJobType(options.type) && catalogue[options.type].engine === 'sdxl';
   const config = isSdxl
-    ? { num_images: options.images, seed: options.seed, width: options.width, height: options.height, negative_prompt: options.negative, explain: options.explain }
-    : { seed: options.seed, frame_num: options.frames, first_frame: options.firstFrame, last_frame: options.lastFrame, size: options.width && options.height ? `${options.width}*${options.height}` : undefined, explain: options.explain };
-  const metadata = { reference_image_url: options.reference, reference_type: isSdxl ? options.referenceType : undefined, reference_strength: options.referenceStrength };
+    ? {
+        num_images: options.images,
+        seed: options.seed,
+        width: options.width,
+        height: options.height,
+        negative_prompt: options.negative,
+        explain: options.explain,
+      }
+    : {
+        seed: options.seed,
+        frame_num: options.frames,
+        first_frame: options.firstFrame,
+        last_frame: options.lastFrame,
+        size: options.width && options.height ? `${options.width}*${options.height}` : undefined,
+        explain: options.explain,
+      };
+  const metadata = {
+    reference_image_url: options.reference,
+    reference_type: isSdxl ? options.referenceType : undefined,
+    reference_strength: options.referenceStrength,
+  };
   return {
-    id, type: options.type, prompt, user_id: options.user,
+    id,
+    type: options.type,
+    prompt,
+    user_id: options.user,
     ...(options.weights === undefined ? {} : { compel_enabled: true, compel_weights: options.weights }),
-    config: withoutUndefined(config), metadata: withoutUndefined(metadata),
+    config: withoutUndefined(config),
+    metadata: withoutUndefined(metadata),
   };
 }
 

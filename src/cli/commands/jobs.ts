@@ -1,6 +1,7 @@
 import { type Command, Option } from 'commander';
 import { followJob, formatExplanation, type JobView } from '../job-view.js';
-import { clientOf, CliError, exitCodes, formatFields, formatTable, isJson, print, shorten, toInteger } from '../output.js';
+import { CliError, exitCodes, formatFields, formatTable, print, shorten, toInteger } from '../output.js';
+import { clientOf, isJson } from '../client.js';
 import { createProgressDisplay, describeProgress, silentProgress } from '../progress-view.js';
 import { jobTypes } from '../../services/catalogue.js';
 
@@ -12,23 +13,47 @@ interface JobPageView {
 export function registerJobs(program: Command): void {
   const jobs = program.command('jobs').description('list, show, watch and cancel jobs');
 
-  jobs.command('list', { isDefault: true })
+  jobs
+    .command('list', { isDefault: true })
     .description('jobs, newest first')
-    .addOption(new Option('--status <status>', 'only jobs in this state').choices(['queued', 'processing', 'completed', 'failed', 'cancelled']))
+    .addOption(
+      new Option('--status <status>', 'only jobs in this state').choices([
+        'queued',
+        'processing',
+        'completed',
+        'failed',
+        'cancelled',
+      ]),
+    )
     .addOption(new Option('--type <type>', 'only jobs of this type').choices(jobTypes))
     .option('--limit <count>', 'at most this many', toInteger, 20)
     .option('--cursor <cursor>', 'where the page before ended')
     .action(async (options: Record<string, string | number | undefined>, command: Command) => {
-      const query = new URLSearchParams(Object.entries(options).flatMap(([key, value]) => (value === undefined ? [] : [[key, String(value)] as [string, string]])));
+      const query = new URLSearchParams(
+        Object.entries(options).flatMap(([key, value]) =>
+          value === undefined ? [] : [[key, String(value)] as [string, string]],
+        ),
+      );
       const page = await clientOf(command).request<JobPageView>('GET', `/jobs?${query.toString()}`);
       print(isJson(command), page, () => {
         if (page.jobs.length === 0) return 'No jobs.';
-        const table = formatTable(['ID', 'TYPE', 'STATUS', 'PROGRESS', 'ATTEMPTS', 'CREATED'], page.jobs.map((job) => [job.id, job.type, job.status, `${Math.round(job.progress.fraction * 100)} %`, job.attempts, job.created_at]));
+        const table = formatTable(
+          ['ID', 'TYPE', 'STATUS', 'PROGRESS', 'ATTEMPTS', 'CREATED'],
+          page.jobs.map((job) => [
+            job.id,
+            job.type,
+            job.status,
+            `${Math.round(job.progress.fraction * 100)} %`,
+            job.attempts,
+            job.created_at,
+          ]),
+        );
         return page.next_cursor === undefined ? table : `${table}\nMore: --cursor ${page.next_cursor}`;
       });
     });
 
-  jobs.command('show')
+  jobs
+    .command('show')
     .description('everything known of one job')
     .argument('<id>')
     .action(async (id: string, _options: unknown, command: Command) => {
@@ -36,37 +61,64 @@ export function registerJobs(program: Command): void {
       print(isJson(command), job, () => formatJob(job));
     });
 
-  jobs.command('watch')
+  jobs
+    .command('watch')
     .description('follow a job to its end; leaving does not cancel it')
     .argument('<id>')
     .action(async (id: string, _options: unknown, command: Command) => {
       const display = isJson(command) ? silentProgress : createProgressDisplay();
-      const job = await followJob(clientOf(command), id, display, new AbortController().signal).finally(() => display.stop());
+      const job = await followJob(clientOf(command), id, display, new AbortController().signal).finally(() =>
+        display.stop(),
+      );
       print(isJson(command), job, () => formatJob(job));
-      if (job.status !== 'completed') throw new CliError(`The job ${job.status === 'failed' ? 'failed' : 'was cancelled'}`, exitCodes.failed);
+      if (job.status !== 'completed')
+        throw new CliError(
+          `The job ${job.status === 'failed' ? 'failed' : 'was cancelled'}`,
+          exitCodes.failed,
+        );
     });
 
-  jobs.command('cancel')
+  jobs
+    .command('cancel')
     .description('cancel a job, waiting or running')
     .argument('<id>')
     .action(async (id: string, _options: unknown, command: Command) => {
       const job = await clientOf(command).request<JobView>('DELETE', `/jobs/${encodeURIComponent(id)}`);
-      print(isJson(command), job, () => `${job.id}: ${job.status === 'processing' ? 'told to stop' : job.status}`);
+      print(
+        isJson(command),
+        job,
+        () => `${job.id}: ${job.status === 'processing' ? 'told to stop' : job.status}`,
+      );
     });
 
-  jobs.addHelpText('after', `
+  jobs.addHelpText(
+    'after',
+    `
 Examples:
   $ ourvidz jobs list --status failed
   $ ourvidz jobs show 3f8c1d2a-52c5-4e0d-9a51-0c8a4d1f6b7e
-  $ ourvidz jobs cancel 3f8c1d2a-52c5-4e0d-9a51-0c8a4d1f6b7e`);
+  $ ourvidz jobs cancel 3f8c1d2a-52c5-4e0d-9a51-0c8a4d1f6b7e`,
+  );
 }
 
 function formatJob(job: JobView): string {
   const { progress, assets, metadata, ...fields } = job;
-  const lines = [formatFields({ ...fields, progress: `${Math.round(progress.fraction * 100)} %, ${describeProgress(progress)}` })];
+  const lines = [
+    formatFields({
+      ...fields,
+      progress: `${Math.round(progress.fraction * 100)} %, ${describeProgress(progress)}`,
+    }),
+  ];
   if (assets.length > 0) lines.push('assets', ...assets.map((asset) => `  ${asset}`));
   const { explain, ...rest } = metadata;
-  const known = formatFields(Object.fromEntries(Object.entries(rest).map(([key, value]) => [key, shorten(typeof value === 'string' ? value : JSON.stringify(value), 160)])));
+  const known = formatFields(
+    Object.fromEntries(
+      Object.entries(rest).map(([key, value]) => [
+        key,
+        shorten(typeof value === 'string' ? value : JSON.stringify(value), 160),
+      ]),
+    ),
+  );
   if (known !== '') lines.push('metadata', known.replace(/^/gm, '  '));
   const explanation = formatExplanation(explain);
   if (explanation !== '') lines.push('explain', explanation.replace(/^/gm, '  '));

@@ -30,51 +30,95 @@ export interface PublishedModel {
 }
 
 export function readCatalogue(): PublishedModel[] {
-  return (JSON.parse(readFileSync(path.join(projectRoot(), 'models/published.json'), 'utf8')) as { models: PublishedModel[] }).models;
+  return (
+    JSON.parse(readFileSync(path.join(projectRoot(), 'models/published.json'), 'utf8')) as {
+      models: PublishedModel[];
+    }
+  ).models;
 }
 
 /** @throws CliError with what there is */
 export function findModel(name: string, models: readonly PublishedModel[] = readCatalogue()): PublishedModel {
   const model = models.find((each) => each.name === name.toLowerCase());
-  if (model === undefined) throw new CliError(`There is no model ${name} to pull; there are ${models.map((each) => each.name).join(', ')}. Any other export works too: put it into the models folder (docs/models.md).`, exitCodes.usage);
+  if (model === undefined)
+    throw new CliError(
+      `There is no model ${name} to pull; there are ${models.map((each) => each.name).join(', ')}. Any other export works too: put it into the models folder (docs/models.md).`,
+      exitCodes.usage,
+    );
   return model;
 }
 
-/** The quantisation to fetch, or undefined for models without the choice. Names the hub does not have are found out later. */
+/**
+ * The quantisation to fetch, or undefined for models without the choice. Names the hub does not have are
+ * found out later.
+ */
 export function chooseQuantisation(model: PublishedModel, asked: string | undefined): string | undefined {
   if (model.quantisations === undefined) {
-    if (asked !== undefined) throw new CliError(`${model.name} comes in one form only: leave --quant out`, exitCodes.usage);
+    if (asked !== undefined)
+      throw new CliError(`${model.name} comes in one form only: leave --quant out`, exitCodes.usage);
     return undefined;
   }
   const quant = asked?.toLowerCase() ?? model.quantisations.default;
-  if (!/^[a-z0-9_]+$/.test(quant)) throw new CliError(`--quant ${asked}: one of ${Object.keys(model.quantisations.bytes).join(', ')}`, exitCodes.usage);
+  if (!/^[a-z0-9_]+$/.test(quant))
+    throw new CliError(
+      `--quant ${asked}: one of ${Object.keys(model.quantisations.bytes).join(', ')}`,
+      exitCodes.usage,
+    );
   return quant;
 }
 
 /** Which of a repository's files belong to the model. @throws CliError naming the pattern nothing matches */
-export function selectFiles<File extends { path: string }>(model: PublishedModel, quant: string | undefined, files: readonly File[]): File[] {
+export function selectFiles<File extends { path: string }>(
+  model: PublishedModel,
+  quant: string | undefined,
+  files: readonly File[],
+): File[] {
   const patterns = model.files.map((pattern) => toExpression(pattern, quant));
   const chosen = files.filter((file) => patterns.some((pattern) => pattern.test(file.path)));
   if (quant !== undefined) {
     if (chosen.length > 0) return chosen;
     const any = model.files.map((pattern) => toExpression(pattern, '(?<quant>[a-z0-9_]+?)'));
-    const offered = new Set(files.flatMap((file) => any.map((pattern) => pattern.exec(file.path)?.groups?.['quant']).filter((found) => found !== undefined)));
-    throw new CliError(`${model.repository} has no ${quant}; it has ${[...offered].sort().join(', ') || 'no quantisation at all'}`, exitCodes.usage);
+    const offered = new Set(
+      files.flatMap((file) =>
+        any
+          .map((pattern) => pattern.exec(file.path)?.groups?.['quant'])
+          .filter((found) => found !== undefined),
+      ),
+    );
+    throw new CliError(
+      `${model.repository} has no ${quant}; it has ${[...offered].sort().join(', ') || 'no quantisation at all'}`,
+      exitCodes.usage,
+    );
   }
-  const missing = model.files.filter((_pattern, index) => !files.some((file) => patterns[index]?.test(file.path)));
-  if (missing.length > 0) throw new CliError(`${model.repository} has no ${missing.join(', ')} at this revision: leave --revision out, or choose another one`, exitCodes.failed);
+  const missing = model.files.filter(
+    (_pattern, index) => !files.some((file) => patterns[index]?.test(file.path)),
+  );
+  if (missing.length > 0)
+    throw new CliError(
+      `${model.repository} has no ${missing.join(', ')} at this revision: leave --revision out, or choose another one`,
+      exitCodes.failed,
+    );
   return chosen;
 }
 
 function toExpression(pattern: string, quant = ''): RegExp {
-  const escaped = pattern.split('{quant}').map((part) => part.replace(/[.+?^$()|[\]\\{}]/g, '\\$&').replaceAll('*', '[^/]*'));
+  const escaped = pattern
+    .split('{quant}')
+    .map((part) => part.replace(/[.+?^$()|[\]\\{}]/g, '\\$&').replaceAll('*', '[^/]*'));
   return new RegExp(`^${escaped.join(quant)}$`);
 }
 
-/** Sequences and tokens that the worker asks for by default; what a GGUF needs beside its weights grows with both. */
+/**
+ * Sequences and tokens that the worker asks for by default; what a GGUF needs beside its weights grows with
+ * both.
+ */
 export const defaultContext = { tokens: 2560, sequences: 8 };
 
 /** Weights, key-value cache of `sequences` prompts at once, and half a gigabyte for computing. */
-export function ggufMemoryBytes(model: PublishedModel, weightBytes: number, sequences = defaultContext.sequences): number {
+export function ggufMemoryBytes(
+  model: PublishedModel,
+  weightBytes: number,
+  sequences = defaultContext.sequences,
+): number {
   return weightBytes + (model.keyValueBytesPerToken ?? 0) * defaultContext.tokens * sequences + 5e8;
 }

@@ -1,9 +1,9 @@
 import { constants } from 'node:fs';
-import { copyFile, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CliError, exitCodes } from '../output.js';
-import { addFile, beginChecksum } from './files.js';
+import { addFile, beginChecksum, sizeOf } from './files.js';
 import { HubError, type Hub, type HubFile } from './hub.js';
 
 export interface DownloadOptions {
@@ -22,9 +22,10 @@ export interface DownloadOptions {
 }
 
 /**
- * Fetches one file to `target`, by way of `<target>.part`, which a later call goes on with after any interruption. Only a
- * file whose checksum is right gets its name.
- * @throws CliError `failed` when the content is wrong twice or the disk is full, HubError when the hub keeps refusing
+ * Fetches one file to `target`, by way of `<target>.part`, which a later call goes on with after any
+ * interruption. Only a file whose checksum is right gets its name.
+ * @throws CliError `failed` when the content is wrong twice or the disk is full, HubError when the hub keeps
+ *   refusing
  */
 export async function downloadFile(file: HubFile, target: string, options: DownloadOptions): Promise<void> {
   if ((await sizeOf(target)) === file.size) {
@@ -33,20 +34,33 @@ export async function downloadFile(file: HubFile, target: string, options: Downl
   }
   const part = `${target}.part`;
   await mkdir(path.dirname(target), { recursive: true });
-  if (options.cached !== undefined && (await sizeOf(part)) === null && (await sizeOf(options.cached)) === file.size) await copyFile(options.cached, part, constants.COPYFILE_FICLONE);
+  if (
+    options.cached !== undefined &&
+    (await sizeOf(part)) === null &&
+    (await sizeOf(options.cached)) === file.size
+  )
+    await copyFile(options.cached, part, constants.COPYFILE_FICLONE);
   for (let wrong = 0; ; wrong += 1) {
     const found = await fillPart(file, part, options);
     if (found === file.checksum.value) break;
     await rm(part, { force: true });
     options.onBytes(-file.size);
-    if (wrong === 1) throw new CliError(`${file.path} arrived twice with a wrong checksum (${found}, not ${file.checksum.value}): something between here and ${options.hub.endpoint} alters downloads; try another network or HF_ENDPOINT`, exitCodes.failed);
+    if (wrong === 1)
+      throw new CliError(
+        `${file.path} arrived twice with a wrong checksum (${found}, not ${file.checksum.value}): something between here and ${options.hub.endpoint} alters downloads; try another network or HF_ENDPOINT`,
+        exitCodes.failed,
+      );
     options.note(`${file.path} has a wrong checksum: fetching it again`);
   }
   await rename(part, target);
 }
 
 /** Brings `part` to the file's size, going on where it ends. @returns the checksum of the whole */
-async function fillPart(file: HubFile, part: string, { hub, repository, commit, signal, onBytes, note, attempts = 6, firstDelayMs = 1000 }: DownloadOptions): Promise<string> {
+async function fillPart(
+  file: HubFile,
+  part: string,
+  { hub, repository, commit, signal, onBytes, note, attempts = 6, firstDelayMs = 1000 }: DownloadOptions,
+): Promise<string> {
   const handle = await open(part, 'a+').catch(explainDisk);
   try {
     let size = (await handle.stat()).size;
@@ -67,22 +81,34 @@ async function fillPart(file: HubFile, part: string, { hub, repository, commit, 
           onBytes(-size);
           size = 0;
           hash = beginChecksum(file);
-          if (source.offset !== 0) throw new HubError(`${hub.endpoint} sent another part of ${file.path} than asked for`, exitCodes.serviceError, true);
+          if (source.offset !== 0)
+            throw new HubError(
+              `${hub.endpoint} sent another part of ${file.path} than asked for`,
+              exitCodes.serviceError,
+              true,
+            );
         }
         for await (const chunk of source.body) {
-          if (size + chunk.length > file.size) throw new HubError(`${hub.endpoint} sent more of ${file.path} than it has`, exitCodes.serviceError);
+          if (size + chunk.length > file.size)
+            throw new HubError(
+              `${hub.endpoint} sent more of ${file.path} than it has`,
+              exitCodes.serviceError,
+            );
           await handle.appendFile(chunk).catch(explainDisk);
           hash.update(chunk);
           size += chunk.length;
           onBytes(chunk.length);
         }
-        if (size < file.size) throw new HubError(`the connection to ${hub.endpoint} ended early`, exitCodes.unreachable, true);
+        if (size < file.size)
+          throw new HubError(`the connection to ${hub.endpoint} ended early`, exitCodes.unreachable, true);
       } catch (error) {
         const failure = asFailure(error, hub.endpoint, signal);
         fruitless = size > before ? 1 : fruitless + 1;
         if (fruitless >= attempts) throw failure;
         const delayMs = failure.retryAfterMs ?? firstDelayMs * 2 ** (fruitless - 1);
-        note(`${file.path}: ${failure.message.split(':')[0]}; again in ${(delayMs / 1000).toFixed(delayMs < 10_000 ? 1 : 0)} s`);
+        note(
+          `${file.path}: ${failure.message.split(':')[0]}; again in ${(delayMs / 1000).toFixed(delayMs < 10_000 ? 1 : 0)} s`,
+        );
         await sleep(delayMs, undefined, { signal });
       }
     }
@@ -94,18 +120,27 @@ async function fillPart(file: HubFile, part: string, { hub, repository, commit, 
 
 /** What may be tried again; everything else is thrown. */
 function asFailure(error: unknown, endpoint: string, signal: AbortSignal): HubError {
-  if (signal.aborted || (error instanceof CliError && !(error instanceof HubError && error.retryable))) throw error;
+  if (signal.aborted || (error instanceof CliError && !(error instanceof HubError && error.retryable)))
+    throw error;
   if (error instanceof HubError) return error;
   const { cause, message } = error as { cause?: { code?: string }; message?: string };
-  return new HubError(`the connection to ${endpoint} broke (${cause?.code ?? message ?? String(error)}): what has arrived is kept, run the command again`, exitCodes.unreachable, true);
+  return new HubError(
+    `the connection to ${endpoint} broke (${cause?.code ?? message ?? String(error)}): what has arrived is kept, run the command again`,
+    exitCodes.unreachable,
+    true,
+  );
 }
 
 function explainDisk(error: NodeJS.ErrnoException): never {
-  if (error.code === 'ENOSPC' || error.code === 'EDQUOT') throw new CliError('The disk is full. What has arrived is kept: free some space and run the command again', exitCodes.failed);
-  if (error.code === 'EACCES' || error.code === 'EROFS') throw new CliError(`${error.path ?? 'The folder'} cannot be written: choose another one with --to`, exitCodes.failed);
+  if (error.code === 'ENOSPC' || error.code === 'EDQUOT')
+    throw new CliError(
+      'The disk is full. What has arrived is kept: free some space and run the command again',
+      exitCodes.failed,
+    );
+  if (error.code === 'EACCES' || error.code === 'EROFS')
+    throw new CliError(
+      `${error.path ?? 'The folder'} cannot be written: choose another one with --to`,
+      exitCodes.failed,
+    );
   throw error;
-}
-
-export async function sizeOf(file: string): Promise<number | null> {
-  return stat(file).then((info) => (info.isFile() ? info.size : null), () => null);
 }

@@ -1,11 +1,13 @@
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { sizeOf } from './download.js';
 import type { HubFile } from './hub.js';
 
-export interface PulledFolder { folder: string; record: SourceRecord }
+export interface PulledFolder {
+  folder: string;
+  record: SourceRecord;
+}
 
 /** Folders of the models folder that a pull made, sources included. */
 export async function listPulled(modelsDir: string): Promise<PulledFolder[]> {
@@ -20,19 +22,27 @@ export async function listPulled(modelsDir: string): Promise<PulledFolder[]> {
   return found;
 }
 
-/** Reads every byte of a pulled folder. @returns what is wrong, one sentence a file; empty when all is well */
-export async function verifyFolder({ folder, record }: PulledFolder, onBytes: (count: number) => void): Promise<string[]> {
+/**
+ * Reads every byte of a pulled folder. @returns what is wrong, one sentence a file; empty when all is well
+ */
+export async function verifyFolder(
+  { folder, record }: PulledFolder,
+  onBytes: (count: number) => void,
+): Promise<string[]> {
   const problems: string[] = [];
   for (const file of record.files) {
     const place = path.join(folder, file.path);
     const size = await sizeOf(place);
     if (size !== file.size) {
-      problems.push(size === null ? `${file.path} is missing` : `${file.path} has ${size} bytes, not ${file.size}`);
+      problems.push(
+        size === null ? `${file.path} is missing` : `${file.path} has ${size} bytes, not ${file.size}`,
+      );
       continue;
     }
     const hash = beginChecksum(file);
     await addFile(hash, place, file.size, onBytes);
-    if (hash.digest('hex') !== file.checksum.value) problems.push(`${file.path} has another content than was pulled`);
+    if (hash.digest('hex') !== file.checksum.value)
+      problems.push(`${file.path} has another content than was pulled`);
   }
   return problems;
 }
@@ -44,15 +54,26 @@ export function beginChecksum(file: HubFile): Hash {
 }
 
 /** Adds the first `bytes` of a file on disk to a hash. */
-export async function addFile(hash: Hash, path: string, bytes = Infinity, onBytes: (count: number) => void = () => {}): Promise<void> {
+export async function addFile(
+  hash: Hash,
+  path: string,
+  bytes = Infinity,
+  onBytes: (count: number) => void = () => {},
+): Promise<void> {
   if (bytes <= 0) return;
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20, ...(Number.isFinite(bytes) ? { end: bytes - 1 } : {}) }) as AsyncIterable<Buffer>) {
+  for await (const chunk of createReadStream(path, {
+    highWaterMark: 1 << 20,
+    ...(Number.isFinite(bytes) ? { end: bytes - 1 } : {}),
+  }) as AsyncIterable<Buffer>) {
     hash.update(chunk);
     onBytes(chunk.length);
   }
 }
 
-/** What a pulled folder is, kept in it: `models verify` needs no network, and a later pull knows what is there. */
+/**
+ * What a pulled folder is, kept in it: `models verify` needs no network, and a later pull knows what is
+ * there.
+ */
 export interface SourceRecord {
   name: string;
   repository: string;
@@ -71,4 +92,11 @@ export async function readRecord(folder: string): Promise<SourceRecord | null> {
   } catch {
     return null;
   }
+}
+
+export async function sizeOf(file: string): Promise<number | null> {
+  return stat(file).then(
+    (info) => (info.isFile() ? info.size : null),
+    () => null,
+  );
 }

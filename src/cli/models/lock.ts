@@ -6,7 +6,8 @@ import { CliError, exitCodes } from '../output.js';
 import { isAlive } from '../../lib/processes.js';
 
 /**
- * One pull of a model at a time. The lock names its process; one that is gone (killed, rebooted) is taken over.
+ * One pull of a model at a time. The lock names its process; one that is gone (killed, rebooted) is taken
+ * over.
  * @returns a function that gives the lock back
  * @throws CliError `busy` naming the process that holds it
  */
@@ -18,15 +19,29 @@ export async function takeLock(file: string, what: string): Promise<() => Promis
   try {
     for (let attempt = 0; attempt < 3; attempt += 1) {
       // a link is made whole or not at all, and never over another
-      if (await link(mine, file).then(() => true, (error: NodeJS.ErrnoException) => refuseUnless(error, 'EEXIST'))) return async () => rm(file, { force: true });
+      if (
+        await link(mine, file).then(
+          () => true,
+          (error: NodeJS.ErrnoException) => refuseUnless(error, 'EEXIST'),
+        )
+      )
+        return async () => rm(file, { force: true });
       const held = await readFile(file, 'utf8').catch(() => '');
       const holder = parse(held);
       if (holder !== null && (holder.host !== hostname() || isAlive(holder.pid))) {
-        throw new CliError(`${what} is being pulled by process ${holder.pid}${holder.host === hostname() ? '' : ` on ${holder.host}`}: wait for it, or end it and run this again${holder.host === hostname() ? '' : ` (if that machine is gone, remove ${file})`}`, exitCodes.busy);
+        throw new CliError(
+          `${what} is being pulled by process ${holder.pid}${holder.host === hostname() ? '' : ` on ${holder.host}`}: wait for it, or end it and run this again${holder.host === hostname() ? '' : ` (if that machine is gone, remove ${file})`}`,
+          exitCodes.busy,
+        );
       }
       // Two that find the same stale lock both move something away: whoever moved a fresh one puts it back.
       const aside = `${mine}.stale`;
-      if (await rename(file, aside).then(() => true, () => false)) {
+      if (
+        await rename(file, aside).then(
+          () => true,
+          () => false,
+        )
+      ) {
         if ((await readFile(aside, 'utf8')) !== held) await link(aside, file).catch(() => {});
         await rm(aside, { force: true });
       }

@@ -17,22 +17,33 @@ export interface Places {
 }
 
 /**
- * Where models go and come from: the flag, then the environment, then `.env` of the working folder. Not the pocket
- * models' folder, even though the service reads it by default: there they would stand beside models of the same engines.
- * `HF_ENDPOINT`, `HF_TOKEN` and `HF_HOME` mean what they mean to the hub's own tools.
+ * Where models go and come from: the flag, then the environment, then `.env` of the working folder. Not the
+ * pocket models' folder, even though the service reads it by default: there they would stand beside models of
+ * the same engines. `HF_ENDPOINT`, `HF_TOKEN` and `HF_HOME` mean what they mean to the hub's own tools.
  */
-export function findPlaces(to: string | undefined, environment: NodeJS.ProcessEnv = process.env, workingFolder = process.cwd()): Places {
+export function findPlaces(
+  to: string | undefined,
+  environment: NodeJS.ProcessEnv = process.env,
+  workingFolder = process.cwd(),
+): Places {
   const file = path.join(workingFolder, '.env');
-  const settings: NodeJS.ProcessEnv = { ...(existsSync(file) ? parse(readFileSync(file)) : {}), ...environment };
+  const settings: NodeJS.ProcessEnv = {
+    ...(existsSync(file) ? parse(readFileSync(file)) : {}),
+    ...environment,
+  };
   const setting = (name: string) => (settings[name]?.trim() ? settings[name].trim() : undefined);
-  const home = setting('HF_HOME') ?? path.join(setting('XDG_CACHE_HOME') ?? path.join(homedir(), '.cache'), 'huggingface');
+  const home =
+    setting('HF_HOME') ??
+    path.join(setting('XDG_CACHE_HOME') ?? path.join(homedir(), '.cache'), 'huggingface');
   const tokenFile = path.join(home, 'token');
   const chosen = to ?? setting('MODELS_DIR');
   return {
     modelsDir: path.resolve(workingFolder, chosen ?? path.join(projectRoot(), 'models/full')),
     isDefault: chosen === undefined,
     endpoint: setting('HF_ENDPOINT') ?? 'https://huggingface.co',
-    token: setting('HF_TOKEN') ?? (existsSync(tokenFile) ? readFileSync(tokenFile, 'utf8').trim() || undefined : undefined),
+    token:
+      setting('HF_TOKEN') ??
+      (existsSync(tokenFile) ? readFileSync(tokenFile, 'utf8').trim() || undefined : undefined),
     cacheDir: setting('HF_HUB_CACHE') ?? path.join(home, 'hub'),
   };
 }

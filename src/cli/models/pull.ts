@@ -3,11 +3,11 @@ import { mkdir, readdir, rename, rm, statfs, writeFile } from 'node:fs/promises'
 import path from 'node:path';
 import { CliError, exitCodes } from '../output.js';
 import { selectFiles, type PublishedModel } from './catalogue.js';
-import { downloadFile, sizeOf, type DownloadOptions } from './download.js';
+import { downloadFile, type DownloadOptions } from './download.js';
 import type { Hub, HubFile } from './hub.js';
 import { takeLock } from './lock.js';
 import { cachedBlob, type Places } from './places.js';
-import { readRecord, recordName, type SourceRecord } from './files.js';
+import { readRecord, recordName, type SourceRecord, sizeOf } from './files.js';
 
 export interface PullPlan {
   model: PublishedModel;
@@ -20,7 +20,10 @@ export interface PullPlan {
   /** Where the folder will stand, and where it grows until it is whole. */
   folder: string;
   incoming: string;
-  /** `same`: it stands there already; `other`: another commit, quantisation or a folder of unknown origin does. */
+  /**
+   * `same`: it stands there already; `other`: another commit, quantisation or a folder of unknown origin
+   * does.
+   */
   standing: 'nothing' | 'same' | 'other';
 }
 
@@ -30,16 +33,46 @@ const parallel = 3;
 const spareBytes = 1 << 30;
 
 /** Asks the hub what there is; writes nothing. */
-export async function planPull(model: PublishedModel, { quantisation, revision = model.revision, hub, places }: { quantisation: string | undefined; revision?: string | undefined; hub: Hub; places: Places }): Promise<PullPlan> {
-  const commit = /^[0-9a-f]{40}$/.test(revision) ? revision : await hub.resolveRevision(model.repository, revision);
+export async function planPull(
+  model: PublishedModel,
+  {
+    quantisation,
+    revision = model.revision,
+    hub,
+    places,
+  }: { quantisation: string | undefined; revision?: string | undefined; hub: Hub; places: Places },
+): Promise<PullPlan> {
+  const commit = /^[0-9a-f]{40}$/.test(revision)
+    ? revision
+    : await hub.resolveRevision(model.repository, revision);
   const files = selectFiles(model, quantisation, await hub.listFiles(model.repository, commit));
   const folder = path.join(places.modelsDir, ...(model.kind === 'source' ? ['sources'] : []), model.folder);
-  const incoming = path.join(places.modelsDir, '.incoming', `${model.name}${quantisation === undefined ? '' : `-${quantisation}`}-${commit.slice(0, 12)}`);
-  const present = await Promise.all(files.map(async (file) => (await sizeOf(path.join(incoming, file.path))) ?? (await sizeOf(path.join(incoming, `${file.path}.part`))) ?? 0));
+  const incoming = path.join(
+    places.modelsDir,
+    '.incoming',
+    `${model.name}${quantisation === undefined ? '' : `-${quantisation}`}-${commit.slice(0, 12)}`,
+  );
+  const present = await Promise.all(
+    files.map(
+      async (file) =>
+        (await sizeOf(path.join(incoming, file.path))) ??
+        (await sizeOf(path.join(incoming, `${file.path}.part`))) ??
+        0,
+    ),
+  );
   const record = await readRecord(folder);
-  const same = record !== null && record.commit === commit && record.quantisation === quantisation && record.name === model.name;
+  const same =
+    record !== null &&
+    record.commit === commit &&
+    record.quantisation === quantisation &&
+    record.name === model.name;
   return {
-    model, quantisation, commit, files, folder, incoming,
+    model,
+    quantisation,
+    commit,
+    files,
+    folder,
+    incoming,
     totalBytes: files.reduce((sum, { size }) => sum + size, 0),
     presentBytes: present.reduce((sum, size) => sum + size, 0),
     standing: same ? 'same' : existsSync(folder) ? 'other' : 'nothing',
@@ -50,10 +83,17 @@ export async function planPull(model: PublishedModel, { quantisation, revision =
 export async function requireSpace(plan: PullPlan): Promise<void> {
   const { bavail, bsize } = await statfs(nearestFolder(plan.folder));
   const [needed, free] = [plan.totalBytes - plan.presentBytes + spareBytes, bavail * bsize];
-  if (needed > free) throw new CliError(`${plan.model.name} needs ${gigabytes(needed)} more under ${plan.folder}, ${gigabytes(free)} are free: free some space, or choose another disk with --to or MODELS_DIR`, exitCodes.failed);
+  if (needed > free)
+    throw new CliError(
+      `${plan.model.name} needs ${gigabytes(needed)} more under ${plan.folder}, ${gigabytes(free)} are free: free some space, or choose another disk with --to or MODELS_DIR`,
+      exitCodes.failed,
+    );
 }
 
-export interface PullOptions extends Pick<DownloadOptions, 'hub' | 'signal' | 'onBytes' | 'note' | 'attempts' | 'firstDelayMs'> {
+export interface PullOptions extends Pick<
+  DownloadOptions,
+  'hub' | 'signal' | 'onBytes' | 'note' | 'attempts' | 'firstDelayMs'
+> {
   cacheDir: string;
   /** Replace what stands in the folder. */
   force: boolean;
@@ -62,7 +102,11 @@ export interface PullOptions extends Pick<DownloadOptions, 'hub' | 'signal' | 'o
 /** Downloads what is missing, checks it, and puts the whole folder in place in one rename. */
 export async function runPull(plan: PullPlan, { cacheDir, force, ...options }: PullOptions): Promise<void> {
   const { model, commit, folder, incoming } = plan;
-  if (plan.standing === 'other' && !force) throw new CliError(`${folder} holds something else (another revision, quantisation or origin): --force replaces it, --to takes another models folder`, exitCodes.usage);
+  if (plan.standing === 'other' && !force)
+    throw new CliError(
+      `${folder} holds something else (another revision, quantisation or origin): --force replaces it, --to takes another models folder`,
+      exitCodes.usage,
+    );
   await requireSpace(plan);
   const release = await takeLock(path.join(path.dirname(incoming), `${model.name}.lock`), model.name);
   // The first failure stops the others: one message, not three.
@@ -71,15 +115,29 @@ export async function runPull(plan: PullPlan, { cacheDir, force, ...options }: P
   try {
     await mkdir(incoming, { recursive: true });
     const waiting = [...plan.files].sort((a, b) => b.size - a.size);
-    await Promise.all(Array.from({ length: parallel }, async () => {
-      for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-        await downloadFile(file, path.join(incoming, file.path), { ...options, repository: model.repository, commit, signal, cached: cachedBlob(cacheDir, model.repository, file) });
-      }
-    })).catch((error: unknown) => {
+    await Promise.all(
+      Array.from({ length: parallel }, async () => {
+        for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+          await downloadFile(file, path.join(incoming, file.path), {
+            ...options,
+            repository: model.repository,
+            commit,
+            signal,
+            cached: cachedBlob(cacheDir, model.repository, file),
+          });
+        }
+      }),
+    ).catch((error: unknown) => {
       stop.abort();
       throw error;
     });
-    const record: SourceRecord = { name: model.name, repository: model.repository, commit, ...(plan.quantisation === undefined ? {} : { quantisation: plan.quantisation }), files: plan.files };
+    const record: SourceRecord = {
+      name: model.name,
+      repository: model.repository,
+      commit,
+      ...(plan.quantisation === undefined ? {} : { quantisation: plan.quantisation }),
+      files: plan.files,
+    };
     await writeFile(path.join(incoming, recordName), `${JSON.stringify(record, null, 2)}\n`);
     await place(incoming, folder);
   } finally {

@@ -3,12 +3,18 @@ import path from 'node:path';
 
 /**
  * CLIP's byte-level BPE from `vocab.json`, `merges.txt` and the special tokens of the folder's config files.
- * Equals transformers' CLIPTokenizer; a pad token that is an ordinary word of the text ("!" in SDXL's second tokenizer)
- * is cut out before the BPE, as there.
+ * Equals transformers' CLIPTokenizer; a pad token that is an ordinary word of the text ("!" in SDXL's second
+ * tokenizer) is cut out before the BPE, as there.
  */
 export type ClipTokenizer = Awaited<ReturnType<typeof loadClipTokenizer>>;
 
-interface SpecialTokens { bos_token?: TokenEntry; eos_token?: TokenEntry; unk_token?: TokenEntry; pad_token?: TokenEntry; model_max_length?: number }
+interface SpecialTokens {
+  bos_token?: TokenEntry;
+  eos_token?: TokenEntry;
+  unk_token?: TokenEntry;
+  pad_token?: TokenEntry;
+  model_max_length?: number;
+}
 type TokenEntry = string | { content: string };
 
 const words = /'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/gu;
@@ -26,7 +32,8 @@ export async function loadClipTokenizer(folder: string) {
     ...(JSON.parse(await read('tokenizer_config.json').catch(() => '{}')) as SpecialTokens),
     ...(JSON.parse(await read('special_tokens_map.json').catch(() => '{}')) as SpecialTokens),
   };
-  const text = (entry: TokenEntry | undefined, fallback: string) => (entry === undefined ? fallback : typeof entry === 'string' ? entry : entry.content);
+  const text = (entry: TokenEntry | undefined, fallback: string) =>
+    entry === undefined ? fallback : typeof entry === 'string' ? entry : entry.content;
   const idOf = (token: string) => {
     const id = vocabulary.get(token);
     if (id === undefined) throw new Error(`${folder}/vocab.json has no token ${JSON.stringify(token)}`);
@@ -76,10 +83,17 @@ export async function loadClipTokenizer(folder: string) {
     });
   }
 
-  const maxLength = special.model_max_length !== undefined && special.model_max_length < 10_000 ? special.model_max_length : 77;
+  const maxLength =
+    special.model_max_length !== undefined && special.model_max_length < 10_000
+      ? special.model_max_length
+      : 77;
   const [bosId, eosId, padId] = [idOf(bosToken), idOf(eosToken), idOf(padToken)];
   return {
-    maxLength, bosId, eosId, padId, encode,
+    maxLength,
+    bosId,
+    eosId,
+    padId,
+    encode,
     /** Start, up to `maxLength - 2` ids, end, padding: always `maxLength` long. */
     frame(ids: readonly number[]): number[] {
       const framed = [bosId, ...ids.slice(0, maxLength - 2), eosId];
@@ -89,7 +103,9 @@ export async function loadClipTokenizer(folder: string) {
     /** The token as a person would write it, without the end-of-word mark. */
     tokenText(id: number): string {
       const token = (tokenTexts.get(id) ?? '').replace(endOfWord, '');
-      return specialTokens.includes(token) ? token : Buffer.from(Array.from(token, (symbol) => symbolBytes.get(symbol) ?? 63)).toString('utf8');
+      return specialTokens.includes(token)
+        ? token
+        : Buffer.from(Array.from(token, (symbol) => symbolBytes.get(symbol) ?? 63)).toString('utf8');
     },
   };
 }
@@ -111,7 +127,8 @@ function escapeRegExp(text: string): string {
 
 /** GPT-2's printable stand-ins for the 256 bytes (openai/gpt-2, src/encoder.py, bytes_to_unicode). */
 const byteSymbols: readonly string[] = (() => {
-  const printable = (byte: number) => (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174 && byte <= 255);
+  const printable = (byte: number) =>
+    (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174 && byte <= 255);
   let next = 256;
   return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : next++));
 })();

@@ -6,7 +6,11 @@ import { EngineFailure } from '../engine.js';
 const run = promisify(execFile);
 
 export function requireVideoTools(tools: VideoTools | null): VideoTools {
-  if (tools === null) throw new EngineFailure('encoder_missing', `Videos cannot be encoded: neither the system nor the packages have ffmpeg with libx264 and ffprobe. ${videoToolsCure}`);
+  if (tools === null)
+    throw new EngineFailure(
+      'encoder_missing',
+      `Videos cannot be encoded: neither the system nor the packages have ffmpeg with libx264 and ffprobe. ${videoToolsCure}`,
+    );
   return tools;
 }
 
@@ -21,17 +25,41 @@ export interface VideoFacts {
 }
 
 interface ProbeAnswer {
-  streams?: Array<{ codec_name?: string; pix_fmt?: string; width?: number; height?: number; nb_read_frames?: string; duration?: string }>;
+  streams?: Array<{
+    codec_name?: string;
+    pix_fmt?: string;
+    width?: number;
+    height?: number;
+    nb_read_frames?: string;
+    duration?: string;
+  }>;
 }
 
 /** What ffprobe finds in a video file when it decodes all of it. */
 export async function probeVideo(tools: VideoTools, file: string, signal?: AbortSignal): Promise<VideoFacts> {
-  const { stdout } = await run(tools.ffprobe, [
-    '-v', 'error', '-select_streams', 'v:0', '-count_frames', '-show_entries', 'stream=codec_name,pix_fmt,width,height,nb_read_frames,duration', '-of', 'json', file,
-  ], { killSignal: 'SIGKILL', ...(signal === undefined ? {} : { signal }) });
+  const { stdout } = await run(
+    tools.ffprobe,
+    [
+      '-v',
+      'error',
+      '-select_streams',
+      'v:0',
+      '-count_frames',
+      '-show_entries',
+      'stream=codec_name,pix_fmt,width,height,nb_read_frames,duration',
+      '-of',
+      'json',
+      file,
+    ],
+    { killSignal: 'SIGKILL', ...(signal === undefined ? {} : { signal }) },
+  );
   const stream = (JSON.parse(stdout) as ProbeAnswer).streams?.[0];
   return {
-    codec: stream?.codec_name ?? '', pixelFormat: stream?.pix_fmt ?? '', width: stream?.width ?? 0, height: stream?.height ?? 0,
-    frames: Number(stream?.nb_read_frames ?? 0), durationSeconds: Number(stream?.duration ?? 0),
+    codec: stream?.codec_name ?? '',
+    pixelFormat: stream?.pix_fmt ?? '',
+    width: stream?.width ?? 0,
+    height: stream?.height ?? 0,
+    frames: Number(stream?.nb_read_frames ?? 0),
+    durationSeconds: Number(stream?.duration ?? 0),
   };
 }

@@ -1,7 +1,12 @@
-/** Classifier-free guidance, neg + g·(pos - neg), over an output whose first half is the negative side (Ho and Salimans 2022). */
+/**
+ * Classifier-free guidance, neg + g·(pos - neg), over an output whose first half is the negative side (Ho and
+ * Salimans 2022).
+ */
 export function guide(output: Float32Array, guidanceScale: number): Float32Array {
   const half = output.length / 2;
-  return output.subarray(0, half).map((negative, i) => negative + guidanceScale * ((output[half + i] as number) - negative));
+  return output
+    .subarray(0, half)
+    .map((negative, i) => negative + guidanceScale * ((output[half + i] as number) - negative));
 }
 
 /** Arrays end to end. */

@@ -1,4 +1,6 @@
-/** IEEE 754 half precision, for which Node 20 has no typed array: tensors of fp16 graphs cross as Uint16Array. */
+/**
+ * IEEE 754 half precision, for which Node 20 has no typed array: tensors of fp16 graphs cross as Uint16Array.
+ */
 
 const bits = new DataView(new ArrayBuffer(4));
 

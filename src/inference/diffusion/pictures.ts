@@ -4,10 +4,18 @@ import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
 import type { GeneratedFile, ImageFormat } from '../engine-protocol.js';
 
-const contentTypes: Record<ImageFormat, string> = { png: 'image/png', webp: 'image/webp', jpeg: 'image/jpeg' };
+const contentTypes: Record<ImageFormat, string> = {
+  png: 'image/png',
+  webp: 'image/webp',
+  jpeg: 'image/jpeg',
+};
 
 /** Encodes, with the generation parameters inside the file, and writes it whole or not at all. */
-export async function writeImage(file: string, picture: Picture, options: { format: ImageFormat; parameters: string; seed: number }): Promise<GeneratedFile> {
+export async function writeImage(
+  file: string,
+  picture: Picture,
+  options: { format: ImageFormat; parameters: string; seed: number },
+): Promise<GeneratedFile> {
   const bytes = await encodeImage(picture, options);
   const partial = `${file}.part`;
   const handle = await open(partial, 'w');
@@ -22,21 +30,40 @@ export async function writeImage(file: string, picture: Picture, options: { form
   }
   await rename(partial, file);
   return {
-    path: file, contentType: contentTypes[options.format], bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex'),
-    width: picture.width, height: picture.height, seed: options.seed,
+    path: file,
+    contentType: contentTypes[options.format],
+    bytes: bytes.length,
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+    width: picture.width,
+    height: picture.height,
+    seed: options.seed,
   };
 }
 
-async function encodeImage(picture: Picture, { format, parameters }: { format: ImageFormat; parameters: string }): Promise<Buffer> {
+async function encodeImage(
+  picture: Picture,
+  { format, parameters }: { format: ImageFormat; parameters: string },
+): Promise<Buffer> {
   const image = sharp(picture.data, { raw: { width: picture.width, height: picture.height, channels: 3 } });
-  if (format === 'png') return insertText(await image.png({ compressionLevel: 6 }).toBuffer(), 'parameters', parameters);
+  if (format === 'png')
+    return insertText(await image.png({ compressionLevel: 6 }).toBuffer(), 'parameters', parameters);
   const described = image.withExif({ IFD0: { ImageDescription: parameters } });
-  return format === 'webp' ? described.webp({ quality: 92 }).toBuffer() : described.jpeg({ quality: 92, chromaSubsampling: '4:4:4' }).toBuffer();
+  return format === 'webp'
+    ? described.webp({ quality: 92 }).toBuffer()
+    : described.jpeg({ quality: 92, chromaSubsampling: '4:4:4' }).toBuffer();
 }
 
-/** Adds an iTXt chunk (UTF-8, PNG specification 11.3.3.4) behind the header; the keyword is the one A1111-style tools read. */
+/**
+ * Adds an iTXt chunk (UTF-8, PNG specification 11.3.3.4) behind the header; the keyword is the one
+ * A1111-style tools read.
+ */
 export function insertText(png: Buffer, keyword: string, text: string): Buffer {
-  const body = Buffer.concat([Buffer.from('iTXt'), Buffer.from(keyword, 'latin1'), Buffer.from([0, 0, 0, 0, 0]), Buffer.from(text, 'utf8')]);
+  const body = Buffer.concat([
+    Buffer.from('iTXt'),
+    Buffer.from(keyword, 'latin1'),
+    Buffer.from([0, 0, 0, 0, 0]),
+    Buffer.from(text, 'utf8'),
+  ]);
   const chunk = Buffer.alloc(body.length + 8);
   chunk.writeUInt32BE(body.length - 4, 0);
   body.copy(chunk, 4);
@@ -47,19 +74,41 @@ export function insertText(png: Buffer, keyword: string, text: string): Buffer {
 
 /** Reads a picture file fitted to a size: centre crop, never stretched. */
 export async function readPicture(file: string, width: number, height: number): Promise<Picture> {
-  const data = await sharp(file).rotate().flatten({ background: '#ffffff' }).resize(width, height, { fit: 'cover', kernel: 'lanczos3' }).toColourspace('srgb').removeAlpha().raw().toBuffer();
+  const data = await sharp(file)
+    .rotate()
+    .flatten({ background: '#ffffff' })
+    .resize(width, height, { fit: 'cover', kernel: 'lanczos3' })
+    .toColourspace('srgb')
+    .removeAlpha()
+    .raw()
+    .toBuffer();
   return { data: new Uint8Array(data), width, height };
 }
 
 /** Reads a picture file fitted to a size whole, with white around it where its shape differs. */
 export async function readPadded(file: string, width: number, height: number): Promise<Picture> {
-  const data = await sharp(file).rotate().flatten({ background: '#ffffff' }).resize(width, height, { fit: 'contain', background: '#ffffff', kernel: 'lanczos3' }).toColourspace('srgb').removeAlpha().raw().toBuffer();
+  const data = await sharp(file)
+    .rotate()
+    .flatten({ background: '#ffffff' })
+    .resize(width, height, { fit: 'contain', background: '#ffffff', kernel: 'lanczos3' })
+    .toColourspace('srgb')
+    .removeAlpha()
+    .raw()
+    .toBuffer();
   return { data: new Uint8Array(data), width, height };
 }
 
 /** Small WebP of latents seen as colours, enlarged to the picture's size. */
-export async function writePreview(file: string, pixels: Picture, width: number, height: number): Promise<void> {
-  await sharp(pixels.data, { raw: { width: pixels.width, height: pixels.height, channels: 3 } }).resize(width, height, { kernel: 'cubic' }).webp({ quality: 70 }).toFile(file);
+export async function writePreview(
+  file: string,
+  pixels: Picture,
+  width: number,
+  height: number,
+): Promise<void> {
+  await sharp(pixels.data, { raw: { width: pixels.width, height: pixels.height, channels: 3 } })
+    .resize(width, height, { kernel: 'cubic' })
+    .webp({ quality: 70 })
+    .toFile(file);
 }
 
 /** Pixels as 8-bit RGB rows, [height, width, 3]. */
@@ -74,7 +123,8 @@ export function toPlanes({ data, width, height }: Picture): Float32Array {
   const pixels = width * height;
   const planes = new Float32Array(pixels * 3);
   for (let i = 0; i < pixels; i += 1) {
-    for (let channel = 0; channel < 3; channel += 1) planes[channel * pixels + i] = (data[i * 3 + channel] as number) / 127.5 - 1;
+    for (let channel = 0; channel < 3; channel += 1)
+      planes[channel * pixels + i] = (data[i * 3 + channel] as number) / 127.5 - 1;
   }
   return planes;
 }

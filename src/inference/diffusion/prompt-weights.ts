@@ -1,7 +1,7 @@
 /**
- * Prompt weight syntax: Compel's (`word++`, `(two words)1.2`, `"quoted"0.8`, `.and()`, `.blend()`) and the one of
- * A1111-style tools (`(text:1.3)`, `((text))`, `[text]`). docs/prompt-weights.md states every form with an example.
- * What is not well-formed is plain text: no prompt is ever refused for its syntax.
+ * Prompt weight syntax: Compel's (`word++`, `(two words)1.2`, `"quoted"0.8`, `.and()`, `.blend()`) and the
+ * one of A1111-style tools (`(text:1.3)`, `((text))`, `[text]`). docs/prompt-weights.md states every form
+ * with an example. What is not well-formed is plain text: no prompt is ever refused for its syntax.
  */
 
 /** Text whose tokens share a weight. */
@@ -41,27 +41,46 @@ export function plainText(parsed: ParsedPrompt): string {
   return lists.map((fragments) => fragments.map(({ text }) => text).join(' ')).join(' ');
 }
 
-const combinationPattern = /^\s*\(\s*((?:"(?:[^"\\]|\\.)*"\s*,\s*)*"(?:[^"\\]|\\.)*")\s*\)\s*\.(and|blend)\(\s*([^()]*)\)\s*$/su;
+const combinationPattern =
+  /^\s*\(\s*((?:"(?:[^"\\]|\\.)*"\s*,\s*)*"(?:[^"\\]|\\.)*")\s*\)\s*\.(and|blend)\(\s*([^()]*)\)\s*$/su;
 
 function parseCombination(text: string, syntax: WeightSyntax): ParsedPrompt | null {
   const match = combinationPattern.exec(text);
   if (match === null) return null;
-  const prompts = [...(match[1] as string).matchAll(/"((?:[^"\\]|\\.)*)"/gsu)].map(([, inner]) => parseFragments(inner as string, syntax));
-  const terms = (match[3] as string).split(',').map((term) => term.trim()).filter((term) => term !== '');
+  const prompts = [...(match[1] as string).matchAll(/"((?:[^"\\]|\\.)*)"/gsu)].map(([, inner]) =>
+    parseFragments(inner as string, syntax),
+  );
+  const terms = (match[3] as string)
+    .split(',')
+    .map((term) => term.trim())
+    .filter((term) => term !== '');
   const normalise = !terms.includes('no_normalize');
   const weights = terms.filter((term) => term !== 'no_normalize').map(Number);
   if (weights.some((weight) => !Number.isFinite(weight))) return null;
-  if (match[2] === 'and') return weights.length > 0 && weights.length !== prompts.length ? null : { kind: 'and', prompts, weights: weights.length > 0 ? weights : prompts.map(() => 1) };
+  if (match[2] === 'and')
+    return weights.length > 0 && weights.length !== prompts.length
+      ? null
+      : { kind: 'and', prompts, weights: weights.length > 0 ? weights : prompts.map(() => 1) };
   return weights.length === prompts.length ? { kind: 'blend', prompts, weights, normalise } : null;
 }
 
 function parseFragments(text: string, syntax: WeightSyntax): Fragment[] {
   const fragments: Fragment[] = [];
   read({ text, syntax, weight: 1, depth: 0, fragments });
-  return fuse(syntax === 'both' ? fragments.map(({ text: words, weight }) => ({ text: words, weight: Math.min(weight, largestWeight) })) : fragments);
+  return fuse(
+    syntax === 'both'
+      ? fragments.map(({ text: words, weight }) => ({ text: words, weight: Math.min(weight, largestWeight) }))
+      : fragments,
+  );
 }
 
-interface Reading { text: string; syntax: WeightSyntax; weight: number; depth: number; fragments: Fragment[] }
+interface Reading {
+  text: string;
+  syntax: WeightSyntax;
+  weight: number;
+  depth: number;
+  fragments: Fragment[];
+}
 
 /** Reads one level of nesting; deeper levels are read with the weight multiplied. */
 function read({ text, syntax, weight, depth, fragments }: Reading): void {
@@ -111,11 +130,17 @@ function read({ text, syntax, weight, depth, fragments }: Reading): void {
   flush();
 }
 
-function readGroup(text: string, open: number, close: number, syntax: WeightSyntax): { text: string; factor: number; end: number } {
+function readGroup(
+  text: string,
+  open: number,
+  close: number,
+  syntax: WeightSyntax,
+): { text: string; factor: number; end: number } {
   const inner = text.slice(open + 1, close);
   if (text[open] === '[') return { text: inner, factor: bracket, end: close + 1 };
   const colon = syntax === 'both' ? /^(.*):\s*(\d+(?:\.\d+)?|\.\d+)\s*$/su.exec(inner) : null;
-  if (colon !== null && !/\\$/.test(colon[1] as string)) return { text: colon[1] as string, factor: Number(colon[2]), end: close + 1 };
+  if (colon !== null && !/\\$/.test(colon[1] as string))
+    return { text: colon[1] as string, factor: Number(colon[2]), end: close + 1 };
   const suffix = readSuffix(text, close + 1);
   if (suffix !== null) return { text: inner, ...suffix };
   return { text: inner, factor: syntax === 'both' ? up : 1, end: close + 1 };
@@ -127,7 +152,8 @@ function readSuffix(text: string, at: number): { factor: number; end: number } |
   const attend = /^\.attend\(\s*(\d+(?:\.\d+)?|\.\d+)\s*\)/u.exec(rest);
   if (attend !== null) return { factor: Number(attend[1]), end: at + attend[0].length };
   const signs = /^(?:\++|-+)/u.exec(rest);
-  if (signs !== null) return { factor: (signs[0].startsWith('+') ? up : down) ** signs[0].length, end: at + signs[0].length };
+  if (signs !== null)
+    return { factor: (signs[0].startsWith('+') ? up : down) ** signs[0].length, end: at + signs[0].length };
   const number = /^(?:\d+(?:\.\d+)?|\.\d+)/u.exec(rest);
   return number === null ? null : { factor: Number(number[0]), end: at + number[0].length };
 }
@@ -135,7 +161,10 @@ function readSuffix(text: string, at: number): { factor: number; end: number } |
 /** A bare word can only take signs or `.attend()`; a hyphen inside a word is none. */
 function readWeightedWord(text: string, at: number): { text: string; factor: number; end: number } | null {
   if (at > 0 && !/[\s,(["]/u.test(text[at - 1] as string)) return null;
-  const word = /^[^\s()[\]"\\+,-](?:[^\s()[\]"\\+,]*?[^\s()[\]"\\+,.-])??(?=\++|-+(?:[\s,.;:!?)\]]|$)|\.attend\()/u.exec(text.slice(at, at + 256))?.[0];
+  const word =
+    /^[^\s()[\]"\\+,-](?:[^\s()[\]"\\+,]*?[^\s()[\]"\\+,.-])??(?=\++|-+(?:[\s,.;:!?)\]]|$)|\.attend\()/u.exec(
+      text.slice(at, at + 256),
+    )?.[0];
   if (word === undefined) return null;
   const suffix = readSuffix(text, at + word.length);
   if (suffix === null || !/^(?:[\s,.;:!?)\]"]|$)/u.test(text.slice(suffix.end, suffix.end + 1))) return null;

@@ -25,8 +25,12 @@ export function createGenerator(seed: number) {
 
   function twist(): void {
     for (let i = 0; i < stateSize; i += 1) {
-      const joined = ((state[i] as number) & 0x80000000) | ((state[(i + 1) % stateSize] as number) & 0x7fffffff);
-      state[i] = (state[(i + shiftSize) % stateSize] as number) ^ (joined >>> 1) ^ ((joined & 1) === 0 ? 0 : 0x9908b0df);
+      const joined =
+        ((state[i] as number) & 0x80000000) | ((state[(i + 1) % stateSize] as number) & 0x7fffffff);
+      state[i] =
+        (state[(i + shiftSize) % stateSize] as number) ^
+        (joined >>> 1) ^
+        ((joined & 1) === 0 ? 0 : 0x9908b0df);
     }
     index = 0;
   }

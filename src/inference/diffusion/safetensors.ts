@@ -6,11 +6,17 @@ export interface StoredTensor {
   data: Float32Array | BigInt64Array;
 }
 
-/** Reads a whole safetensors file: 8-byte header length, JSON header, raw little-endian data. F32, F16 (widened) and I64. */
+/**
+ * Reads a whole safetensors file: 8-byte header length, JSON header, raw little-endian data. F32, F16
+ * (widened) and I64.
+ */
 export async function readSafetensors(file: string): Promise<Map<string, StoredTensor>> {
   const buffer = await readFile(file);
   const headerBytes = Number(buffer.readBigUInt64LE(0));
-  const header = JSON.parse(buffer.subarray(8, 8 + headerBytes).toString('utf8')) as Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
+  const header = JSON.parse(buffer.subarray(8, 8 + headerBytes).toString('utf8')) as Record<
+    string,
+    { dtype: string; shape: number[]; data_offsets: [number, number] }
+  >;
   const tensors = new Map<string, StoredTensor>();
   for (const [name, entry] of Object.entries(header)) {
     if (name === '__metadata__') continue;
@@ -24,9 +30,13 @@ export async function readSafetensors(file: string): Promise<Map<string, StoredT
 
 function decode(dtype: string, bytes: ArrayBuffer): StoredTensor['data'] {
   switch (dtype) {
-    case 'F32': return new Float32Array(bytes);
-    case 'F16': return Float32Array.from(new Uint16Array(bytes), halfToFloat);
-    case 'I64': return new BigInt64Array(bytes);
-    default: throw new Error(`safetensors type ${dtype} is not supported`);
+    case 'F32':
+      return new Float32Array(bytes);
+    case 'F16':
+      return Float32Array.from(new Uint16Array(bytes), halfToFloat);
+    case 'I64':
+      return new BigInt64Array(bytes);
+    default:
+      throw new Error(`safetensors type ${dtype} is not supported`);
   }
 }

@@ -3,13 +3,22 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
 
-/** SentencePiece unigram tokenizers of the T5 family, from the folder's `tokenizer.json` and `tokenizer_config.json`. */
+/**
+ * SentencePiece unigram tokenizers of the T5 family, from the folder's `tokenizer.json` and
+ * `tokenizer_config.json`.
+ */
 export type T5Tokenizer = Awaited<ReturnType<typeof loadT5Tokenizer>>;
 
-interface TokenizerJson { model: { byte_fallback?: boolean; vocab: Array<[string, number]>; unk_id: number }; [part: string]: unknown }
+interface TokenizerJson {
+  model: { byte_fallback?: boolean; vocab: Array<[string, number]>; unk_id: number };
+  [part: string]: unknown;
+}
 
 /** What is used of the library, whose own declarations do not resolve under Node's module rules. */
-type CreateTokenizer = new (definition: object, settings: object) => {
+type CreateTokenizer = new (
+  definition: object,
+  settings: object,
+) => {
   encode(text: string): { ids: number[]; tokens: string[] };
   token_to_id(token: string): number | undefined;
   id_to_token(id: number): string | undefined;
@@ -21,15 +30,22 @@ const wanTextLength = 512;
 export async function loadT5Tokenizer(folder: string) {
   const read = async (name: string) => JSON.parse(await readFile(path.join(folder, name), 'utf8')) as unknown;
   const definition = (await read('tokenizer.json')) as TokenizerJson;
-  const settings = (existsSync(path.join(folder, 'tokenizer_config.json')) ? await read('tokenizer_config.json') : {}) as { model_max_length?: number };
+  const settings = (
+    existsSync(path.join(folder, 'tokenizer_config.json')) ? await read('tokenizer_config.json') : {}
+  ) as { model_max_length?: number };
   const tokenizer = new (Tokenizer as CreateTokenizer)(definition, settings);
   const { byte_fallback: byteFallback = false, unk_id: unknownId, vocab } = definition.model;
   const unknownToken = vocab[unknownId]?.[0];
   const { model_max_length: declared } = settings;
 
-  /** Ids of the UTF-8 bytes of a piece outside the vocabulary (`<0xE2>`); the tokenizer library knows none for unigram models. */
+  /**
+   * Ids of the UTF-8 bytes of a piece outside the vocabulary (`<0xE2>`); the tokenizer library knows none for
+   * unigram models.
+   */
   function byteIds(piece: string): number[] | undefined {
-    const ids = Array.from(Buffer.from(piece, 'utf8'), (byte) => tokenizer.token_to_id(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`));
+    const ids = Array.from(Buffer.from(piece, 'utf8'), (byte) =>
+      tokenizer.token_to_id(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`),
+    );
     return ids.every((id) => id !== undefined) ? ids : undefined;
   }
 
@@ -40,7 +56,9 @@ export async function loadT5Tokenizer(folder: string) {
     encode(text: string): number[] {
       const { ids, tokens } = tokenizer.encode(text);
       if (!byteFallback) return ids;
-      return ids.flatMap((id, i) => (id === unknownId && tokens[i] !== unknownToken ? (byteIds(tokens[i] as string) ?? [id]) : [id]));
+      return ids.flatMap((id, i) =>
+        id === unknownId && tokens[i] !== unknownToken ? (byteIds(tokens[i] as string) ?? [id]) : [id],
+      );
     },
     tokenText: (id: number) => tokenizer.id_to_token(id) ?? '',
   };

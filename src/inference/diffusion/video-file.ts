@@ -25,23 +25,71 @@ export interface VideoOptions {
 export type VideoWriter = ReturnType<typeof openVideo>;
 
 /**
- * Encodes H.264 (yuv420p, BT.709, moov first) from frames that come one by one. `write` resolves when the encoder has
- * taken the frame, so a slow encoder holds the decoder back and no frames pile up. The file appears whole or not at all.
+ * Encodes H.264 (yuv420p, BT.709, moov first) from frames that come one by one. `write` resolves when the
+ * encoder has taken the frame, so a slow encoder holds the decoder back and no frames pile up. The file
+ * appears whole or not at all.
  */
-export function openVideo(tools: VideoTools, file: string, { width, height, framesPerSecond, crf, parameters, seed, signal }: VideoOptions) {
+export function openVideo(
+  tools: VideoTools,
+  file: string,
+  { width, height, framesPerSecond, crf, parameters, seed, signal }: VideoOptions,
+) {
   const partial = `${file}.part`;
-  const child = spawn(tools.ffmpeg, [
-    '-hide_banner', '-loglevel', 'error', '-nostats', '-y',
-    '-f', 'rawvideo', '-pixel_format', 'rgb24', '-video_size', `${width}x${height}`, '-framerate', String(framesPerSecond), '-i', 'pipe:0',
-    '-vf', 'scale=out_color_matrix=bt709:out_range=tv', '-c:v', 'libx264', '-preset', 'medium', '-crf', String(crf), '-pix_fmt', 'yuv420p',
-    '-colorspace', 'bt709', '-color_primaries', 'bt709', '-color_trc', 'bt709', '-color_range', 'tv',
-    '-metadata', `comment=${parameters}`, '-movflags', '+faststart', '-progress', 'pipe:1', '-f', 'mp4', partial,
-  ], { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(
+    tools.ffmpeg,
+    [
+      '-hide_banner',
+      '-loglevel',
+      'error',
+      '-nostats',
+      '-y',
+      '-f',
+      'rawvideo',
+      '-pixel_format',
+      'rgb24',
+      '-video_size',
+      `${width}x${height}`,
+      '-framerate',
+      String(framesPerSecond),
+      '-i',
+      'pipe:0',
+      '-vf',
+      'scale=out_color_matrix=bt709:out_range=tv',
+      '-c:v',
+      'libx264',
+      '-preset',
+      'medium',
+      '-crf',
+      String(crf),
+      '-pix_fmt',
+      'yuv420p',
+      '-colorspace',
+      'bt709',
+      '-color_primaries',
+      'bt709',
+      '-color_trc',
+      'bt709',
+      '-color_range',
+      'tv',
+      '-metadata',
+      `comment=${parameters}`,
+      '-movflags',
+      '+faststart',
+      '-progress',
+      'pipe:1',
+      '-f',
+      'mp4',
+      partial,
+    ],
+    { stdio: ['pipe', 'pipe', 'pipe'] },
+  );
   let errors = '';
   let written = 0;
   let encoded = 0;
   let notify: (frames: number) => void = () => {};
-  child.stderr.setEncoding('utf8').on('data', (text: string) => { errors = (errors + text).slice(-2000); });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors = (errors + text).slice(-2000);
+  });
   createInterface({ input: child.stdout }).on('line', (line) => {
     if (!line.startsWith('frame=')) return;
     encoded = Number(line.slice('frame='.length));
@@ -54,14 +102,26 @@ export function openVideo(tools: VideoTools, file: string, { width, height, fram
       errors = error.message;
       resolve(null);
     });
-    child.once('close', (code) => { resolve(code); });
+    child.once('close', (code) => {
+      resolve(code);
+    });
   });
   let exited = false;
-  void ended.then(() => { exited = true; });
-  const stop = () => { child.kill('SIGKILL'); };
+  void ended.then(() => {
+    exited = true;
+  });
+  const stop = () => {
+    child.kill('SIGKILL');
+  };
   signal.addEventListener('abort', stop, { once: true });
 
-  const failed = () => (signal.aborted ? cancelled() : new EngineFailure('engine_failed', `ffmpeg failed after ${written} frames: ${errors.trim() || 'it gave no reason'}`));
+  const failed = () =>
+    signal.aborted
+      ? cancelled()
+      : new EngineFailure(
+          'engine_failed',
+          `ffmpeg failed after ${written} frames: ${errors.trim() || 'it gave no reason'}`,
+        );
 
   async function abandon(): Promise<void> {
     signal.removeEventListener('abort', stop);
@@ -79,18 +139,32 @@ export function openVideo(tools: VideoTools, file: string, { width, height, fram
       await Promise.race([once(child.stdin, 'drain').catch(() => ended), ended]);
       if (exited || signal.aborted) throw failed();
     },
-    /** Waits for the rest, checks the file by decoding it, and gives it its name. `onEncoded` hears how many frames are encoded. */
+    /**
+     * Waits for the rest, checks the file by decoding it, and gives it its name. `onEncoded` hears how many
+     * frames are encoded.
+     */
     async finish(onEncoded: (frames: number) => void): Promise<GeneratedFile> {
       try {
         notify = onEncoded;
         child.stdin.end();
         if ((await ended) !== 0) throw failed();
-        const facts = await probeVideo(tools, partial, signal).catch((error: unknown) => { throw signal.aborted ? cancelled() : error; });
+        const facts = await probeVideo(tools, partial, signal).catch((error: unknown) => {
+          throw signal.aborted ? cancelled() : error;
+        });
         requireWhole(facts, { width, height, frames: written, framesPerSecond });
         const described = await seal(partial);
         throwIfCancelled(signal);
         await rename(partial, file);
-        return { path: file, contentType: 'video/mp4', ...described, width, height, seed, frames: facts.frames, durationSeconds: facts.durationSeconds };
+        return {
+          path: file,
+          contentType: 'video/mp4',
+          ...described,
+          width,
+          height,
+          seed,
+          frames: facts.frames,
+          durationSeconds: facts.durationSeconds,
+        };
       } catch (error) {
         await abandon();
         throw error;
@@ -104,11 +178,23 @@ export function openVideo(tools: VideoTools, file: string, { width, height, fram
 }
 
 /** @throws EngineFailure when the file is not what was asked for; durations may be off by half a frame */
-function requireWhole(facts: VideoFacts, asked: { width: number; height: number; frames: number; framesPerSecond: number }): void {
+function requireWhole(
+  facts: VideoFacts,
+  asked: { width: number; height: number; frames: number; framesPerSecond: number },
+): void {
   const seconds = asked.frames / asked.framesPerSecond;
-  const right = facts.codec === 'h264' && facts.pixelFormat === 'yuv420p' && facts.width === asked.width && facts.height === asked.height
-    && facts.frames === asked.frames && Math.abs(facts.durationSeconds - seconds) <= 0.5 / asked.framesPerSecond;
-  if (!right) throw new EngineFailure('engine_failed', `The encoded video is not what was asked for: ${JSON.stringify(facts)} instead of ${JSON.stringify({ ...asked, seconds })}`);
+  const right =
+    facts.codec === 'h264' &&
+    facts.pixelFormat === 'yuv420p' &&
+    facts.width === asked.width &&
+    facts.height === asked.height &&
+    facts.frames === asked.frames &&
+    Math.abs(facts.durationSeconds - seconds) <= 0.5 / asked.framesPerSecond;
+  if (!right)
+    throw new EngineFailure(
+      'engine_failed',
+      `The encoded video is not what was asked for: ${JSON.stringify(facts)} instead of ${JSON.stringify({ ...asked, seconds })}`,
+    );
 }
 
 async function seal(file: string): Promise<{ bytes: number; sha256: string }> {

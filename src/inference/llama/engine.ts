@@ -22,8 +22,8 @@ const defaultSequences = 8;
 const defaultContextTokens = 2560;
 
 /**
- * Qwen behind the engine protocol. Requests run side by side on sequences of their own. Where base and instruct model are two files, the
- * base model is loaded at start and the instruct model with the first chat.
+ * Qwen behind the engine protocol. Requests run side by side on sequences of their own. Where base and
+ * instruct model are two files, the base model is loaded at start and the instruct model with the first chat.
  */
 export function createQwenEngine(): Engine {
   let loaded: Loaded | undefined;
@@ -54,7 +54,11 @@ export function createQwenEngine(): Engine {
   async function unload(): Promise<void> {
     const { llama, models } = loaded ?? {};
     loaded = undefined;
-    for (const model of models?.values() ?? []) await model.then(({ dispose }) => dispose(), () => {});
+    for (const model of models?.values() ?? [])
+      await model.then(
+        ({ dispose }) => dispose(),
+        () => {},
+      );
     await llama?.dispose();
   }
 
@@ -62,10 +66,20 @@ export function createQwenEngine(): Engine {
     async load({ modelDir, device: preference, threads, options = {} }, log) {
       const startedAt = performance.now();
       const { sequences = defaultSequences, contextTokens = defaultContextTokens, completionDir } = options;
-      const files = await findModelFiles(modelDir, completionDir === undefined ? undefined : String(completionDir));
+      const files = await findModelFiles(
+        modelDir,
+        completionDir === undefined ? undefined : String(completionDir),
+      );
       await unload();
       const { llama, device, notes } = await openLlama(preference, log);
-      const opening: Loaded = { llama, limit: createThreadLimit(llama), files, log, settings: { sequences: Number(sequences), contextTokens: Number(contextTokens), threads }, models: new Map() };
+      const opening: Loaded = {
+        llama,
+        limit: createThreadLimit(llama),
+        files,
+        log,
+        settings: { sequences: Number(sequences), contextTokens: Number(contextTokens), threads },
+        models: new Map(),
+      };
       let first: TextModel;
       try {
         first = await open(opening, files.completion);
@@ -75,20 +89,42 @@ export function createQwenEngine(): Engine {
       }
       loaded = opening;
       const chats = files.chat !== files.completion || first.formatChat !== null;
-      return { device, deviceNotes: notes, loadSeconds: (performance.now() - startedAt) / 1000, model: { name: first.name, features: ['completion', ...(chats ? ['chat'] : [])] } };
+      return {
+        device,
+        deviceNotes: notes,
+        loadSeconds: (performance.now() - startedAt) / 1000,
+        model: { name: first.name, features: ['completion', ...(chats ? ['chat'] : [])] },
+      };
     },
 
     async warmUp(context) {
-      await answer({ mode: 'completion', prompt: 'a red circle', maxTokens: 4, maxInputTokens: 64, temperature: 0, topP: 1, topK: 1, repeatPenalty: 1, stream: false }, context);
+      await answer(
+        {
+          mode: 'completion',
+          prompt: 'a red circle',
+          maxTokens: 4,
+          maxInputTokens: 64,
+          temperature: 0,
+          topP: 1,
+          topK: 1,
+          repeatPenalty: 1,
+          stream: false,
+        },
+        context,
+      );
     },
 
     methods: { 'qwen.generate': answer },
 
     async memory() {
       if (loaded === undefined) return {};
-      const models = (await Promise.allSettled(loaded.models.values())).flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+      const models = (await Promise.allSettled(loaded.models.values())).flatMap((each) =>
+        each.status === 'fulfilled' ? [each.value] : [],
+      );
       return {
-        ...(loaded.llama.gpu === false ? {} : { deviceBytes: models.reduce((sum, { deviceBytes }) => sum + deviceBytes(), 0) }),
+        ...(loaded.llama.gpu === false
+          ? {}
+          : { deviceBytes: models.reduce((sum, { deviceBytes }) => sum + deviceBytes(), 0) }),
         busySequences: models.reduce((sum, { pool }) => sum + pool.busy(), 0),
       };
     },

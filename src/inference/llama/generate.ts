@@ -7,32 +7,52 @@ import { promptChunk, type TextModel } from './model.js';
 
 /** Share of the window that is kept for the answer, whatever the prompt. */
 const answerShare = 1 / 4;
-/** The repetition penalty looks at this many tokens of the answer; never at the prompt, whose words the answer must keep. */
+/**
+ * The repetition penalty looks at this many tokens of the answer; never at the prompt, whose words the answer
+ * must keep.
+ */
 const penaltyTokens = 64;
 /** Time between two reports to the watchdog. */
 const reportMs = 1000;
 
 /**
- * Answers one request on a sequence of its own, in steps shared with all other requests. Ends between two tokens when
- * it is cancelled.
- * @throws EngineFailure `invalid_parameters` when the prompt is longer than `maxInputTokens` or than the window allows
+ * Answers one request on a sequence of its own, in steps shared with all other requests. Ends between two
+ * tokens when it is cancelled.
+ * @throws EngineFailure `invalid_parameters` when the prompt is longer than `maxInputTokens` or than the
+ *   window allows
  */
-export async function generate(text: TextModel, params: QwenGenerateParams, { signal, emit }: RequestContext): Promise<QwenGenerateResult> {
+export async function generate(
+  text: TextModel,
+  params: QwenGenerateParams,
+  { signal, emit }: RequestContext,
+): Promise<QwenGenerateResult> {
   const startedMs = performance.now();
   const prompt = promptOf(text, params);
   const room = Math.min(params.maxTokens, Math.floor(text.contextSize * answerShare));
   const mostInput = Math.min(params.maxInputTokens, text.contextSize - room - 1);
   const promptTokens = prompt.tokens.length;
-  if (promptTokens > mostInput) throw new EngineFailure('invalid_parameters', `the prompt has ${promptTokens} tokens, ${mostInput} are the most`, 'prompt');
+  if (promptTokens > mostInput)
+    throw new EngineFailure(
+      'invalid_parameters',
+      `the prompt has ${promptTokens} tokens, ${mostInput} are the most`,
+      'prompt',
+    );
   const maxTokens = Math.min(params.maxTokens, text.contextSize - promptTokens - 1);
   const report = reporter(emit, maxTokens);
 
   return text.pool.use(prompt, signal, async (sequence, held, place) => {
     report(0, true);
     const last = await readPrompt(text, sequence, prompt.tokens.slice(held), signal, report);
-    const writer = createWriter(text.model, params.stream ? (piece) => emit({ kind: 'token', text: piece }) : undefined, params.stop ?? []);
+    const writer = createWriter(
+      text.model,
+      params.stream ? (piece) => emit({ kind: 'token', text: piece }) : undefined,
+      params.stop ?? [],
+    );
     let stopReason: QwenGenerateResult['stopReason'] = 'eos';
-    const answer = sequence.evaluate(last, samplingOf(params, () => writer.tokens()));
+    const answer = sequence.evaluate(
+      last,
+      samplingOf(params, () => writer.tokens()),
+    );
     text.steps.enter();
     try {
       for (;;) {
@@ -51,22 +71,47 @@ export async function generate(text: TextModel, params: QwenGenerateParams, { si
       await answer.return();
     }
     throwIfCancelled(signal);
-    return { text: writer.end(), model: text.name, promptTokens, completionTokens: writer.tokens().length, stopReason, seconds: (performance.now() - startedMs) / 1000 };
+    return {
+      text: writer.end(),
+      model: text.name,
+      promptTokens,
+      completionTokens: writer.tokens().length,
+      stopReason,
+      seconds: (performance.now() - startedMs) / 1000,
+    };
   });
 }
 
-function promptOf(text: TextModel, { mode, prompt, messages, sharedLength = 0 }: QwenGenerateParams): PromptTokens {
+function promptOf(
+  text: TextModel,
+  { mode, prompt, messages, sharedLength = 0 }: QwenGenerateParams,
+): PromptTokens {
   if (mode === 'completion') {
-    if (prompt === undefined || prompt === '') throw new EngineFailure('invalid_parameters', 'there is nothing to complete', 'prompt');
+    if (prompt === undefined || prompt === '')
+      throw new EngineFailure('invalid_parameters', 'there is nothing to complete', 'prompt');
     return completionTokens(text.model, prompt, sharedLength);
   }
-  if (messages === undefined || messages.length === 0) throw new EngineFailure('invalid_parameters', 'there is nothing to answer', 'messages');
-  if (text.formatChat === null) throw new EngineFailure('model_missing', `${text.name} has no ChatML marks in its vocabulary: it cannot chat`);
+  if (messages === undefined || messages.length === 0)
+    throw new EngineFailure('invalid_parameters', 'there is nothing to answer', 'messages');
+  if (text.formatChat === null)
+    throw new EngineFailure(
+      'model_missing',
+      `${text.name} has no ChatML marks in its vocabulary: it cannot chat`,
+    );
   return text.formatChat(messages);
 }
 
-/** Reads the prompt in pieces, all but the last of them here; the last one is what the first token follows from. */
-async function readPrompt({ pace }: TextModel, sequence: LlamaContextSequence, tokens: Token[], signal: AbortSignal, report: (tokens: number) => void): Promise<Token[]> {
+/**
+ * Reads the prompt in pieces, all but the last of them here; the last one is what the first token follows
+ * from.
+ */
+async function readPrompt(
+  { pace }: TextModel,
+  sequence: LlamaContextSequence,
+  tokens: Token[],
+  signal: AbortSignal,
+  report: (tokens: number) => void,
+): Promise<Token[]> {
   let at = 0;
   for (; tokens.length - at > promptChunk; at += promptChunk) {
     pace.begin(promptChunk);
@@ -78,15 +123,34 @@ async function readPrompt({ pace }: TextModel, sequence: LlamaContextSequence, t
   return tokens.slice(at);
 }
 
-function samplingOf({ temperature, topP, topK, repeatPenalty, seed }: QwenGenerateParams, written: () => Token[]): SequenceEvaluateOptions {
+function samplingOf(
+  { temperature, topP, topK, repeatPenalty, seed }: QwenGenerateParams,
+  written: () => Token[],
+): SequenceEvaluateOptions {
   return {
-    temperature, topP, topK, minP: 0, seed: seed ?? randomInt(2 ** 32),
-    ...(repeatPenalty === 1 ? {} : { repeatPenalty: { penalty: repeatPenalty, maxPunishTokens: penaltyTokens, punishTokens: () => written().slice(-penaltyTokens) } }),
+    temperature,
+    topP,
+    topK,
+    minP: 0,
+    seed: seed ?? randomInt(2 ** 32),
+    ...(repeatPenalty === 1
+      ? {}
+      : {
+          repeatPenalty: {
+            penalty: repeatPenalty,
+            maxPunishTokens: penaltyTokens,
+            punishTokens: () => written().slice(-penaltyTokens),
+          },
+        }),
   };
 }
 
 /** Tokens to text. A token may end within a character; its text then waits for the next. */
-function createWriter(model: LlamaModel, emit: ((piece: string) => void) | undefined, stop: readonly string[]) {
+function createWriter(
+  model: LlamaModel,
+  emit: ((piece: string) => void) | undefined,
+  stop: readonly string[],
+) {
   const tokens: Token[] = [];
   let waiting: Token[] = [];
   let text = '';

@@ -8,9 +8,9 @@ interface Slot {
 }
 
 /**
- * The places at the model. A request has one to itself; between two requests a sequence holds nothing but the shared
- * beginning (the system prompt) of the last one, so that one user's text can never reach another's answer and the beginning
- * need not be read again.
+ * The places at the model. A request has one to itself; between two requests a sequence holds nothing but the
+ * shared beginning (the system prompt) of the last one, so that one user's text can never reach another's
+ * answer and the beginning need not be read again.
  */
 export function createSequencePool(sequences: readonly LlamaContextSequence[]) {
   const idle: Slot[] = sequences.map((sequence, place) => ({ sequence, place }));
@@ -18,7 +18,10 @@ export function createSequencePool(sequences: readonly LlamaContextSequence[]) {
   /** Idle ones that were given to somebody in line who has not taken them yet. */
   let promised = 0;
 
-  /** Waits for a sequence; the one that holds most of the prompt's beginning, of equals the first: sequences side by side are evaluated together. */
+  /**
+   * Waits for a sequence; the one that holds most of the prompt's beginning, of equals the first: sequences
+   * side by side are evaluated together.
+   */
   async function take(tokens: readonly Token[], signal: AbortSignal): Promise<Slot> {
     if (signal.aborted) throw cancelled();
     if (idle.length === promised) await turn(signal);
@@ -52,7 +55,9 @@ export function createSequencePool(sequences: readonly LlamaContextSequence[]) {
     try {
       await forget(slot.sequence, keep);
     } catch (error) {
-      throw new EngineFailure('device_lost', 'a sequence could not be cleared of its text', undefined, { cause: error });
+      throw new EngineFailure('device_lost', 'a sequence could not be cleared of its text', undefined, {
+        cause: error,
+      });
     }
     idle.push(slot);
     line.shift()?.();
@@ -60,10 +65,15 @@ export function createSequencePool(sequences: readonly LlamaContextSequence[]) {
 
   return {
     /**
-     * Runs `work` on a sequence that holds the first `held` tokens of the prompt and nothing else; at least one is left to
-     * evaluate. What was evaluated beyond the shared tokens is erased before anybody else gets the sequence.
+     * Runs `work` on a sequence that holds the first `held` tokens of the prompt and nothing else; at least
+     * one is left to evaluate. What was evaluated beyond the shared tokens is erased before anybody else gets
+     * the sequence.
      */
-    async use<T>({ tokens, shared }: PromptTokens, signal: AbortSignal, work: (sequence: LlamaContextSequence, held: number, place: number) => Promise<T>): Promise<T> {
+    async use<T>(
+      { tokens, shared }: PromptTokens,
+      signal: AbortSignal,
+      work: (sequence: LlamaContextSequence, held: number, place: number) => Promise<T>,
+    ): Promise<T> {
       const slot = await take(tokens, signal);
       let keep = 0;
       try {
@@ -73,7 +83,8 @@ export function createSequencePool(sequences: readonly LlamaContextSequence[]) {
         keep = shared;
         return result;
       } catch (error) {
-        // A request that ended between two steps leaves a sound state; after anything else nothing of it is trusted.
+        // A request that ended between two steps leaves a sound state; after anything else nothing of it is
+        // trusted.
         if (signal.aborted) keep = shared;
         throw error;
       } finally {

@@ -1,13 +1,19 @@
 import { availableParallelism } from 'node:os';
 import type { LlamaModel, Token } from 'node-llama-cpp';
 
-/** Evaluations timed for each number of threads, fewer once `budgetMs` is used up. The first few also read the weights and build the graph. */
+/**
+ * Evaluations timed for each number of threads, fewer once `budgetMs` is used up. The first few also read the
+ * weights and build the graph.
+ */
 const timedEvaluations = 12;
 const fewestEvaluations = 3;
 const budgetMs = 400;
 /** More threads must be worth it: they are taken from whatever else computes on this machine. */
 const leastGain = 1.1;
-/** So much slower, higher numbers are not tried any more; a single evaluation so much slower ends its number's turn. */
+/**
+ * So much slower, higher numbers are not tried any more; a single evaluation so much slower ends its number's
+ * turn.
+ */
 const hopeless = 1.5;
 const hopelessEvaluation = 10;
 /** Tokens of the evaluation that stands for prompts and for steps of several requests. */
@@ -27,17 +33,29 @@ export interface ThreadChoice {
 }
 
 /**
- * The number of threads that evaluates fastest on this machine as it is now. A small model loses by every thread beyond
- * the first, a large one gains up to the number of cores that are free: no rule knows which. A single token waits for the memory,
- * several for the arithmetic: they gain by threads where one does not, and never want fewer.
+ * The number of threads that evaluates fastest on this machine as it is now. A small model loses by every
+ * thread beyond the first, a large one gains up to the number of cores that are free: no rule knows which. A
+ * single token waits for the memory, several for the arithmetic: they gain by threads where one does not, and
+ * never want fewer.
  */
 export async function chooseThreads(model: LlamaModel, most = availableParallelism()): Promise<ThreadChoice> {
   const one = await fastest(model, candidatesUpTo(most), 1);
-  const many = one.threads >= most ? { threads: one.threads, measured: {} } : await fastest(model, candidatesUpTo(most).filter((threads) => threads >= one.threads), manyTokens);
+  const many =
+    one.threads >= most
+      ? { threads: one.threads, measured: {} }
+      : await fastest(
+          model,
+          candidatesUpTo(most).filter((threads) => threads >= one.threads),
+          manyTokens,
+        );
   return { one, many };
 }
 
-async function fastest(model: LlamaModel, candidates: readonly number[], tokens: number): Promise<ThreadTimes> {
+async function fastest(
+  model: LlamaModel,
+  candidates: readonly number[],
+  tokens: number,
+): Promise<ThreadTimes> {
   const measured: Record<number, number> = {};
   let threads = candidates[0] as number;
   let best = Infinity;
@@ -68,7 +86,12 @@ async function timeOf(model: LlamaModel, threads: number, tokens: number, limitM
     const evaluated = Array.from({ length: tokens }, () => token);
     const times: number[] = [];
     const startedMs = performance.now();
-    for (let last = 0; times.length < timedEvaluations && last <= limitMs && (times.length < fewestEvaluations || performance.now() - startedMs < budgetMs);) {
+    for (
+      let last = 0;
+      times.length < timedEvaluations &&
+      last <= limitMs &&
+      (times.length < fewestEvaluations || performance.now() - startedMs < budgetMs);
+    ) {
       const before = performance.now();
       await sequence.evaluateWithoutGeneratingNewTokens(evaluated);
       last = performance.now() - before;

@@ -10,7 +10,10 @@ const restMs = 5000;
 export function createThreadLimit(llama: Pick<Llama, 'maxThreads'>) {
   let opening = 0;
   return {
-    /** Returns what holds: no limit while a model is opened, because its measurements and its contexts would be cut to it. */
+    /**
+     * Returns what holds: no limit while a model is opened, because its measurements and its contexts would
+     * be cut to it.
+     */
     set(threads: number): number {
       llama.maxThreads = opening > 0 ? 0 : threads;
       return llama.maxThreads;
@@ -29,11 +32,15 @@ export function createThreadLimit(llama: Pick<Llama, 'maxThreads'>) {
 export type ThreadLimit = ReturnType<typeof createThreadLimit>;
 
 /**
- * Gives each evaluation its number of threads. Threads of an evaluation wait for one another without sleeping: when other work
- * takes one of their cores, a step can last hundreds of times longer than on one thread. Such a step is noticed, and one
- * thread goes on alone until the cores may be free again.
+ * Gives each evaluation its number of threads. Threads of an evaluation wait for one another without
+ * sleeping: when other work takes one of their cores, a step can last hundreds of times longer than on one
+ * thread. Such a step is noticed, and one thread goes on alone until the cores may be free again.
  */
-export function createPace(limit: Pick<ThreadLimit, 'set'>, { one, many }: ThreadChoice, now: () => number = () => performance.now()) {
+export function createPace(
+  limit: Pick<ThreadLimit, 'set'>,
+  { one, many }: ThreadChoice,
+  now: () => number = () => performance.now(),
+) {
   let restUntilMs = 0;
   let step: { startedMs: number; expectedMs: number } | undefined;
 
@@ -44,7 +51,10 @@ export function createPace(limit: Pick<ThreadLimit, 'set'>, { one, many }: Threa
       const startedMs = now();
       const held = limit.set(startedMs < restUntilMs ? 1 : threads);
       const expectedMs = measured[threads];
-      step = held <= 1 || expectedMs === undefined ? undefined : { startedMs, expectedMs: expectedMs * Math.max(1, tokens / manyTokens) };
+      step =
+        held <= 1 || expectedMs === undefined
+          ? undefined
+          : { startedMs, expectedMs: expectedMs * Math.max(1, tokens / manyTokens) };
     },
     /** After it. */
     end(): void {
@@ -62,9 +72,10 @@ interface Waiting {
 }
 
 /**
- * Lets all running requests ask for their next token at the same moment, so that one evaluation answers them all. Left
- * to itself the last of them to see its token misses the next evaluation: two requests would take turns instead of sharing. They go in the order of their
- * sequences, because llama.cpp evaluates together only what stands side by side.
+ * Lets all running requests ask for their next token at the same moment, so that one evaluation answers them
+ * all. Left to itself the last of them to see its token misses the next evaluation: two requests would take
+ * turns instead of sharing. They go in the order of their sequences, because llama.cpp evaluates together
+ * only what stands side by side.
  */
 export function createStepTogether(pace: Pick<Pace, 'begin' | 'end'>) {
   let members = 0;
@@ -84,16 +95,19 @@ export function createStepTogether(pace: Pick<Pace, 'begin' | 'end'>) {
   }
 
   return {
-    enter: () => { members += 1; },
+    enter: () => {
+      members += 1;
+    },
     leave: () => {
       members -= 1;
       openWhenAllAreHere();
     },
     /** Resolves when every member waits here. `tokens`: how many of this member's the step evaluates. */
-    wait: (place: number, tokens: number): Promise<void> => new Promise((go) => {
-      waiting.push({ place, tokens, go });
-      openWhenAllAreHere();
-    }),
+    wait: (place: number, tokens: number): Promise<void> =>
+      new Promise((go) => {
+        waiting.push({ place, tokens, go });
+        openWhenAllAreHere();
+      }),
   };
 }
 export type StepTogether = ReturnType<typeof createStepTogether>;

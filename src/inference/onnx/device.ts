@@ -8,12 +8,17 @@ import type { Device, DevicePreference } from '../engine-protocol.js';
 import { EngineFailure } from '../engine.js';
 
 /**
- * Picks the first device on which a small graph of the model opens. `auto` tries cuda, webgpu, cpu; a named device is
- * tried alone, because an operator who asks for a GPU must not get a CPU in silence.
+ * Picks the first device on which a small graph of the model opens. `auto` tries cuda, webgpu, cpu; a named
+ * device is tried alone, because an operator who asks for a GPU must not get a CPU in silence.
  * @returns the device, and for every one that was not taken a sentence with its cure
  * @throws EngineFailure `engine_failed` when the named device does not open
  */
-export async function chooseDevice(preference: DevicePreference, probeGraph: string, threads: number, findCuda: () => Promise<CudaLibraries> = findCudaLibraries): Promise<{ device: Device; notes: string[] }> {
+export async function chooseDevice(
+  preference: DevicePreference,
+  probeGraph: string,
+  threads: number,
+  findCuda: () => Promise<CudaLibraries> = findCudaLibraries,
+): Promise<{ device: Device; notes: string[] }> {
   const candidates: Device[] = preference === 'auto' ? ['cuda', 'webgpu', 'cpu'] : [preference];
   const notes: string[] = [];
   for (const device of candidates) {
@@ -45,16 +50,31 @@ export interface CudaLibraries {
   missing: string[];
 }
 
-/** Looks at the provider's own file: the runtime's error names neither the file nor the library that is missing. */
+/**
+ * Looks at the provider's own file: the runtime's error names neither the file nor the library that is
+ * missing.
+ */
 export async function findCudaLibraries(): Promise<CudaLibraries> {
-  const folder = path.join(path.dirname(createRequire(import.meta.url).resolve('onnxruntime-node')), '..', 'bin/napi-v6', process.platform, process.arch);
+  const folder = path.join(
+    path.dirname(createRequire(import.meta.url).resolve('onnxruntime-node')),
+    '..',
+    'bin/napi-v6',
+    process.platform,
+    process.arch,
+  );
   const file = path.join(folder, providerFile);
   if (!existsSync(file)) return { folder, installed: false, missing: [] };
-  const listing = await promisify(execFile)('ldd', [file], { timeout: 10_000 }).then(({ stdout }) => stdout, () => '');
+  const listing = await promisify(execFile)('ldd', [file], { timeout: 10_000 }).then(
+    ({ stdout }) => stdout,
+    () => '',
+  );
   return { folder, installed: true, missing: missingLibraries(listing) };
 }
 
-/** Names of `ldd`'s output that were not found; the runtime's own library is the loading process's and always is. */
+/**
+ * Names of `ldd`'s output that were not found; the runtime's own library is the loading process's and always
+ * is.
+ */
 export function missingLibraries(listing: string): string[] {
   const names = [...listing.matchAll(/^\s*(\S+) => not found$/gm)].map((match) => match[1] as string);
   return [...new Set(names)].filter((name) => !name.startsWith('libonnxruntime'));
@@ -64,18 +84,25 @@ export function missingLibraries(listing: string): string[] {
 export function explainDevice(device: Device, message: string, cuda: CudaLibraries | null): string {
   if (device === 'cuda') return explainCuda(message, cuda);
   const reason = shorten(message);
-  if (device === 'webgpu') return `webgpu was not taken: no usable GPU through Vulkan (${reason}). Install the GPU's driver, libvulkan1, libgl1 and libegl1; in an NVIDIA container set NVIDIA_DRIVER_CAPABILITIES=all.`;
+  if (device === 'webgpu')
+    return `webgpu was not taken: no usable GPU through Vulkan (${reason}). Install the GPU's driver, libvulkan1, libgl1 and libegl1; in an NVIDIA container set NVIDIA_DRIVER_CAPABILITIES=all.`;
   return `cpu was not taken: the CPU did not open the model (${reason}). See whether its files are whole: ourvidz models verify.`;
 }
 
 function explainCuda(message: string, cuda: CudaLibraries | null): string {
-  if (process.platform !== 'linux' || process.arch !== 'x64') return `cuda was not taken: onnxruntime-node has it for Linux on x64 only. Nothing to do on ${process.platform} ${process.arch}.`;
+  if (process.platform !== 'linux' || process.arch !== 'x64')
+    return `cuda was not taken: onnxruntime-node has it for Linux on x64 only. Nothing to do on ${process.platform} ${process.arch}.`;
   if (cuda !== null && !cuda.installed) {
     return `cuda was not taken: ${providerFile} is not beside onnxruntime-node's binding. Run node node_modules/onnxruntime-node/script/install.js --onnxruntime-node-install=cuda12, or put the file of the same version into ${cuda.folder} (docs/models.md).`;
   }
   if (cuda !== null && cuda.missing.length > 0) {
     const version = /libcu(?:dart|blas|blasLt)\.so\.(\d+)/.exec(cuda.missing.join(' '))?.[1];
-    const needs = [...(cuda.missing.some((name) => /^lib(?:cu(?!dnn)|nv)/.test(name)) ? [`CUDA${version === undefined ? '' : ` ${version}`}`] : []), ...(cuda.missing.some((name) => name.startsWith('libcudnn')) ? ['cuDNN 9'] : [])];
+    const needs = [
+      ...(cuda.missing.some((name) => /^lib(?:cu(?!dnn)|nv)/.test(name))
+        ? [`CUDA${version === undefined ? '' : ` ${version}`}`]
+        : []),
+      ...(cuda.missing.some((name) => name.startsWith('libcudnn')) ? ['cuDNN 9'] : []),
+    ];
     return `cuda was not taken: the loader does not find ${cuda.missing.join(', ')}. Install ${needs.join(' and ') || 'them'} and put their folder into LD_LIBRARY_PATH (docs/models.md).`;
   }
   return `cuda was not taken: the CUDA provider did not start (${shorten(message)}). See that nvidia-smi shows the GPU here and that its driver is new enough for the CUDA version in docs/models.md.`;
@@ -83,6 +110,9 @@ function explainCuda(message: string, cuda: CudaLibraries | null): string {
 
 /** The part of a native message that says something: without source file, function and condition. */
 function shorten(message: string): string {
-  const text = message.replace(/\s+/g, ' ').replace(/^.*?(?=Failed to |CUDA failure|CUDA error)/i, '').trim();
+  const text = message
+    .replace(/\s+/g, ' ')
+    .replace(/^.*?(?=Failed to |CUDA failure|CUDA error)/i, '')
+    .trim();
   return (text === '' ? 'no reason given' : text).slice(0, 200).replace(/[.\s]+$/, '');
 }

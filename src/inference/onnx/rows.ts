@@ -16,17 +16,27 @@ interface RowOptions {
 }
 
 /**
- * Runs a graph over all rows in as few calls as memory allows. A call that runs out of memory is made again with half as
- * many rows; a single row that does not fit fails with the runtime's error.
+ * Runs a graph over all rows in as few calls as memory allows. A call that runs out of memory is made again
+ * with half as many rows; a single row that does not fit fails with the runtime's error.
  * @returns the output's rows end to end, as float32
  */
-export async function runInRows(session: Pick<OnnxSession, 'run'>, feeds: Record<string, Values>, output: string, { rows, shared = {}, limit, signal }: RowOptions): Promise<Float32Array> {
+export async function runInRows(
+  session: Pick<OnnxSession, 'run'>,
+  feeds: Record<string, Values>,
+  output: string,
+  { rows, shared = {}, limit, signal }: RowOptions,
+): Promise<Float32Array> {
   let result: Float32Array | undefined;
   for (let row = 0; row < rows;) {
     const count = Math.min(limit.rows, rows - row);
     let part: Float32Array | undefined;
     try {
-      const slice = count === rows ? feeds : Object.fromEntries(Object.entries(feeds).map(([name, values]) => [name, sliceRows(values, rows, row, count)]));
+      const slice =
+        count === rows
+          ? feeds
+          : Object.fromEntries(
+              Object.entries(feeds).map(([name, values]) => [name, sliceRows(values, rows, row, count)]),
+            );
       part = (await session.run({ ...slice, ...shared }, [output]))[output]?.data;
     } catch (error) {
       if (count === 1 || describeFailure(error).code !== 'out_of_memory') throw error;
@@ -47,5 +57,8 @@ export async function runInRows(session: Pick<OnnxSession, 'run'>, feeds: Record
 function sliceRows(values: Values, rows: number, from: number, count: number): Values {
   if (values.dims.length === 0) return values;
   const size = values.data.length / rows;
-  return { data: values.data.slice(from * size, (from + count) * size), dims: [count, ...values.dims.slice(1)] };
+  return {
+    data: values.data.slice(from * size, (from + count) * size),
+    dims: [count, ...values.dims.slice(1)],
+  };
 }

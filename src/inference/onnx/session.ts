@@ -13,7 +13,10 @@ export interface FloatTensor {
   dims: readonly number[];
 }
 
-/** An output that stays as the runtime made it, on the device where it can: to be fed to a later run, and then disposed of. */
+/**
+ * An output that stays as the runtime made it, on the device where it can: to be fed to a later run, and then
+ * disposed of.
+ */
 export type KeptTensor = Tensor;
 
 export type OnnxSession = Awaited<ReturnType<typeof openSession>>;
@@ -21,15 +24,21 @@ export type OnnxSession = Awaited<ReturnType<typeof openSession>>;
 export interface SessionOptions {
   device: Device;
   threads: number;
-  /** Outputs that later runs take back; they stay in device memory where the provider allows (webgpu; the binding has no such path for cuda). */
+  /**
+   * Outputs that later runs take back; they stay in device memory where the provider allows (webgpu; the
+   * binding has no such path for cuda).
+   */
   keepOnDevice?: (output: string) => boolean;
-  /** CPU: memory of a run goes back to the system when it ends, instead of staying with the session for the next one. */
+  /**
+   * CPU: memory of a run goes back to the system when it ends, instead of staying with the session for the
+   * next one.
+   */
   returnMemory?: boolean;
 }
 
 /**
- * Opens a graph on one device. Names, types and ranks come from the graph's own metadata: exports of different age
- * disagree on int32/int64 ids and on scalar or vector timesteps.
+ * Opens a graph on one device. Names, types and ranks come from the graph's own metadata: exports of
+ * different age disagree on int32/int64 ids and on scalar or vector timesteps.
  */
 export async function openSession(file: string, options: SessionOptions) {
   const session = await createSession(file, options);
@@ -39,20 +48,31 @@ export async function openSession(file: string, options: SessionOptions) {
     if (isKept(values)) return values;
     const { data, dims } = values;
     const meta = inputs.get(name);
-    if (meta === undefined || !meta.isTensor) throw new Error(`${file} has no input ${name}; it has ${session.inputNames.join(', ')}`);
+    if (meta === undefined || !meta.isTensor)
+      throw new Error(`${file} has no input ${name}; it has ${session.inputNames.join(', ')}`);
     // a scalar where one value is meant for the whole batch, a vector of it where the export made one
     const shape = dims.length === 0 && meta.shape.length === 1 ? [1] : dims;
     const floats = () => (data instanceof Float32Array ? data : Float32Array.from(data));
     switch (meta.type) {
-      case 'float32': return new Tensor('float32', floats(), shape);
-      case 'float16': return new Tensor('float16', floatsToHalves(floats()), shape);
-      case 'int64': return new Tensor('int64', BigInt64Array.from(data as ArrayLike<number> as number[], (value) => BigInt(Math.trunc(value))), shape);
-      case 'int32': return new Tensor('int32', Int32Array.from(data), shape);
-      default: throw new Error(`${file}: input ${name} has type ${meta.type}, which is not supported`);
+      case 'float32':
+        return new Tensor('float32', floats(), shape);
+      case 'float16':
+        return new Tensor('float16', floatsToHalves(floats()), shape);
+      case 'int64':
+        return new Tensor(
+          'int64',
+          BigInt64Array.from(data as ArrayLike<number> as number[], (value) => BigInt(Math.trunc(value))),
+          shape,
+        );
+      case 'int32':
+        return new Tensor('int32', Int32Array.from(data), shape);
+      default:
+        throw new Error(`${file}: input ${name} has type ${meta.type}, which is not supported`);
     }
   }
 
-  const toTensors = (feeds: Record<string, Values | KeptTensor>) => Object.fromEntries(Object.entries(feeds).map(([name, values]) => [name, toTensor(name, values)]));
+  const toTensors = (feeds: Record<string, Values | KeptTensor>) =>
+    Object.fromEntries(Object.entries(feeds).map(([name, values]) => [name, toTensor(name, values)]));
 
   return {
     inputNames: session.inputNames,
@@ -64,21 +84,36 @@ export async function openSession(file: string, options: SessionOptions) {
       return meta?.isTensor === true ? meta.shape : [];
     },
     /** Runs the graph and returns the wanted outputs as float32. */
-    async run<Name extends string>(feeds: Record<string, Values>, outputs: readonly Name[]): Promise<Record<Name, FloatTensor>> {
+    async run<Name extends string>(
+      feeds: Record<string, Values>,
+      outputs: readonly Name[],
+    ): Promise<Record<Name, FloatTensor>> {
       const results = await session.run(toTensors(feeds), [...outputs]);
-      return Object.fromEntries(outputs.map((name) => [name, fromTensor(results[name])])) as Record<Name, FloatTensor>;
+      return Object.fromEntries(outputs.map((name) => [name, fromTensor(results[name])])) as Record<
+        Name,
+        FloatTensor
+      >;
     },
     /**
-     * Runs the graph for one output as float32 and all of `kept` as they are. `into` holds tensors of equal shape that
-     * nobody reads any more: on the CPU the kept outputs are written there instead of into new memory.
+     * Runs the graph for one output as float32 and all of `kept` as they are. `into` holds tensors of equal
+     * shape that nobody reads any more: on the CPU the kept outputs are written there instead of into new
+     * memory.
      */
-    async runKeeping(feeds: Record<string, Values | KeptTensor>, output: string, kept: readonly string[], into?: readonly KeptTensor[]): Promise<{ value: FloatTensor; kept: KeptTensor[] }> {
+    async runKeeping(
+      feeds: Record<string, Values | KeptTensor>,
+      output: string,
+      kept: readonly string[],
+      into?: readonly KeptTensor[],
+    ): Promise<{ value: FloatTensor; kept: KeptTensor[] }> {
       const fetches: Record<string, Tensor | null> = { [output]: null };
       const reuse = into?.every((tensor) => tensor.location === 'cpu') === true;
       for (const [i, name] of kept.entries()) fetches[name] = reuse ? (into?.[i] ?? null) : null;
       const results = await session.run(toTensors(feeds), fetches);
       // the runtime fills the given tensors, but returns others of its own
-      return { value: fromTensor(results[output]), kept: kept.map((name) => fetches[name] ?? requireTensor(results[name])) };
+      return {
+        value: fromTensor(results[output]),
+        kept: kept.map((name) => fetches[name] ?? requireTensor(results[name])),
+      };
     },
     release: () => session.release(),
   };
@@ -87,13 +122,20 @@ export async function openSession(file: string, options: SessionOptions) {
 const isKept = (values: Values | KeptTensor): values is KeptTensor => values instanceof Tensor;
 
 /**
- * Freed buffers are kept by their exact size and used again. The default keeps none above some 100 MB: the CPU, which is
- * ahead of the GPU, then allocates new ones for every operator (WAN at 81 frames wanted more than 140 GB in its first
- * pass). What stays is the peak of every size drawn so far; a process that runs out of memory by it is replaced.
+ * Freed buffers are kept by their exact size and used again. The default keeps none above some 100 MB: the
+ * CPU, which is ahead of the GPU, then allocates new ones for every operator (WAN at 81 frames wanted more
+ * than 140 GB in its first pass). What stays is the peak of every size drawn so far; a process that runs out
+ * of memory by it is replaced.
  */
-const webgpu: InferenceSession.WebGpuExecutionProviderOption = { name: 'webgpu', storageBufferCacheMode: 'simple' };
+const webgpu: InferenceSession.WebGpuExecutionProviderOption = {
+  name: 'webgpu',
+  storageBufferCacheMode: 'simple',
+};
 
-async function createSession(file: string, { device, threads, keepOnDevice, returnMemory = false }: SessionOptions): Promise<InferenceSession> {
+async function createSession(
+  file: string,
+  { device, threads, keepOnDevice, returnMemory = false }: SessionOptions,
+): Promise<InferenceSession> {
   const settings: InferenceSession.SessionOptions = {
     executionProviders: device === 'cpu' ? ['cpu'] : [device === 'webgpu' ? webgpu : device, 'cpu'],
     // 0 lets the runtime take one thread per physical core
@@ -103,11 +145,15 @@ async function createSession(file: string, { device, threads, keepOnDevice, retu
     enableCpuMemArena: !returnMemory,
   };
   const session = await InferenceSession.create(file, settings);
-  const kept = device === 'webgpu' && keepOnDevice !== undefined ? session.outputNames.filter(keepOnDevice) : [];
+  const kept =
+    device === 'webgpu' && keepOnDevice !== undefined ? session.outputNames.filter(keepOnDevice) : [];
   if (kept.length === 0) return session;
   // where outputs go is decided when a session is made, and their names are known only then
   await session.release();
-  return InferenceSession.create(file, { ...settings, preferredOutputLocation: Object.fromEntries(kept.map((name) => [name, 'gpu-buffer' as const])) });
+  return InferenceSession.create(file, {
+    ...settings,
+    preferredOutputLocation: Object.fromEntries(kept.map((name) => [name, 'gpu-buffer' as const])),
+  });
 }
 
 function requireTensor(tensor: Tensor | undefined): Tensor {
@@ -118,9 +164,22 @@ function requireTensor(tensor: Tensor | undefined): Tensor {
 function fromTensor(given: Tensor | undefined): FloatTensor {
   const tensor = requireTensor(given);
   switch (tensor.type) {
-    case 'float32': return { data: tensor.data as Float32Array, dims: tensor.dims };
-    case 'float16': return { data: halvesToFloats(new Uint16Array((tensor.data as Uint16Array).buffer, (tensor.data as Uint16Array).byteOffset, tensor.size)), dims: tensor.dims };
-    case 'int64': return { data: Float32Array.from(tensor.data as BigInt64Array, Number), dims: tensor.dims };
-    default: throw new Error(`outputs of type ${tensor.type} are not supported`);
+    case 'float32':
+      return { data: tensor.data as Float32Array, dims: tensor.dims };
+    case 'float16':
+      return {
+        data: halvesToFloats(
+          new Uint16Array(
+            (tensor.data as Uint16Array).buffer,
+            (tensor.data as Uint16Array).byteOffset,
+            tensor.size,
+          ),
+        ),
+        dims: tensor.dims,
+      };
+    case 'int64':
+      return { data: Float32Array.from(tensor.data as BigInt64Array, Number), dims: tensor.dims };
+    default:
+      throw new Error(`outputs of type ${tensor.type} are not supported`);
   }
 }

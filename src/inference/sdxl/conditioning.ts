@@ -1,9 +1,18 @@
 import type { SdxlModel } from './model.js';
 import { frameFragments, type WeightedIds } from './windows.js';
 import { concat } from '../diffusion/guidance.js';
-import { type Fragment, type ParsedPrompt, parsePrompt, plainText, type WeightSyntax } from '../diffusion/prompt-weights.js';
+import {
+  type Fragment,
+  type ParsedPrompt,
+  parsePrompt,
+  plainText,
+  type WeightSyntax,
+} from '../diffusion/prompt-weights.js';
 
-/** What the UNet is told about a prompt: rows of both encoders side by side, and the second encoder's pooled vector. */
+/**
+ * What the UNet is told about a prompt: rows of both encoders side by side, and the second encoder's pooled
+ * vector.
+ */
 export interface Conditioning {
   /** Row-major [tokens, width], tokens a multiple of 77. */
   embeds: Float32Array;
@@ -12,7 +21,10 @@ export interface Conditioning {
   pooled: Float32Array;
 }
 
-/** One encoder's penultimate hidden state `[tokens, width]`, no final layer norm, for framed ids; mask 1 attends, 0 does not. */
+/**
+ * One encoder's penultimate hidden state `[tokens, width]`, no final layer norm, for framed ids; mask 1
+ * attends, 0 does not.
+ */
 export interface HiddenState {
   data: Float32Array;
   tokens: number;
@@ -21,17 +33,29 @@ export interface HiddenState {
 
 type Encoder = SdxlModel['encoders'][number];
 
-/** Runs one encoder on one framed prompt. `mask` needs a graph with `attention_mask`; stock exports have none. */
-export async function encodeHidden(encoder: Encoder, ids: readonly number[], mask?: readonly number[]): Promise<HiddenState> {
+/**
+ * Runs one encoder on one framed prompt. `mask` needs a graph with `attention_mask`; stock exports have none.
+ */
+export async function encodeHidden(
+  encoder: Encoder,
+  ids: readonly number[],
+  mask?: readonly number[],
+): Promise<HiddenState> {
   const name = `hidden_states.${encoder.layers - 1}`;
-  const { [name]: hidden } = await encoder.session.run({ input_ids: { data: ids, dims: [1, ids.length] }, ...maskFeed(encoder, ids, mask) }, [name]);
+  const { [name]: hidden } = await encoder.session.run(
+    { input_ids: { data: ids, dims: [1, ids.length] }, ...maskFeed(encoder, ids, mask) },
+    [name],
+  );
   if (hidden === undefined) throw new Error(`the text encoder has no output ${name}`);
   return { data: hidden.data, tokens: ids.length, width: hidden.dims[2] ?? 0 };
 }
 
 /** The second encoder's projected end-of-text row. */
 export async function encodePooled(encoder: Encoder, ids: readonly number[]): Promise<Float32Array> {
-  const { text_embeds } = await encoder.session.run({ input_ids: { data: ids, dims: [1, ids.length] }, ...maskFeed(encoder, ids) }, ['text_embeds']);
+  const { text_embeds } = await encoder.session.run(
+    { input_ids: { data: ids, dims: [1, ids.length] }, ...maskFeed(encoder, ids) },
+    ['text_embeds'],
+  );
   return text_embeds.data;
 }
 
@@ -54,22 +78,31 @@ export function joinFeatures(first: HiddenState, second: HiddenState): Float32Ar
 
 /** All zeros, of the shape of `like`: SDXL's own "no negative prompt". */
 export function zeroConditioning(like: Conditioning): Conditioning {
-  return { embeds: new Float32Array(like.embeds.length), tokens: like.tokens, pooled: new Float32Array(like.pooled.length) };
+  return {
+    embeds: new Float32Array(like.embeds.length),
+    tokens: like.tokens,
+    pooled: new Float32Array(like.pooled.length),
+  };
 }
 
 /**
- * Compel's arithmetic for one encoder and one window: rows move linearly from the empty prompt's, `e + w·(z - e)`, and every fragment
- * with w < 1 is in addition averaged with a version of the text in which it is hidden from attention, at
- * tan((1-w)·π/2) to 1. Without an `attention_mask` input only the linear part can be had.
+ * Compel's arithmetic for one encoder and one window: rows move linearly from the empty prompt's, `e + w·(z -
+ * e)`, and every fragment with w < 1 is in addition averaged with a version of the text in which it is hidden
+ * from attention, at tan((1-w)·π/2) to 1. Without an `attention_mask` input only the linear part can be had.
  */
-async function encodeWeighted(encoder: Encoder, { ids, weights, hidden }: WeightedIds, empty: () => Promise<HiddenState>): Promise<HiddenState> {
+async function encodeWeighted(
+  encoder: Encoder,
+  { ids, weights, hidden }: WeightedIds,
+  empty: () => Promise<HiddenState>,
+): Promise<HiddenState> {
   const whole = await encodeHidden(encoder, ids);
   if (weights.every((weight) => weight === 1)) return whole;
   const base = await empty();
-  const scale = (state: HiddenState): Float32Array => state.data.map((value, i) => {
-    const weight = weights[Math.floor(i / state.width)] as number;
-    return weight === 1 ? value : (base.data[i] as number) + weight * (value - (base.data[i] as number));
-  });
+  const scale = (state: HiddenState): Float32Array =>
+    state.data.map((value, i) => {
+      const weight = weights[Math.floor(i / state.width)] as number;
+      return weight === 1 ? value : (base.data[i] as number) + weight * (value - (base.data[i] as number));
+    });
   const unmasked = scale(whole);
   const sum = unmasked.slice();
   let total = 1;
@@ -89,54 +122,84 @@ async function encodeWeighted(encoder: Encoder, { ids, weights, hidden }: Weight
 /** Rows of the encoders side by side: a whole number of windows. */
 type Rows = Pick<Conditioning, 'embeds' | 'tokens'>;
 
-/** Conditioning of a prompt in one of the weight syntaxes. `pooledText` is what the pooled vector is taken of. */
-export async function conditionPrompt(model: SdxlModel, parsed: ParsedPrompt, pooledText: string): Promise<Conditioning> {
+/**
+ * Conditioning of a prompt in one of the weight syntaxes. `pooledText` is what the pooled vector is taken of.
+ */
+export async function conditionPrompt(
+  model: SdxlModel,
+  parsed: ParsedPrompt,
+  pooledText: string,
+): Promise<Conditioning> {
   const [first, second] = model.encoders as [Encoder, Encoder];
   const empties = new Map<Encoder, Promise<HiddenState>>();
-  const encode = (encoder: Encoder, framed: WeightedIds) => encodeWeighted(encoder, framed, () => {
-    const state = empties.get(encoder) ?? encodeHidden(encoder, encoder.tokenizer.frame([]));
-    empties.set(encoder, state);
-    return state;
-  });
-  /** Window after window; both encoders share their vocabulary, and with it the places where a text is split. */
+  const encode = (encoder: Encoder, framed: WeightedIds) =>
+    encodeWeighted(encoder, framed, () => {
+      const state = empties.get(encoder) ?? encodeHidden(encoder, encoder.tokenizer.frame([]));
+      empties.set(encoder, state);
+      return state;
+    });
+  /**
+   * Window after window; both encoders share their vocabulary, and with it the places where a text is split.
+   */
   const embed = async (fragments: readonly Fragment[]): Promise<Rows> => {
     const windows: Rows[] = [];
     const others = frameFragments(second, fragments, model.longPrompts);
     for (const [i, framed] of frameFragments(first, fragments, model.longPrompts).entries()) {
       const other = others[i];
       if (other === undefined) throw new Error('the two tokenizers split this text differently');
-      windows.push({ tokens: framed.ids.length, embeds: joinFeatures(await encode(first, framed), await encode(second, other)) });
+      windows.push({
+        tokens: framed.ids.length,
+        embeds: joinFeatures(await encode(first, framed), await encode(second, other)),
+      });
     }
     return joinRows(windows);
   };
   const pooled = await encodePooled(second, second.tokenizer.frame(second.tokenizer.encode(pooledText)));
-  if (parsed.kind === 'prompt') return { ...await embed(parsed.fragments), pooled };
+  if (parsed.kind === 'prompt') return { ...(await embed(parsed.fragments)), pooled };
   const parts: Rows[] = [];
   for (const [i, fragments] of parsed.prompts.entries()) {
     // in a conjunction a part's own weight acts on each of its words
-    const own = parsed.kind === 'and' ? parsed.weights[i] as number : 1;
+    const own = parsed.kind === 'and' ? (parsed.weights[i] as number) : 1;
     parts.push(await embed(fragments.map(({ text, weight }) => ({ text, weight: weight * own }))));
   }
-  return { ...parsed.kind === 'and' ? joinRows(parts) : blend(await padToLongest(model, parts), parsed), pooled };
+  return {
+    ...(parsed.kind === 'and' ? joinRows(parts) : blend(await padToLongest(model, parts), parsed)),
+    pooled,
+  };
 }
 
 function joinRows(parts: readonly Rows[]): Rows {
-  return { tokens: parts.reduce((sum, { tokens }) => sum + tokens, 0), embeds: concat(parts.map(({ embeds }) => embeds)) };
+  return {
+    tokens: parts.reduce((sum, { tokens }) => sum + tokens, 0),
+    embeds: concat(parts.map(({ embeds }) => embeds)),
+  };
 }
 
-function blend(parts: readonly Rows[], { weights, normalise }: Extract<ParsedPrompt, { kind: 'blend' }>): Rows {
+function blend(
+  parts: readonly Rows[],
+  { weights, normalise }: Extract<ParsedPrompt, { kind: 'blend' }>,
+): Rows {
   const total = normalise ? weights.reduce((sum, weight) => sum + weight, 0) || 1 : 1;
   const blended = new Float32Array(parts[0]?.embeds.length ?? 0);
   for (const [i, { embeds }] of parts.entries()) {
     const share = (weights[i] as number) / total;
-    for (let k = 0; k < blended.length; k += 1) blended[k] = (blended[k] as number) + share * (embeds[k] as number);
+    for (let k = 0; k < blended.length; k += 1)
+      blended[k] = (blended[k] as number) + share * (embeds[k] as number);
   }
   return { tokens: parts[0]?.tokens ?? 0, embeds: blended };
 }
 
-/** Reads the syntax, or takes the text as it is. Compel takes the pooled vector of the raw text, we of its words. */
-export async function conditionText(model: SdxlModel, text: string, options: { parseWeights: boolean; syntax?: WeightSyntax }): Promise<Conditioning> {
-  if (!options.parseWeights) return conditionPrompt(model, { kind: 'prompt', fragments: [{ text, weight: 1 }] }, text);
+/**
+ * Reads the syntax, or takes the text as it is. Compel takes the pooled vector of the raw text, we of its
+ * words.
+ */
+export async function conditionText(
+  model: SdxlModel,
+  text: string,
+  options: { parseWeights: boolean; syntax?: WeightSyntax },
+): Promise<Conditioning> {
+  if (!options.parseWeights)
+    return conditionPrompt(model, { kind: 'prompt', fragments: [{ text, weight: 1 }] }, text);
   const parsed = parsePrompt(text, options.syntax);
   return conditionPrompt(model, parsed, options.syntax === 'compel' ? text : plainText(parsed));
 }
@@ -145,7 +208,10 @@ export async function conditionText(model: SdxlModel, text: string, options: { p
  * Gives conditionings the same number of tokens by appending the empty prompt's window to the shorter ones
  * (compel, pad_conditioning_tensors_to_same_length).
  */
-export async function padToLongest<T extends Rows>(model: SdxlModel, conditionings: readonly T[]): Promise<T[]> {
+export async function padToLongest<T extends Rows>(
+  model: SdxlModel,
+  conditionings: readonly T[],
+): Promise<T[]> {
   const longest = Math.max(...conditionings.map(({ tokens }) => tokens));
   if (conditionings.every(({ tokens }) => tokens === longest)) return [...conditionings];
   const empty = await conditionText(model, '', { parseWeights: false });

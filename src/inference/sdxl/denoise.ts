@@ -37,17 +37,30 @@ export interface AdapterInput {
 }
 
 /**
- * Classifier-free guidance over the schedule: latents [N, C, h, w] in, latents out, all arithmetic outside the graph in
- * float32. Batch order in the graph is N negative, N positive (diffusers, pipeline_stable_diffusion_xl.py).
+ * Classifier-free guidance over the schedule: latents [N, C, h, w] in, latents out, all arithmetic outside
+ * the graph in float32. Batch order in the graph is N negative, N positive (diffusers,
+ * pipeline_stable_diffusion_xl.py).
  */
-export async function denoise(model: SdxlModel, start: Float32Array, options: DenoiseOptions): Promise<Float32Array> {
+export async function denoise(
+  model: SdxlModel,
+  start: Float32Array,
+  options: DenoiseOptions,
+): Promise<Float32Array> {
   const { scheduler, positive, negative, guidanceScale, width, height, images, signal } = options;
   const guided = guidanceScale > 1;
-  const rows = (guided ? [negative, positive] : [positive]).flatMap((side) => new Array<Conditioning>(images).fill(side));
+  const rows = (guided ? [negative, positive] : [positive]).flatMap((side) =>
+    new Array<Conditioning>(images).fill(side),
+  );
   const dims = [rows.length, model.latentChannels, height / model.vaeScale, width / model.vaeScale];
   const conditioning = {
-    encoder_hidden_states: { data: concat(rows.map(({ embeds }) => embeds)), dims: [rows.length, positive.tokens, positive.embeds.length / positive.tokens] },
-    text_embeds: { data: concat(rows.map(({ pooled }) => pooled)), dims: [rows.length, positive.pooled.length] },
+    encoder_hidden_states: {
+      data: concat(rows.map(({ embeds }) => embeds)),
+      dims: [rows.length, positive.tokens, positive.embeds.length / positive.tokens],
+    },
+    text_embeds: {
+      data: concat(rows.map(({ pooled }) => pooled)),
+      dims: [rows.length, positive.pooled.length],
+    },
     time_ids: { data: rows.flatMap(() => [height, width, 0, 0, height, width]), dims: [rows.length, 6] },
     ...adapterFeeds(model, options.adapter, { guided, images }),
   };
@@ -57,8 +70,16 @@ export async function denoise(model: SdxlModel, start: Float32Array, options: De
     await yieldToMessages();
     throwIfCancelled(signal);
     const scaled = scheduler.scaleModelInput(latents, index);
-    const feeds = { ...conditioning, sample: { data: guided ? concat([scaled, scaled]) : scaled, dims }, timestep: { data: [timestep], dims: [] } };
-    const output = await runInRows(model.unet, feeds, 'out_sample', { rows: rows.length, limit: options.rowLimit, signal });
+    const feeds = {
+      ...conditioning,
+      sample: { data: guided ? concat([scaled, scaled]) : scaled, dims },
+      timestep: { data: [timestep], dims: [] },
+    };
+    const output = await runInRows(model.unet, feeds, 'out_sample', {
+      rows: rows.length,
+      limit: options.rowLimit,
+      signal,
+    });
     const noise = guided ? guide(output, guidanceScale) : output;
     latents = scheduler.step(index, noise, latents, scheduler.needsNoise ? options.stepNoise?.() : undefined);
     await options.onStep(index, latents);
@@ -66,17 +87,30 @@ export async function denoise(model: SdxlModel, start: Float32Array, options: De
   return latents;
 }
 
-function adapterFeeds(model: SdxlModel, adapter: AdapterInput | undefined, { guided, images }: { guided: boolean; images: number }) {
+function adapterFeeds(
+  model: SdxlModel,
+  adapter: AdapterInput | undefined,
+  { guided, images }: { guided: boolean; images: number },
+) {
   if (!model.unet.hasInput('ip_tokens')) return {};
   const layers = Number(model.unet.inputShape('ip_scale')[1]);
   const width = Number(model.unet.inputShape('ip_tokens')[2]);
   // an export whose tokens have places takes a fixed number of them; elsewhere one zero token does
   const count = Number(model.unet.inputShape('ip_tokens')[1]) || 1;
   const none: FloatTensor = { data: new Float32Array(count * width), dims: [1, count, width] };
-  const { tokens, emptyTokens, scales } = adapter ?? { tokens: none, emptyTokens: none, scales: new Float32Array(layers) };
-  const rows = (guided ? [emptyTokens, tokens] : [tokens]).flatMap((side) => new Array<FloatTensor>(images).fill(side));
+  const { tokens, emptyTokens, scales } = adapter ?? {
+    tokens: none,
+    emptyTokens: none,
+    scales: new Float32Array(layers),
+  };
+  const rows = (guided ? [emptyTokens, tokens] : [tokens]).flatMap((side) =>
+    new Array<FloatTensor>(images).fill(side),
+  );
   return {
-    ip_tokens: { data: concat(rows.map(({ data }) => data)), dims: [rows.length, tokens.data.length / width, width] },
+    ip_tokens: {
+      data: concat(rows.map(({ data }) => data)),
+      dims: [rows.length, tokens.data.length / width, width],
+    },
     ip_scale: { data: concat(rows.map(() => scales)), dims: [rows.length, layers] },
   };
 }

@@ -11,8 +11,8 @@ import { type Engine, EngineFailure, requireModelFiles } from '../engine.js';
 import { chooseDevice } from '../onnx/device.js';
 
 /**
- * A GPU draws a job's images together. On a CPU a batch of six takes as long as six images one by one, which come with
- * earlier files, progress and cancellation, and are the same bytes as an image drawn alone.
+ * A GPU draws a job's images together. On a CPU a batch of six takes as long as six images one by one, which
+ * come with earlier files, progress and cancellation, and are the same bytes as an image drawn alone.
  */
 const largestBatch = 6;
 
@@ -32,12 +32,30 @@ export function createSdxlEngine(): Engine {
       pipeline = undefined;
       const threads = asked > 0 ? asked : Math.min(availableParallelism(), 16);
       const { device, notes } = await chooseDevice(preference, path.join(modelDir, probeGraph), threads);
-      const model = await openSdxlModel(modelDir, { device, threads, deviceMemoryBytes: deviceMemoryBytes ?? null, longPrompts: options['longPrompts'] === 'chunk' ? 'chunk' : 'truncate' });
+      const model = await openSdxlModel(modelDir, {
+        device,
+        threads,
+        deviceMemoryBytes: deviceMemoryBytes ?? null,
+        longPrompts: options['longPrompts'] === 'chunk' ? 'chunk' : 'truncate',
+      });
       const batchSize = device === 'cpu' ? 1 : largestBatch;
-      pipeline = { model, texts: createTextCache(model), preview: null, batchSize, rowLimit: { rows: Infinity } };
+      pipeline = {
+        model,
+        texts: createTextCache(model),
+        preview: null,
+        batchSize,
+        rowLimit: { rows: Infinity },
+      };
       return {
-        device, deviceNotes: notes, loadSeconds: (performance.now() - startedAt) / 1000,
-        model: { name: path.basename(modelDir), features: model.features, defaultWidth: model.defaultSize, defaultHeight: model.defaultSize },
+        device,
+        deviceNotes: notes,
+        loadSeconds: (performance.now() - startedAt) / 1000,
+        model: {
+          name: path.basename(modelDir),
+          features: model.features,
+          defaultWidth: model.defaultSize,
+          defaultHeight: model.defaultSize,
+        },
       };
     },
 
@@ -46,10 +64,29 @@ export function createSdxlEngine(): Engine {
       const { model } = ready;
       const outputDir = await mkdtemp(path.join(tmpdir(), 'ourvidz-warm-up-'));
       try {
-        await generateImages(ready, {
-          jobId: 'warm-up', outputDir, prompt: 'a red circle', negativePrompt: null, parseWeights: false, weights: [], steps: 2, guidanceScale: 6, scheduler: 'dpmpp_2m_karras',
-          width: model.defaultSize, height: model.defaultSize, seed: 0, numImages: 1, format: 'png', previewEverySteps: 0, parametersText: '', explain: false,
-        }, context);
+        await generateImages(
+          ready,
+          {
+            jobId: 'warm-up',
+            outputDir,
+            prompt: 'a red circle',
+            negativePrompt: null,
+            parseWeights: false,
+            weights: [],
+            steps: 2,
+            guidanceScale: 6,
+            scheduler: 'dpmpp_2m_karras',
+            width: model.defaultSize,
+            height: model.defaultSize,
+            seed: 0,
+            numImages: 1,
+            format: 'png',
+            previewEverySteps: 0,
+            parametersText: '',
+            explain: false,
+          },
+          context,
+        );
       } finally {
         await rm(outputDir, { recursive: true, force: true });
       }
@@ -63,13 +100,19 @@ export function createSdxlEngine(): Engine {
         });
         const size = side * model.vaeScale;
         const decoded = await decodeToFloats(model, latents, size, size);
-        ready.preview = fitLatentPreview(latents, decoded, { channels: model.latentChannels, width: side, height: side, scale: model.vaeScale });
+        ready.preview = fitLatentPreview(latents, decoded, {
+          channels: model.latentChannels,
+          width: side,
+          height: side,
+          scale: model.vaeScale,
+        });
       });
     },
 
     methods: {
       'sdxl.generate': async (params, context) => generateImages(loaded(), params, context),
-      'sdxl.describePrompt': async (params, context) => context.compute(() => describePrompt(loaded().model, params)),
+      'sdxl.describePrompt': async (params, context) =>
+        context.compute(() => describePrompt(loaded().model, params)),
     },
 
     async unload() {

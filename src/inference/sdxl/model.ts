@@ -8,44 +8,87 @@ import type { Device, ReferenceType } from '../engine-protocol.js';
 import { EngineFailure, requireModelFiles } from '../engine.js';
 import { openSession } from '../onnx/session.js';
 
-/** An SDXL model folder in the Optimum/diffusers ONNX layout, opened. Shapes and rules come from its own config files. */
+/**
+ * An SDXL model folder in the Optimum/diffusers ONNX layout, opened. Shapes and rules come from its own
+ * config files.
+ */
 export type SdxlModel = Awaited<ReturnType<typeof openSdxlModel>>;
 
-/** What becomes of a prompt that is longer than the encoders' window: cut at its end, or encoded window by window. */
+/**
+ * What becomes of a prompt that is longer than the encoders' window: cut at its end, or encoded window by
+ * window.
+ */
 export type LongPrompts = 'truncate' | 'chunk';
 
-interface EncoderConfig { num_hidden_layers: number }
-interface UnetConfig { sample_size?: number; in_channels?: number; cross_attention_dim?: number; down_block_types?: string[] }
-interface VaeConfig { scaling_factor?: number; block_out_channels?: number[]; latent_channels?: number }
+interface EncoderConfig {
+  num_hidden_layers: number;
+}
+interface UnetConfig {
+  sample_size?: number;
+  in_channels?: number;
+  cross_attention_dim?: number;
+  down_block_types?: string[];
+}
+interface VaeConfig {
+  scaling_factor?: number;
+  block_out_channels?: number[];
+  latent_channels?: number;
+}
 
 /** Graph that is opened first, to learn which device works. */
 export const probeGraph = 'text_encoder/model.onnx';
 
-export interface SdxlModelOptions { device: Device; threads: number; deviceMemoryBytes?: number | null; longPrompts?: LongPrompts }
+export interface SdxlModelOptions {
+  device: Device;
+  threads: number;
+  deviceMemoryBytes?: number | null;
+  longPrompts?: LongPrompts;
+}
 
-export async function openSdxlModel(folder: string, { longPrompts = 'truncate', deviceMemoryBytes = null, ...options }: SdxlModelOptions) {
+export async function openSdxlModel(
+  folder: string,
+  { longPrompts = 'truncate', deviceMemoryBytes = null, ...options }: SdxlModelOptions,
+) {
   requireModelFiles('sdxl', folder);
-  const config = async <T>(file: string): Promise<T> => JSON.parse(await readFile(path.join(folder, file), 'utf8')) as T;
+  const config = async <T>(file: string): Promise<T> =>
+    JSON.parse(await readFile(path.join(folder, file), 'utf8')) as T;
   const firstConfig = async <T>(...files: string[]): Promise<T> => {
     const found = files.find((file) => existsSync(path.join(folder, file)));
     return found === undefined ? ({} as T) : config<T>(found);
   };
   const graph = (name: string) => openSession(path.join(folder, name, 'model.onnx'), options);
-  const optional = async (name: string) => (existsSync(path.join(folder, name, 'model.onnx')) ? graph(name) : null);
+  const optional = async (name: string) =>
+    existsSync(path.join(folder, name, 'model.onnx')) ? graph(name) : null;
 
-  const index = await config<{ force_zeros_for_empty_prompt?: boolean; _name_or_path?: string }>('model_index.json');
+  const index = await config<{ force_zeros_for_empty_prompt?: boolean; _name_or_path?: string }>(
+    'model_index.json',
+  );
   const unetConfig = await config<UnetConfig>('unet/config.json');
   const vaeConfig = await firstConfig<VaeConfig>('vae_decoder/config.json', 'vae/config.json');
   const encoders = [
-    { tokenizer: await loadClipTokenizer(path.join(folder, 'tokenizer')), session: await graph('text_encoder'), layers: (await config<EncoderConfig>('text_encoder/config.json')).num_hidden_layers, pooled: false },
-    { tokenizer: await loadClipTokenizer(path.join(folder, 'tokenizer_2')), session: await graph('text_encoder_2'), layers: (await config<EncoderConfig>('text_encoder_2/config.json')).num_hidden_layers, pooled: true },
+    {
+      tokenizer: await loadClipTokenizer(path.join(folder, 'tokenizer')),
+      session: await graph('text_encoder'),
+      layers: (await config<EncoderConfig>('text_encoder/config.json')).num_hidden_layers,
+      pooled: false,
+    },
+    {
+      tokenizer: await loadClipTokenizer(path.join(folder, 'tokenizer_2')),
+      session: await graph('text_encoder_2'),
+      layers: (await config<EncoderConfig>('text_encoder_2/config.json')).num_hidden_layers,
+      pooled: true,
+    },
   ];
   const unet = await graph('unet');
   const vaeDecoder = await graph('vae_decoder');
   const vaeEncoder = await optional('vae_encoder');
   const imageEncoder = await optional('image_encoder');
   const vaeScale = 2 ** ((vaeConfig.block_out_channels?.length ?? 4) - 1);
-  const adapter = imageEncoder !== null && unet.hasInput('ip_tokens') && unet.hasInput('ip_scale') && existsSync(path.join(folder, 'adapter.json'));
+  const adapter =
+    imageEncoder !== null &&
+    unet.hasInput('ip_tokens') &&
+    unet.hasInput('ip_scale') &&
+    existsSync(path.join(folder, 'adapter.json'));
 
   return {
     folder,
@@ -56,13 +99,21 @@ export async function openSdxlModel(folder: string, { longPrompts = 'truncate', 
     vaeEncoder,
     imageEncoder: adapter ? imageEncoder : null,
     /** Null: references start image-to-image runs. */
-    adapterLayers: adapter ? readAdapterLayers(await readFile(path.join(folder, 'adapter.json'), 'utf8'), Number(unet.inputShape('ip_scale')[1])) : null,
+    adapterLayers: adapter
+      ? readAdapterLayers(
+          await readFile(path.join(folder, 'adapter.json'), 'utf8'),
+          Number(unet.inputShape('ip_scale')[1]),
+        )
+      : null,
     schedulerConfig: await config<NoiseScheduleConfig>('scheduler/scheduler_config.json'),
     /** No negative prompt means zeros instead of the encoded empty text. */
     zerosForNoNegative: index.force_zeros_for_empty_prompt !== false,
     latentChannels: unetConfig.in_channels ?? 4,
     vaeScale,
-    /** Pixels a side is drawn in multiples of: the UNet halves its latents once less than it has blocks, and an exported graph cannot double an odd half. */
+    /**
+     * Pixels a side is drawn in multiples of: the UNet halves its latents once less than it has blocks, and
+     * an exported graph cannot double an odd half.
+     */
     sizeMultiple: vaeScale * 2 ** ((unetConfig.down_block_types?.length ?? 3) - 1),
     scalingFactor: vaeConfig.scaling_factor ?? 0.13025,
     /** Pixels the decoder may take at once. */
@@ -75,13 +126,21 @@ export async function openSdxlModel(folder: string, { longPrompts = 'truncate', 
       ...(encoders.every(({ session }) => session.hasInput('attention_mask')) ? ['attention_mask'] : []),
     ],
     async release(): Promise<void> {
-      const sessions = [...encoders.map(({ session }) => session), unet, vaeDecoder, vaeEncoder, imageEncoder];
+      const sessions = [
+        ...encoders.map(({ session }) => session),
+        unet,
+        vaeDecoder,
+        vaeEncoder,
+        imageEncoder,
+      ];
       await Promise.all(sessions.map(async (session) => session?.release()));
     },
   };
 }
 
-/** Which cross-attention layers listen to a reference, by the folder's `adapter.json`; factors of 0 elsewhere. */
+/**
+ * Which cross-attention layers listen to a reference, by the folder's `adapter.json`; factors of 0 elsewhere.
+ */
 export interface AdapterLayers {
   /** Names of the layers in the order of `ip_scale`. */
   layers: string[];
@@ -91,16 +150,26 @@ export interface AdapterLayers {
 
 /**
  * `adapter.json` of a model folder.
- * @throws EngineFailure `model_missing` when it is not of this form or names another number of layers than the UNet takes factors
+ * @throws EngineFailure `model_missing` when it is not of this form or names another number of layers than
+ *   the UNet takes factors
  */
 export function readAdapterLayers(text: string, factors: number): AdapterLayers {
   const table = JSON.parse(text) as Partial<AdapterLayers>;
   const layers = table.layers ?? [];
   const unknown = (['composition', 'style', 'character'] as const).flatMap((type) => {
     const names = Object.keys(table.types?.[type] ?? {});
-    return names.length === 0 ? [`no layer for ${type}`] : names.filter((name) => !layers.includes(name)).map((name) => `unknown layer ${name}`);
+    return names.length === 0
+      ? [`no layer for ${type}`]
+      : names.filter((name) => !layers.includes(name)).map((name) => `unknown layer ${name}`);
   });
-  const wrong = layers.length === factors ? unknown : [`${layers.length} layers, the UNet's ip_scale takes ${factors}`, ...unknown];
-  if (wrong.length > 0) throw new EngineFailure('model_missing', `adapter.json does not fit the UNet beside it: ${wrong.join('; ')}`);
+  const wrong =
+    layers.length === factors
+      ? unknown
+      : [`${layers.length} layers, the UNet's ip_scale takes ${factors}`, ...unknown];
+  if (wrong.length > 0)
+    throw new EngineFailure(
+      'model_missing',
+      `adapter.json does not fit the UNet beside it: ${wrong.join('; ')}`,
+    );
   return table as AdapterLayers;
 }

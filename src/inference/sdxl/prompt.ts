@@ -16,19 +16,35 @@ export interface CombinedPrompt {
 }
 
 /**
- * Works weights into a prompt: a phrase the prompt contains is weighted where it stands, any other is appended
- * (`prompt, phrase`). Appended ones that would overrun the window are dropped from the end; the prompt itself is never
- * cut to make room (spec section 5). In place, because a phrase said twice is drawn twice.
+ * Works weights into a prompt: a phrase the prompt contains is weighted where it stands, any other is
+ * appended (`prompt, phrase`). Appended ones that would overrun the window are dropped from the end; the
+ * prompt itself is never cut to make room (spec section 5). In place, because a phrase said twice is drawn
+ * twice.
  */
-export function combinePrompt(model: SdxlModel, prompt: string, weights: readonly WeightedPhrase[], parseWeights: boolean): CombinedPrompt {
-  const base: ParsedPrompt = parseWeights ? parsePrompt(prompt) : { kind: 'prompt', fragments: [{ text: prompt.trim(), weight: 1 }] };
+export function combinePrompt(
+  model: SdxlModel,
+  prompt: string,
+  weights: readonly WeightedPhrase[],
+  parseWeights: boolean,
+): CombinedPrompt {
+  const base: ParsedPrompt = parseWeights
+    ? parsePrompt(prompt)
+    : { kind: 'prompt', fragments: [{ text: prompt.trim(), weight: 1 }] };
   const window = model.encoders[0]?.tokenizer.maxLength ?? 77;
   // Chunked prompts get as many windows as they need: nothing overruns.
   const limit = model.longPrompts === 'chunk' ? Infinity : window;
-  const count = (fragments: readonly Fragment[]) => Math.max(...model.encoders.map((encoder) => countTokens(encoder, fragments)));
+  const count = (fragments: readonly Fragment[]) =>
+    Math.max(...model.encoders.map((encoder) => countTokens(encoder, fragments)));
   if (base.kind !== 'prompt') {
     const longest = Math.max(...base.prompts.map((fragments) => count(fragments)));
-    return { parsed: base, plain: plainText(base), used: [], dropped: weights.map((phrase) => ({ ...phrase, reason: 'the prompt is a blend or conjunction' })), tokenCount: longest, truncated: longest > limit };
+    return {
+      parsed: base,
+      plain: plainText(base),
+      used: [],
+      dropped: weights.map((phrase) => ({ ...phrase, reason: 'the prompt is a blend or conjunction' })),
+      tokenCount: longest,
+      truncated: longest > limit,
+    };
   }
 
   let fragments = base.fragments;
@@ -55,12 +71,22 @@ export function combinePrompt(model: SdxlModel, prompt: string, weights: readonl
   }
   const parsed: ParsedPrompt = { kind: 'prompt', fragments };
   const tokenCount = count(fragments);
-  return { parsed, plain: plainText(parsed), used: weights.filter((phrase) => used.includes(phrase)), dropped, tokenCount, truncated: tokenCount > limit };
+  return {
+    parsed,
+    plain: plainText(parsed),
+    used: weights.filter((phrase) => used.includes(phrase)),
+    dropped,
+    tokenCount,
+    truncated: tokenCount > limit,
+  };
 }
 
 /** Splits the neutral fragment that holds the phrase as whole words; null when none does. */
 function weighInPlace(fragments: readonly Fragment[], phrase: WeightedPhrase): Fragment[] | null {
-  const words = phrase.text.trim().split(/\s+/u).map((word) => word.replace(/[\\^$.*+?()[\]{}|]/gu, '\\$&'));
+  const words = phrase.text
+    .trim()
+    .split(/\s+/u)
+    .map((word) => word.replace(/[\\^$.*+?()[\]{}|]/gu, '\\$&'));
   const pattern = new RegExp(`(?<![\\p{L}\\p{N}])${words.join('\\s+')}(?![\\p{L}\\p{N}])`, 'iu');
   for (const [i, fragment] of fragments.entries()) {
     const match = fragment.weight === 1 ? pattern.exec(fragment.text) : null;

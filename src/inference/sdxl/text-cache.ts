@@ -1,4 +1,10 @@
-import { type Conditioning, conditionPrompt, conditionText, padToLongest, zeroConditioning } from './conditioning.js';
+import {
+  type Conditioning,
+  conditionPrompt,
+  conditionText,
+  padToLongest,
+  zeroConditioning,
+} from './conditioning.js';
 import type { SdxlModel } from './model.js';
 import { type CombinedPrompt, combinePrompt } from './prompt.js';
 import { frameFragments } from './windows.js';
@@ -16,25 +22,52 @@ export interface EncodedText {
 }
 
 /** How often texts were found, since the model was loaded. */
-export interface TextCacheUse { entries: number; capacity: number; hits: number; misses: number }
+export interface TextCacheUse {
+  entries: number;
+  capacity: number;
+  hits: number;
+  misses: number;
+}
 
 type TextParams = Pick<SdxlGenerateParams, 'prompt' | 'negativePrompt' | 'weights' | 'parseWeights'>;
 
 export type TextCache = ReturnType<typeof createTextCache>;
 
-/** Encodes prompts once: a batch shares one encoding, and a prompt that comes again is not encoded again (least recently used goes first). */
+/**
+ * Encodes prompts once: a batch shares one encoding, and a prompt that comes again is not encoded again
+ * (least recently used goes first).
+ */
 export function createTextCache(model: SdxlModel, capacity = 64) {
   const entries = new Map<string, EncodedText>();
   let [hits, misses] = [0, 0];
 
-  async function encodeNow({ prompt, negativePrompt, weights, parseWeights }: TextParams): Promise<EncodedText> {
+  async function encodeNow({
+    prompt,
+    negativePrompt,
+    weights,
+    parseWeights,
+  }: TextParams): Promise<EncodedText> {
     const combined = combinePrompt(model, prompt, weights, parseWeights);
     const wanted = await conditionPrompt(model, combined.parsed, combined.plain);
     const zeros = negativePrompt === null && model.zerosForNoNegative;
-    const unwanted = zeros ? zeroConditioning(wanted) : await conditionText(model, negativePrompt ?? '', { parseWeights });
-    const negativeTokens = zeros ? [] : listTokens(model, combinePrompt(model, negativePrompt ?? '', [], parseWeights));
-    const [positive, negative] = await padToLongest(model, [wanted, unwanted]) as [Conditioning, Conditioning];
-    return { positive, negative, combined, tokens: listTokens(model, combined), negativeTokens, fromCache: false };
+    const unwanted = zeros
+      ? zeroConditioning(wanted)
+      : await conditionText(model, negativePrompt ?? '', { parseWeights });
+    const negativeTokens = zeros
+      ? []
+      : listTokens(model, combinePrompt(model, negativePrompt ?? '', [], parseWeights));
+    const [positive, negative] = (await padToLongest(model, [wanted, unwanted])) as [
+      Conditioning,
+      Conditioning,
+    ];
+    return {
+      positive,
+      negative,
+      combined,
+      tokens: listTokens(model, combined),
+      negativeTokens,
+      fromCache: false,
+    };
   }
 
   return {
@@ -58,19 +91,34 @@ function listTokens(model: SdxlModel, { parsed }: CombinedPrompt): EncodedText['
   const [encoder] = model.encoders;
   if (encoder === undefined) return [];
   const lists = parsed.kind === 'prompt' ? [parsed.fragments] : parsed.prompts;
-  return lists.flatMap((fragments) => frameFragments(encoder, fragments, model.longPrompts)).flatMap(({ ids, weights, length }) =>
-    ids.slice(1, length + 1).map((id, i) => ({ token: encoder.tokenizer.tokenText(id), id, weight: weights[i + 1] ?? 1 })));
+  return lists
+    .flatMap((fragments) => frameFragments(encoder, fragments, model.longPrompts))
+    .flatMap(({ ids, weights, length }) =>
+      ids
+        .slice(1, length + 1)
+        .map((id, i) => ({ token: encoder.tokenizer.tokenText(id), id, weight: weights[i + 1] ?? 1 })),
+    );
 }
 
 /** What weights would do to a prompt: counts and shapes, no values (`POST /test-compel`). */
-export async function describePrompt(model: SdxlModel, { prompt, weights, parseWeights }: DescribePromptParams): Promise<DescribePromptResult> {
+export async function describePrompt(
+  model: SdxlModel,
+  { prompt, weights, parseWeights }: DescribePromptParams,
+): Promise<DescribePromptResult> {
   const combined = combinePrompt(model, prompt, weights, parseWeights);
   const positive = await conditionPrompt(model, combined.parsed, combined.plain);
   const embeds = [1, positive.tokens, positive.embeds.length / positive.tokens];
   const pooled = [1, positive.pooled.length];
   return {
-    tokenCount: combined.tokenCount, weightsUsed: combined.used, weightsDropped: combined.dropped,
-    tensorShapes: { prompt_embeds: embeds, pooled_prompt_embeds: pooled, negative_prompt_embeds: embeds, negative_pooled_prompt_embeds: pooled },
+    tokenCount: combined.tokenCount,
+    weightsUsed: combined.used,
+    weightsDropped: combined.dropped,
+    tensorShapes: {
+      prompt_embeds: embeds,
+      pooled_prompt_embeds: pooled,
+      negative_prompt_embeds: embeds,
+      negative_pooled_prompt_embeds: pooled,
+    },
     tokens: listTokens(model, combined),
   };
 }

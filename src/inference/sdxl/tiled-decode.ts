@@ -15,7 +15,10 @@ export interface TileOptions {
   overlap: number;
 }
 
-/** Start positions that cover `extent` with tiles of one size; the last one is moved back rather than made smaller, because every tile must see as much around it. */
+/**
+ * Start positions that cover `extent` with tiles of one size; the last one is moved back rather than made
+ * smaller, because every tile must see as much around it.
+ */
 function starts(extent: number, { tile, overlap }: TileOptions): number[] {
   if (extent <= tile) return [0];
   const count = Math.ceil((extent - overlap) / (tile - overlap));
@@ -23,13 +26,15 @@ function starts(extent: number, { tile, overlap }: TileOptions): number[] {
 }
 
 /**
- * Decodes latents [C, h, w] tile by tile and blends the tiles where they overlap, each weighted by its distance from its own
- * border (the idea of diffusers' tiled VAE, autoencoder_kl.py, with weights that also serve tiles of uneven spacing).
- * Memory is that of one tile and of the picture.
+ * Decodes latents [C, h, w] tile by tile and blends the tiles where they overlap, each weighted by its
+ * distance from its own border (the idea of diffusers' tiled VAE, autoencoder_kl.py, with weights that also
+ * serve tiles of uneven spacing). Memory is that of one tile and of the picture.
  * @returns [3, h·scale, w·scale], as the decoder gives it
  */
 export async function decodeTiled(
-  latents: Float32Array, shape: { channels: number; height: number; width: number; scale: number }, options: TileOptions,
+  latents: Float32Array,
+  shape: { channels: number; height: number; width: number; scale: number },
+  options: TileOptions,
   decode: (latents: Float32Array, tile: Tile) => Promise<Float32Array>,
 ): Promise<Float32Array> {
   const { channels, height, width, scale } = shape;
@@ -66,14 +71,22 @@ export async function decodeTiled(
   return sum.map((value, i) => value / (total[i % total.length] as number));
 }
 
-/** 1 inside, falling towards both borders over `ramp` pixels, never 0: at the picture's own border one tile is all there is. */
+/**
+ * 1 inside, falling towards both borders over `ramp` pixels, never 0: at the picture's own border one tile is
+ * all there is.
+ */
 function rampWeights(length: number, ramp: number): Float32Array {
   return Float32Array.from({ length }, (_, i) => Math.min(1, (Math.min(i, length - 1 - i) + 0.5) / ramp));
 }
 
-/** The decoder's memory grows with the area: about 8 GB in float32 at 1024² on a CPU, so larger pictures than 1536² go tile by tile. */
+/**
+ * The decoder's memory grows with the area: about 8 GB in float32 at 1024² on a CPU, so larger pictures than
+ * 1536² go tile by tile.
+ */
 const largestWhole = 1536 * 1536;
-/** WebGPU's convolutions spread their input out first: 28 GB at 1024² with 128 channels (docs/performance.md). */
+/**
+ * WebGPU's convolutions spread their input out first: 28 GB at 1024² with 128 channels (docs/performance.md).
+ */
 const webgpuBytesPerPixelAndChannel = 210;
 /** What a card is taken to have where nobody tells, and the share of it that one decode may take. */
 const unknownCardBytes = 16 * 2 ** 30;
@@ -86,10 +99,15 @@ export const smallTiles: TileOptions = { tile: 64, overlap: 16 };
 /** Pixels that the decoder may take at once. `channels`: of its finest level. */
 export function largestDecode(device: Device, channels: number, deviceMemoryBytes: number | null): number {
   if (device !== 'webgpu') return largestWhole;
-  return Math.min(largestWhole, (shareOfCard * (deviceMemoryBytes ?? unknownCardBytes)) / (webgpuBytesPerPixelAndChannel * channels));
+  return Math.min(
+    largestWhole,
+    (shareOfCard * (deviceMemoryBytes ?? unknownCardBytes)) / (webgpuBytesPerPixelAndChannel * channels),
+  );
 }
 
-/** How a picture of so many pixels is decoded: null for whole, else the tiles. `scale`: pixels of a latent. */
+/**
+ * How a picture of so many pixels is decoded: null for whole, else the tiles. `scale`: pixels of a latent.
+ */
 export function decodePlan(pixels: number, scale: number, largest: number): TileOptions | null {
   if (pixels <= largest) return null;
   return (tiles.tile * scale) ** 2 <= largest ? tiles : smallTiles;

@@ -5,15 +5,36 @@ import type { Generator } from '../diffusion/random.js';
 import { describeFailure, EngineFailure } from '../engine.js';
 import type { FloatTensor } from '../onnx/session.js';
 
-/** Decodes one image: latents / scaling factor through the decoder, then round(255·clamp(x/2 + 0.5)), halves to even. */
-export async function decodeLatents(model: SdxlModel, latents: Float32Array, width: number, height: number): Promise<Picture> {
+/**
+ * Decodes one image: latents / scaling factor through the decoder, then round(255·clamp(x/2 + 0.5)), halves
+ * to even.
+ */
+export async function decodeLatents(
+  model: SdxlModel,
+  latents: Float32Array,
+  width: number,
+  height: number,
+): Promise<Picture> {
   const [picture] = toPictures(await decodeWithinMemory(model, latents, width, height), width, height);
   return picture as Picture;
 }
 
-async function decodeWithinMemory(model: SdxlModel, latents: Float32Array, width: number, height: number): Promise<Float32Array> {
-  const shape = { channels: model.latentChannels, width: width / model.vaeScale, height: height / model.vaeScale, scale: model.vaeScale };
-  const inTiles = (options: TileOptions) => decodeTiled(latents, shape, options, (part, tile) => decodeToFloats(model, part, tile.width * model.vaeScale, tile.height * model.vaeScale));
+async function decodeWithinMemory(
+  model: SdxlModel,
+  latents: Float32Array,
+  width: number,
+  height: number,
+): Promise<Float32Array> {
+  const shape = {
+    channels: model.latentChannels,
+    width: width / model.vaeScale,
+    height: height / model.vaeScale,
+    scale: model.vaeScale,
+  };
+  const inTiles = (options: TileOptions) =>
+    decodeTiled(latents, shape, options, (part, tile) =>
+      decodeToFloats(model, part, tile.width * model.vaeScale, tile.height * model.vaeScale),
+    );
   try {
     const plan = decodePlan(width * height, model.vaeScale, model.largestDecode);
     return plan === null ? await decodeToFloats(model, latents, width, height) : await inTiles(plan);
@@ -27,11 +48,22 @@ async function decodeWithinMemory(model: SdxlModel, latents: Float32Array, width
  * Decoder output [3, H, W], not clamped.
  * @throws EngineFailure `engine_failed` when the decoder overflowed (NaN or infinity), as fp16 SDXL VAEs do
  */
-export async function decodeToFloats(model: SdxlModel, latents: Float32Array, width: number, height: number): Promise<Float32Array> {
+export async function decodeToFloats(
+  model: SdxlModel,
+  latents: Float32Array,
+  width: number,
+  height: number,
+): Promise<Float32Array> {
   const dims = [1, model.latentChannels, height / model.vaeScale, width / model.vaeScale];
-  const { sample } = await model.vaeDecoder.run({ latent_sample: { data: latents.map((value) => value / model.scalingFactor), dims } }, ['sample']);
+  const { sample } = await model.vaeDecoder.run(
+    { latent_sample: { data: latents.map((value) => value / model.scalingFactor), dims } },
+    ['sample'],
+  );
   if (!sample.data.every(Number.isFinite)) {
-    throw new EngineFailure('engine_failed', 'The VAE decoder produced values that are not numbers: an fp16 SDXL VAE overflows. Export vae_decoder in fp32 or use fp16-fix weights.');
+    throw new EngineFailure(
+      'engine_failed',
+      'The VAE decoder produced values that are not numbers: an fp16 SDXL VAE overflows. Export vae_decoder in fp32 or use fp16-fix weights.',
+    );
   }
   return sample.data;
 }
@@ -39,19 +71,37 @@ export async function decodeToFloats(model: SdxlModel, latents: Float32Array, wi
 /** Mean of a picture's posterior, scaled: what a picture is in latents when nothing is drawn. [1, C, h, w] */
 export async function encodeMean(model: SdxlModel, picture: Picture): Promise<FloatTensor> {
   const encoder = model.vaeEncoder;
-  if (encoder?.outputNames.includes('latent_parameters') !== true) throw new EngineFailure('model_missing', 'This model folder has no vae_encoder that tells its latents\' mean, which its image_encoder reads');
-  const { latent_parameters: parameters } = await encoder.run({ sample: { data: toPlanes(picture), dims: [1, 3, picture.height, picture.width] } }, ['latent_parameters']);
+  if (encoder?.outputNames.includes('latent_parameters') !== true)
+    throw new EngineFailure(
+      'model_missing',
+      "This model folder has no vae_encoder that tells its latents' mean, which its image_encoder reads",
+    );
+  const { latent_parameters: parameters } = await encoder.run(
+    { sample: { data: toPlanes(picture), dims: [1, 3, picture.height, picture.width] } },
+    ['latent_parameters'],
+  );
   const dims = [1, model.latentChannels, picture.height / model.vaeScale, picture.width / model.vaeScale];
-  return { data: parameters.data.slice(0, parameters.data.length / 2).map((value) => value * model.scalingFactor), dims };
+  return {
+    data: parameters.data.slice(0, parameters.data.length / 2).map((value) => value * model.scalingFactor),
+    dims,
+  };
 }
 
 /**
- * Encodes a picture for image-to-image: scaled latents drawn from the posterior with one `randn` of the generator.
- * Older exports sample inside the graph; their output is taken as it is and draws nothing.
+ * Encodes a picture for image-to-image: scaled latents drawn from the posterior with one `randn` of the
+ * generator. Older exports sample inside the graph; their output is taken as it is and draws nothing.
  */
-export async function encodePicture(model: SdxlModel, picture: Picture, generator: Generator): Promise<Float32Array> {
+export async function encodePicture(
+  model: SdxlModel,
+  picture: Picture,
+  generator: Generator,
+): Promise<Float32Array> {
   const encoder = model.vaeEncoder;
-  if (encoder === null) throw new EngineFailure('model_missing', 'This model folder has no vae_encoder: it cannot take reference images');
+  if (encoder === null)
+    throw new EngineFailure(
+      'model_missing',
+      'This model folder has no vae_encoder: it cannot take reference images',
+    );
   const feeds = { sample: { data: toPlanes(picture), dims: [1, 3, picture.height, picture.width] } };
   if (!encoder.outputNames.includes('latent_parameters')) {
     const { latent_sample: drawn } = await encoder.run(feeds, ['latent_sample']);

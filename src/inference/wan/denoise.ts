@@ -10,7 +10,10 @@ import { mixKnownFrames, pinKnownFrames, showKnownFrames, type KnownLatents } fr
 import type { EncodedPrompt } from './text.js';
 import type { VaceControl } from './vace.js';
 
-/** Tokens up to which both passes of the guidance share one call; a longer clip fills a device by itself and needs its memory. */
+/**
+ * Tokens up to which both passes of the guidance share one call; a longer clip fills a device by itself and
+ * needs its memory.
+ */
 const sharedCallTokens = 4096;
 
 export interface DenoiseOptions {
@@ -38,17 +41,25 @@ export interface Denoised {
 }
 
 /**
- * Flow matching with classifier-free guidance: unit noise [C, F, h, w] in, latents out; v = neg + g·(pos - neg) in
- * float32. A clip that is known as a whole begins at the noise level where it is released.
+ * Flow matching with classifier-free guidance: unit noise [C, F, h, w] in, latents out; v = neg + g·(pos -
+ * neg) in float32. A clip that is known as a whole begins at the noise level where it is released.
  */
-export async function denoise(model: WanModel, noise: Float32Array, shape: LatentShape, options: DenoiseOptions): Promise<Denoised> {
+export async function denoise(
+  model: WanModel,
+  noise: Float32Array,
+  shape: LatentShape,
+  options: DenoiseOptions,
+): Promise<Denoised> {
   const { positive, negative, guidanceScale, known, signal } = options;
   const sigmas = flowSchedulerSigmas(options.scheduler, options.steps, options.shift);
   const first = known !== null && known.frames.size === shape.frames ? firstBelow(sigmas, known.release) : 0;
-  const held = (index: number) => known !== null && known.frames.size < shape.frames && (sigmas[first + index] as number) >= known.release;
+  const held = (index: number) =>
+    known !== null && known.frames.size < shape.frames && (sigmas[first + index] as number) >= known.release;
   let prediction = noise;
   const scheduler = createFlowScheduler(options.scheduler, {
-    steps: options.steps, shift: options.shift, first,
+    steps: options.steps,
+    shift: options.shift,
+    first,
     editPrediction(x0, index) {
       prediction = known !== null && held(index) ? pinKnownFrames(x0, shape, known) : x0;
       return prediction;
@@ -62,19 +73,34 @@ export async function denoise(model: WanModel, noise: Float32Array, shape: Laten
   const rows = sides.length;
   const dims = [rows, shape.channels, shape.frames, shape.height, shape.width];
   const conditioning = {
-    encoder_hidden_states: { data: concat(sides.map(({ embeds }) => embeds)), dims: [rows, model.tokenizer.maxLength, positive.embeds.length / model.tokenizer.maxLength] },
-    ...(options.control === undefined ? {} : { control_hidden_states: repeatRows(options.control.states, rows) }),
+    encoder_hidden_states: {
+      data: concat(sides.map(({ embeds }) => embeds)),
+      dims: [rows, model.tokenizer.maxLength, positive.embeds.length / model.tokenizer.maxLength],
+    },
+    ...(options.control === undefined
+      ? {}
+      : { control_hidden_states: repeatRows(options.control.states, rows) }),
   };
   const tokens = (shape.frames * shape.height * shape.width) / model.latentsPerToken;
-  const shared = options.control === undefined ? {} : { control_hidden_states_scale: { data: options.control.scale, dims: [options.control.scale.length] } };
+  const shared =
+    options.control === undefined
+      ? {}
+      : {
+          control_hidden_states_scale: { data: options.control.scale, dims: [options.control.scale.length] },
+        };
   const limit = { rows: tokens <= sharedCallTokens ? rows : 1 };
 
-  let latents = known === null ? noise : mixKnownFrames(noise, shape, known, scheduler.sigmas[first] as number);
+  let latents =
+    known === null ? noise : mixKnownFrames(noise, shape, known, scheduler.sigmas[first] as number);
   for (const [index, timestep] of scheduler.timesteps.entries()) {
     await yieldToMessages();
     throwIfCancelled(signal);
     const shown = known?.clean === true && held(index) ? showKnownFrames(latents, shape, known) : latents;
-    const feeds = { ...conditioning, hidden_states: { data: guided ? concat([shown, shown]) : shown, dims }, timestep: { data: new Array<number>(rows).fill(timestep), dims: [rows] } };
+    const feeds = {
+      ...conditioning,
+      hidden_states: { data: guided ? concat([shown, shown]) : shown, dims },
+      timestep: { data: new Array<number>(rows).fill(timestep), dims: [rows] },
+    };
     const output = await runInRows(model.transformer, feeds, 'sample', { rows, shared, limit, signal });
     latents = scheduler.step(index, guided ? guide(output, guidanceScale) : output, latents);
     await options.onStep(index, latents, prediction);

@@ -30,15 +30,22 @@ export function createWanEngine(): Engine {
       const threads = asked > 0 ? asked : Math.min(availableParallelism(), 16);
       const { device, notes } = await chooseDevice(preference, path.join(modelDir, probeGraph), threads);
       const model = await openWanModel(modelDir, { device, threads });
-      const findTools = () => findVideoTools(typeof options['ffmpeg'] === 'string' ? options['ffmpeg'] : undefined);
+      const findTools = () =>
+        findVideoTools(typeof options['ffmpeg'] === 'string' ? options['ffmpeg'] : undefined);
       const videoTools = await findTools();
       if (videoTools === null) log('warn', `Videos cannot be encoded here, pictures can. ${videoToolsCure}`);
       pipeline = { model, texts: createPromptCache(model), preview: null, videoTools, findTools };
       return {
-        device, deviceNotes: notes, loadSeconds: (performance.now() - startedAt) / 1000,
+        device,
+        deviceNotes: notes,
+        loadSeconds: (performance.now() - startedAt) / 1000,
         model: {
-          name: path.basename(modelDir), features: [...model.features, ...(videoTools === null ? [] : ['video_encoder'])],
-          defaultWidth: model.defaultWidth, defaultHeight: model.defaultHeight, defaultFrames: model.defaultFrames, sizeMultiple: model.sizeMultiple,
+          name: path.basename(modelDir),
+          features: [...model.features, ...(videoTools === null ? [] : ['video_encoder'])],
+          defaultWidth: model.defaultWidth,
+          defaultHeight: model.defaultHeight,
+          defaultFrames: model.defaultFrames,
+          sizeMultiple: model.sizeMultiple,
         },
       };
     },
@@ -50,15 +57,39 @@ export function createWanEngine(): Engine {
       const outputDir = await mkdtemp(path.join(tmpdir(), 'ourvidz-warm-up-'));
       const video = videoTools !== null;
       try {
-        await generateClip(ready, {
-          jobId: 'warm-up', outputDir, prompt: 'a red circle', negativePrompt: null, steps: 2, guidanceScale: 5, shift: 5, scheduler: 'unipc',
-          width: model.defaultWidth, height: model.defaultHeight, frames: video ? 1 + model.framesPerLatent : 1, seed: 0, output: video ? 'video' : 'image', format: 'png', crf: 23, framesPerSecond: 16,
-          references: {}, referenceStrength: null, previewEverySteps: 0, parametersText: '', explain: false,
-        }, context);
+        await generateClip(
+          ready,
+          {
+            jobId: 'warm-up',
+            outputDir,
+            prompt: 'a red circle',
+            negativePrompt: null,
+            steps: 2,
+            guidanceScale: 5,
+            shift: 5,
+            scheduler: 'unipc',
+            width: model.defaultWidth,
+            height: model.defaultHeight,
+            frames: video ? 1 + model.framesPerLatent : 1,
+            seed: 0,
+            output: video ? 'video' : 'image',
+            format: 'png',
+            crf: 23,
+            framesPerSecond: 16,
+            references: {},
+            referenceStrength: null,
+            previewEverySteps: 0,
+            parametersText: '',
+            explain: false,
+          },
+          context,
+        );
       } finally {
         await rm(outputDir, { recursive: true, force: true });
       }
-      await context.compute(async () => { ready.preview = await fitPreview(model); });
+      await context.compute(async () => {
+        ready.preview = await fitPreview(model);
+      });
     },
 
     methods: {
@@ -79,22 +110,42 @@ export function createWanEngine(): Engine {
   };
 }
 
-/** Colours of normalised latents, learnt from one decoded frame of soft blots of every colour the latents can mean. */
+/**
+ * Colours of normalised latents, learnt from one decoded frame of soft blots of every colour the latents can
+ * mean.
+ */
 async function fitPreview(model: WanModel): Promise<LatentPreview> {
   const side = 16;
   const blots = 8;
   const coarse = createGenerator(1).randn(model.channels * blots * blots);
   const latents = Float32Array.from({ length: model.channels * side * side }, (_, i) => {
     const [c, y, x] = [Math.floor(i / side ** 2), Math.floor(i / side) % side, i % side];
-    return coarse[c * blots * blots + Math.floor((y * blots) / side) * blots + Math.floor((x * blots) / side)] as number;
+    return coarse[
+      c * blots * blots + Math.floor((y * blots) / side) * blots + Math.floor((x * blots) / side)
+    ] as number;
   });
   let decoded = new Float32Array();
-  await decodeClip(model, latents, { channels: model.channels, frames: 1, height: side, width: side }, async (frame) => { decoded = Float32Array.from(frame); });
-  return fitLatentPreview(latents, decoded, { channels: model.channels, width: side, height: side, scale: model.vaeScale });
+  await decodeClip(
+    model,
+    latents,
+    { channels: model.channels, frames: 1, height: side, width: side },
+    async (frame) => {
+      decoded = Float32Array.from(frame);
+    },
+  );
+  return fitLatentPreview(latents, decoded, {
+    channels: model.channels,
+    width: side,
+    height: side,
+    scale: model.vaeScale,
+  });
 }
 
 // the collector's entry is a flag of V8; a context made after it is set has the function
 setFlagsFromString('--expose-gc');
 
-/** Frees what is unreachable now, rather than when V8 thinks it worth while: for tensors that a finished request held. */
+/**
+ * Frees what is unreachable now, rather than when V8 thinks it worth while: for tensors that a finished
+ * request held.
+ */
 export const collectGarbage = runInNewContext('gc') as () => void;

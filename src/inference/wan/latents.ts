@@ -9,22 +9,41 @@ export interface LatentShape {
 }
 
 /** Latent frames of a clip of 4n + 1 frames: n + 1. */
-export function latentShape(model: WanModel, { width, height, frames }: { width: number; height: number; frames: number }): LatentShape {
-  return { channels: model.channels, frames: (frames - 1) / model.framesPerLatent + 1, height: height / model.vaeScale, width: width / model.vaeScale };
+export function latentShape(
+  model: WanModel,
+  { width, height, frames }: { width: number; height: number; frames: number },
+): LatentShape {
+  return {
+    channels: model.channels,
+    frames: (frames - 1) / model.framesPerLatent + 1,
+    height: height / model.vaeScale,
+    width: width / model.vaeScale,
+  };
 }
 
 /** One latent frame [channels, height, width] of a clip. */
-export function takeFrame(latents: Float32Array, { channels, frames, height, width }: LatentShape, frame: number): Float32Array {
+export function takeFrame(
+  latents: Float32Array,
+  { channels, frames, height, width }: LatentShape,
+  frame: number,
+): Float32Array {
   const area = height * width;
   const taken = new Float32Array(channels * area);
-  for (let c = 0; c < channels; c += 1) taken.set(latents.subarray((c * frames + frame) * area, (c * frames + frame + 1) * area), c * area);
+  for (let c = 0; c < channels; c += 1)
+    taken.set(latents.subarray((c * frames + frame) * area, (c * frames + frame + 1) * area), c * area);
   return taken;
 }
 
 /** Writes one latent frame into a clip. */
-export function putFrame(latents: Float32Array, { channels, frames, height, width }: LatentShape, frame: number, values: Float32Array): void {
+export function putFrame(
+  latents: Float32Array,
+  { channels, frames, height, width }: LatentShape,
+  frame: number,
+  values: Float32Array,
+): void {
   const area = height * width;
-  for (let c = 0; c < channels; c += 1) latents.set(values.subarray(c * area, (c + 1) * area), (c * frames + frame) * area);
+  for (let c = 0; c < channels; c += 1)
+    latents.set(values.subarray(c * area, (c + 1) * area), (c * frames + frame) * area);
 }
 
 /** (VAE's latents - mean) / deviation, channel by channel; any number of values a channel. */

@@ -7,13 +7,25 @@ import type { Device, WanGenerateParams } from '../engine-protocol.js';
 import { EngineFailure, requireModelFiles } from '../engine.js';
 import { openSession } from '../onnx/session.js';
 
-/** A Wan model folder in the layout of docs/export.md, opened. Sizes and rules come from its own config files. */
+/**
+ * A Wan model folder in the layout of docs/export.md, opened. Sizes and rules come from its own config files.
+ */
 export type WanModel = Awaited<ReturnType<typeof openWanModel>>;
 
-interface TransformerConfig { in_channels?: number; patch_size?: number[]; text_dim?: number; vace_layers?: number[] | null }
+interface TransformerConfig {
+  in_channels?: number;
+  patch_size?: number[];
+  text_dim?: number;
+  vace_layers?: number[] | null;
+}
 interface VaeConfig {
-  z_dim: number; latents_mean: number[]; latents_std: number[]; dim_mult?: number[]; temperal_downsample?: boolean[];
-  scale_factor_spatial?: number; scale_factor_temporal?: number;
+  z_dim: number;
+  latents_mean: number[];
+  latents_std: number[];
+  dim_mult?: number[];
+  temperal_downsample?: boolean[];
+  scale_factor_spatial?: number;
+  scale_factor_temporal?: number;
 }
 /** What `ourvidz.json` may say of a Wan folder. */
 interface Wishes {
@@ -32,32 +44,47 @@ const stock = { defaultWidth: 832, defaultHeight: 480, defaultFrames: 81 };
 
 export async function openWanModel(folder: string, { device, threads }: { device: Device; threads: number }) {
   requireModelFiles('wan', folder);
-  // decoding needs several times what the model holds at rest, and costs no more time without the arena that would keep it
+  // decoding needs several times what the model holds at rest, and costs no more time without the arena that
+  // would keep it
   const options = { device, threads, returnMemory: true };
-  const config = async <T>(file: string): Promise<T> => JSON.parse(await readFile(path.join(folder, file), 'utf8')) as T;
+  const config = async <T>(file: string): Promise<T> =>
+    JSON.parse(await readFile(path.join(folder, file), 'utf8')) as T;
   const transformerConfig = await config<TransformerConfig>('transformer/config.json');
   const vaeConfig = await config<VaeConfig>('vae_decoder/config.json');
   const wishes = existsSync(path.join(folder, 'ourvidz.json')) ? await config<Wishes>('ourvidz.json') : {};
   const channels = vaeConfig.z_dim;
   const { latents_mean: mean, latents_std: deviation } = vaeConfig;
   if (mean?.length !== channels || deviation?.length !== channels) {
-    throw new EngineFailure('model_invalid', `${folder}/vae_decoder/config.json must state latents_mean and latents_std for its ${channels} channels`);
+    throw new EngineFailure(
+      'model_invalid',
+      `${folder}/vae_decoder/config.json must state latents_mean and latents_std for its ${channels} channels`,
+    );
   }
   if ((transformerConfig.in_channels ?? channels) !== channels) {
-    throw new EngineFailure('model_invalid', `${folder}: the transformer takes ${transformerConfig.in_channels} channels, the VAE makes ${channels}`);
+    throw new EngineFailure(
+      'model_invalid',
+      `${folder}: the transformer takes ${transformerConfig.in_channels} channels, the VAE makes ${channels}`,
+    );
   }
 
   const half = async (name: string) => {
     const streaming = { ...options, keepOnDevice: isCache };
-    return { init: await openSession(path.join(folder, name, 'init.onnx'), streaming), step: await openSession(path.join(folder, name, 'step.onnx'), streaming) };
+    return {
+      init: await openSession(path.join(folder, name, 'init.onnx'), streaming),
+      step: await openSession(path.join(folder, name, 'step.onnx'), streaming),
+    };
   };
   const tokenizer = await loadT5Tokenizer(path.join(folder, 'tokenizer'));
   const textEncoder = await openSession(path.join(folder, 'text_encoder/model.onnx'), options);
   const transformer = await openSession(path.join(folder, 'transformer/model.onnx'), options);
   const vaeDecoder = await half('vae_decoder');
-  const vaeEncoder = existsSync(path.join(folder, 'vae_encoder/init.onnx')) ? await half('vae_encoder') : null;
+  const vaeEncoder = existsSync(path.join(folder, 'vae_encoder/init.onnx'))
+    ? await half('vae_encoder')
+    : null;
   const vaeScale = vaeConfig.scale_factor_spatial ?? 2 ** ((vaeConfig.dim_mult ?? [1, 2, 4, 4]).length - 1);
-  const framesPerLatent = vaeConfig.scale_factor_temporal ?? 2 ** (vaeConfig.temperal_downsample ?? [false, true, true]).filter(Boolean).length;
+  const framesPerLatent =
+    vaeConfig.scale_factor_temporal ??
+    2 ** (vaeConfig.temperal_downsample ?? [false, true, true]).filter(Boolean).length;
   const vace = vaeEncoder !== null && transformer.hasInput('control_hidden_states');
   const cleanKnownLatents = wishes.knownLatents === 'clean';
 
@@ -78,38 +105,59 @@ export async function openWanModel(folder: string, { device, threads }: { device
     framesPerLatent,
     sizeMultiple: vaeScale * (transformerConfig.patch_size?.[2] ?? 2),
     /** Tokens the transformer makes of one latent frame's area, as latents per token. */
-    latentsPerToken: (transformerConfig.patch_size ?? [1, 2, 2]).reduce((product, extent) => product * extent, 1),
+    latentsPerToken: (transformerConfig.patch_size ?? [1, 2, 2]).reduce(
+      (product, extent) => product * extent,
+      1,
+    ),
     textWidth: transformerConfig.text_dim ?? Number(transformer.inputShape('encoder_hidden_states')[2]),
     cleanKnownLatents,
     /** Number of hints a VACE checkpoint adds; 0 for others. */
-    vaceHints: vace ? (transformerConfig.vace_layers?.length ?? Number(transformer.inputShape('control_hidden_states_scale')[0])) : 0,
+    vaceHints: vace
+      ? (transformerConfig.vace_layers?.length ??
+        Number(transformer.inputShape('control_hidden_states_scale')[0]))
+      : 0,
     ...stock,
     ...(wishes.defaultWidth === undefined ? {} : { defaultWidth: wishes.defaultWidth }),
     ...(wishes.defaultHeight === undefined ? {} : { defaultHeight: wishes.defaultHeight }),
     ...(wishes.defaultFrames === undefined ? {} : { defaultFrames: wishes.defaultFrames }),
     features: [
-      'text_to_video', 'text_to_image',
-      ...(vaeEncoder === null ? [] : ['vae_encoder', vace ? 'vace' : cleanKnownLatents ? 'latent_clean' : 'latent_overwrite']),
+      'text_to_video',
+      'text_to_image',
+      ...(vaeEncoder === null
+        ? []
+        : ['vae_encoder', vace ? 'vace' : cleanKnownLatents ? 'latent_clean' : 'latent_overwrite']),
     ],
     async release(): Promise<void> {
-      const sessions = [textEncoder, transformer, vaeDecoder.init, vaeDecoder.step, vaeEncoder?.init, vaeEncoder?.step];
+      const sessions = [
+        textEncoder,
+        transformer,
+        vaeDecoder.init,
+        vaeDecoder.step,
+        vaeEncoder?.init,
+        vaeEncoder?.step,
+      ];
       await Promise.all(sessions.map(async (session) => session?.release()));
     },
   };
 }
 
-/** @throws EngineFailure `invalid_parameters` with the field, where a request cannot be drawn by this model */
+/**
+ * @throws EngineFailure `invalid_parameters` with the field, where a request cannot be drawn by this model
+ */
 export function requireValid(model: WanModel, params: WanGenerateParams): void {
   const { frames, output, references } = params;
   for (const field of ['width', 'height'] as const) {
-    if (!isCount(params[field]) || params[field] % model.sizeMultiple !== 0) refuse('config.size', `${field} must be a positive multiple of ${model.sizeMultiple}`);
+    if (!isCount(params[field]) || params[field] % model.sizeMultiple !== 0)
+      refuse('config.size', `${field} must be a positive multiple of ${model.sizeMultiple}`);
   }
-  if (!isCount(frames) || (frames - 1) % model.framesPerLatent !== 0) refuse('config.frame_num', `must be ${model.framesPerLatent}n + 1`);
+  if (!isCount(frames) || (frames - 1) % model.framesPerLatent !== 0)
+    refuse('config.frame_num', `must be ${model.framesPerLatent}n + 1`);
   if (output === 'image' && frames !== 1) refuse('config.frame_num', 'must be 1 for a picture');
   if (!isCount(params.steps)) refuse('config.sample_steps', 'must be a positive whole number');
   if (!(params.shift > 0)) refuse('config.sample_shift', 'must be greater than 0');
   const { reference, start, end } = references;
-  if (model.vaeEncoder === null && (reference ?? start ?? end) !== undefined) refuse('config.image', 'this model folder has no vae_encoder: it cannot take reference images');
+  if (model.vaeEncoder === null && (reference ?? start ?? end) !== undefined)
+    refuse('config.image', 'this model folder has no vae_encoder: it cannot take reference images');
 }
 
 const isCount = (value: number) => Number.isInteger(value) && value > 0;

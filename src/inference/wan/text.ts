@@ -16,16 +16,22 @@ export interface EncodedPrompt {
 const lengthStep = 64;
 
 /**
- * Text of a prompt as Wan conditions on it. The encoder's mask hides padding exactly, so only as much of it is computed
- * as rounds the length up.
+ * Text of a prompt as Wan conditions on it. The encoder's mask hides padding exactly, so only as much of it
+ * is computed as rounds the length up.
  */
 export async function encodePrompt(model: WanModel, prompt: string): Promise<EncodedPrompt> {
   const { tokenizer } = model;
   const all = tokenizer.encode(cleanPrompt(prompt));
   const ids = truncateIds(all, tokenizer.maxLength);
   const rows = Math.min(tokenizer.maxLength, Math.ceil(ids.length / lengthStep) * lengthStep);
-  const padded = (values: readonly number[]) => ({ data: [...values, ...new Array<number>(rows - ids.length).fill(0)], dims: [1, rows] });
-  const { last_hidden_state: hidden } = await model.textEncoder.run({ input_ids: padded(ids), attention_mask: padded(ids.map(() => 1)) }, ['last_hidden_state']);
+  const padded = (values: readonly number[]) => ({
+    data: [...values, ...new Array<number>(rows - ids.length).fill(0)],
+    dims: [1, rows],
+  });
+  const { last_hidden_state: hidden } = await model.textEncoder.run(
+    { input_ids: padded(ids), attention_mask: padded(ids.map(() => 1)) },
+    ['last_hidden_state'],
+  );
   const width = hidden.data.length / rows;
   const embeds = new Float32Array(tokenizer.maxLength * width);
   embeds.set(hidden.data.subarray(0, ids.length * width));
@@ -34,11 +40,14 @@ export async function encodePrompt(model: WanModel, prompt: string): Promise<Enc
 
 export type PromptCache = ReturnType<typeof createPromptCache>;
 
-/** Encodes a text once: the negative prompt of every job, and prompts that come again (least recently used goes first). */
+/**
+ * Encodes a text once: the negative prompt of every job, and prompts that come again (least recently used
+ * goes first).
+ */
 export function createPromptCache(model: WanModel, capacity = 16) {
   const entries = new Map<string, EncodedPrompt>();
   return async (prompt: string): Promise<EncodedPrompt> => {
-    const encoded = entries.get(prompt) ?? await encodePrompt(model, prompt);
+    const encoded = entries.get(prompt) ?? (await encodePrompt(model, prompt));
     entries.delete(prompt);
     entries.set(prompt, encoded);
     const oldest = entries.keys().next();
@@ -48,13 +57,15 @@ export function createPromptCache(model: WanModel, capacity = 16) {
 }
 
 /**
- * A prompt as Wan reads it: curly quotes straight, HTML entities decoded twice, runs of white space one blank, trimmed;
- * capitals stay. Source: diffusers, pipeline_wan.py (basic_clean, whitespace_clean). Of ftfy.fix_text, which runs first
- * there, only the quotes are done here: ligatures, wide letters and control characters are the tokenizer's to fold, and
- * text decoded with the wrong character set is not repaired.
+ * A prompt as Wan reads it: curly quotes straight, HTML entities decoded twice, runs of white space one
+ * blank, trimmed; capitals stay. Source: diffusers, pipeline_wan.py (basic_clean, whitespace_clean). Of
+ * ftfy.fix_text, which runs first there, only the quotes are done here: ligatures, wide letters and control
+ * characters are the tokenizer's to fold, and text decoded with the wrong character set is not repaired.
  */
 export function cleanPrompt(text: string): string {
-  const straight = text.replace(/[\u02bc\u2018-\u201b]/gu, '\'').replace(/[\u201c-\u201f]/gu, '"');
+  const straight = text.replace(/[\u02bc\u2018-\u201b]/gu, "'").replace(/[\u201c-\u201f]/gu, '"');
   // JavaScript's \s lacks the next-line character, which Python's has
-  return decodeHTML(decodeHTML(straight)).replace(/[\s\u0085]+/gu, ' ').trim();
+  return decodeHTML(decodeHTML(straight))
+    .replace(/[\s\u0085]+/gu, ' ')
+    .trim();
 }

@@ -7,16 +7,29 @@ import type { FloatTensor, KeptTensor, OnnxSession, Values } from '../onnx/sessi
 /**
  * Decodes a clip one latent frame at a time; memory is that of one step whatever the clip's length.
  * @param latents normalised, [channels, frames, height, width]
- * @param onChunk gets [1 or 4, 3, H, W] in [-1, 1] and the number of the latent frame; awaited before the next is decoded
+ * @param onChunk gets [1 or 4, 3, H, W] in [-1, 1] and the number of the latent frame; awaited before the
+ *   next is decoded
  * @throws EngineFailure `engine_failed` when the decoder overflowed
  */
-export async function decodeClip(model: WanModel, latents: Float32Array, shape: LatentShape, onChunk: (frames: Float32Array, latentFrame: number) => Promise<void>): Promise<void> {
+export async function decodeClip(
+  model: WanModel,
+  latents: Float32Array,
+  shape: LatentShape,
+  onChunk: (frames: Float32Array, latentFrame: number) => Promise<void>,
+): Promise<void> {
   const stream = createCausalStream(model.vaeDecoder, 'latent_frame', 'video_frames');
   try {
     for (let frame = 0; frame < shape.frames; frame += 1) {
-      const chunk = { data: denormalise(model, takeFrame(latents, shape, frame)), dims: [1, shape.channels, shape.height, shape.width] };
+      const chunk = {
+        data: denormalise(model, takeFrame(latents, shape, frame)),
+        dims: [1, shape.channels, shape.height, shape.width],
+      };
       const { data } = await stream.next(chunk);
-      if (!data.every(Number.isFinite)) throw new EngineFailure('engine_failed', 'The VAE decoder produced values that are not numbers. Export vae_decoder with float32 arithmetic (tools/export/wan.py).');
+      if (!data.every(Number.isFinite))
+        throw new EngineFailure(
+          'engine_failed',
+          'The VAE decoder produced values that are not numbers. Export vae_decoder with float32 arithmetic (tools/export/wan.py).',
+        );
       await onChunk(data, frame);
     }
   } finally {
@@ -30,9 +43,17 @@ export async function decodeClip(model: WanModel, latents: Float32Array, shape: 
  * @returns normalised latents [channels, latent frames, h, w], the posterior's means
  */
 export async function encodeClip(
-  model: WanModel, frames: number, { width, height }: { width: number; height: number }, frameAt: (index: number) => Float32Array, checkpoint: () => Promise<void> = async () => {},
+  model: WanModel,
+  frames: number,
+  { width, height }: { width: number; height: number },
+  frameAt: (index: number) => Float32Array,
+  checkpoint: () => Promise<void> = async () => {},
 ): Promise<Float32Array> {
-  if (model.vaeEncoder === null) throw new EngineFailure('model_missing', 'This model folder has no vae_encoder: it cannot take reference images');
+  if (model.vaeEncoder === null)
+    throw new EngineFailure(
+      'model_missing',
+      'This model folder has no vae_encoder: it cannot take reference images',
+    );
   const stream = createCausalStream(model.vaeEncoder, 'video_frames', 'latent_mean');
   const encoded: Float32Array[] = [];
   try {
@@ -51,7 +72,8 @@ export async function encodeClip(
   const area = size / model.channels;
   const latents = new Float32Array(size * encoded.length);
   for (const [frame, values] of encoded.entries()) {
-    for (let c = 0; c < model.channels; c += 1) latents.set(values.subarray(c * area, (c + 1) * area), (c * encoded.length + frame) * area);
+    for (let c = 0; c < model.channels; c += 1)
+      latents.set(values.subarray(c * area, (c + 1) * area), (c * encoded.length + frame) * area);
   }
   return latents;
 }
@@ -63,14 +85,23 @@ export async function encodeFirstFrame(model: WanModel, picture: Picture): Promi
 }
 
 /**
- * Latent of a picture as a clip's last frames. A true last latent codes the change from what came before, which is not
- * known yet; the last latent of a still clip of the picture stands for it.
+ * Latent of a picture as a clip's last frames. A true last latent codes the change from what came before,
+ * which is not known yet; the last latent of a still clip of the picture stands for it.
  */
 export async function encodeLastFrame(model: WanModel, picture: Picture): Promise<Float32Array> {
   const planes = toPlanes(picture);
   const frames = 1 + model.framesPerLatent;
   const latents = await encodeClip(model, frames, picture, () => planes);
-  return takeFrame(latents, { channels: model.channels, frames: 2, height: picture.height / model.vaeScale, width: picture.width / model.vaeScale }, 1);
+  return takeFrame(
+    latents,
+    {
+      channels: model.channels,
+      frames: 2,
+      height: picture.height / model.vaeScale,
+      width: picture.width / model.vaeScale,
+    },
+    1,
+  );
 }
 
 /** The two graphs of one half of the causal VAE: the first chunk of a clip, and every later one. */
@@ -83,9 +114,9 @@ export interface CausalGraphs {
 export const isCache = (output: string) => /^nc\d+$/.test(output);
 
 /**
- * Runs a clip through one half of the VAE chunk by chunk. Between chunks only the convolutions' last inputs are kept, so
- * memory does not grow with the clip: two sets of caches take turns, the older one being written over (on the CPU), or
- * each is given back to the device as soon as the next exists.
+ * Runs a clip through one half of the VAE chunk by chunk. Between chunks only the convolutions' last inputs
+ * are kept, so memory does not grow with the clip: two sets of caches take turns, the older one being written
+ * over (on the CPU), or each is given back to the device as soon as the next exists.
  */
 export function createCausalStream({ init, step }: CausalGraphs, input: string, output: string) {
   let caches: KeptTensor[] | null = null;
@@ -101,7 +132,8 @@ export function createCausalStream({ init, step }: CausalGraphs, input: string, 
       const graph = caches === null ? init : step;
       const names = graph.outputNames.filter(isCache);
       const feeds: Record<string, Values | KeptTensor> = { [input]: chunk };
-      for (const [i, name] of names.entries()) if (caches !== null) feeds[name.slice(1)] = caches[i] as KeptTensor;
+      for (const [i, name] of names.entries())
+        if (caches !== null) feeds[name.slice(1)] = caches[i] as KeptTensor;
       const { value, kept } = await graph.runKeeping(feeds, output, names, spare ?? undefined);
       give(spare);
       [spare, caches] = [caches, kept];

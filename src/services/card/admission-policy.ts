@@ -42,13 +42,17 @@ export interface CardState {
 
 /** Bytes spoken for: everything loaded, and the work of everything busy. */
 export function committedBytes(models: readonly BudgetedModel[]): number {
-  return models.reduce((sum, model) => sum + (model.resident ? model.residentBytes : 0) + (model.busy ? model.workingBytes : 0), 0);
+  return models.reduce(
+    (sum, model) => sum + (model.resident ? model.residentBytes : 0) + (model.busy ? model.workingBytes : 0),
+    0,
+  );
 }
 
 /**
- * Who computes next on a card. A busy model is never ended. Requests for models that are loaded go first, because loading
- * costs more than most jobs; after `patienceMs` age wins over that. A model somebody waits for is ended only when nothing
- * else can go on. Pure: the same state gives the same answer, so that simulated cards test what real ones run.
+ * Who computes next on a card. A busy model is never ended. Requests for models that are loaded go first,
+ * because loading costs more than most jobs; after `patienceMs` age wins over that. A model somebody waits
+ * for is ended only when nothing else can go on. Pure: the same state gives the same answer, so that
+ * simulated cards test what real ones run.
  */
 export function decideAdmission(state: CardState): Admission {
   const { models, waiting, capacityBytes, nowMs, patienceMs } = state;
@@ -58,20 +62,27 @@ export function decideAdmission(state: CardState): Admission {
   const overdue = waiting.find(({ sinceMs }) => nowMs - sinceMs >= patienceMs);
   const overdueModel = overdue === undefined ? undefined : find(overdue.model);
   const needOf = (model: BudgetedModel) => model.workingBytes + (model.resident ? 0 : model.residentBytes);
-  const byResidency = [...waiting].sort((a, b) => Number(find(b.model)?.resident ?? false) - Number(find(a.model)?.resident ?? false));
-  const candidates = overdue === undefined ? byResidency : [overdue, ...byResidency.filter((request) => request !== overdue)];
+  const byResidency = [...waiting].sort(
+    (a, b) => Number(find(b.model)?.resident ?? false) - Number(find(a.model)?.resident ?? false),
+  );
+  const candidates =
+    overdue === undefined ? byResidency : [overdue, ...byResidency.filter((request) => request !== overdue)];
 
   for (const request of candidates) {
     const model = find(request.model);
     if (model === undefined) continue;
     if (model.busy) {
-      if (model.shared === true && (overdue === undefined || overdueModel === model)) return { action: 'admit', id: request.id };
+      if (model.shared === true && (overdue === undefined || overdueModel === model))
+        return { action: 'admit', id: request.id };
       continue;
     }
     const need = needOf(model);
     const isOverdue = request === overdue;
     // Nobody takes the room an overdue request waits for.
-    const kept = !isOverdue && overdueModel !== undefined && overdueModel !== model && !overdueModel.busy ? needOf(overdueModel) : 0;
+    const kept =
+      !isOverdue && overdueModel !== undefined && overdueModel !== model && !overdueModel.busy
+        ? needOf(overdueModel)
+        : 0;
     if (need + kept <= free) return { action: 'admit', id: request.id };
     if (kept > 0) continue;
     const victims = chooseVictims(model, need - free, isOverdue || idle);
@@ -81,8 +92,16 @@ export function decideAdmission(state: CardState): Admission {
 
   function chooseVictims(wanted: BudgetedModel, missing: number, evenAwaited: boolean): string[] | null {
     const awaited = (name: string) => waiting.some((request) => request.model === name);
-    const possible = models.filter((model) => model.resident && !model.busy && model !== wanted && (evenAwaited || !awaited(model.name)))
-      .sort((a, b) => Number(awaited(a.name)) - Number(awaited(b.name)) || Number(b.yields) - Number(a.yields) || a.lastUsed - b.lastUsed);
+    const possible = models
+      .filter(
+        (model) => model.resident && !model.busy && model !== wanted && (evenAwaited || !awaited(model.name)),
+      )
+      .sort(
+        (a, b) =>
+          Number(awaited(a.name)) - Number(awaited(b.name)) ||
+          Number(b.yields) - Number(a.yields) ||
+          a.lastUsed - b.lastUsed,
+      );
     const chosen: BudgetedModel[] = [];
     let gained = 0;
     for (const model of possible) {

@@ -23,10 +23,19 @@ export interface DeviceMemoryOptions {
 const usableShare = 0.98;
 
 /**
- * The memory budget of this machine's card: its capacity, the engines as its models, what they hold in fact. Where nobody
- * knows what there is (no GPU that tells, nothing configured) its gates hold nothing back.
+ * The memory budget of this machine's card: its capacity, the engines as its models, what they hold in fact.
+ * Where nobody knows what there is (no GPU that tells, nothing configured) its gates hold nothing back.
  */
-export function createDeviceMemory({ gpu, configuredBytes, expected, evict, statuses, log, patienceMs, sampleMs = 5000 }: DeviceMemoryOptions) {
+export function createDeviceMemory({
+  gpu,
+  configuredBytes,
+  expected,
+  evict,
+  statuses,
+  log,
+  patienceMs,
+  sampleMs = 5000,
+}: DeviceMemoryOptions) {
   /** Bytes by engine as last measured, while its process lives. */
   const held = new Map<EngineKind, number>();
   /** Null until something tells: a driver may be slow to answer the first time. */
@@ -38,8 +47,15 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
 
   const kinds = Object.keys(expected) as EngineKind[];
   const budget = createMemoryBudget({
-    capacityBytes: capacity, log, ...(patienceMs === undefined ? {} : { patienceMs }),
-    models: kinds.map((kind) => ({ name: kind, expected: expected[kind] ?? { residentBytes: 0, workingBytes: 0 }, yields: kind === 'qwen', shared: kind === 'qwen' })),
+    capacityBytes: capacity,
+    log,
+    ...(patienceMs === undefined ? {} : { patienceMs }),
+    models: kinds.map((kind) => ({
+      name: kind,
+      expected: expected[kind] ?? { residentBytes: 0, workingBytes: 0 },
+      yields: kind === 'qwen',
+      shared: kind === 'qwen',
+    })),
     async evict(name, wanted) {
       log.info({ engine: name, wanted }, `${name} engine gives its memory to ${wanted}`);
       await evict(name as EngineKind, `gave its memory to ${wanted}; starts with its next request`);
@@ -54,7 +70,8 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
       const reading = await gpu.read();
       const total = reading?.totalBytes ?? null;
       cardBytes ??= configuredBytes ?? (total === null ? null : total * usableShare);
-      if (reading !== null && reading.usedBytes !== null && wasEmpty && isEmpty()) othersBytes = reading.usedBytes;
+      if (reading !== null && reading.usedBytes !== null && wasEmpty && isEmpty())
+        othersBytes = reading.usedBytes;
     }
     return cardBytes === null ? null : Math.max(0, cardBytes - othersBytes);
   }
@@ -63,8 +80,8 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
     if (!kinds.includes(kind)) return noGate;
     return {
       reserve: () => budget.reserveLoad(kind),
-      use: async (signal) => (await capacity() === null ? () => {} : budget.use(kind, signal)),
-      useIfFree: async () => (await capacity() === null ? () => {} : budget.useIfFree(kind)),
+      use: async (signal) => ((await capacity()) === null ? () => {} : budget.use(kind, signal)),
+      useIfFree: async () => ((await capacity()) === null ? () => {} : budget.useIfFree(kind)),
       loadedOn(device) {
         if (device === 'cpu' && configuredBytes === undefined) budget.elsewhere(kind);
       },
@@ -77,32 +94,50 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
     };
   }
 
-  /** Reads what each engine holds and tells the budget. Readings take a moment: only who was idle before and after them was idle. */
+  /**
+   * Reads what each engine holds and tells the budget. Readings take a moment: only who was idle before and
+   * after them was idle.
+   */
   async function sample(): Promise<void> {
     if (cardBytes === null) return;
     const before = statuses().filter(({ pid, loaded }) => pid !== null && loaded !== null);
     const onCard = before.filter(({ loaded }) => loaded?.device !== 'cpu');
-    const [processes, reading] = onCard.length === 0 ? [null, null] : await Promise.all([gpu.processes(), gpu.read()]);
-    const idle = new Set(before.filter((each) => isSame(each, statuses().find(({ kind }) => kind === each.kind))).map(({ kind }) => kind));
+    const [processes, reading] =
+      onCard.length === 0 ? [null, null] : await Promise.all([gpu.processes(), gpu.read()]);
+    const idle = new Set(
+      before
+        .filter((each) =>
+          isSame(
+            each,
+            statuses().find(({ kind }) => kind === each.kind),
+          ),
+        )
+        .map(({ kind }) => kind),
+    );
     const note = ({ kind, pid }: EngineStatus, bytes: number | undefined) => {
       if (pid === null || bytes === undefined || bytes <= 0) return;
       held.set(kind, bytes);
       budget.measured(kind, bytes, { idle: idle.has(kind) });
     };
-    if (configuredBytes !== undefined) for (const each of before) if (!onCard.includes(each)) note(each, each.memory?.rssBytes);
+    if (configuredBytes !== undefined)
+      for (const each of before) if (!onCard.includes(each)) note(each, each.memory?.rssBytes);
     for (const each of onCard) note(each, processes?.get(each.pid ?? 0));
     const used = reading?.usedBytes ?? null;
     if (used === null) return;
-    const restOf = (one?: EngineStatus) => used - onCard.reduce((sum, each) => sum + (each === one ? 0 : held.get(each.kind) ?? 0), 0);
+    const restOf = (one?: EngineStatus) =>
+      used - onCard.reduce((sum, each) => sum + (each === one ? 0 : (held.get(each.kind) ?? 0)), 0);
     if (processes !== null && onCard.every(({ pid }) => processes.has(pid ?? 0))) {
       if (onCard.every(({ kind }) => idle.has(kind))) othersBytes = Math.max(0, restOf());
       return;
     }
-    // Without numbers by process: when all but one engine are idle and known, what is left of the card's use is that one's.
+    // Without numbers by process: when all but one engine are idle and known, what is left of the card's use
+    // is that one's.
     const [one, ...more] = onCard.filter(({ kind }) => !idle.has(kind) || !held.has(kind));
     if (one === undefined || more.length > 0) return;
-    // less than was others' at the start: they have gone since, an earlier run of ours that was still ending for instance
-    if (restOf(one) <= othersBytes) othersBytes = Math.max(0, restOf(one) - (expected[one.kind]?.residentBytes ?? 0));
+    // less than was others' at the start: they have gone since, an earlier run of ours that was still ending
+    // for instance
+    if (restOf(one) <= othersBytes)
+      othersBytes = Math.max(0, restOf(one) - (expected[one.kind]?.residentBytes ?? 0));
     note(one, restOf(one) - othersBytes);
   }
 
@@ -113,7 +148,11 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
     async start(): Promise<void> {
       await capacity();
       timer = setInterval(() => {
-        sampling ??= sample().catch((error: unknown) => log.debug({ err: error }, 'device memory not read')).finally(() => { sampling = undefined; });
+        sampling ??= sample()
+          .catch((error: unknown) => log.debug({ err: error }, 'device memory not read'))
+          .finally(() => {
+            sampling = undefined;
+          });
       }, sampleMs).unref();
     },
     stop(): void {
@@ -127,7 +166,13 @@ export function createDeviceMemory({ gpu, configuredBytes, expected, evict, stat
 }
 /** Idle at both times, and nothing computed in between. */
 function isSame(before: EngineStatus, after: EngineStatus | undefined): boolean {
-  return before.state === 'ready' && after?.state === 'ready' && before.pid === after.pid && before.jobsProcessed === after.jobsProcessed && before.errorCount === after.errorCount;
+  return (
+    before.state === 'ready' &&
+    after?.state === 'ready' &&
+    before.pid === after.pid &&
+    before.jobsProcessed === after.jobsProcessed &&
+    before.errorCount === after.errorCount
+  );
 }
 
 export type DeviceMemory = ReturnType<typeof createDeviceMemory>;

@@ -18,12 +18,26 @@ const workingPerWeight = 2;
 /** A first guess from the size of the model's files; measurements correct it. */
 export async function expectedFootprint(kind: EngineKind, folder: ModelFolder): Promise<Footprint> {
   if (folder.dir === null) return { residentBytes: 0, workingBytes: 0 };
-  const weights = await weightBytes(folder.dir) + (folder.completionDir === undefined ? 0 : await weightBytes(folder.completionDir));
-  return { residentBytes: contextBytes + overhead * weights, workingBytes: Math.min(fullSizeWorkingBytes[kind], workingPerWeight * weights) };
+  const weights =
+    (await weightBytes(folder.dir)) +
+    (folder.completionDir === undefined ? 0 : await weightBytes(folder.completionDir));
+  return {
+    residentBytes: contextBytes + overhead * weights,
+    workingBytes: Math.min(fullSizeWorkingBytes[kind], workingPerWeight * weights),
+  };
 }
 
 async function weightBytes(folder: string): Promise<number> {
   const names = await readdir(folder, { recursive: true }).catch(() => [] as string[]);
-  const sizes = await Promise.all(names.filter((name) => weightFiles.test(name)).map((name) => stat(path.join(folder, name)).then(({ size }) => size, () => 0)));
+  const sizes = await Promise.all(
+    names
+      .filter((name) => weightFiles.test(name))
+      .map((name) =>
+        stat(path.join(folder, name)).then(
+          ({ size }) => size,
+          () => 0,
+        ),
+      ),
+  );
   return sizes.reduce((sum, size) => sum + size, 0);
 }

@@ -12,8 +12,16 @@ export interface GpuMonitorOptions {
 
 export type GpuMonitor = ReturnType<typeof createGpuMonitor>;
 
-/** The one place that knows the GPU: `/worker/*`, metrics, job metadata and the memory budget all read it here. */
-export function createGpuMonitor({ probes, configuredTotalBytes, maxAgeMs = 2000, now = Date.now }: GpuMonitorOptions) {
+/**
+ * The one place that knows the GPU: `/worker/*`, metrics, job metadata and the memory budget all read it
+ * here.
+ */
+export function createGpuMonitor({
+  probes,
+  configuredTotalBytes,
+  maxAgeMs = 2000,
+  now = Date.now,
+}: GpuMonitorOptions) {
   let chosen: GpuProbe | undefined;
   let cached: { atMs: number; reading: GpuReading | null } | undefined;
   let pending: Promise<GpuReading | null> | undefined;
@@ -32,17 +40,19 @@ export function createGpuMonitor({ probes, configuredTotalBytes, maxAgeMs = 2000
     /** Latest reading, at most `maxAgeMs` old; concurrent callers share one probe run. Null: no GPU. */
     async read(): Promise<GpuReading | null> {
       if (cached !== undefined && now() - cached.atMs < maxAgeMs) return cached.reading;
-      pending ??= ask().then((reading) => {
-        cached = { atMs: now(), reading };
-        return reading;
-      }).finally(() => {
-        pending = undefined;
-      });
+      pending ??= ask()
+        .then((reading) => {
+          cached = { atMs: now(), reading };
+          return reading;
+        })
+        .finally(() => {
+          pending = undefined;
+        });
       return pending;
     },
     /** Device memory by process id, read now; null when the platform does not tell. */
     async processes(): Promise<ReadonlyMap<number, number> | null> {
-      return await chosen?.processes?.() ?? null;
+      return (await chosen?.processes?.()) ?? null;
     },
     /** Name of the probe in use, for validation; null before the first reading or without a GPU. */
     source: () => chosen?.source ?? null,

@@ -18,7 +18,10 @@ export function createNvidiaSmiProbe(options: { command?: string; timeoutMs?: nu
     source: 'nvidia-smi',
     async read() {
       try {
-        const { stdout } = await run(command, [`--query-gpu=${query}`, '--format=csv,noheader,nounits'], { timeout: timeoutMs, killSignal: 'SIGKILL' });
+        const { stdout } = await run(command, [`--query-gpu=${query}`, '--format=csv,noheader,nounits'], {
+          timeout: timeoutMs,
+          killSignal: 'SIGKILL',
+        });
         return parseNvidiaSmi(stdout);
       } catch {
         return null;
@@ -26,7 +29,11 @@ export function createNvidiaSmiProbe(options: { command?: string; timeoutMs?: nu
     },
     async processes() {
       try {
-        const { stdout } = await run(command, ['--query-compute-apps=pid,used_gpu_memory', '--format=csv,noheader,nounits'], { timeout: timeoutMs, killSignal: 'SIGKILL' });
+        const { stdout } = await run(
+          command,
+          ['--query-compute-apps=pid,used_gpu_memory', '--format=csv,noheader,nounits'],
+          { timeout: timeoutMs, killSignal: 'SIGKILL' },
+        );
         return parseComputeApps(stdout);
       } catch {
         return null;
@@ -35,17 +42,27 @@ export function createNvidiaSmiProbe(options: { command?: string; timeoutMs?: nu
   };
 }
 
-/** Parses `pid, MiB` lines. Null when none has both: in some containers the driver hides processes, or their memory. */
+/**
+ * Parses `pid, MiB` lines. Null when none has both: in some containers the driver hides processes, or their
+ * memory.
+ */
 export function parseComputeApps(output: string): ReadonlyMap<number, number> | null {
-  const pairs = output.split('\n').map((line) => line.split(',').map((cell) => (cell.trim() === '' ? NaN : Number(cell)))).filter((pair) => pair.length === 2 && pair.every(Number.isFinite));
-  return pairs.length === 0 ? null : new Map(pairs.map(([pid = 0, mebibytes = 0]) => [pid, mebibytes * mebibyte]));
+  const pairs = output
+    .split('\n')
+    .map((line) => line.split(',').map((cell) => (cell.trim() === '' ? NaN : Number(cell))))
+    .filter((pair) => pair.length === 2 && pair.every(Number.isFinite));
+  return pairs.length === 0
+    ? null
+    : new Map(pairs.map(([pid = 0, mebibytes = 0]) => [pid, mebibytes * mebibyte]));
 }
 
 /** Parses one CSV line; a value the driver does not support ("[N/A]") is null. */
 export function parseNvidiaSmi(output: string): GpuReading | null {
   const line = output.split('\n').find((text) => text.trim() !== '');
   if (line === undefined) return null;
-  const [name, totalMiB, usedMiB, utilizationPercent, temperature, driver] = line.split(',').map((cell) => cell.trim());
+  const [name, totalMiB, usedMiB, utilizationPercent, temperature, driver] = line
+    .split(',')
+    .map((cell) => cell.trim());
   if (name === undefined || name === '') return null;
   const number = (cell: string | undefined) => {
     const value = Number(cell);

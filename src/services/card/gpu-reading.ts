@@ -9,7 +9,10 @@ export interface GpuReading {
   driver: string | null;
 }
 
-/** Where readings come from: `nvidia-smi`, `/sys`, or a simulated card in tests. Null: there is no GPU to be seen. */
+/**
+ * Where readings come from: `nvidia-smi`, `/sys`, or a simulated card in tests. Null: there is no GPU to be
+ * seen.
+ */
 export interface GpuProbe {
   readonly source: string;
   read(): Promise<GpuReading | null>;

@@ -26,27 +26,59 @@ const leastLesson = 0.05;
 const retryEvictionMs = 5000;
 
 /**
- * Who is on the card, who may come on, and who has to go for it. What is admitted together fits together, as far as the
- * footprints are right: they begin as expectations, and measurements and out-of-memory errors correct them. A model that
- * is thought too large for the card may still try, with the card to itself.
+ * Who is on the card, who may come on, and who has to go for it. What is admitted together fits together, as
+ * far as the footprints are right: they begin as expectations, and measurements and out-of-memory errors
+ * correct them. A model that is thought too large for the card may still try, with the card to itself.
  */
-export function createMemoryBudget({ capacityBytes, models: declared, evict, patienceMs = 120_000, log }: MemoryBudgetOptions) {
-  const models = new Map<string, Entry>(declared.map(({ name, expected, yields = false, shared = false }) => [name, {
-    name, ...expected, totalBytes: expected.residentBytes + expected.workingBytes, yields, shared, resident: false, busy: false, lastUsed: 0, holders: 0, hollow: false, loads: 0,
-  }]));
-  const waiting: Array<{ id: number; model: string; sinceMs: number; admit: (release: () => void) => void; refuse: (error: Error) => void }> = [];
+export function createMemoryBudget({
+  capacityBytes,
+  models: declared,
+  evict,
+  patienceMs = 120_000,
+  log,
+}: MemoryBudgetOptions) {
+  const models = new Map<string, Entry>(
+    declared.map(({ name, expected, yields = false, shared = false }) => [
+      name,
+      {
+        name,
+        ...expected,
+        totalBytes: expected.residentBytes + expected.workingBytes,
+        yields,
+        shared,
+        resident: false,
+        busy: false,
+        lastUsed: 0,
+        holders: 0,
+        hollow: false,
+        loads: 0,
+      },
+    ]),
+  );
+  const waiting: Array<{
+    id: number;
+    model: string;
+    sinceMs: number;
+    admit: (release: () => void) => void;
+    refuse: (error: Error) => void;
+  }> = [];
   let uses = 0;
   let nextId = 1;
   let deciding = false;
   let again = false;
   let timer: NodeJS.Timeout | undefined;
 
-  const capacityOf = async () => await capacityBytes().catch(() => null) ?? Infinity;
+  const capacityOf = async () => (await capacityBytes().catch(() => null)) ?? Infinity;
   /** As the policy sees them: none needs more than there is. */
-  const within = (capacity: number): BudgetedModel[] => [...models.values()].map((model) => {
-    const residentBytes = Math.min(model.residentBytes, capacity);
-    return { ...model, residentBytes, workingBytes: Math.min(model.workingBytes, capacity - residentBytes) };
-  });
+  const within = (capacity: number): BudgetedModel[] =>
+    [...models.values()].map((model) => {
+      const residentBytes = Math.min(model.residentBytes, capacity);
+      return {
+        ...model,
+        residentBytes,
+        workingBytes: Math.min(model.workingBytes, capacity - residentBytes),
+      };
+    });
 
   async function decide(): Promise<void> {
     again = true;
@@ -67,7 +99,13 @@ export function createMemoryBudget({ capacityBytes, models: declared, evict, pat
 
   async function decideOnce(): Promise<void> {
     const capacity = await capacityOf();
-    const decision = decideAdmission({ capacityBytes: capacity, models: within(capacity), waiting, nowMs: Date.now(), patienceMs });
+    const decision = decideAdmission({
+      capacityBytes: capacity,
+      models: within(capacity),
+      waiting,
+      nowMs: Date.now(),
+      patienceMs,
+    });
     if (decision.action === 'admit') {
       const request = remove(decision.id);
       const model = request === undefined ? undefined : models.get(request.model);
@@ -89,7 +127,9 @@ export function createMemoryBudget({ capacityBytes, models: declared, evict, pat
     }
   }
 
-  /** Nobody may report in the meantime: an overdue request, or an eviction that failed, is looked at again. */
+  /**
+   * Nobody may report in the meantime: an overdue request, or an eviction that failed, is looked at again.
+   */
   function later(ms: number): void {
     clearTimeout(timer);
     if (ms > 0) timer = setTimeout(() => void decide(), ms).unref();
@@ -125,29 +165,57 @@ export function createMemoryBudget({ capacityBytes, models: declared, evict, pat
   }
 
   return {
-    /** Waits until `name` may be loaded and compute; call the result when it has computed. Rejects with the signal's reason on abort. */
+    /**
+     * Waits until `name` may be loaded and compute; call the result when it has computed. Rejects with the
+     * signal's reason on abort.
+     */
     async use(name: string, signal?: AbortSignal): Promise<() => void> {
       const model = models.get(name);
       if (model === undefined) return () => {};
       signal?.throwIfAborted();
       const id = nextId++;
       return new Promise((admit, refuse) => {
-        const onAbort = () => { if (remove(id) !== undefined) { refuse(signal?.reason as Error); void decide(); } };
+        const onAbort = () => {
+          if (remove(id) !== undefined) {
+            refuse(signal?.reason as Error);
+            void decide();
+          }
+        };
         signal?.addEventListener('abort', onAbort, { once: true });
-        waiting.push({ id, model: name, sinceMs: Date.now(), admit: (release) => { signal?.removeEventListener('abort', onAbort); admit(release); }, refuse });
+        waiting.push({
+          id,
+          model: name,
+          sinceMs: Date.now(),
+          admit: (release) => {
+            signal?.removeEventListener('abort', onAbort);
+            admit(release);
+          },
+          refuse,
+        });
         void decide();
       });
     },
-    /** As `use`, for work that must not disturb: only when it is loaded and idle, there is room now, and nobody waits for any. */
+    /**
+     * As `use`, for work that must not disturb: only when it is loaded and idle, there is room now, and
+     * nobody waits for any.
+     */
     async useIfFree(name: string): Promise<(() => void) | null> {
       const model = models.get(name);
       if (model === undefined) return () => {};
       const capacity = await capacityOf();
       const all = within(capacity);
       const working = all.find((each) => each.name === name)?.workingBytes ?? 0;
-      return waiting.length === 0 && model.resident && !model.busy && committedBytes(all) + working <= capacity ? enter(model) : null;
+      return waiting.length === 0 &&
+        model.resident &&
+        !model.busy &&
+        committedBytes(all) + working <= capacity
+        ? enter(model)
+        : null;
     },
-    /** True when `name` may be loaded now: it is being waited for, or fits beside what is loaded with room for the largest work. It is then counted as loaded. */
+    /**
+     * True when `name` may be loaded now: it is being waited for, or fits beside what is loaded with room for
+     * the largest work. It is then counted as loaded.
+     */
     async reserveLoad(name: string): Promise<boolean> {
       const model = models.get(name);
       if (model === undefined) return true;
@@ -155,7 +223,12 @@ export function createMemoryBudget({ capacityBytes, models: declared, evict, pat
         const capacity = await capacityOf();
         const all = within(capacity);
         const own = all.find((each) => each.name === name);
-        const largestWork = Math.max(0, ...all.filter((each) => !each.busy && (each.resident || each === own)).map((each) => each.workingBytes));
+        const largestWork = Math.max(
+          0,
+          ...all
+            .filter((each) => !each.busy && (each.resident || each === own))
+            .map((each) => each.workingBytes),
+        );
         if (committedBytes(all) + (own?.residentBytes ?? 0) + largestWork > capacity) return false;
       }
       model.resident = true;
@@ -184,19 +257,31 @@ export function createMemoryBudget({ capacityBytes, models: declared, evict, pat
       if (model !== undefined) resize(model, 0, 0);
       void decide();
     },
-    /** It ran out of memory: its work needs more than was thought, so that idle neighbours leave before the next attempt. */
+    /**
+     * It ran out of memory: its work needs more than was thought, so that idle neighbours leave before the
+     * next attempt.
+     */
     async ranOutOfMemory(name: string): Promise<void> {
       const model = models.get(name);
       if (model === undefined) return;
       const capacity = await capacityOf();
       const lesson = Math.max(model.workingBytes * (lessonFactor - 1), model.totalBytes * leastLesson);
-      if (capacity !== Infinity) resize(model, model.residentBytes, Math.max(model.totalBytes, Math.min(model.totalBytes + lesson, capacity)));
+      if (capacity !== Infinity)
+        resize(
+          model,
+          model.residentBytes,
+          Math.max(model.totalBytes, Math.min(model.totalBytes + lesson, capacity)),
+        );
     },
     stop(): void {
       clearTimeout(timer);
     },
     /** For the status monitor and tests. */
-    view: () => ({ committedBytes: committedBytes([...models.values()]), waiting: waiting.length, models: [...models.values()].map((model) => ({ ...model })) }),
+    view: () => ({
+      committedBytes: committedBytes([...models.values()]),
+      waiting: waiting.length,
+      models: [...models.values()].map((model) => ({ ...model })),
+    }),
   };
 }
 export type MemoryBudget = ReturnType<typeof createMemoryBudget>;

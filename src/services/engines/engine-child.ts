@@ -1,7 +1,15 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Logger } from 'pino';
-import type { EngineEvent, EngineKind, EngineMethod, EngineMethods, EngineStage, FromEngine, ToEngine } from '../../inference/engine-protocol.js';
+import type {
+  EngineEvent,
+  EngineKind,
+  EngineMethod,
+  EngineMethods,
+  EngineStage,
+  FromEngine,
+  ToEngine,
+} from '../../inference/engine-protocol.js';
 import { EngineError, engineDied, engineErrorFrom, type EngineExit } from './engine-error.js';
 import type { LogRing } from './child-environment.js';
 import { ownLoader } from '../../lib/processes.js';
@@ -19,7 +27,10 @@ export interface EngineProcessOptions {
   helloTimeoutMs: number;
   /** Silence on the heartbeat channel after which the process is taken for stopped or dead. */
   heartbeatTimeoutMs: number;
-  /** How long a cancelled request may go on (or three of its longest steps, if that is more); then the process is killed. */
+  /**
+   * How long a cancelled request may go on (or three of its longest steps, if that is more); then the process
+   * is killed.
+   */
   cancelGraceMs: number;
   stageLimitsMs: StageLimits;
   /** Resident memory as the heartbeat reports it, bytes. */
@@ -30,7 +41,10 @@ export interface CallOptions {
   /** Aborting sends `cancel`; the call then ends with the engine's own `cancelled`. */
   signal?: AbortSignal | undefined;
   onEvent?: ((event: EngineEvent) => void) | undefined;
-  /** How long the stages of such a request usually take, seconds; a hang is then noticed sooner than by the defaults. */
+  /**
+   * How long the stages of such a request usually take, seconds; a hang is then noticed sooner than by the
+   * defaults.
+   */
   expectedStageSeconds?: Partial<Record<EngineStage, number>> | undefined;
 }
 
@@ -52,8 +66,9 @@ interface PendingCall {
 }
 
 /**
- * One engine child process and the requests it works on. Its death, for whatever reason, rejects every pending call
- * with a retryable `engine_died` that says how it ended; nothing of the caller is ever left hanging.
+ * One engine child process and the requests it works on. Its death, for whatever reason, rejects every
+ * pending call with a retryable `engine_died` that says how it ended; nothing of the caller is ever left
+ * hanging.
  */
 export function startEngineProcess(options: EngineProcessOptions) {
   const { kind, log, logRing } = options;
@@ -75,13 +90,21 @@ export function startEngineProcess(options: EngineProcessOptions) {
 
   let resolveHello!: () => void;
   let rejectHello!: (error: Error) => void;
-  const hello = new Promise<void>((resolve, reject) => { resolveHello = resolve; rejectHello = reject; });
+  const hello = new Promise<void>((resolve, reject) => {
+    resolveHello = resolve;
+    rejectHello = reject;
+  });
   hello.catch(() => {});
   let resolveExited!: (exit: EngineExit) => void;
-  const exited = new Promise<EngineExit>((resolve) => { resolveExited = resolve; });
+  const exited = new Promise<EngineExit>((resolve) => {
+    resolveExited = resolve;
+  });
 
   const stamp = () => new Date().toISOString();
-  for (const [name, stream] of [['stdout', child.stdout], ['stderr', child.stderr]] as const) {
+  for (const [name, stream] of [
+    ['stdout', child.stdout],
+    ['stderr', child.stderr],
+  ] as const) {
     if (!stream) continue;
     stream.on('error', () => {});
     createInterface({ input: stream }).on('line', (line) => {
@@ -93,19 +116,32 @@ export function startEngineProcess(options: EngineProcessOptions) {
   const heartbeat = (child.stdio as ChildProcess['stdio'] | undefined)?.[4];
   if (heartbeat && 'on' in heartbeat) {
     heartbeat.on('error', () => {});
-    heartbeat.on('data', (chunk: Buffer) => { lastBeatMs = Date.now(); noteRss(chunk.toString('utf8')); });
+    heartbeat.on('data', (chunk: Buffer) => {
+      lastBeatMs = Date.now();
+      noteRss(chunk.toString('utf8'));
+    });
   }
 
   child.on('message', (message) => receive(message as FromEngine));
   child.on('error', (error) => {
     logRing.push(`${stamp()} process ${error.message}`);
     if (child.pid !== undefined) return;
-    rejectHello(new EngineError('engine_failed', `The ${kind} engine could not be started: ${error.message}`));
+    rejectHello(
+      new EngineError('engine_failed', `The ${kind} engine could not be started: ${error.message}`),
+    );
     ended(null, null);
   });
   child.on('exit', ended);
 
-  const watchIntervalMs = Math.max(20, Math.min(1000, options.heartbeatTimeoutMs / 4, options.cancelGraceMs / 4, ...Object.values(options.stageLimitsMs).map((limit) => limit / 4)));
+  const watchIntervalMs = Math.max(
+    20,
+    Math.min(
+      1000,
+      options.heartbeatTimeoutMs / 4,
+      options.cancelGraceMs / 4,
+      ...Object.values(options.stageLimitsMs).map((limit) => limit / 4),
+    ),
+  );
   const watch = setInterval(tick, watchIntervalMs);
   watch.unref();
   const startedAtMs = Date.now();
@@ -116,7 +152,9 @@ export function startEngineProcess(options: EngineProcessOptions) {
       lastBeatMs = Date.now();
       resolveHello();
     } else if (message.type === 'log') {
-      logRing.push(`${stamp()} ${message.level} ${message.message}${message.fields ? ` ${JSON.stringify(message.fields)}` : ''}`);
+      logRing.push(
+        `${stamp()} ${message.level} ${message.message}${message.fields ? ` ${JSON.stringify(message.fields)}` : ''}`,
+      );
       log[message.level]({ ...message.fields }, message.message);
     } else {
       const call = pending.get(message.id);
@@ -132,7 +170,9 @@ export function startEngineProcess(options: EngineProcessOptions) {
     }
   }
 
-  /** A beat may carry the process's resident memory: known even while its main thread is inside a native call. */
+  /**
+   * A beat may carry the process's resident memory: known even while its main thread is inside a native call.
+   */
   function noteRss(text: string): void {
     const rssBytes = Number(/"rssBytes":(\d+)/.exec(text)?.[1] ?? 0);
     if (rssBytes > 0) options.onRss?.(rssBytes);
@@ -176,10 +216,12 @@ export function startEngineProcess(options: EngineProcessOptions) {
     }
     lastTickMs = now;
     if (!saidHello) {
-      if (now - startedAtMs > options.helloTimeoutMs) kill(`said nothing for ${seconds(options.helloTimeoutMs)} after its start`);
+      if (now - startedAtMs > options.helloTimeoutMs)
+        kill(`said nothing for ${seconds(options.helloTimeoutMs)} after its start`);
       return;
     }
-    if (now - lastBeatMs > options.heartbeatTimeoutMs) return kill(`no heartbeat for ${seconds(options.heartbeatTimeoutMs)}`);
+    if (now - lastBeatMs > options.heartbeatTimeoutMs)
+      return kill(`no heartbeat for ${seconds(options.heartbeatTimeoutMs)}`);
     const first = oldestCall();
     for (const call of pending.values()) {
       // Waiting behind another request is no hang, however long that one takes.
@@ -188,15 +230,28 @@ export function startEngineProcess(options: EngineProcessOptions) {
         if (call.cancelledAtMs !== null) call.cancelledAtMs = now;
         continue;
       }
-      // One thread serves all requests: beside long native steps the others go on, and are heard, between two of them.
-      const besideMs = first === undefined || first === call || first.computeDone ? 0 : 3 * Math.max(first.longestStepMs, now - first.sinceMs);
+      // One thread serves all requests: beside long native steps the others go on, and are heard, between two
+      // of them.
+      const besideMs =
+        first === undefined || first === call || first.computeDone
+          ? 0
+          : 3 * Math.max(first.longestStepMs, now - first.sinceMs);
       const usualStepMs = ((call.expectedStageSeconds[call.stage] ?? 0) * 1000) / Math.max(1, call.steps);
       // a load cannot be interrupted, and others may wait for it
       const leastMs = call.stage === 'load' ? options.stageLimitsMs.load : options.cancelGraceMs;
       const graceMs = besideMs + Math.max(leastMs, 3 * call.longestStepMs, 3 * usualStepMs);
-      if (call.cancelledAtMs !== null && now - call.cancelledAtMs > graceMs) return accuse(call, `did not stop within ${seconds(graceMs)} of a cancellation`);
-      const limitMs = besideMs + measuredLimitMs(call.stage, options.stageLimitsMs[call.stage], call.expectedStageSeconds[call.stage], call.steps);
-      if (now - call.sinceMs > limitMs) return accuse(call, `no progress in stage ${call.stage} for ${seconds(limitMs)}`);
+      if (call.cancelledAtMs !== null && now - call.cancelledAtMs > graceMs)
+        return accuse(call, `did not stop within ${seconds(graceMs)} of a cancellation`);
+      const limitMs =
+        besideMs +
+        measuredLimitMs(
+          call.stage,
+          options.stageLimitsMs[call.stage],
+          call.expectedStageSeconds[call.stage],
+          call.steps,
+        );
+      if (now - call.sinceMs > limitMs)
+        return accuse(call, `no progress in stage ${call.stage} for ${seconds(limitMs)}`);
     }
   }
 
@@ -207,7 +262,14 @@ export function startEngineProcess(options: EngineProcessOptions) {
 
   function ended(code: number | null, signal: NodeJS.Signals | null): void {
     if (exit !== null) return;
-    exit = { code, signal, reason: killReason, lastStage: lastStage(), jobId: suspect()?.jobId ?? null, atMs: Date.now() };
+    exit = {
+      code,
+      signal,
+      reason: killReason,
+      lastStage: lastStage(),
+      jobId: suspect()?.jobId ?? null,
+      atMs: Date.now(),
+    };
     clearInterval(watch);
     rejectHello(engineDied(kind, exit));
     const guilty = suspect();
@@ -221,21 +283,39 @@ export function startEngineProcess(options: EngineProcessOptions) {
     if (child.connected) child.send(message, () => {});
   }
 
-  async function call<M extends EngineMethod>(method: M, params: EngineMethods[M]['params'], callOptions: CallOptions = {}): Promise<EngineMethods[M]['result']> {
+  async function call<M extends EngineMethod>(
+    method: M,
+    params: EngineMethods[M]['params'],
+    callOptions: CallOptions = {},
+  ): Promise<EngineMethods[M]['result']> {
     // It never reached the process, so it cannot have ended it.
     if (exit !== null) throw engineDied(kind, exit, true);
-    if (callOptions.signal?.aborted) throw new EngineError('cancelled', 'Cancelled before it was sent to the engine');
+    if (callOptions.signal?.aborted)
+      throw new EngineError('cancelled', 'Cancelled before it was sent to the engine');
     const id = String(nextId++);
     let onAbort: (() => void) | undefined;
     try {
       return await new Promise<EngineMethods[M]['result']>((resolve, reject) => {
         const entry: PendingCall = {
-          method, jobId: 'jobId' in params ? params.jobId : null, stage: method === 'load' ? 'load' : method === 'warmUp' ? 'warmUp' : 'waiting', step: 0, steps: 0,
-          sinceMs: Date.now(), longestStepMs: 0, cancelledAtMs: null, computeDone: false, onEvent: callOptions.onEvent, expectedStageSeconds: callOptions.expectedStageSeconds ?? {},
-          resolve: (result) => resolve(result as EngineMethods[M]['result']), reject,
+          method,
+          jobId: 'jobId' in params ? params.jobId : null,
+          stage: method === 'load' ? 'load' : method === 'warmUp' ? 'warmUp' : 'waiting',
+          step: 0,
+          steps: 0,
+          sinceMs: Date.now(),
+          longestStepMs: 0,
+          cancelledAtMs: null,
+          computeDone: false,
+          onEvent: callOptions.onEvent,
+          expectedStageSeconds: callOptions.expectedStageSeconds ?? {},
+          resolve: (result) => resolve(result as EngineMethods[M]['result']),
+          reject,
         };
         pending.set(id, entry);
-        onAbort = () => { entry.cancelledAtMs ??= Date.now(); send({ type: 'cancel', id }); };
+        onAbort = () => {
+          entry.cancelledAtMs ??= Date.now();
+          send({ type: 'cancel', id });
+        };
         callOptions.signal?.addEventListener('abort', onAbort, { once: true });
         send({ type: 'request', id, method, params } as ToEngine);
       });
@@ -244,7 +324,10 @@ export function startEngineProcess(options: EngineProcessOptions) {
     }
   }
 
-  /** `ordered` ends are nobody's fault. SIGKILL: the only end that works on a stopped, hung or computing process, and the only one that frees device memory for sure. */
+  /**
+   * `ordered` ends are nobody's fault. SIGKILL: the only end that works on a stopped, hung or computing
+   * process, and the only one that frees device memory for sure.
+   */
   function kill(reason: string, { ordered = false }: { ordered?: boolean } = {}): void {
     if (exit !== null || killReason !== null) return;
     killReason = reason;

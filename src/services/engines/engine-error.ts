@@ -1,6 +1,8 @@
 import type { EngineErrorBody, EngineErrorCode } from '../../inference/engine-protocol.js';
 
-/** How an engine process ended. `reason` is ours: why the supervisor killed it, null when it went by itself. */
+/**
+ * How an engine process ended. `reason` is ours: why the supervisor killed it, null when it went by itself.
+ */
 export interface EngineExit {
   code: number | null;
   signal: NodeJS.Signals | null;
@@ -16,7 +18,12 @@ export type EngineFailureCode = EngineErrorCode | 'engine_died' | 'engine_unavai
 
 /** Codes for which the same request may well succeed on another attempt (perhaps in a fresh process). */
 const retryableCodes: ReadonlySet<EngineFailureCode> = new Set([
-  'out_of_memory', 'engine_failed', 'device_lost', 'not_loaded', 'engine_died', 'engine_unavailable',
+  'out_of_memory',
+  'engine_failed',
+  'device_lost',
+  'not_loaded',
+  'engine_died',
+  'engine_unavailable',
 ]);
 
 /** A request to an engine that did not end in a result: refused by the engine, or lost with its process. */
@@ -24,10 +31,17 @@ export class EngineError extends Error {
   readonly retryable: boolean;
   readonly field: string | undefined;
   readonly exit: EngineExit | undefined;
-  /** The process ended, but most likely not because of this request: another one was computing, or the end was ordered. */
+  /**
+   * The process ended, but most likely not because of this request: another one was computing, or the end was
+   * ordered.
+   */
   readonly bystander: boolean;
 
-  constructor(readonly code: EngineFailureCode, message: string, options: { field?: string | undefined; exit?: EngineExit; bystander?: boolean; cause?: unknown } = {}) {
+  constructor(
+    readonly code: EngineFailureCode,
+    message: string,
+    options: { field?: string | undefined; exit?: EngineExit; bystander?: boolean; cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'EngineError';
     this.retryable = retryableCodes.has(code);
@@ -43,9 +57,12 @@ export function engineErrorFrom(body: EngineErrorBody): EngineError {
 
 /** One sentence for people: `was killed (heartbeat lost for 15 s) during denoise 3/15`. */
 export function describeExit(exit: EngineExit): string {
-  const how = exit.reason !== null ? `was killed (${exit.reason})`
-    : exit.signal !== null ? `died from ${exit.signal}`
-    : `ended with exit code ${exit.code ?? 'unknown'}`;
+  const how =
+    exit.reason !== null
+      ? `was killed (${exit.reason})`
+      : exit.signal !== null
+        ? `died from ${exit.signal}`
+        : `ended with exit code ${exit.code ?? 'unknown'}`;
   return exit.lastStage === null ? how : `${how} during ${exit.lastStage}`;
 }
 

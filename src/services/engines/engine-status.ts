@@ -1,6 +1,21 @@
-import type { DescribePromptParams, DescribePromptResult, EngineKind, LoadResult, MemoryReport } from '../../inference/engine-protocol.js';
+import type {
+  DescribePromptParams,
+  DescribePromptResult,
+  EngineKind,
+  LoadResult,
+  MemoryReport,
+} from '../../inference/engine-protocol.js';
 
-export type EngineState = 'stopped' | 'starting' | 'warming' | 'ready' | 'busy' | 'draining' | 'restarting' | 'backing_off' | 'failed';
+export type EngineState =
+  | 'stopped'
+  | 'starting'
+  | 'warming'
+  | 'ready'
+  | 'busy'
+  | 'draining'
+  | 'restarting'
+  | 'backing_off'
+  | 'failed';
 
 export interface EngineStatus {
   kind: EngineKind;
@@ -28,17 +43,30 @@ export interface EngineStatus {
   lastExit: EngineEnd | null;
 }
 
-export interface EngineOperation { ok: boolean; atMs: number; message: string | null }
+export interface EngineOperation {
+  ok: boolean;
+  atMs: number;
+  message: string | null;
+}
 
 /** How a process ended that nobody had ordered to. */
-export interface EngineEnd { atMs: number; reason: string; exitCode: number | null; signal: string | null; stage: string | null }
+export interface EngineEnd {
+  atMs: number;
+  reason: string;
+  exitCode: number | null;
+  signal: string | null;
+  stage: string | null;
+}
 
 export interface EngineService {
   status(kind: EngineKind): EngineStatus;
   statuses(): EngineStatus[];
   /** False for an engine this service does not have; its status says why. */
   has(kind: EngineKind): boolean;
-  /** Ends the process (after its job, unless forced) and starts a new one. Resolves when the restart has begun. */
+  /**
+   * Ends the process (after its job, unless forced) and starts a new one. Resolves when the restart has
+   * begun.
+   */
   restart(kind: EngineKind, options: { force: boolean }): Promise<void>;
   describePrompt(params: DescribePromptParams, signal: AbortSignal): Promise<DescribePromptResult>;
   /** Last log lines of the engine process, newest last. */

@@ -1,4 +1,9 @@
-import type { DescribePromptParams, EngineKind, EngineMethod, EngineMethods } from '../../inference/engine-protocol.js';
+import type {
+  DescribePromptParams,
+  EngineKind,
+  EngineMethod,
+  EngineMethods,
+} from '../../inference/engine-protocol.js';
 import type { EngineService, EngineStatus } from './engine-status.js';
 import { errors } from '../../lib/errors.js';
 import type { DeviceMemory } from '../card/device-memory.js';
@@ -19,9 +24,17 @@ export interface EngineServiceOptions {
 export interface Engines extends EngineService {
   has(kind: EngineKind): boolean;
   whenReady(kind: EngineKind, options: { signal?: AbortSignal; patient?: boolean }): Promise<void>;
-  /** Resolves once requests may be sent: the engine is ready, or starts with the next one. Waits for its recovery. */
+  /**
+   * Resolves once requests may be sent: the engine is ready, or starts with the next one. Waits for its
+   * recovery.
+   */
   whenServing(kind: EngineKind, signal: AbortSignal): Promise<void>;
-  call<M extends EngineMethod>(kind: EngineKind, method: M, params: EngineMethods[M]['params'], options?: CallOptions): Promise<EngineMethods[M]['result']>;
+  call<M extends EngineMethod>(
+    kind: EngineKind,
+    method: M,
+    params: EngineMethods[M]['params'],
+    options?: CallOptions,
+  ): Promise<EngineMethods[M]['result']>;
   /** Ends a process to give its memory back; the engine starts again with its next request. */
   release(kind: EngineKind, options: { force: boolean; why?: string }): Promise<void>;
   onChange(listener: (kind: EngineKind) => void): () => void;
@@ -30,26 +43,52 @@ export interface Engines extends EngineService {
 }
 
 export function createEngineService({ engines, absent = {}, memory }: EngineServiceOptions): Engines {
-  const supervisors = new Map<EngineKind, Supervisor>(engines.map((options) => [options.kind, createSupervisor(memory === undefined ? options : { memory: memory.gate(options.kind), ...options })]));
+  const supervisors = new Map<EngineKind, Supervisor>(
+    engines.map((options) => [
+      options.kind,
+      createSupervisor(memory === undefined ? options : { memory: memory.gate(options.kind), ...options }),
+    ]),
+  );
   const stopping = new AbortController();
 
   function supervisor(kind: EngineKind): Supervisor {
     const found = supervisors.get(kind);
-    if (found === undefined) throw new EngineError('engine_unavailable', `There is no ${kind} engine: ${absent[kind] ?? 'it is not configured'}`);
+    if (found === undefined)
+      throw new EngineError(
+        'engine_unavailable',
+        `There is no ${kind} engine: ${absent[kind] ?? 'it is not configured'}`,
+      );
     return found;
   }
 
   function statusOfAbsent(kind: EngineKind): EngineStatus {
     return {
-      kind, state: 'stopped', pid: null, uptimeSeconds: 0, jobsProcessed: 0, lastJobAtMs: null, errorCount: 0, restarts: 0,
-      loaded: null, memory: null, reason: absent[kind] ?? 'it is not configured', resting: false, lastOperation: null, failuresInRow: 0, silentMs: null, recovering: false, lastExit: null,
+      kind,
+      state: 'stopped',
+      pid: null,
+      uptimeSeconds: 0,
+      jobsProcessed: 0,
+      lastJobAtMs: null,
+      errorCount: 0,
+      restarts: 0,
+      loaded: null,
+      memory: null,
+      reason: absent[kind] ?? 'it is not configured',
+      resting: false,
+      lastOperation: null,
+      failuresInRow: 0,
+      silentMs: null,
+      recovering: false,
+      lastExit: null,
     };
   }
 
   function status(kind: EngineKind): EngineStatus {
     const known = supervisors.get(kind)?.status() ?? statusOfAbsent(kind);
     const deviceBytes = known.pid === null ? undefined : memory?.deviceBytes(kind);
-    return known.memory === null || deviceBytes === undefined ? known : { ...known, memory: { ...known.memory, deviceBytes } };
+    return known.memory === null || deviceBytes === undefined
+      ? known
+      : { ...known, memory: { ...known.memory, deviceBytes } };
   }
 
   async function startInOrder(): Promise<void> {
@@ -67,16 +106,19 @@ export function createEngineService({ engines, absent = {}, memory }: EngineServ
     whenReady: (kind, options) => supervisor(kind).whenReady(options),
     call: async (kind, method, params, options) => supervisor(kind).call(method, params, options),
     async restart(kind, options) {
-      if (!supervisors.has(kind)) throw errors.unavailable(`The ${kind} worker cannot be restarted: ${status(kind).reason}`);
+      if (!supervisors.has(kind))
+        throw errors.unavailable(`The ${kind} worker cannot be restarted: ${status(kind).reason}`);
       await supervisor(kind).restart(options);
     },
     whenServing: (kind, signal) => supervisor(kind).whenServing(signal),
-    release: (kind, { force, why }) => supervisor(kind).stop({ force, rest: why ?? 'gave its memory back; starts with its next request' }),
+    release: (kind, { force, why }) =>
+      supervisor(kind).stop({ force, rest: why ?? 'gave its memory back; starts with its next request' }),
     async describePrompt(params: DescribePromptParams, signal) {
       try {
         return await supervisor('sdxl').call('sdxl.describePrompt', params, { signal });
       } catch (error) {
-        if (error instanceof EngineError && error.code === 'engine_unavailable') throw errors.unavailable(error.message);
+        if (error instanceof EngineError && error.code === 'engine_unavailable')
+          throw errors.unavailable(error.message);
         throw error;
       }
     },

@@ -2,8 +2,8 @@ import type { MemoryReport } from '../../inference/engine-protocol.js';
 import type { EngineProcess } from './engine-child.js';
 
 /**
- * Main memory of an engine's process: asked for while it is idle, told by its heartbeat in between. A process that has
- * grown by more than `growthLimitBytes` since it was ready is to be replaced; 0 for never.
+ * Main memory of an engine's process: asked for while it is idle, told by its heartbeat in between. A process
+ * that has grown by more than `growthLimitBytes` since it was ready is to be replaced; 0 for never.
  */
 export function createMemoryWatch({ growthLimitBytes }: { growthLimitBytes: number }) {
   const limit = growthLimitBytes > 0 ? growthLimitBytes : Infinity;
@@ -21,7 +21,10 @@ export function createMemoryWatch({ growthLimitBytes }: { growthLimitBytes: numb
     beat(rssBytes: number): void {
       if (report !== null) report = { ...report, rssBytes };
     },
-    /** Under steady load one request begins before the last has ended, and the process would never be idle to be measured. A beat includes what a request works with. */
+    /**
+     * Under steady load one request begins before the last has ended, and the process would never be idle to
+     * be measured. A beat includes what a request works with.
+     */
     pauseIfGrown(): void {
       paused = growth() > limit;
     },
@@ -30,7 +33,9 @@ export function createMemoryWatch({ growthLimitBytes }: { growthLimitBytes: numb
       try {
         report = await process.call('memory', {});
         rssAtReady ??= report.rssBytes;
-        return growth() > limit ? `its memory grew by ${mebibytes(growth())} MiB to ${mebibytes(report.rssBytes)} MiB` : null;
+        return growth() > limit
+          ? `its memory grew by ${mebibytes(growth())} MiB to ${mebibytes(report.rssBytes)} MiB`
+          : null;
       } finally {
         paused = false;
       }

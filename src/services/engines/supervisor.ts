@@ -18,7 +18,10 @@ const longestTimeoutMs = 2 ** 31 - 1;
 
 const onFirstRequest = 'starts with its first request';
 
-/** Keeps one engine process alive: start → load → warm up → ready, and again after every end of it (`restart-policy.ts` says when). */
+/**
+ * Keeps one engine process alive: start → load → warm up → ready, and again after every end of it
+ * (`restart-policy.ts` says when).
+ */
 export function createSupervisor(options: SupervisorOptions) {
   const { kind, log } = options;
   const settings = { ...supervisorDefaults, restartBaseMs: kind === 'sdxl' ? 10_000 : 15_000, ...options };
@@ -27,8 +30,12 @@ export function createSupervisor(options: SupervisorOptions) {
   const logRing = createLogRing();
   const record = createWorkRecord();
   const policy = createRestartPolicy({
-    baseMs: settings.restartBaseMs, maxMs: settings.restartMaxMs, jitter: settings.restartJitter,
-    stablePeriodMs: settings.stablePeriodMs, maxFailedStarts: settings.maxFailedStarts, failedRetryMs: settings.failedRetryMs,
+    baseMs: settings.restartBaseMs,
+    maxMs: settings.restartMaxMs,
+    jitter: settings.restartJitter,
+    stablePeriodMs: settings.stablePeriodMs,
+    maxFailedStarts: settings.maxFailedStarts,
+    failedRetryMs: settings.failedRetryMs,
   });
   const memory = createMemoryWatch({ growthLimitBytes: settings.recycleGrowthBytes });
   const changes = new EventEmitter();
@@ -58,7 +65,8 @@ export function createSupervisor(options: SupervisorOptions) {
     changes.emit('change');
   }
 
-  const usable = () => plan === null && !memory.paused() && (state === 'ready' || state === 'busy') && engine?.alive() === true;
+  const usable = () =>
+    plan === null && !memory.paused() && (state === 'ready' || state === 'busy') && engine?.alive() === true;
 
   async function loop(): Promise<void> {
     while (wanted) {
@@ -74,7 +82,10 @@ export function createSupervisor(options: SupervisorOptions) {
         if (!wanted) break;
         process = startProcess();
         await process.hello;
-        loaded = await process.call('load', { ...options.load, deviceMemoryBytes: await memoryGate.capacityBytes() });
+        loaded = await process.call('load', {
+          ...options.load,
+          deviceMemoryBytes: await memoryGate.capacityBytes(),
+        });
         memoryGate.loadedOn(loaded.device);
         if (settings.warmUp) {
           setState('warming');
@@ -88,7 +99,14 @@ export function createSupervisor(options: SupervisorOptions) {
         process?.kill(`start failed: ${problem.message}`);
       }
       // fork itself fails where memory or descriptors are short: a failed start like others
-      const exit: EngineExit = await process?.exited ?? { code: null, signal: null, reason: problem?.message ?? null, lastStage: null, jobId: null, atMs: Date.now() };
+      const exit: EngineExit = (await process?.exited) ?? {
+        code: null,
+        signal: null,
+        reason: problem?.message ?? null,
+        lastStage: null,
+        jobId: null,
+        atMs: Date.now(),
+      };
       engine = null;
       loaded = null;
       memory.processEnded();
@@ -107,10 +125,29 @@ export function createSupervisor(options: SupervisorOptions) {
       const why = problem !== null && problem.code !== 'engine_died' ? problem.message : describeExit(exit);
       record.died(why);
       recovering = true;
-      lastExit = { atMs: exit.atMs, reason: why, exitCode: exit.code, signal: exit.signal, stage: exit.lastStage };
+      lastExit = {
+        atMs: exit.atMs,
+        reason: why,
+        exitCode: exit.code,
+        signal: exit.signal,
+        stage: exit.lastStage,
+      };
       logRing.push(`${new Date(exit.atMs).toISOString()} supervisor ${why}`);
-      log.error({ engine: kind, ...(exit.jobId === null ? {} : { job_id: exit.jobId }), exit_code: exit.code, signal: exit.signal, stage: exit.lastStage, reason: exit.reason }, `${kind} engine: ${why}`);
-      await waitForRestart(wasReady ? policy.diedAtWork({ readyMs }) : policy.diedStarting({ hopeless: isHopeless(problem) }), why);
+      log.error(
+        {
+          engine: kind,
+          ...(exit.jobId === null ? {} : { job_id: exit.jobId }),
+          exit_code: exit.code,
+          signal: exit.signal,
+          stage: exit.lastStage,
+          reason: exit.reason,
+        },
+        `${kind} engine: ${why}`,
+      );
+      await waitForRestart(
+        wasReady ? policy.diedAtWork({ readyMs }) : policy.diedStarting({ hopeless: isHopeless(problem) }),
+        why,
+      );
     }
     recovering = false;
     memoryGate.left();
@@ -119,8 +156,16 @@ export function createSupervisor(options: SupervisorOptions) {
 
   function startProcess(): EngineProcess {
     engine = startEngineProcess({
-      kind, entry: options.entry, env: options.env, ...(options.execArgv ? { execArgv: options.execArgv } : {}), log, logRing,
-      helloTimeoutMs: settings.helloTimeoutMs, heartbeatTimeoutMs: settings.heartbeatTimeoutMs, cancelGraceMs: settings.cancelGraceMs, stageLimitsMs,
+      kind,
+      entry: options.entry,
+      env: options.env,
+      ...(options.execArgv ? { execArgv: options.execArgv } : {}),
+      log,
+      logRing,
+      helloTimeoutMs: settings.helloTimeoutMs,
+      heartbeatTimeoutMs: settings.heartbeatTimeoutMs,
+      cancelGraceMs: settings.cancelGraceMs,
+      stageLimitsMs,
       onRss: memory.beat,
     });
     record.processStarted();
@@ -130,8 +175,15 @@ export function createSupervisor(options: SupervisorOptions) {
   async function waitForRestart(decision: RestartDecision, why: string): Promise<void> {
     if (decision.action === 'now') return setState('restarting', why);
     memoryGate.left();
-    if (decision.action === 'fail') setState('failed', decision.failedStarts >= settings.maxFailedStarts ? `${decision.failedStarts} starts in a row failed; the last one ${why}` : why);
-    else setState('backing_off', `${why}; next start in ${Math.max(1, Math.round(decision.delayMs / 1000))} s`);
+    if (decision.action === 'fail')
+      setState(
+        'failed',
+        decision.failedStarts >= settings.maxFailedStarts
+          ? `${decision.failedStarts} starts in a row failed; the last one ${why}`
+          : why,
+      );
+    else
+      setState('backing_off', `${why}; next start in ${Math.max(1, Math.round(decision.delayMs / 1000))} s`);
     wake = new AbortController();
     await sleep(decision.delayMs ?? longestTimeoutMs, undefined, { signal: wake.signal }).catch(() => {});
     wake = null;
@@ -142,9 +194,14 @@ export function createSupervisor(options: SupervisorOptions) {
     recovering = false;
     readySinceMs = Date.now();
     setState('ready');
-    log.info({ engine: kind, pid: process.pid, device: loaded?.device, load_seconds: loaded?.loadSeconds }, `${kind} engine is ready`);
+    log.info(
+      { engine: kind, pid: process.pid, device: loaded?.device, load_seconds: loaded?.loadSeconds },
+      `${kind} engine is ready`,
+    );
     void measureMemory(process);
-    const timer = setInterval(() => { if (activeCalls === 0) void measureMemory(process); }, settings.memoryIntervalMs);
+    const timer = setInterval(() => {
+      if (activeCalls === 0) void measureMemory(process);
+    }, settings.memoryIntervalMs);
     timer.unref();
     void process.exited.then(() => clearInterval(timer));
   }
@@ -183,22 +240,36 @@ export function createSupervisor(options: SupervisorOptions) {
   }
 
   /**
-   * Resolves once a request can be sent; starts an engine that rests. Rejects when the engine is `failed` or stopped, unless
-   * `patient`, which waits for its recovery; rejects with the signal's reason on abort.
+   * Resolves once a request can be sent; starts an engine that rests. Rejects when the engine is `failed` or
+   * stopped, unless `patient`, which waits for its recovery; rejects with the signal's reason on abort.
    */
-  async function whenReady({ signal, patient = false }: { signal?: AbortSignal | undefined; patient?: boolean } = {}): Promise<void> {
+  async function whenReady({
+    signal,
+    patient = false,
+  }: { signal?: AbortSignal | undefined; patient?: boolean } = {}): Promise<void> {
     if (!wanted && rest !== null) ensureRunning();
     await until(usable, { signal, patient });
   }
 
-  /** Resolves once it is ready, or at rest: then it starts with the next request. Waits for its recovery, however long that takes. */
-  const whenServing = (signal: AbortSignal): Promise<void> => until(() => usable() || resting(), { signal, patient: true });
+  /**
+   * Resolves once it is ready, or at rest: then it starts with the next request. Waits for its recovery,
+   * however long that takes.
+   */
+  const whenServing = (signal: AbortSignal): Promise<void> =>
+    until(() => usable() || resting(), { signal, patient: true });
   const resting = () => !wanted && rest !== null && looping === null;
 
-  async function until(condition: () => boolean, { signal, patient }: { signal: AbortSignal | undefined; patient: boolean }): Promise<void> {
+  async function until(
+    condition: () => boolean,
+    { signal, patient }: { signal: AbortSignal | undefined; patient: boolean },
+  ): Promise<void> {
     while (!condition()) {
       signal?.throwIfAborted();
-      if (!patient && (state === 'failed' || (!wanted && looping === null))) throw new EngineError('engine_unavailable', `The ${kind} engine is ${state}: ${reason ?? 'no reason known'}`);
+      if (!patient && (state === 'failed' || (!wanted && looping === null)))
+        throw new EngineError(
+          'engine_unavailable',
+          `The ${kind} engine is ${state}: ${reason ?? 'no reason known'}`,
+        );
       try {
         await changed(signal);
       } catch (error) {
@@ -208,7 +279,10 @@ export function createSupervisor(options: SupervisorOptions) {
     }
   }
 
-  /** Room on the card and a process that is ready, together: neither is held while the other may be long in coming. */
+  /**
+   * Room on the card and a process that is ready, together: neither is held while the other may be long in
+   * coming.
+   */
   async function enter(method: EngineMethod, signal: AbortSignal | undefined): Promise<() => void> {
     for (;;) {
       await until(() => usable() || resting(), { signal, patient: false });
@@ -227,12 +301,17 @@ export function createSupervisor(options: SupervisorOptions) {
   }
 
   /** Waits until the engine is ready and has room, then asks it. Rejects with `EngineError`. */
-  async function call<M extends EngineMethod>(method: M, params: EngineMethods[M]['params'], callOptions: CallOptions = {}): Promise<EngineMethods[M]['result']> {
+  async function call<M extends EngineMethod>(
+    method: M,
+    params: EngineMethods[M]['params'],
+    callOptions: CallOptions = {},
+  ): Promise<EngineMethods[M]['result']> {
     let leave: () => void;
     try {
       leave = await enter(method, callOptions.signal);
     } catch (error) {
-      if (callOptions.signal?.aborted) throw new EngineError('cancelled', 'Cancelled while waiting for the engine', { cause: error });
+      if (callOptions.signal?.aborted)
+        throw new EngineError('cancelled', 'Cancelled while waiting for the engine', { cause: error });
       throw error;
     }
     const process = engine;
@@ -272,15 +351,20 @@ export function createSupervisor(options: SupervisorOptions) {
   function afterCall(process: EngineProcess): void {
     if (plan !== null) return endWhenIdle();
     if (state !== 'busy') return;
-    if (settings.recycleAfterJobs > 0 && record.jobsOfProcess() >= settings.recycleAfterJobs) return recycle(`${record.jobsOfProcess()} jobs since its start`);
-    if (settings.recycleAfterFailures > 0 && record.failuresInRow() >= settings.recycleAfterFailures) return recycle(`${record.failuresInRow()} jobs in a row failed`);
+    if (settings.recycleAfterJobs > 0 && record.jobsOfProcess() >= settings.recycleAfterJobs)
+      return recycle(`${record.jobsOfProcess()} jobs since its start`);
+    if (settings.recycleAfterFailures > 0 && record.failuresInRow() >= settings.recycleAfterFailures)
+      return recycle(`${record.failuresInRow()} jobs in a row failed`);
     if (activeCalls > 0) return memory.pauseIfGrown();
     setState('ready');
     void measureMemory(process);
     if (settings.warmUp && !record.works()) void probe(process);
   }
 
-  /** A job failed: was it the job, or does the device work no more? Some faults of a GPU last until its process ends. */
+  /**
+   * A job failed: was it the job, or does the device work no more? Some faults of a GPU last until its
+   * process ends.
+   */
   async function probe(process: EngineProcess): Promise<void> {
     const leave = await memoryGate.useIfFree();
     if (leave === null) return;
@@ -291,8 +375,10 @@ export function createSupervisor(options: SupervisorOptions) {
       await process.call('warmUp', {});
       record.warmedUp();
     } catch (error) {
-      if (error instanceof EngineError && error.code === 'out_of_memory') recycle('there is no memory left even for a small picture');
-      else process.kill(`its device works no more: ${error instanceof Error ? error.message : String(error)}`);
+      if (error instanceof EngineError && error.code === 'out_of_memory')
+        recycle('there is no memory left even for a small picture');
+      else
+        process.kill(`its device works no more: ${error instanceof Error ? error.message : String(error)}`);
     } finally {
       leave();
       activeCalls -= 1;
@@ -314,7 +400,10 @@ export function createSupervisor(options: SupervisorOptions) {
     if (force || activeCalls === 0 || readySinceMs === null) engine.kill('restart', { ordered: true });
   }
 
-  /** Ends the process, after its requests unless forced. With `rest`, which says why, or when lazy, it starts again with its next request. */
+  /**
+   * Ends the process, after its requests unless forced. With `rest`, which says why, or when lazy, it starts
+   * again with its next request.
+   */
   async function stop({ force, rest: why }: { force: boolean; rest?: string | undefined }): Promise<void> {
     wanted = false;
     rest = why ?? (settings.lazy ? onFirstRequest : null);
@@ -330,14 +419,32 @@ export function createSupervisor(options: SupervisorOptions) {
 
   function status(): EngineStatus {
     return {
-      kind, state, pid: engine?.pid ?? null,
+      kind,
+      state,
+      pid: engine?.pid ?? null,
       uptimeSeconds: readySinceMs === null ? 0 : (Date.now() - readySinceMs) / 1000,
-      restarts, loaded, memory: memory.report(), reason, resting: resting(), recovering, lastExit, silentMs: engine?.silentMs() ?? null, ...record.view(),
+      restarts,
+      loaded,
+      memory: memory.report(),
+      reason,
+      resting: resting(),
+      recovering,
+      lastExit,
+      silentMs: engine?.silentMs() ?? null,
+      ...record.view(),
     };
   }
 
   return {
-    kind, lazy: settings.lazy, start: ensureRunning, whenReady, whenServing, call, restart, stop, status,
+    kind,
+    lazy: settings.lazy,
+    start: ensureRunning,
+    whenReady,
+    whenServing,
+    call,
+    restart,
+    stop,
+    status,
     logs: () => logRing.lines(),
     /** Called on every change of state or memory. Returns the unsubscribe function. */
     onChange(listener: () => void): () => void {
@@ -350,5 +457,9 @@ export type Supervisor = ReturnType<typeof createSupervisor>;
 
 /** A missing or invalid model folder: trying again changes nothing. */
 function isHopeless(problem: EngineError | null): boolean {
-  return problem?.code === 'model_missing' || problem?.code === 'model_invalid' || problem?.code === 'invalid_parameters';
+  return (
+    problem?.code === 'model_missing' ||
+    problem?.code === 'model_invalid' ||
+    problem?.code === 'invalid_parameters'
+  );
 }

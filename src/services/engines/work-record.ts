@@ -14,10 +14,15 @@ export function createWorkRecord() {
   let failuresInRow = 0;
   let lastOperation: EngineOperation | null = null;
 
-  const operated = (ok: boolean, message: string | null) => { lastOperation = { ok, atMs: Date.now(), message }; };
+  const operated = (ok: boolean, message: string | null) => {
+    lastOperation = { ok, atMs: Date.now(), message };
+  };
 
   return {
-    processStarted(): void { jobsOfProcess = 0; failuresInRow = 0; },
+    processStarted(): void {
+      jobsOfProcess = 0;
+      failuresInRow = 0;
+    },
     /** The warm-up is a small job: the device works. */
     warmedUp: () => operated(true, null),
     jobSucceeded(): void {
@@ -29,7 +34,8 @@ export function createWorkRecord() {
     },
     /** An answer that is an error; the death of the process is told by `died`. */
     requestFailed(method: EngineMethod, error: EngineError): void {
-      if (error.code === 'cancelled' || error.code === 'invalid_parameters' || error.code === 'engine_died') return;
+      if (error.code === 'cancelled' || error.code === 'invalid_parameters' || error.code === 'engine_died')
+        return;
       errorCount += 1;
       if (!isJob(method)) return;
       failuresInRow += 1;

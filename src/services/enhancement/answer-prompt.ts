@@ -36,14 +36,20 @@ export function createAttempt({ engines, denyList, countTokens, keepWords }: Att
   async function ask({ question, template, attempt, signal, onToken }: AttemptRequest) {
     // Text that is not checked yet must not reach anybody while there is a list to check it against.
     const stream = onToken !== undefined && denyList.size === 0;
-    const onEvent = (event: EngineEvent) => { if (event.kind === 'token' && !signal.aborted) onToken?.(event.text); };
+    const onEvent = (event: EngineEvent) => {
+      if (event.kind === 'token' && !signal.aborted) onToken?.(event.text);
+    };
     for (let level = 0; ; level += 1) {
       const { params, turnsUsed } = buildQuestion(question, template, { attempt, level, stream });
       try {
-        const result = await orAborted(engines.call('qwen', 'qwen.generate', params, { signal, ...(stream ? { onEvent } : {}) }), signal);
+        const result = await orAborted(
+          engines.call('qwen', 'qwen.generate', params, { signal, ...(stream ? { onEvent } : {}) }),
+          signal,
+        );
         return { result, params, turnsUsed };
       } catch (error) {
-        if (!(error instanceof EngineError && error.code === 'invalid_parameters') || level === shortestLevel) throw error;
+        if (!(error instanceof EngineError && error.code === 'invalid_parameters') || level === shortestLevel)
+          throw error;
       }
     }
   }
@@ -59,19 +65,29 @@ export function createAttempt({ engines, denyList, countTokens, keepWords }: Att
     }
     const { result, params, turnsUsed } = asked;
     /** The same question would get the same answer. */
-    const again = (reason: string, wanted: 'wait' | 'at_once'): AttemptOutcome => ({ ok: false, reason, then: isDeterministic(params) ? 'next_strategy' : wanted });
+    const again = (reason: string, wanted: 'wait' | 'at_once'): AttemptOutcome => ({
+      ok: false,
+      reason,
+      then: isDeterministic(params) ? 'next_strategy' : wanted,
+    });
 
     const text = cleanAnswer(result.text, { truncated: result.stopReason === 'length' });
     if (text === '') return again('The model gave an empty answer', 'wait');
     if (isUnchanged(text, question.prompt)) return again('The model gave the prompt back unchanged', 'wait');
-    if (denyList.check(text) !== null) return again('The answer is on the operator\'s deny list', 'at_once');
-    // A request within a conversation is an instruction ("make it night"): its words need not be in the answer.
+    if (denyList.check(text) !== null) return again("The answer is on the operator's deny list", 'at_once');
+    // A request within a conversation is an instruction ("make it night"): its words need not be in the
+    // answer.
     const standsAlone = turnsUsed === 0 && (template.strategy === 'base' || question.context === undefined);
-    if (standsAlone && keptShare(question.prompt, text) < keepWords) return again('The answer lost words of the prompt', 'at_once');
+    if (standsAlone && keptShare(question.prompt, text) < keepWords)
+      return again('The answer lost words of the prompt', 'at_once');
     if (!fit) return accept(text);
     const fitted = await fitToWindow(text, question.prompt, countTokens, signal);
-    if (fitted.fits) return isUnchanged(fitted.text, question.prompt) ? again('The prompt leaves no room for detail within 77 tokens', 'at_once') : accept(fitted.text);
-    if (fitted.hopeless) return { ok: false, reason: 'The prompt alone is longer than 77 tokens', then: 'stop' };
+    if (fitted.fits)
+      return isUnchanged(fitted.text, question.prompt)
+        ? again('The prompt leaves no room for detail within 77 tokens', 'at_once')
+        : accept(fitted.text);
+    if (fitted.hopeless)
+      return { ok: false, reason: 'The prompt alone is longer than 77 tokens', then: 'stop' };
     return again('The answer does not fit into 77 tokens', 'at_once');
 
     function accept(final: string): AttemptOutcome {
@@ -94,11 +110,24 @@ function isDeterministic({ temperature, topK }: QwenGenerateParams): boolean {
 function failureOf(error: unknown): AttemptOutcome {
   const code = error instanceof EngineError ? error.code : 'engine_failed';
   switch (code) {
-    case 'engine_unavailable': case 'model_missing': case 'model_invalid': case 'not_loaded':
+    case 'engine_unavailable':
+    case 'model_missing':
+    case 'model_invalid':
+    case 'not_loaded':
       return { ok: false, cause: error, reason: modelNotAvailable, then: 'next_strategy' };
-    case 'invalid_parameters': return { ok: false, cause: error, reason: 'The prompt is too long for the model', then: 'next_strategy' };
-    case 'out_of_memory': return { ok: false, cause: error, reason: 'Insufficient VRAM', then: 'wait' };
-    case 'engine_died': case 'device_lost': return { ok: false, cause: error, reason: 'The model\'s process ended', then: 'wait' };
-    default: return { ok: false, cause: error, reason: 'The model failed', then: 'wait' };
+    case 'invalid_parameters':
+      return {
+        ok: false,
+        cause: error,
+        reason: 'The prompt is too long for the model',
+        then: 'next_strategy',
+      };
+    case 'out_of_memory':
+      return { ok: false, cause: error, reason: 'Insufficient VRAM', then: 'wait' };
+    case 'engine_died':
+    case 'device_lost':
+      return { ok: false, cause: error, reason: "The model's process ended", then: 'wait' };
+    default:
+      return { ok: false, cause: error, reason: 'The model failed', then: 'wait' };
   }
 }

@@ -7,8 +7,8 @@ export interface AttemptFailure {
   /** A sentence for the caller, after "Enhancement failed: ". */
   reason: string;
   /**
-   * `wait`: time may heal it. `at_once`: another sample may be better. `next_strategy`: this one cannot do it.
-   * `stop`: no strategy can.
+   * `wait`: time may heal it. `at_once`: another sample may be better. `next_strategy`: this one cannot do
+   * it. `stop`: no strategy can.
    */
   then: 'wait' | 'at_once' | 'next_strategy' | 'stop';
   /** For the log. */
@@ -38,7 +38,14 @@ export interface ChainOptions {
 }
 
 /** Tries strategies and attempts until one gives a prompt. Rejects with the signal's reason. */
-export async function runChain({ strategies, attempt, maxAttempts, waitMs, signal, onFailure }: ChainOptions): Promise<ChainOutcome> {
+export async function runChain({
+  strategies,
+  attempt,
+  maxAttempts,
+  waitMs,
+  signal,
+  onFailure,
+}: ChainOptions): Promise<ChainOutcome> {
   const failures: string[] = [];
   let attempts = 0;
   for (const strategy of strategies) {

@@ -1,12 +1,19 @@
 /**
- * What is left of a model's answer when everything that is no prompt is gone: the label, politeness before and after it,
- * quotes, Markdown, lists, a further example a base model began, and a last sentence that was cut off.
+ * What is left of a model's answer when everything that is no prompt is gone: the label, politeness before
+ * and after it, quotes, Markdown, lists, a further example a base model began, and a last sentence that was
+ * cut off.
  */
 export function cleanAnswer(answer: string, { truncated }: { truncated: boolean }): string {
-  let text = answer.normalize('NFC').replace(/<\|[a-z_]+\|>/g, ' ').replaceAll('\r\n', '\n').replace(/[\p{Cc}]/gu, (control) => (control === '\n' || control === '\t' ? control : ' '));
+  let text = answer
+    .normalize('NFC')
+    .replace(/<\|[a-z_]+\|>/g, ' ')
+    .replaceAll('\r\n', '\n')
+    .replace(/[\p{Cc}]/gu, (control) => (control === '\n' || control === '\t' ? control : ' '));
   text = unfence(text).trim();
   text = withoutPreamble(text);
-  const furtherExample = text.search(/\n\s*(?:original prompt|enhanced detailed prompt|user|assistant|human|system)\s*:/i);
+  const furtherExample = text.search(
+    /\n\s*(?:original prompt|enhanced detailed prompt|user|assistant|human|system)\s*:/i,
+  );
   const ended = furtherExample >= 0;
   if (ended) text = text.slice(0, furtherExample);
   const kept = withoutEpilogue(text.split(/\n\s*\n/));
@@ -22,7 +29,11 @@ export function isUnchanged(answer: string, prompt: string): boolean {
 }
 
 function bare(text: string): string {
-  return text.normalize('NFKC').toLowerCase().replace(/[\p{P}\p{Z}\s]+/gu, ' ').trim();
+  return text
+    .normalize('NFKC')
+    .toLowerCase()
+    .replace(/[\p{P}\p{Z}\s]+/gu, ' ')
+    .trim();
 }
 
 function unfence(text: string): string {
@@ -30,10 +41,13 @@ function unfence(text: string): string {
   return fenced?.[1] !== undefined && fenced[1].trim() !== '' ? fenced[1] : text;
 }
 
-const label = /^[\s*_#"'“]*(?:(?:enhanced|detailed|improved|expanded|rewritten|final)\s+){0,3}(?:prompt|description|version|answer|output)[*_]*\s*:[*_\s]*/i;
+const label =
+  /^[\s*_#"'“]*(?:(?:enhanced|detailed|improved|expanded|rewritten|final)\s+){0,3}(?:prompt|description|version|answer|output)[*_]*\s*:[*_\s]*/i;
 /** "Sure, here is …:" up to its colon or line end, and the bare interjection before a sentence. */
-const courtesy = /^(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|great|got it|no problem)\b(?:(?=[,!.:\s])[^\n:]{0,160}?(?:prompt|version|description|request|rewrite|it is|you go)[^\n:]{0,60}:|[!.,:]|(?=\n))\s*/i;
-const announcement = /^(?:here(?:'s| is| are|’s)|this is|below is|the following is)\b[^\n:]{0,80}\b(?:prompt|version|description|rewrite|expansion)\b[^\n:]{0,80}:\s*/i;
+const courtesy =
+  /^(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|great|got it|no problem)\b(?:(?=[,!.:\s])[^\n:]{0,160}?(?:prompt|version|description|request|rewrite|it is|you go)[^\n:]{0,60}:|[!.,:]|(?=\n))\s*/i;
+const announcement =
+  /^(?:here(?:'s| is| are|’s)|this is|below is|the following is)\b[^\n:]{0,80}\b(?:prompt|version|description|rewrite|expansion)\b[^\n:]{0,80}:\s*/i;
 
 function withoutPreamble(text: string): string {
   let rest = text;
@@ -48,7 +62,8 @@ function withoutPreamble(text: string): string {
   return label.test(rest) && rest.replace(label, '').trim() === '' ? '' : rest;
 }
 
-const epilogue = /^(?:[*_([]*note\b|let me know|i hope|hope this|feel free|would you like|do you want|please let|if you(?:'d| would| want| need)|this (?:enhanced |detailed |new )?(?:prompt|version|description)\b|explanation\b)/i;
+const epilogue =
+  /^(?:[*_([]*note\b|let me know|i hope|hope this|feel free|would you like|do you want|please let|if you(?:'d| would| want| need)|this (?:enhanced |detailed |new )?(?:prompt|version|description)\b|explanation\b)/i;
 
 function withoutEpilogue(paragraphs: string[]): { text: string; shortened: boolean } {
   const end = paragraphs.findIndex((paragraph, index) => index > 0 && epilogue.test(paragraph.trim()));
@@ -57,19 +72,41 @@ function withoutEpilogue(paragraphs: string[]): { text: string; shortened: boole
 
 /** List items and lines become clauses of one line; marks of Markdown go, what they marked stays. */
 function onOneLine(text: string): string {
-  const lines = text.split('\n')
-    .map((line) => line.replace(/^\s*(?:[-*•+]\s+|\d{1,2}[.)]\s+|#{1,6}\s+|>\s+)/, '').replace(/(\*\*|__)(.+?)\1/g, '$2').replace(/\s+/g, ' ').trim())
+  const lines = text
+    .split('\n')
+    .map((line) =>
+      line
+        .replace(/^\s*(?:[-*•+]\s+|\d{1,2}[.)]\s+|#{1,6}\s+|>\s+)/, '')
+        .replace(/(\*\*|__)(.+?)\1/g, '$2')
+        .replace(/\s+/g, ' ')
+        .trim(),
+    )
     .filter((line) => line !== '' && !/^[-*_=]{3,}$/.test(line));
-  return lines.reduce((joined, line) => (joined === '' ? line : `${joined}${/[.,;:!?。，；：！？]$/.test(joined) ? '' : ','} ${line}`), '').trim();
+  return lines
+    .reduce(
+      (joined, line) =>
+        joined === '' ? line : `${joined}${/[.,;:!?。，；：！？]$/.test(joined) ? '' : ','} ${line}`,
+      '',
+    )
+    .trim();
 }
 
-const quotes: Array<readonly [open: string, close: string]> = [['"', '"'], ['“', '”'], ['„', '“'], ['«', '»'], ['‘', '’'], ["'", "'"], ['`', '`']];
+const quotes: Array<readonly [open: string, close: string]> = [
+  ['"', '"'],
+  ['“', '”'],
+  ['„', '“'],
+  ['«', '»'],
+  ['‘', '’'],
+  ["'", "'"],
+  ['`', '`'],
+];
 
 function unquote(text: string): string {
   for (const [open, close] of quotes) {
     if (text.length < open.length + close.length || !text.startsWith(open)) continue;
     const inner = text.slice(open.length, text.endsWith(close) ? -close.length : undefined);
-    // Quotes around a part of the text belong to it; a lone opening one is the trace of an answer that was cut.
+    // Quotes around a part of the text belong to it; a lone opening one is the trace of an answer that was
+    // cut.
     if (!inner.includes(open) && !inner.includes(close)) return inner.trim();
   }
   return text;

@@ -1,7 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { RE2JS } from 're2js';
 
-/** What a text was rejected for. The rule's own words stay in the log: a client must not learn the list by asking. */
+/**
+ * What a text was rejected for. The rule's own words stay in the log: a client must not learn the list by
+ * asking.
+ */
 export interface Denial {
   kind: 'exact' | 'word' | 'regex';
   /** Line of the file. */
@@ -23,7 +26,10 @@ export async function readDenyList(file: string): Promise<DenyList> {
   try {
     source = await readFile(file, 'utf8');
   } catch (error) {
-    throw new Error(`The deny list ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? String(error)})`, { cause: error });
+    throw new Error(
+      `The deny list ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? String(error)})`,
+      { cause: error },
+    );
   }
   try {
     return parseDenyList(source);
@@ -34,16 +40,19 @@ export async function readDenyList(file: string): Promise<DenyList> {
 
 /**
  * One rule a line, `#` begins a comment line:
- * `exact: text` – the whole text is this; `word: text` – it occurs as whole words; `regex: pattern` – the pattern matches
- * somewhere. Case, width and runs of white space make no difference. Patterns are RE2's: their time grows with the length of
- * the text and nothing else, so no prompt can make one hang.
+ * `exact: text` – the whole text is this; `word: text` – it occurs as whole words; `regex: pattern` – the
+ * pattern matches somewhere. Case, width and runs of white space make no difference. Patterns are RE2's:
+ * their time grows with the length of the text and nothing else, so no prompt can make one hang.
  * @throws Error with a line for each broken rule
  */
 export function parseDenyList(source: string): DenyList {
   const exact = new Map<string, Denial>();
   const searched: Array<{ denial: Denial; pattern: RE2JS }> = [];
   const problems: string[] = [];
-  for (const [index, text] of source.replace(/^\uFEFF/, '').split(/\r?\n/).entries()) {
+  for (const [index, text] of source
+    .replace(/^\uFEFF/, '')
+    .split(/\r?\n/)
+    .entries()) {
     const line = index + 1;
     if (/^\s*(?:#|$)/.test(text)) continue;
     const rule = /^\s*(exact|word|regex):\s*(\S.*?)\s*$/.exec(text);
@@ -54,7 +63,10 @@ export function parseDenyList(source: string): DenyList {
       if (!exact.has(normalise(value))) exact.set(normalise(value), { kind, line });
     } else {
       try {
-        searched.push({ denial: { kind: kind as 'word' | 'regex', line }, pattern: kind === 'word' ? wordPattern(value) : RE2JS.compile(value, RE2JS.CASE_INSENSITIVE) });
+        searched.push({
+          denial: { kind: kind as 'word' | 'regex', line },
+          pattern: kind === 'word' ? wordPattern(value) : RE2JS.compile(value, RE2JS.CASE_INSENSITIVE),
+        });
       } catch (error) {
         problems.push(`line ${line}: ${(error as Error).message}`);
       }
@@ -68,7 +80,8 @@ export function parseDenyList(source: string): DenyList {
       for (const text of texts) {
         if (typeof text !== 'string' || text === '') continue;
         const plain = normalise(text);
-        const found = exact.get(plain) ?? searched.find(({ pattern }) => pattern.matcher(plain).find())?.denial;
+        const found =
+          exact.get(plain) ?? searched.find(({ pattern }) => pattern.matcher(plain).find())?.denial;
         if (found !== undefined) return found;
       }
       return null;
@@ -84,5 +97,10 @@ function wordPattern(value: string): RE2JS {
 
 /** Compatibility forms, invisible characters and case are ways to write the same word. */
 function normalise(text: string): string {
-  return text.normalize('NFKC').replace(/[\p{Cf}\u00AD]/gu, '').toLowerCase().replace(/\s+/g, ' ').trim();
+  return text
+    .normalize('NFKC')
+    .replace(/[\p{Cf}\u00AD]/gu, '')
+    .toLowerCase()
+    .replace(/\s+/g, ' ')
+    .trim();
 }

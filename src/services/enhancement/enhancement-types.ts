@@ -23,27 +23,30 @@ export interface EnhancePromptRequest {
 
 export type EnhancePromptAnswer =
   | {
-    success: true;
-    enhancedPrompt: string;
-    /** `qwen_base`, `qwen_instruct`. */
-    source: string;
-    /** Name of the model that is loaded. */
-    model: string;
-    template: string;
-    seconds: number;
-    /** Of the attempt that succeeded. */
-    promptTokens: number;
-    completionTokens: number;
-    attempts: number;
-    /** Another strategy than the one asked for answered. */
-    fallback: boolean;
-    fallbackReason?: string;
-  }
+      success: true;
+      enhancedPrompt: string;
+      /** `qwen_base`, `qwen_instruct`. */
+      source: string;
+      /** Name of the model that is loaded. */
+      model: string;
+      template: string;
+      seconds: number;
+      /** Of the attempt that succeeded. */
+      promptTokens: number;
+      completionTokens: number;
+      attempts: number;
+      /** Another strategy than the one asked for answered. */
+      fallback: boolean;
+      fallbackReason?: string;
+    }
   /** `reason` as the contract words it, after "Enhancement failed: ". */
   | { success: false; reason: string };
 
 export interface EnhancementService {
-  /** Throws `errors.tooManyRequests` with `retryAfterSeconds` when the line is full, `errors.promptRejected`, `errors.invalidParameters`. */
+  /**
+   * Throws `errors.tooManyRequests` with `retryAfterSeconds` when the line is full, `errors.promptRejected`,
+   * `errors.invalidParameters`.
+   */
   enhance(request: EnhancePromptRequest, signal: AbortSignal): Promise<EnhancePromptAnswer>;
   /** A session that is not known is forgotten already. */
   forgetSession(owner: string, sessionId: string): Promise<void>;

@@ -29,7 +29,13 @@ export interface EnhancementLimits {
 }
 
 export const defaultEnhancementLimits: EnhancementLimits = {
-  deadlineMs: 120_000, maxAttempts: 2, attemptWaitMs: 5000, places: 8, maxWaiting: 64, idleMs: 300_000, keepWords: 1,
+  deadlineMs: 120_000,
+  maxAttempts: 2,
+  attemptWaitMs: 5000,
+  places: 8,
+  maxWaiting: 64,
+  idleMs: 300_000,
+  keepWords: 1,
 };
 
 export interface EnhancementParts {
@@ -45,12 +51,26 @@ const sources = { base: 'qwen_base', chat: 'qwen_instruct' } as const satisfies 
 
 class DeadlinePassed extends Error {}
 
-/** Better prompts from the Qwen engine: chat, else base, else the original with the reason (spec section 7). */
-export function createEnhancement({ engines, templates, denyList, sessions, log, limits: given = {} }: EnhancementParts) {
+/**
+ * Better prompts from the Qwen engine: chat, else base, else the original with the reason (spec section 7).
+ */
+export function createEnhancement({
+  engines,
+  templates,
+  denyList,
+  sessions,
+  log,
+  limits: given = {},
+}: EnhancementParts) {
   const limits = { ...defaultEnhancementLimits, ...given };
   const line = createLine(limits);
   const residency = createResidency({ engines, log, idleMs: limits.idleMs });
-  const tryOnce = createAttempt({ engines, denyList, countTokens: createTokenCounter(engines), keepWords: limits.keepWords });
+  const tryOnce = createAttempt({
+    engines,
+    denyList,
+    countTokens: createTokenCounter(engines),
+    keepWords: limits.keepWords,
+  });
 
   async function enhance(request: EnhancePromptRequest, signal: AbortSignal): Promise<EnhancePromptAnswer> {
     const startedMs = performance.now();
@@ -74,22 +94,45 @@ export function createEnhancement({ engines, templates, denyList, sessions, log,
     throw errors.promptRejected();
   }
 
-  async function answer(request: EnhancePromptRequest, { strategies, template: named, fallback: planned, session }: Plan, signal: AbortSignal, startedMs: number): Promise<EnhancePromptAnswer> {
+  async function answer(
+    request: EnhancePromptRequest,
+    { strategies, template: named, fallback: planned, session }: Plan,
+    signal: AbortSignal,
+    startedMs: number,
+  ): Promise<EnhancePromptAnswer> {
     const { prompt, conversationContext: context, maxTokens, temperature, seed } = request;
     const target = request.target ?? named?.target ?? 'image';
     const turns = session === undefined ? [] : await readTurns(session, signal);
     const question: Question = { prompt, target, context, turns, maxTokens, temperature, seed };
-    const templateOf = (strategy: Strategy): Template => (named?.strategy === strategy ? named : templates.standard(strategy, target));
+    const templateOf = (strategy: Strategy): Template =>
+      named?.strategy === strategy ? named : templates.standard(strategy, target);
     let shown = false;
 
     const outcome: ChainOutcome = await runChain({
-      strategies, maxAttempts: limits.maxAttempts, waitMs: limits.attemptWaitMs, signal,
-      attempt: (strategy, attempt) => tryOnce({
-        question, template: templateOf(strategy), attempt, fit: request.target === 'image' && request.fitWindow !== false, signal,
-        onToken: request.onToken === undefined ? undefined : (text) => { shown = true; request.onToken?.(text); },
-      }),
+      strategies,
+      maxAttempts: limits.maxAttempts,
+      waitMs: limits.attemptWaitMs,
+      signal,
+      attempt: (strategy, attempt) =>
+        tryOnce({
+          question,
+          template: templateOf(strategy),
+          attempt,
+          fit: request.target === 'image' && request.fitWindow !== false,
+          signal,
+          onToken:
+            request.onToken === undefined
+              ? undefined
+              : (text) => {
+                  shown = true;
+                  request.onToken?.(text);
+                },
+        }),
       onFailure({ strategy, attempt, reason, cause }) {
-        log.warn({ strategy, attempt, reason, ...(cause === undefined ? {} : { err: cause }) }, 'no enhanced prompt');
+        log.warn(
+          { strategy, attempt, reason, ...(cause === undefined ? {} : { err: cause }) },
+          'no enhanced prompt',
+        );
         if (shown) request.onDiscard?.(reason);
         shown = false;
       },
@@ -100,9 +143,17 @@ export function createEnhancement({ engines, templates, denyList, sessions, log,
     const { strategy, text, result, attempts, failures } = outcome;
     const fallback = planned ?? (strategy === strategies[0] ? undefined : failures.at(-1));
     return {
-      success: true, enhancedPrompt: text, source: sources[strategy], model: result.model, template: templateOf(strategy).name,
-      seconds: (performance.now() - startedMs) / 1000, promptTokens: result.promptTokens, completionTokens: result.completionTokens, attempts,
-      fallback: fallback !== undefined, ...(fallback === undefined ? {} : { fallbackReason: fallback }),
+      success: true,
+      enhancedPrompt: text,
+      source: sources[strategy],
+      model: result.model,
+      template: templateOf(strategy).name,
+      seconds: (performance.now() - startedMs) / 1000,
+      promptTokens: result.promptTokens,
+      completionTokens: result.completionTokens,
+      attempts,
+      fallback: fallback !== undefined,
+      ...(fallback === undefined ? {} : { fallbackReason: fallback }),
     };
   }
 
@@ -118,13 +169,16 @@ export function createEnhancement({ engines, templates, denyList, sessions, log,
   }
 
   async function remember(session: SessionKey, turn: Turn): Promise<void> {
-    await sessions.append(session, turn).catch((error: unknown) => log.warn({ err: error }, 'conversation not kept'));
+    await sessions
+      .append(session, turn)
+      .catch((error: unknown) => log.warn({ err: error }, 'conversation not kept'));
   }
 
   const service: EnhancementService = {
     enhance,
     forgetSession: (owner, id) => sessions.forget({ owner, id }),
-    templates: () => templates.list.map(({ name, strategy, target, version }) => ({ name, strategy, target, version })),
+    templates: () =>
+      templates.list.map(({ name, strategy, target, version }) => ({ name, strategy, target, version })),
     preload: () => residency.preload(),
   };
   return {
@@ -149,20 +203,40 @@ interface Plan {
 }
 
 /** Spec section 7: no model means base, chat without a session means base, chat falls back to base. */
-function planOf({ model, template: name, sessionId, owner = '', target }: EnhancePromptRequest, templates: Templates): Plan {
+function planOf(
+  { model, template: name, sessionId, owner = '', target }: EnhancePromptRequest,
+  templates: Templates,
+): Plan {
   const template = name === undefined ? undefined : templates.get(name);
-  const refuse = (rule: string, message: string) => errors.invalidParameters.with({ details: [{ field: 'template', rule, message }] }, message);
-  if (name !== undefined && template === undefined) throw refuse('enum', `template must be one of ${templates.list.map((each) => each.name).join(', ')}`);
-  if (template !== undefined && target !== undefined && template.target !== target) throw refuse('target', `template ${template.name} is for target ${template.target}`);
+  const refuse = (rule: string, message: string) =>
+    errors.invalidParameters.with({ details: [{ field: 'template', rule, message }] }, message);
+  if (name !== undefined && template === undefined)
+    throw refuse('enum', `template must be one of ${templates.list.map((each) => each.name).join(', ')}`);
+  if (template !== undefined && target !== undefined && template.target !== target)
+    throw refuse('target', `template ${template.name} is for target ${template.target}`);
   const asked: Strategy = template?.strategy ?? (model === 'qwen_instruct' ? 'chat' : 'base');
-  if (template !== undefined && model !== undefined && sources[asked] !== model) throw refuse('model', `template ${template.name} is for model ${sources[asked]}`);
+  if (template !== undefined && model !== undefined && sources[asked] !== model)
+    throw refuse('model', `template ${template.name} is for model ${sources[asked]}`);
   if (asked === 'base') return { strategies: ['base'], template, fallback: undefined, session: undefined };
-  if (sessionId === undefined) return { strategies: ['base'], template, fallback: 'A conversation needs a session_id', session: undefined };
+  if (sessionId === undefined)
+    return {
+      strategies: ['base'],
+      template,
+      fallback: 'A conversation needs a session_id',
+      session: undefined,
+    };
   return { strategies: ['chat', 'base'], template, fallback: undefined, session: { owner, id: sessionId } };
 }
 
-/** Runs `work` with a signal that ends with the caller's or with the deadline, which is an answer and no error. */
-async function within(deadlineMs: number, signal: AbortSignal, work: (signal: AbortSignal) => Promise<EnhancePromptAnswer>): Promise<EnhancePromptAnswer> {
+/**
+ * Runs `work` with a signal that ends with the caller's or with the deadline, which is an answer and no
+ * error.
+ */
+async function within(
+  deadlineMs: number,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<EnhancePromptAnswer>,
+): Promise<EnhancePromptAnswer> {
   const limited = new AbortController();
   const onAbort = () => limited.abort(signal.reason);
   const passed = new DeadlinePassed();
@@ -172,7 +246,8 @@ async function within(deadlineMs: number, signal: AbortSignal, work: (signal: Ab
   try {
     return await work(limited.signal);
   } catch (error) {
-    if (error === passed) return { success: false, reason: `Timed out after ${Math.round(deadlineMs / 1000)} s` };
+    if (error === passed)
+      return { success: false, reason: `Timed out after ${Math.round(deadlineMs / 1000)} s` };
     throw error;
   } finally {
     clearTimeout(timer);

@@ -9,8 +9,9 @@ export interface RedisSessionOptions extends SessionLimits {
 }
 
 /**
- * One step, so that two replicas never leave a list without its end of life. The set orders conversations by their last
- * turn; entries of lists that ended by themselves leave it when they are as old as the time to live.
+ * One step, so that two replicas never leave a list without its end of life. The set orders conversations by
+ * their last turn; entries of lists that ended by themselves leave it when they are as old as the time to
+ * live.
  */
 const appendScript = `
 local t = redis.call('TIME')
@@ -33,7 +34,14 @@ redis.call('PEXPIRE', set, ttl)
 return 1`;
 
 /** Conversations that any replica continues. Calls fail while the server cannot be reached. */
-export function createRedisSessions({ url, prefix = 'ourvidz:', log, ttlMs, maxTurns, maxSessions }: RedisSessionOptions): SessionStore {
+export function createRedisSessions({
+  url,
+  prefix = 'ourvidz:',
+  log,
+  ttlMs,
+  maxTurns,
+  maxSessions,
+}: RedisSessionOptions): SessionStore {
   const connector = createConnector(url, log);
   // A user waits for the answer: a server that is away is given up on soon.
   const redis = connector.connect('sessions', { maxRetriesPerRequest: 1 });
@@ -47,7 +55,18 @@ export function createRedisSessions({ url, prefix = 'ourvidz:', log, ttlMs, maxT
     },
     async append(key, { prompt, answer }) {
       const digest = digestOf(key);
-      await redis.eval(appendScript, 2, `${listPrefix}${digest}`, set, JSON.stringify({ prompt, answer }), digest, ttlMs, maxTurns, maxSessions, listPrefix);
+      await redis.eval(
+        appendScript,
+        2,
+        `${listPrefix}${digest}`,
+        set,
+        JSON.stringify({ prompt, answer }),
+        digest,
+        ttlMs,
+        maxTurns,
+        maxSessions,
+        listPrefix,
+      );
     },
     async forget(key) {
       const digest = digestOf(key);

@@ -8,7 +8,10 @@ export interface ResidencyOptions {
   idleMs: number;
 }
 
-/** Keeps the model in memory while it is asked, and no longer: its process is ended, which gives all of its memory back. */
+/**
+ * Keeps the model in memory while it is asked, and no longer: its process is ended, which gives all of its
+ * memory back.
+ */
 export function createResidency({ engines, log, idleMs }: ResidencyOptions) {
   let inUse = 0;
   let timer: NodeJS.Timeout | undefined;
@@ -17,7 +20,10 @@ export function createResidency({ engines, log, idleMs }: ResidencyOptions) {
   function restTimer(): void {
     clearTimeout(timer);
     if (idleMs === 0 || inUse > 0 || stopped) return;
-    timer = setTimeout(() => void unload(`nobody asked it for ${Math.round(idleMs / 1000)} s`), idleMs).unref();
+    timer = setTimeout(
+      () => void unload(`nobody asked it for ${Math.round(idleMs / 1000)} s`),
+      idleMs,
+    ).unref();
   }
 
   /** Ends the process after its requests. */
@@ -46,7 +52,11 @@ export function createResidency({ engines, log, idleMs }: ResidencyOptions) {
     /** Starts loading; whoever needs the model a moment later waits less. */
     preload(): void {
       if (stopped || !engines.has('qwen')) return;
-      void engines.whenReady('qwen', {}).then(restTimer, (error: unknown) => log.debug({ engine: 'qwen', err: error }, 'qwen model not preloaded'));
+      void engines
+        .whenReady('qwen', {})
+        .then(restTimer, (error: unknown) =>
+          log.debug({ engine: 'qwen', err: error }, 'qwen model not preloaded'),
+        );
     },
     stop(): void {
       stopped = true;

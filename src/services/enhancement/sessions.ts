@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto';
 
 /** Conversations of this process alone; gone with it. */
-export function createMemorySessions({ ttlMs, maxTurns, maxSessions }: SessionLimits, now: () => number = Date.now): SessionStore {
+export function createMemorySessions(
+  { ttlMs, maxTurns, maxSessions }: SessionLimits,
+  now: () => number = Date.now,
+): SessionStore {
   // Every append puts its conversation last: the first ones of the map are those that rested longest.
   const sessions = new Map<string, { turns: Turn[]; untilMs: number }>();
 
@@ -63,14 +66,20 @@ export interface SessionLimits {
 
 /** Memory of conversations. Both implementations pass `test/enhancement/session-suite.ts`. */
 export interface SessionStore {
-  /** Turns from the oldest to the newest; none for a conversation that is not known. Reading does not prolong it. */
+  /**
+   * Turns from the oldest to the newest; none for a conversation that is not known. Reading does not prolong
+   * it.
+   */
   read(key: SessionKey): Promise<Turn[]>;
   append(key: SessionKey, turn: Turn): Promise<void>;
   forget(key: SessionKey): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Neither owners nor ids are written out where others may read key names. The length tells where the owner ends. */
+/**
+ * Neither owners nor ids are written out where others may read key names. The length tells where the owner
+ * ends.
+ */
 export function digestOf({ owner, id }: SessionKey): string {
   return createHash('sha256').update(`${owner.length}:${owner}${id}`).digest('base64url');
 }

@@ -5,7 +5,10 @@ import { parse } from 'yaml';
 export type Strategy = 'base' | 'chat';
 export type Target = 'image' | 'video';
 
-/** How the model picks its words; what a template leaves out keeps Qwen2.5's own defaults (its generation_config.json). */
+/**
+ * How the model picks its words; what a template leaves out keeps Qwen2.5's own defaults (its
+ * generation_config.json).
+ */
 export interface Sampling {
   temperature: number;
   topP: number;
@@ -28,8 +31,17 @@ export type Templates = Awaited<ReturnType<typeof readTemplates>>;
 
 /** Longest answer of both strategies, tokens. */
 export const mostNewTokens = 512;
-const defaultSampling: Sampling = { temperature: 0.7, topP: 0.8, topK: 20, repeatPenalty: 1.05, maxTokens: mostNewTokens };
-const samplingRules: Record<string, { key: keyof Sampling; minimum: number; maximum: number; whole: boolean }> = {
+const defaultSampling: Sampling = {
+  temperature: 0.7,
+  topP: 0.8,
+  topK: 20,
+  repeatPenalty: 1.05,
+  maxTokens: mostNewTokens,
+};
+const samplingRules: Record<
+  string,
+  { key: keyof Sampling; minimum: number; maximum: number; whole: boolean }
+> = {
   temperature: { key: 'temperature', minimum: 0, maximum: 2, whole: false },
   top_p: { key: 'topP', minimum: 0, maximum: 1, whole: false },
   top_k: { key: 'topK', minimum: 0, maximum: 1000, whole: true },
@@ -43,8 +55,8 @@ const longestText = 8000;
 export const placeholder = '{prompt}';
 
 /**
- * Reads every `*.md` of the folder. A request that names no template gets `base-image`, `base-video`, `chat-image` or
- * `chat-video`, so these four must be there.
+ * Reads every `*.md` of the folder. A request that names no template gets `base-image`, `base-video`,
+ * `chat-image` or `chat-video`, so these four must be there.
  * @throws Error that lists all that is wrong with all files
  */
 export async function readTemplates(folder: string) {
@@ -61,11 +73,13 @@ export async function readTemplates(folder: string) {
     for (const strategy of strategies) {
       for (const target of targets) {
         const template = byName.get(`${strategy}-${target}`);
-        if (template?.strategy !== strategy || template.target !== target) problems.push(`there is no template ${strategy}-${target} with this strategy and target`);
+        if (template?.strategy !== strategy || template.target !== target)
+          problems.push(`there is no template ${strategy}-${target} with this strategy and target`);
       }
     }
   }
-  if (problems.length > 0) throw new Error(`The prompt templates in ${folder} cannot be used:\n  ${problems.join('\n  ')}`);
+  if (problems.length > 0)
+    throw new Error(`The prompt templates in ${folder} cannot be used:\n  ${problems.join('\n  ')}`);
 
   return {
     list: [...byName.values()] as readonly Template[],
@@ -79,28 +93,40 @@ export async function readTemplates(folder: string) {
 /** A template, or what is wrong with it. */
 export function parseTemplate(source: string): Template | string[] {
   const parts = /^---\r?\n([\s\S]*?)\r?\n---\r?\n([\s\S]*)$/.exec(source.replace(/^\uFEFF/, ''));
-  if (parts?.[1] === undefined || parts[2] === undefined) return ['it must begin with front matter between two lines of ---'];
+  if (parts?.[1] === undefined || parts[2] === undefined)
+    return ['it must begin with front matter between two lines of ---'];
   let head: unknown;
   try {
     head = parse(parts[1]);
   } catch (error) {
     return [`the front matter is not YAML: ${(error as Error).message.split('\n')[0] ?? ''}`];
   }
-  if (typeof head !== 'object' || head === null || Array.isArray(head)) return ['the front matter must be a list of names and values'];
+  if (typeof head !== 'object' || head === null || Array.isArray(head))
+    return ['the front matter must be a list of names and values'];
   const fields = head as Record<string, unknown>;
-  const problems = Object.keys(fields).filter((name) => !known.has(name)).map((name) => `${name} is not known`);
+  const problems = Object.keys(fields)
+    .filter((name) => !known.has(name))
+    .map((name) => `${name} is not known`);
   const { name, strategy, target, version } = fields;
-  if (typeof name !== 'string' || !/^[a-z0-9][a-z0-9-]{0,63}$/.test(name)) problems.push('name must be lower-case letters, digits and hyphens, at most 64');
-  if (typeof strategy !== 'string' || !strategies.includes(strategy)) problems.push(`strategy must be ${strategies.join(' or ')}`);
-  if (typeof target !== 'string' || !targets.includes(target)) problems.push(`target must be ${targets.join(' or ')}`);
-  if (!['string', 'number'].includes(typeof version) || String(version).length > 50) problems.push('version must be a number or a short text');
+  if (typeof name !== 'string' || !/^[a-z0-9][a-z0-9-]{0,63}$/.test(name))
+    problems.push('name must be lower-case letters, digits and hyphens, at most 64');
+  if (typeof strategy !== 'string' || !strategies.includes(strategy))
+    problems.push(`strategy must be ${strategies.join(' or ')}`);
+  if (typeof target !== 'string' || !targets.includes(target))
+    problems.push(`target must be ${targets.join(' or ')}`);
+  if (!['string', 'number'].includes(typeof version) || String(version).length > 50)
+    problems.push('version must be a number or a short text');
   const sampling = parseSampling(fields['sampling'], problems);
   const text = parts[2].replaceAll('\r\n', '\n').trim();
-  if (text === '' || text.length > longestText) problems.push(`the text must have 1 to ${longestText} characters`);
+  if (text === '' || text.length > longestText)
+    problems.push(`the text must have 1 to ${longestText} characters`);
   const places = text.split(placeholder).length - 1;
   if (strategy === 'base' && places !== 1) problems.push(`a base template must contain ${placeholder} once`);
-  if (strategy === 'chat' && places !== 0) problems.push(`a chat template is the system message: it must not contain ${placeholder}`);
-  return problems.length > 0 ? problems : { name, strategy, target, version: String(version), sampling, text } as Template;
+  if (strategy === 'chat' && places !== 0)
+    problems.push(`a chat template is the system message: it must not contain ${placeholder}`);
+  return problems.length > 0
+    ? problems
+    : ({ name, strategy, target, version: String(version), sampling, text } as Template);
 }
 
 function parseSampling(given: unknown, problems: string[]): Sampling {
@@ -112,15 +138,24 @@ function parseSampling(given: unknown, problems: string[]): Sampling {
   }
   for (const [name, value] of Object.entries(given)) {
     const rule = Object.hasOwn(samplingRules, name) ? samplingRules[name] : undefined;
-    if (rule === undefined) problems.push(`sampling.${name} is not known; ${Object.keys(samplingRules).join(', ')} are`);
-    else if (typeof value !== 'number' || !(value >= rule.minimum && value <= rule.maximum) || (rule.whole && !Number.isInteger(value))) {
-      problems.push(`sampling.${name} must be a ${rule.whole ? 'whole ' : ''}number from ${rule.minimum} to ${rule.maximum}`);
+    if (rule === undefined)
+      problems.push(`sampling.${name} is not known; ${Object.keys(samplingRules).join(', ')} are`);
+    else if (
+      typeof value !== 'number' ||
+      !(value >= rule.minimum && value <= rule.maximum) ||
+      (rule.whole && !Number.isInteger(value))
+    ) {
+      problems.push(
+        `sampling.${name} must be a ${rule.whole ? 'whole ' : ''}number from ${rule.minimum} to ${rule.maximum}`,
+      );
     } else sampling[rule.key] = value;
   }
   return sampling;
 }
 
-/** The text a completion continues. The prompt is put on one line: a line break would end it for the model. */
+/**
+ * The text a completion continues. The prompt is put on one line: a line break would end it for the model.
+ */
 export function fillTemplate(template: Template, prompt: string): string {
   return template.text.replace(placeholder, () => onOneLine(prompt));
 }

@@ -13,17 +13,26 @@ const firstGuessSeconds = 2;
 /** Weight of the newest duration in the running mean. */
 const newestWeight = 0.2;
 
-/** First come, first served. Beyond the limit a request is turned away at once, with the time after which another try makes sense. */
+/**
+ * First come, first served. Beyond the limit a request is turned away at once, with the time after which
+ * another try makes sense.
+ */
 export function createLine({ places, maxWaiting }: LineOptions) {
   const line = createSemaphore(places);
   let meanSeconds = firstGuessSeconds;
 
-  /** Resolves with the function that gives the place back. `patient` requests (of jobs) are never turned away. Rejects with the signal's reason. */
+  /**
+   * Resolves with the function that gives the place back. `patient` requests (of jobs) are never turned away.
+   * Rejects with the signal's reason.
+   */
   async function enter(signal: AbortSignal, { patient }: { patient: boolean }): Promise<() => void> {
     signal.throwIfAborted();
     if (!patient && line.free() === 0 && line.waiting() >= maxWaiting) {
       const retryAfterSeconds = Math.max(1, Math.ceil((meanSeconds * line.waiting()) / places));
-      throw errors.tooManyRequests.with({ retryAfterSeconds }, 'Too many prompts wait for the model; try again later');
+      throw errors.tooManyRequests.with(
+        { retryAfterSeconds },
+        'Too many prompts wait for the model; try again later',
+      );
     }
     const release = await line.acquire(signal);
     const startedMs = performance.now();

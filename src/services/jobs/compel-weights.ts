@@ -16,19 +16,31 @@ const decimal = String.raw`[+-]?(?:\d+(?:\.\d*)?|\.\d+)`;
 const inside = String.raw`(?:[^()\\]|\\.)*`;
 const forms: ReadonlyArray<{ pattern: RegExp; read: (match: RegExpExecArray) => WeightedPhrase }> = [
   // `(red circle:1.3)`, what the producers send
-  { pattern: new RegExp(`^\\((${inside}):\\s*(${decimal})\\s*\\)$`, 's'), read: (match) => phrase(match[1], Number(match[2])) },
+  {
+    pattern: new RegExp(`^\\((${inside}):\\s*(${decimal})\\s*\\)$`, 's'),
+    read: (match) => phrase(match[1], Number(match[2])),
+  },
   // Compel's own: `(red circle)1.3`, `"red circle"1.3`
-  { pattern: new RegExp(`^\\((${inside})\\)(${decimal})$`, 's'), read: (match) => phrase(match[1], Number(match[2])) },
-  { pattern: new RegExp(`^"((?:[^"\\\\]|\\\\.)*)"(${decimal})$`, 's'), read: (match) => phrase(match[1], Number(match[2])) },
+  {
+    pattern: new RegExp(`^\\((${inside})\\)(${decimal})$`, 's'),
+    read: (match) => phrase(match[1], Number(match[2])),
+  },
+  {
+    pattern: new RegExp(`^"((?:[^"\\\\]|\\\\.)*)"(${decimal})$`, 's'),
+    read: (match) => phrase(match[1], Number(match[2])),
+  },
   // Compel's own: `red++`, `(red circle)--`; each sign is a factor of 1.1 or 0.9
-  { pattern: new RegExp(`^(?:\\((${inside})\\)|([^\\s()"+-]+))(\\++|-+)$`, 's'), read: (match) => phrase(match[1] ?? match[2], signs(match[3] ?? '')) },
+  {
+    pattern: new RegExp(`^(?:\\((${inside})\\)|([^\\s()"+-]+))(\\++|-+)$`, 's'),
+    read: (match) => phrase(match[1] ?? match[2], signs(match[3] ?? '')),
+  },
 ];
 
 /**
- * Reads `compel_weights` by the policy of the service: `(text:1.3), (…)` or Compel's own forms, separated by commas;
- * the same phrase twice (whatever its case) keeps its first place and takes the last weight; weights are clamped to
- * 0.1–2.0; what is beyond six is dropped from the end. One entry that is none of these forms makes the whole field invalid:
- * half a set of weights would draw something nobody asked for.
+ * Reads `compel_weights` by the policy of the service: `(text:1.3), (…)` or Compel's own forms, separated by
+ * commas; the same phrase twice (whatever its case) keeps its first place and takes the last weight; weights
+ * are clamped to 0.1–2.0; what is beyond six is dropped from the end. One entry that is none of these forms
+ * makes the whole field invalid: half a set of weights would draw something nobody asked for.
  */
 export function parseCompelWeights(text: string): CompelWeightsResult {
   const entries = splitAtCommas(text);
@@ -37,7 +49,8 @@ export function parseCompelWeights(text: string): CompelWeightsResult {
   const dropped: CompelWeights['dropped'] = [];
   for (const entry of entries) {
     const read = readEntry(entry);
-    if (read === null) return { valid: false, reason: `"${shorten(entry)}" is not of the form (text:weight)` };
+    if (read === null)
+      return { valid: false, reason: `"${shorten(entry)}" is not of the form (text:weight)` };
     const key = read.text.toLowerCase();
     const earlier = byPhrase.get(key);
     if (earlier !== undefined) dropped.push({ ...earlier, reason: 'the same phrase comes again later' });
@@ -49,7 +62,8 @@ export function parseCompelWeights(text: string): CompelWeightsResult {
     if (clamped !== weight) normalised.push({ text: phraseText, from: weight, to: clamped });
     return { text: phraseText, weight: clamped };
   });
-  for (const extra of unique.slice(maxWeights)) dropped.push({ ...extra, reason: `more than ${maxWeights} weights` });
+  for (const extra of unique.slice(maxWeights))
+    dropped.push({ ...extra, reason: `more than ${maxWeights} weights` });
   return { valid: true, weights: unique.slice(0, maxWeights), dropped, normalised };
 }
 
@@ -71,11 +85,18 @@ function splitAtCommas(text: string): string[] {
   let current = '';
   for (let index = 0; index < text.length; index += 1) {
     const char = text.charAt(index);
-    if (char === '\\') { current += char + text.charAt(index + 1); index += 1; continue; }
+    if (char === '\\') {
+      current += char + text.charAt(index + 1);
+      index += 1;
+      continue;
+    }
     if (char === '"' && depth === 0) quoted = !quoted;
     else if (char === '(') depth += 1;
     else if (char === ')') depth -= 1;
-    if (char === ',' && depth <= 0 && !quoted) { entries.push(current); current = ''; } else current += char;
+    if (char === ',' && depth <= 0 && !quoted) {
+      entries.push(current);
+      current = '';
+    } else current += char;
   }
   entries.push(current);
   return entries.map((entry) => entry.trim()).filter((entry) => entry !== '');

@@ -13,7 +13,8 @@ export class JobInterrupt extends Error {
 /** This machine lacks what the job needs; another attempt here would end the same. */
 export class NotPossibleHere extends Error {}
 
-export type ErrorType = 'InvalidParameters' | 'OutOfMemory' | 'GenerationFailed' | 'StorageFailed' | 'WorkerLost' | 'Cancelled';
+export type ErrorType =
+  'InvalidParameters' | 'OutOfMemory' | 'GenerationFailed' | 'StorageFailed' | 'WorkerLost' | 'Cancelled';
 
 export interface JobFailure {
   /** `error_type` of the callback. */
@@ -24,7 +25,11 @@ export interface JobFailure {
   retryable: boolean;
 }
 
-export const cancelledFailure: JobFailure = { type: 'Cancelled', message: 'Generation failed: cancelled on request', retryable: false };
+export const cancelledFailure: JobFailure = {
+  type: 'Cancelled',
+  message: 'Generation failed: cancelled on request',
+  retryable: false,
+};
 
 export function invalidParameters(summary: string): JobFailure {
   return { type: 'InvalidParameters', message: `Invalid parameters: ${summary}`, retryable: false };
@@ -33,8 +38,12 @@ export function invalidParameters(summary: string): JobFailure {
 /** Maps whatever an attempt threw to what the contract says of it. */
 export function failureFrom(error: unknown): JobFailure {
   if (error instanceof EngineError) {
-    if (error.code === 'out_of_memory') return { type: 'OutOfMemory', message: 'Insufficient VRAM for generation', retryable: true };
-    if (error.code === 'invalid_parameters') return invalidParameters(error.field === undefined ? error.message : naming(error.field, error.message));
+    if (error.code === 'out_of_memory')
+      return { type: 'OutOfMemory', message: 'Insufficient VRAM for generation', retryable: true };
+    if (error.code === 'invalid_parameters')
+      return invalidParameters(
+        error.field === undefined ? error.message : naming(error.field, error.message),
+      );
     return generationFailed(error.message, error.retryable);
   }
   if (error instanceof AppError && error.statusCode < 500) {
@@ -42,8 +51,16 @@ export function failureFrom(error: unknown): JobFailure {
     if (detail === undefined) return invalidParameters(error.message.replace(/^Invalid parameters: /, ''));
     return invalidParameters(naming(detail.field, detail.message));
   }
-  if (error instanceof StorageError) return { type: 'StorageFailed', message: `Generation failed: storage: ${error.message}`, retryable: error.retryable };
-  return generationFailed(error instanceof Error ? error.message : String(error), !(error instanceof NotPossibleHere));
+  if (error instanceof StorageError)
+    return {
+      type: 'StorageFailed',
+      message: `Generation failed: storage: ${error.message}`,
+      retryable: error.retryable,
+    };
+  return generationFailed(
+    error instanceof Error ? error.message : String(error),
+    !(error instanceof NotPossibleHere),
+  );
 }
 
 /** The message with the field it is about, which some messages begin with already. */

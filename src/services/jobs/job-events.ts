@@ -12,15 +12,23 @@ export interface JobEventsOptions {
 }
 
 /**
- * Events of one job for one reader: what is kept after `afterId`, then live ones until the terminal state. A job that runs
- * in another process, or ran before a restart, has no log here: its record is read instead, and what changed is told.
- * Of a job that ended and was put back in line (a dead letter), the run that ended is not told again.
- * Throws `errors.notFound` for an unknown job; ends quietly when the signal aborts.
+ * Events of one job for one reader: what is kept after `afterId`, then live ones until the terminal state. A
+ * job that runs in another process, or ran before a restart, has no log here: its record is read instead, and
+ * what changed is told. Of a job that ended and was put back in line (a dead letter), the run that ended is
+ * not told again. Throws `errors.notFound` for an unknown job; ends quietly when the signal aborts.
  */
-export async function* followJob(id: string, afterId: number, signal: AbortSignal, { store, log, pollMs = 1000, now = Date.now }: JobEventsOptions): AsyncGenerator<JobEvent> {
+export async function* followJob(
+  id: string,
+  afterId: number,
+  signal: AbortSignal,
+  { store, log, pollMs = 1000, now = Date.now }: JobEventsOptions,
+): AsyncGenerator<JobEvent> {
   const live: JobEvent[] = [];
   let wake = () => {};
-  const off = log.onEvent(id, (event) => { live.push(event); wake(); });
+  const off = log.onEvent(id, (event) => {
+    live.push(event);
+    wake();
+  });
   const kept = log.since(id, 0);
   const onAbort = () => wake();
   signal.addEventListener('abort', onAbort);
@@ -30,8 +38,11 @@ export async function* followJob(id: string, afterId: number, signal: AbortSigna
     const record = await store.get(id);
     if (record === null) throw errors.notFound(`Job ${id}`);
     const ended = terminalStatuses.has(record.status);
-    // The record was read after the events: where they end otherwise than it says, the job has been in another run since.
-    const endOfLastRun = kept.findLastIndex((event, index) => isTerminal(event) && (index < kept.length - 1 || event.data.status !== record.status));
+    // The record was read after the events: where they end otherwise than it says, the job has been in
+    // another run since.
+    const endOfLastRun = kept.findLastIndex(
+      (event, index) => isTerminal(event) && (index < kept.length - 1 || event.data.status !== record.status),
+    );
     const isTold = endOfLastRun < kept.length - 1 || live.length > 0;
     live.unshift(...kept.slice(endOfLastRun + 1).filter((event) => event.id > afterId));
     if (!isTold) {
@@ -52,7 +63,8 @@ export async function* followJob(id: string, afterId: number, signal: AbortSigna
       const latest = ended ? record : await store.get(id);
       if (latest === null) return;
       // Its own process tells more and sooner; the record only speaks where no event came.
-      if (live.length === 0 && (terminalStatuses.has(latest.status) || !log.has(id) || isStale())) yield* snapshot(latest);
+      if (live.length === 0 && (terminalStatuses.has(latest.status) || !log.has(id) || isStale()))
+        yield* snapshot(latest);
       if (terminalStatuses.has(latest.status) && live.length === 0) return;
     }
   } finally {
@@ -83,7 +95,10 @@ export async function* followJob(id: string, afterId: number, signal: AbortSigna
   async function pause(): Promise<void> {
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, pollMs);
-      wake = () => { clearTimeout(timer); resolve(); };
+      wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
       if (live.length > 0 || signal.aborted) wake();
     });
     wake = () => {};
@@ -91,7 +106,12 @@ export async function* followJob(id: string, afterId: number, signal: AbortSigna
 }
 
 export function stateOf(record: JobRecord): Extract<JobEvent, { event: 'state' }>['data'] {
-  return { status: record.status, attempts: record.attempts, assets: record.assets, ...(record.errorMessage === undefined ? {} : { error_message: record.errorMessage }) };
+  return {
+    status: record.status,
+    attempts: record.attempts,
+    assets: record.assets,
+    ...(record.errorMessage === undefined ? {} : { error_message: record.errorMessage }),
+  };
 }
 
 function isTerminal(event: JobEvent): event is Extract<JobEvent, { event: 'state' }> {
@@ -99,7 +119,11 @@ function isTerminal(event: JobEvent): event is Extract<JobEvent, { event: 'state
 }
 
 /** An event before it has its id. */
-export type NewJobEvent = JobEvent extends infer Event ? Event extends JobEvent ? Omit<Event, 'id'> : never : never;
+export type NewJobEvent = JobEvent extends infer Event
+  ? Event extends JobEvent
+    ? Omit<Event, 'id'>
+    : never
+  : never;
 
 export interface EventLogOptions {
   /** Events kept per job; the oldest go first, a preview is replaced by the next one. */
@@ -112,8 +136,9 @@ export interface EventLogOptions {
 /**
  * Events of the jobs this process ran or accepted, for readers that follow live or come back.
  *
- * Ids are milliseconds since the epoch, pushed up where needed so that they grow strictly within a job: a reader may
- * reconnect to another instance, or to this one after a restart, and its last id still separates old from new.
+ * Ids are milliseconds since the epoch, pushed up where needed so that they grow strictly within a job: a
+ * reader may reconnect to another instance, or to this one after a restart, and its last id still separates
+ * old from new.
  */
 export function createEventLog({ perJob = 500, jobs = 1000, now = Date.now }: EventLogOptions = {}) {
   const logs = new Map<string, JobEvent[]>();
@@ -139,7 +164,8 @@ export function createEventLog({ perJob = 500, jobs = 1000, now = Date.now }: Ev
   return {
     publish,
     /** Events kept of this job after an id, oldest first. */
-    since: (jobId: string, afterId: number): JobEvent[] => (logs.get(jobId) ?? []).filter((event) => event.id > afterId),
+    since: (jobId: string, afterId: number): JobEvent[] =>
+      (logs.get(jobId) ?? []).filter((event) => event.id > afterId),
     has: (jobId: string): boolean => logs.has(jobId),
     onEvent(jobId: string, listener: (event: JobEvent) => void): () => void {
       emitter.on(`job:${jobId}`, listener);

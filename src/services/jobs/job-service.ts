@@ -10,7 +10,15 @@ import { removeStored } from './upload.js';
 import type { PayloadCheck } from './valid-job.js';
 import { catalogue, type JobType } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';
-import type { CancelResult, JobFilter, JobPage, JobProgress, JobRecord, JobStatus, JobStore } from '../queue/job-store.js';
+import type {
+  CancelResult,
+  JobFilter,
+  JobPage,
+  JobProgress,
+  JobRecord,
+  JobStatus,
+  JobStore,
+} from '../queue/job-store.js';
 import type { Storage } from '../storage/storage.js';
 import { errors } from '../../lib/errors.js';
 
@@ -35,27 +43,59 @@ export interface JobServiceOptions {
 }
 
 /** Jobs as the routes see them: submit, look up, list, cancel, follow. */
-export function createJobService({ store, storage, log, engines, obstacle = () => null, validate, events, callback, version, maxWaiting, onFinished }: JobServiceOptions): JobService {
+export function createJobService({
+  store,
+  storage,
+  log,
+  engines,
+  obstacle = () => null,
+  validate,
+  events,
+  callback,
+  version,
+  maxWaiting,
+  onFinished,
+}: JobServiceOptions): JobService {
   return {
     async submit(payload, { idempotencyKey, trace = {} }) {
-      const withId = typeof payload === 'object' && payload !== null && !Array.isArray(payload) && !Object.hasOwn(payload, 'id') ? { id: randomUUID(), ...payload } : payload;
+      const withId =
+        typeof payload === 'object' &&
+        payload !== null &&
+        !Array.isArray(payload) &&
+        !Object.hasOwn(payload, 'id')
+          ? { id: randomUUID(), ...payload }
+          : payload;
       const checked = validate(withId);
-      if (!checked.ok && checked.details.some(({ rule }) => rule === deniedRule)) throw errors.promptRejected.with({ details: checked.details });
+      if (!checked.ok && checked.details.some(({ rule }) => rule === deniedRule))
+        throw errors.promptRejected.with({ details: checked.details });
       if (!checked.ok) throw errors.invalidParameters.with({ details: checked.details }, checked.summary);
       const { job } = checked;
       const { queue, engine } = catalogue[job.type];
       // A shared queue may have other workers for this type; with our own, nobody would ever take the job.
       if (store.kind === 'embedded') {
-        if (!engines.has(engine)) throw errors.unavailable(`No ${engine} engine: ${engines.status(engine).reason ?? 'it is not configured'}`);
+        if (!engines.has(engine))
+          throw errors.unavailable(
+            `No ${engine} engine: ${engines.status(engine).reason ?? 'it is not configured'}`,
+          );
         const why = obstacle(job.type);
         if (why !== null) throw errors.unavailable(`${job.type} is not possible here: ${why}`);
       }
       const result = await store.submit({
-        queue, payload: JSON.stringify({ ...trace, ...withId as object }), job: { id: job.id, type: job.type, userId: job.user_id }, maxWaiting,
-        ...(idempotencyKey === undefined ? {} : { idempotencyKey, fingerprint: createHash('sha256').update(JSON.stringify(payload)).digest('hex') }),
+        queue,
+        payload: JSON.stringify({ ...trace, ...(withId as object) }),
+        job: { id: job.id, type: job.type, userId: job.user_id },
+        maxWaiting,
+        ...(idempotencyKey === undefined
+          ? {}
+          : {
+              idempotencyKey,
+              fingerprint: createHash('sha256').update(JSON.stringify(payload)).digest('hex'),
+            }),
       });
-      if (result.outcome === 'key_reused') throw errors.conflict('This Idempotency-Key was used before with another payload');
-      if (result.outcome === 'full') throw errors.queueFull.with({ retryAfterSeconds: fullQueueRetrySeconds }, queue);
+      if (result.outcome === 'key_reused')
+        throw errors.conflict('This Idempotency-Key was used before with another payload');
+      if (result.outcome === 'full')
+        throw errors.queueFull.with({ retryAfterSeconds: fullQueueRetrySeconds }, queue);
       const created = result.outcome === 'created';
       if (created) events.publish(job.id, { event: 'state', data: stateOf(result.record) });
       return { record: result.record, queuePosition: result.queuePosition, created };
@@ -63,19 +103,24 @@ export function createJobService({ store, storage, log, engines, obstacle = () =
 
     async get(id) {
       const record = await store.get(id);
-      return record === null ? null : { record, queuePosition: record.status === 'queued' ? await store.position(id) : null };
+      return record === null
+        ? null
+        : { record, queuePosition: record.status === 'queued' ? await store.position(id) : null };
     },
 
     list: (filter, limit, cursor) => store.list(filter, limit, cursor),
 
     async cancel(id) {
-      const result = await store.cancel(id, ({ attempts }) => endWithoutResult('cancelled', { jobId: id, failure: cancelledFailure, attempts, version, callback }));
+      const result = await store.cancel(id, ({ attempts }) =>
+        endWithoutResult('cancelled', { jobId: id, failure: cancelledFailure, attempts, version, callback }),
+      );
       if (result.outcome === 'cancelled') {
         const { record } = result;
         events.publish(id, { event: 'state', data: stateOf(record) });
         const { type, userId, startedAtMs } = record;
         onFinished(factsWithoutResult({ id, type, userId }, 'cancelled', cancelledFailure.type));
-        // An attempt may have stored some of its files before it failed or was handed back. Whoever cancels need not wait for that.
+        // An attempt may have stored some of its files before it failed or was handed back. Whoever cancels
+        // need not wait for that.
         if (startedAtMs !== undefined) void removeStored({ id, type, userId }, { storage, log });
       }
       return result;
@@ -86,19 +131,29 @@ export function createJobService({ store, storage, log, engines, obstacle = () =
 }
 
 export interface JobService {
-  /** Validates and queues. Throws `errors.invalidParameters` with details, `errors.conflict`, `errors.queueFull`. */
-  submit(payload: unknown, options: { idempotencyKey?: string; trace?: TraceCarrier }): Promise<{ record: JobRecord; queuePosition: number; created: boolean }>;
+  /**
+   * Validates and queues. Throws `errors.invalidParameters` with details, `errors.conflict`,
+   * `errors.queueFull`.
+   */
+  submit(
+    payload: unknown,
+    options: { idempotencyKey?: string; trace?: TraceCarrier },
+  ): Promise<{ record: JobRecord; queuePosition: number; created: boolean }>;
   get(id: string): Promise<{ record: JobRecord; queuePosition: number | null } | null>;
   list(filter: JobFilter, limit: number, cursor?: string): Promise<JobPage>;
   cancel(id: string): Promise<CancelResult>;
   /**
-   * Events of a job in order: those after `afterId` that are still kept, then live ones until the job is terminal.
-   * Ids grow; a reader that reconnects with the last id misses nothing that is still kept.
+   * Events of a job in order: those after `afterId` that are still kept, then live ones until the job is
+   * terminal. Ids grow; a reader that reconnects with the last id misses nothing that is still kept.
    */
   events(id: string, afterId: number, signal: AbortSignal): AsyncIterable<JobEvent>;
 }
 
 export type JobEvent =
-  | { id: number; event: 'state'; data: { status: JobStatus; attempts: number; assets: string[]; error_message?: string } }
+  | {
+      id: number;
+      event: 'state';
+      data: { status: JobStatus; attempts: number; assets: string[]; error_message?: string };
+    }
   | { id: number; event: 'progress'; data: JobProgress }
   | { id: number; event: 'preview'; data: { step: number; content_type: string; base64: string } };

@@ -3,11 +3,23 @@ import type { JobStore, Lease } from '../queue/job-store.js';
 import { JobInterrupt } from './failure.js';
 
 /**
- * Renews a lease at a third of its time while the job runs, and aborts the job when the lease is lost or a cancellation
- * shows up. A store that does not answer is no lost lease: whoever takes the job over is fenced off by the lease itself,
- * so the work goes on and the last write decides.
+ * Renews a lease at a third of its time while the job runs, and aborts the job when the lease is lost or a
+ * cancellation shows up. A store that does not answer is no lost lease: whoever takes the job over is fenced
+ * off by the lease itself, so the work goes on and the last write decides.
  */
-export function keepLease({ store, lease, leaseMs, job, log }: { store: JobStore; lease: Lease; leaseMs: number; job: AbortController; log: Logger }) {
+export function keepLease({
+  store,
+  lease,
+  leaseMs,
+  job,
+  log,
+}: {
+  store: JobStore;
+  lease: Lease;
+  leaseMs: number;
+  job: AbortController;
+  log: Logger;
+}) {
   let stopped = false;
   let timer: NodeJS.Timeout;
 

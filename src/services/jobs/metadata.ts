@@ -31,11 +31,19 @@ export interface CompletionFacts {
 }
 
 const neutral = {
-  compel_enabled: false, compel_weights: null, compel_success: false, enhancement_strategy: 'none', final_prompt_type: 'string',
-  reference_mode: 'none', reference_strength: null,
+  compel_enabled: false,
+  compel_weights: null,
+  compel_success: false,
+  enhancement_strategy: 'none',
+  final_prompt_type: 'string',
+  reference_mode: 'none',
+  reference_strength: null,
 };
 
-/** `metadata` of a `completed` callback: every field of the contract, then ours. Numbers that this machine cannot know are null. */
+/**
+ * `metadata` of a `completed` callback: every field of the contract, then ours. Numbers that this machine
+ * cannot know are null.
+ */
 export function completionMetadata(facts: CompletionFacts): Record<string, unknown> {
   const usedBytes = facts.gpu?.usedBytes ?? facts.engineBytes;
   const totalBytes = facts.gpu?.totalBytes ?? null;
@@ -54,16 +62,29 @@ export function completionMetadata(facts: CompletionFacts): Record<string, unkno
     performance_ratio: facts.expectedSeconds > 0 ? generationSeconds / facts.expectedSeconds : null,
     vram_used_gb: gigabytes(usedBytes),
     vram_total_gb: gigabytes(totalBytes),
-    vram_utilization: usedBytes !== null && totalBytes !== null && totalBytes > 0 ? round(usedBytes / totalBytes, 4) : null,
+    vram_utilization:
+      usedBytes !== null && totalBytes !== null && totalBytes > 0 ? round(usedBytes / totalBytes, 4) : null,
     worker_version: facts.workerVersion,
     ...facts.generation,
     attempts: facts.attempts,
-    stage_times: Object.fromEntries(Object.entries(facts.timings).map(([stage, seconds]) => [stage, round(seconds)])),
+    stage_times: Object.fromEntries(
+      Object.entries(facts.timings).map(([stage, seconds]) => [stage, round(seconds)]),
+    ),
   };
 }
 
 /** `metadata` of a `failed` callback. */
-export function failureMetadata({ type, attempts, workerVersion, at = new Date() }: { type: ErrorType; attempts: number; workerVersion: string; at?: Date }): Record<string, unknown> {
+export function failureMetadata({
+  type,
+  attempts,
+  workerVersion,
+  at = new Date(),
+}: {
+  type: ErrorType;
+  attempts: number;
+  workerVersion: string;
+  at?: Date;
+}): Record<string, unknown> {
   return { error_type: type, error_timestamp: at.toISOString(), worker_version: workerVersion, attempts };
 }
 
@@ -76,13 +97,47 @@ function round(value: number, digits = 3): number {
 }
 
 /** What is recorded, and told by the `failed` callback, of a job that ends without a result. */
-export function endWithoutResult(status: 'failed' | 'cancelled', { jobId, failure, attempts, version, callback }: { jobId: string; failure: Pick<JobFailure, 'type' | 'message'>; attempts: number; version: string; callback: BuildCallback }): FinishedJob {
+export function endWithoutResult(
+  status: 'failed' | 'cancelled',
+  {
+    jobId,
+    failure,
+    attempts,
+    version,
+    callback,
+  }: {
+    jobId: string;
+    failure: Pick<JobFailure, 'type' | 'message'>;
+    attempts: number;
+    version: string;
+    callback: BuildCallback;
+  },
+): FinishedJob {
   const metadata = failureMetadata({ type: failure.type, attempts, workerVersion: version });
   const entry = callback('failed', { jobId, assets: [], errorMessage: failure.message, metadata });
-  return { status, assets: [], errorMessage: failure.message, metadata, ...(entry === undefined ? {} : { callback: entry }) };
+  return {
+    status,
+    assets: [],
+    errorMessage: failure.message,
+    metadata,
+    ...(entry === undefined ? {} : { callback: entry }),
+  };
 }
 
 /** Facts of such a job: nothing was made. */
-export function factsWithoutResult(job: FinishedJobFacts['job'], outcome: 'failed' | 'cancelled', reason: JobFailure['type']): FinishedJobFacts {
-  return { job, outcome, reason, generationSeconds: 0, assets: 0, totalBytes: 0, deviceBytes: null, stageSeconds: {} };
+export function factsWithoutResult(
+  job: FinishedJobFacts['job'],
+  outcome: 'failed' | 'cancelled',
+  reason: JobFailure['type'],
+): FinishedJobFacts {
+  return {
+    job,
+    outcome,
+    reason,
+    generationSeconds: 0,
+    assets: 0,
+    totalBytes: 0,
+    deviceBytes: null,
+    stageSeconds: {},
+  };
 }

@@ -19,10 +19,19 @@ export const deniedRule = 'denyList';
 
 export type PayloadValidator = ReturnType<typeof createPayloadValidator>;
 
-/** Checks job payloads by the contract's own schemas and the catalogue; the same rules for HTTP bodies and queue strings. */
-export function createPayloadValidator({ document = readDocument(), denyList }: { document?: ReturnType<typeof readDocument>; denyList?: DenyList } = {}) {
+/**
+ * Checks job payloads by the contract's own schemas and the catalogue; the same rules for HTTP bodies and
+ * queue strings.
+ */
+export function createPayloadValidator({
+  document = readDocument(),
+  denyList,
+}: { document?: ReturnType<typeof readDocument>; denyList?: DenyList } = {}) {
   const validator = createContractValidator(document);
-  const checks = { sdxl: validator.forBody(validator.schemaOf('SdxlJob')), wan: validator.forBody(validator.schemaOf('WanJob')) };
+  const checks = {
+    sdxl: validator.forBody(validator.schemaOf('SdxlJob')),
+    wan: validator.forBody(validator.schemaOf('WanJob')),
+  };
 
   /** `queue` is where the payload was found; its types alone are allowed then. */
   function validatePayload(payload: unknown, queue?: QueueName): PayloadCheck {
@@ -33,23 +42,44 @@ export function createPayloadValidator({ document = readDocument(), denyList }: 
     const type = Object.hasOwn(fields, 'type') ? fields['type'] : undefined;
     const details: ErrorDetail[] = [];
     if (!isJobType(type)) {
-      details.push(type === undefined
-        ? { field: 'type', rule: 'required', message: 'type is missing' }
-        : { field: 'type', rule: 'enum', message: `type must be one of ${(queue === undefined ? jobTypes : jobTypesOf(queue)).join(', ')}` });
+      details.push(
+        type === undefined
+          ? { field: 'type', rule: 'required', message: 'type is missing' }
+          : {
+              field: 'type',
+              rule: 'enum',
+              message: `type must be one of ${(queue === undefined ? jobTypes : jobTypesOf(queue)).join(', ')}`,
+            },
+      );
     } else if (queue !== undefined && catalogue[type].queue !== queue) {
-      details.push({ field: 'type', rule: 'queue', message: `type ${type} belongs on ${catalogue[type].queue}, not on ${queue}` });
+      details.push({
+        field: 'type',
+        rule: 'queue',
+        message: `type ${type} belongs on ${catalogue[type].queue}, not on ${queue}`,
+      });
     }
     const engine = isJobType(type) ? catalogue[type].engine : queue === 'wan_queue' ? 'wan' : 'sdxl';
     details.push(...checks[engine](ownFields(fields)).filter(({ field }) => field !== 'type'));
-    if (!Object.hasOwn(fields, 'id')) details.unshift({ field: 'id', rule: 'required', message: 'id is missing' });
+    if (!Object.hasOwn(fields, 'id'))
+      details.unshift({ field: 'id', rule: 'required', message: 'id is missing' });
     if (engine === 'wan') details.push(...checkSize(fields['config']));
-    if (nestingOf(fields) > deepestNesting) details.push({ field: 'body', rule: 'maxDepth', message: `body must not be nested deeper than ${deepestNesting}` });
+    if (nestingOf(fields) > deepestNesting)
+      details.push({
+        field: 'body',
+        rule: 'maxDepth',
+        message: `body must not be nested deeper than ${deepestNesting}`,
+      });
     if (details.length > 0) return refuse(fields, details);
     const job = fields as unknown as ValidJob;
     if (engine === 'wan') details.push(...checkEnds(job));
     if (details.length > 0) return refuse(fields, details);
-    const denied = denyList?.check(job.prompt, job.compel_weights, job.metadata?.conversation_context) ?? null;
-    return denied === null ? { ok: true, job } : refuse(fields, [{ field: 'prompt', rule: deniedRule, message: 'prompt is on the operator\'s deny list' }]);
+    const denied =
+      denyList?.check(job.prompt, job.compel_weights, job.metadata?.conversation_context) ?? null;
+    return denied === null
+      ? { ok: true, job }
+      : refuse(fields, [
+          { field: 'prompt', rule: deniedRule, message: "prompt is on the operator's deny list" },
+        ]);
   }
 
   return {
@@ -60,7 +90,13 @@ export function createPayloadValidator({ document = readDocument(), denyList }: 
       try {
         payload = JSON.parse(text);
       } catch {
-        return { ok: false, id: null, known: {}, summary: 'the payload is not JSON', details: [{ field: 'body', rule: 'json', message: 'the payload is not JSON' }] };
+        return {
+          ok: false,
+          id: null,
+          known: {},
+          summary: 'the payload is not JSON',
+          details: [{ field: 'body', rule: 'json', message: 'the payload is not JSON' }],
+        };
       }
       return validatePayload(payload, queue);
     },
@@ -75,11 +111,16 @@ function ownFields(fields: Record<string, unknown>): Record<string, unknown> {
 /** `config.size` is text; what JSON Schema cannot say of the two numbers in it. */
 function checkSize(config: unknown): ErrorDetail[] {
   const size = typeof config === 'object' && config !== null && 'size' in config ? config.size : undefined;
-  const sides = typeof size === 'string' ? /^(\d{2,4})[*x](\d{2,4})$/.exec(size)?.slice(1).map(Number) ?? [] : [];
-  const refused = (rule: string, what: string) => [{ field: 'config.size', rule, message: `config.size must have ${what}` }];
-  if (sides.some((side) => side > sizeLimits.maximum)) return refused('maximum', `sides of at most ${sizeLimits.maximum} pixels`);
+  const sides =
+    typeof size === 'string' ? (/^(\d{2,4})[*x](\d{2,4})$/.exec(size)?.slice(1).map(Number) ?? []) : [];
+  const refused = (rule: string, what: string) => [
+    { field: 'config.size', rule, message: `config.size must have ${what}` },
+  ];
+  if (sides.some((side) => side > sizeLimits.maximum))
+    return refused('maximum', `sides of at most ${sizeLimits.maximum} pixels`);
   if (sides.includes(0)) return refused('minimum', 'sides of more than 0 pixels');
-  if (sides.some((side) => side % sizeLimits.multipleOf !== 0)) return refused('multipleOf', `sides that are multiples of ${sizeLimits.multipleOf}`);
+  if (sides.some((side) => side % sizeLimits.multipleOf !== 0))
+    return refused('multipleOf', `sides that are multiples of ${sizeLimits.multipleOf}`);
   return [];
 }
 
@@ -96,7 +137,9 @@ function checkEnds(job: ValidJob): ErrorDetail[] {
 function nestingOf(value: unknown): number {
   let depth = 0;
   for (let level = [value]; level.length > 0 && depth <= deepestNesting; depth += 1) {
-    level = level.flatMap((item): unknown[] => (typeof item === 'object' && item !== null ? Object.values(item) : []));
+    level = level.flatMap((item): unknown[] =>
+      typeof item === 'object' && item !== null ? Object.values(item) : [],
+    );
   }
   return depth;
 }
@@ -104,9 +147,13 @@ function nestingOf(value: unknown): number {
 function refuse(fields: Record<string, unknown>, details: ErrorDetail[]): PayloadCheck {
   const { id, type, user_id: userId } = fields;
   return {
-    ok: false, details,
+    ok: false,
+    details,
     id: typeof id === 'string' && id.length > 0 && id.length <= longestId ? id : null,
-    known: { ...(isJobType(type) ? { type } : {}), ...(typeof userId === 'string' && uuid.test(userId) ? { userId } : {}) },
+    known: {
+      ...(isJobType(type) ? { type } : {}),
+      ...(typeof userId === 'string' && uuid.test(userId) ? { userId } : {}),
+    },
     summary: details.map(({ message }) => message).join('; '),
   };
 }

@@ -35,12 +35,17 @@ export interface GenerateOutcome {
   metadata: Record<string, unknown>;
 }
 
-/** What one valid job asks of its engine: everything the runner needs to know that differs between engines. */
+/**
+ * What one valid job asks of its engine: everything the runner needs to know that differs between engines.
+ */
 export interface GenerationPlan {
   /** Jobs with the same key take the same time on the same machine. */
   estimateKey: string;
   stages: ReadonlySet<TimedStage>;
-  /** Two stages the engine goes back and forth between; neither is over because the other is reported. Default: denoise and decode. */
+  /**
+   * Two stages the engine goes back and forth between; neither is over because the other is reported.
+   * Default: denoise and decode.
+   */
   takingTurns?: readonly [TimedStage, TimedStage];
   references: PlannedReference[];
   /** Set for job types whose prompt Qwen rewrites. */

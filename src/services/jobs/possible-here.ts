@@ -14,10 +14,18 @@ export interface PossibleElsewhereOptions {
 }
 
 /**
- * Finds the job types that are not possible here but are at another instance on the same queue, by what that one announces
- * (`status.job_types`): their jobs are left to it. What nobody else can run is taken here, and fails with its reason.
+ * Finds the job types that are not possible here but are at another instance on the same queue, by what that
+ * one announces (`status.job_types`): their jobs are left to it. What nobody else can run is taken here, and
+ * fails with its reason.
  */
-export function createPossibleElsewhere({ store, workerId, obstacle, refreshMs = 10_000, patienceMs = 300_000, now = Date.now }: PossibleElsewhereOptions) {
+export function createPossibleElsewhere({
+  store,
+  workerId,
+  obstacle,
+  refreshMs = 10_000,
+  patienceMs = 300_000,
+  now = Date.now,
+}: PossibleElsewhereOptions) {
   const seenAtMs = new Map<unknown, number>();
   let lookedAtMs = -Infinity;
 
@@ -27,7 +35,8 @@ export function createPossibleElsewhere({ store, workerId, obstacle, refreshMs =
     if (now() - lookedAtMs >= refreshMs) {
       for (const instance of await store.instances()) {
         const possible = instance.status['job_types'];
-        if (instance.workerId !== workerId && Array.isArray(possible)) for (const type of possible) seenAtMs.set(type, now());
+        if (instance.workerId !== workerId && Array.isArray(possible))
+          for (const type of possible) seenAtMs.set(type, now());
       }
       lookedAtMs = now();
     }

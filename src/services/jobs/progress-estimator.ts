@@ -3,7 +3,18 @@ import path from 'node:path';
 import type { JobProgress } from '../queue/job-store.js';
 
 /** Stages of a job in order, with the share of the time they take where nothing is known yet. */
-const stageShares = { enhance: 0.1, references: 0.02, load: 0, waiting: 0, text: 0.03, reference: 0.02, denoise: 0.68, decode: 0.08, encode: 0.03, upload: 0.04 } as const;
+const stageShares = {
+  enhance: 0.1,
+  references: 0.02,
+  load: 0,
+  waiting: 0,
+  text: 0.03,
+  reference: 0.02,
+  denoise: 0.68,
+  decode: 0.08,
+  encode: 0.03,
+  upload: 0.04,
+} as const;
 export type TimedStage = keyof typeof stageShares;
 const order = Object.keys(stageShares) as TimedStage[];
 
@@ -17,8 +28,9 @@ export interface EstimatorOptions {
 }
 
 /**
- * Turns stage and step into a fraction of the whole job and a time left, from how long past jobs of the same key took on
- * this machine. The key names everything that changes the duration: type, size, steps, pictures or frames.
+ * Turns stage and step into a fraction of the whole job and a time left, from how long past jobs of the same
+ * key took on this machine. The key names everything that changes the duration: type, size, steps, pictures
+ * or frames.
  */
 export function createProgressEstimator({ file, now = () => performance.now() }: EstimatorOptions = {}) {
   const learnt = new Map<string, StageSeconds>();
@@ -27,7 +39,11 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
   async function load(): Promise<void> {
     if (file === undefined) return;
     let text: string;
-    try { text = await readFile(file, 'utf8'); } catch { return; }
+    try {
+      text = await readFile(file, 'utf8');
+    } catch {
+      return;
+    }
     try {
       const entries: unknown = JSON.parse(text);
       if (typeof entries !== 'object' || entries === null) return;
@@ -40,18 +56,24 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
   function save(): void {
     if (file === undefined) return;
     const target = file;
-    saving = saving.then(async () => {
-      await mkdir(path.dirname(target), { recursive: true });
-      await writeFile(`${target}.new`, JSON.stringify(Object.fromEntries(learnt)));
-      await rename(`${target}.new`, target);
-    }).catch(() => {});
+    saving = saving
+      .then(async () => {
+        await mkdir(path.dirname(target), { recursive: true });
+        await writeFile(`${target}.new`, JSON.stringify(Object.fromEntries(learnt)));
+        await rename(`${target}.new`, target);
+      })
+      .catch(() => {});
   }
 
   /** Follows one attempt of one job. */
-  function track(key: string, stages: ReadonlySet<TimedStage>, takingTurns: readonly [TimedStage, TimedStage] = ['denoise', 'decode']) {
+  function track(
+    key: string,
+    stages: ReadonlySet<TimedStage>,
+    takingTurns: readonly [TimedStage, TimedStage] = ['denoise', 'decode'],
+  ) {
     const known = learnt.get(key);
     const planned = order.filter((stage) => stages.has(stage));
-    const seconds = (stage: TimedStage) => (known === undefined ? stageShares[stage] : known[stage] ?? 0);
+    const seconds = (stage: TimedStage) => (known === undefined ? stageShares[stage] : (known[stage] ?? 0));
     const total = planned.reduce((sum, stage) => sum + seconds(stage), 0) || 1;
     const measured: StageSeconds = {};
     let current: { stage: TimedStage; sinceMs: number } | null = null;
@@ -60,13 +82,16 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
     /** How far the two stages are that take turns (picture by picture, frame by frame); 0–1. */
     const reached = new Map<TimedStage, number>(takingTurns.map((stage) => [stage, 0]));
 
-    /** Seconds done when `stage` is `within` (0–1) through: all stages before it, except what the one it takes turns with still needs. */
+    /**
+     * Seconds done when `stage` is `within` (0–1) through: all stages before it, except what the one it takes
+     * turns with still needs.
+     */
     function secondsDone(stage: TimedStage, within: number): number {
       if (reached.has(stage)) reached.set(stage, within);
       const position = planned.indexOf(stage);
       return planned.reduce((sum, each, index) => {
         const other = each !== stage && reached.has(stage) ? reached.get(each) : undefined;
-        return sum + seconds(each) * (index === position ? within : other ?? (index < position ? 1 : 0));
+        return sum + seconds(each) * (index === position ? within : (other ?? (index < position ? 1 : 0)));
       }, 0);
     }
 
@@ -78,7 +103,11 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
 
     return {
       at(stage: TimedStage, step = 0, steps = 0): JobProgress {
-        if (current?.stage !== stage) { close(); current = { stage, sinceMs: now() }; firstStep = null; }
+        if (current?.stage !== stage) {
+          close();
+          current = { stage, sinceMs: now() };
+          firstStep = null;
+        }
         const within = steps > 0 ? Math.min(1, step / steps) : 0;
         highest = Math.min(0.99, Math.max(highest, secondsDone(stage, within) / total));
         if (stage === 'denoise' && step >= 1) firstStep ??= { step, ms: now() };
@@ -101,31 +130,62 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
       },
       /** Seconds each stage of this attempt took so far. */
       timings(): StageSeconds {
-        const running: StageSeconds = current === null ? {} : { [current.stage]: (measured[current.stage] ?? 0) + (now() - current.sinceMs) / 1000 };
-        return Object.fromEntries(Object.entries({ ...measured, ...running }).map(([stage, value]) => [stage, round(value)]));
+        const running: StageSeconds =
+          current === null
+            ? {}
+            : { [current.stage]: (measured[current.stage] ?? 0) + (now() - current.sinceMs) / 1000 };
+        return Object.fromEntries(
+          Object.entries({ ...measured, ...running }).map(([stage, value]) => [stage, round(value)]),
+        );
       },
     };
 
     function timeLeft(stage: TimedStage, step: number, steps: number): number | null {
-      const perStep = stage === 'denoise' && firstStep !== null && step > firstStep.step ? (now() - firstStep.ms) / 1000 / (step - firstStep.step) : null;
+      const perStep =
+        stage === 'denoise' && firstStep !== null && step > firstStep.step
+          ? (now() - firstStep.ms) / 1000 / (step - firstStep.step)
+          : null;
       if (known !== undefined) {
         const left = Math.max(0, (1 - highest) * total);
-        // This job's own pace counts for its own steps: the machine may be busier, or less busy, than it used to be. Where
+        // This job's own pace counts for its own steps: the machine may be busier, or less busy, than it used
+        // to be. Where
         // other stages come between, steps do not tell.
-        return round(perStep === null || reached.has('denoise') ? left : Math.max(0, left - seconds('denoise') * (1 - step / steps)) + perStep * (steps - step));
+        return round(
+          perStep === null || reached.has('denoise')
+            ? left
+            : Math.max(0, left - seconds('denoise') * (1 - step / steps)) + perStep * (steps - step),
+        );
       }
-      // Nothing learnt yet: the steps done in this very job tell the time of the rest, stages after it by their usual share.
+      // Nothing learnt yet: the steps done in this very job tell the time of the rest, stages after it by
+      // their usual share.
       return perStep === null ? null : round(perStep * (steps - step) + perStep * steps * 0.2);
     }
   }
 
-  return { load, track, /** Seconds by stage of jobs with this key, once there was one. */ stageSeconds: (key: string): StageSeconds | undefined => learnt.get(key), saved: () => saving };
+  return {
+    load,
+    track,
+    /** Seconds by stage of jobs with this key, once there was one. */ stageSeconds: (
+      key: string,
+    ): StageSeconds | undefined => learnt.get(key),
+    saved: () => saving,
+  };
 }
 export type ProgressEstimator = ReturnType<typeof createProgressEstimator>;
 export type ProgressTracker = ReturnType<ProgressEstimator['track']>;
 
 function isStageSeconds(value: unknown): value is StageSeconds {
-  return typeof value === 'object' && value !== null && Object.entries(value).every(([stage, seconds]) => Object.hasOwn(stageShares, stage) && typeof seconds === 'number' && Number.isFinite(seconds) && seconds >= 0);
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    Object.entries(value).every(
+      ([stage, seconds]) =>
+        Object.hasOwn(stageShares, stage) &&
+        typeof seconds === 'number' &&
+        Number.isFinite(seconds) &&
+        seconds >= 0,
+    )
+  );
 }
 
 function round(value: number): number {

@@ -12,8 +12,17 @@ export interface ProgressReporterOptions {
   intervalMs: number;
 }
 
-/** Tells followers of every step at once, and the store now and then: a write per step would cost more than the step. */
-export function createProgressReporter({ jobId, tracker, events, write, intervalMs }: ProgressReporterOptions) {
+/**
+ * Tells followers of every step at once, and the store now and then: a write per step would cost more than
+ * the step.
+ */
+export function createProgressReporter({
+  jobId,
+  tracker,
+  events,
+  write,
+  intervalMs,
+}: ProgressReporterOptions) {
   let latest: JobProgress | null = null;
   let writtenStage = '';
   let writtenAtMs = 0;

@@ -64,7 +64,10 @@ export interface RunnerParts {
   plan: (job: ValidJob) => GenerationPlan;
   /** Those of the types whose jobs are to be left to another instance. */
   possibleElsewhere: (types: readonly ValidJob['type'][]) => Promise<Array<ValidJob['type']>>;
-  /** Fetches a reference into the folder and returns the file's path; throws `invalidParameters` naming the field. */
+  /**
+   * Fetches a reference into the folder and returns the file's path; throws `invalidParameters` naming the
+   * field.
+   */
   fetchReference: (reference: PlannedReference, folder: string, signal: AbortSignal) => Promise<string>;
   /** Never throws for a failed enhancement: it then answers with the original prompt. */
   enhance: (request: EnhanceRequest, signal: AbortSignal) => Promise<EnhancementOutcome>;
@@ -92,6 +95,12 @@ export interface RunnerLimits {
 }
 
 export const defaultLimits: RunnerLimits = {
-  leaseMs: 30_000, maxAttempts: 3, retryBackoff: { baseMs: 2000, maxMs: 60_000, jitter: 0.2 },
-  uploadPatienceMs: 300_000, uploadBackoff: { baseMs: 500, maxMs: 15_000, jitter: 0.3 }, progressIntervalMs: 500, progressCallbackMs: 0, maxBystanderReleases: 3,
+  leaseMs: 30_000,
+  maxAttempts: 3,
+  retryBackoff: { baseMs: 2000, maxMs: 60_000, jitter: 0.2 },
+  uploadPatienceMs: 300_000,
+  uploadBackoff: { baseMs: 500, maxMs: 15_000, jitter: 0.3 },
+  progressIntervalMs: 500,
+  progressCallbackMs: 0,
+  maxBystanderReleases: 3,
 };

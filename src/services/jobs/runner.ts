@@ -15,8 +15,9 @@ export interface RunnerOptions {
   /** Jobs in the pipeline at most: one prepared, one computing, the rest being encoded and uploaded. */
   maxInFlight?: number;
   /**
-   * Take the next job when the running one is expected to need no more than this, seconds. Infinity with a queue that nobody
-   * else takes from; with a shared one, a job waiting here is a job another worker could have run.
+   * Take the next job when the running one is expected to need no more than this, seconds. Infinity with a
+   * queue that nobody else takes from; with a shared one, a job waiting here is a job another worker could
+   * have run.
    */
   prepareAheadSeconds: number;
   /** Longest wait for work in one go. */
@@ -24,10 +25,17 @@ export interface RunnerOptions {
 }
 
 /**
- * Takes the jobs of one queue through one engine: a pipeline, not a loop. While the engine computes job B, job A is encoded
- * and uploaded and job C has its references fetched and its prompt enhanced.
+ * Takes the jobs of one queue through one engine: a pipeline, not a loop. While the engine computes job B,
+ * job A is encoded and uploaded and job C has its references fetched and its prompt enhanced.
  */
-export function createRunner({ queue, engine, parts, maxInFlight = 4, prepareAheadSeconds, pollMs = 5000 }: RunnerOptions) {
+export function createRunner({
+  queue,
+  engine,
+  parts,
+  maxInFlight = 4,
+  prepareAheadSeconds,
+  pollMs = 5000,
+}: RunnerOptions) {
   const { store, engines } = parts;
   const log = parts.log.child({ worker: engine });
   const inFlight = createSemaphore(maxInFlight);
@@ -43,8 +51,13 @@ export function createRunner({ queue, engine, parts, maxInFlight = 4, prepareAhe
   let loop: Promise<void> | null = null;
   let offCancel: (() => void) | null = null;
 
-  const wake = () => { for (const waker of wakers) waker(); };
-  computing.onRelease(() => { etaSeconds = null; wake(); });
+  const wake = () => {
+    for (const waker of wakers) waker();
+  };
+  computing.onRelease(() => {
+    etaSeconds = null;
+    wake();
+  });
   inFlight.onRelease(wake);
 
   async function run(): Promise<void> {
@@ -59,17 +72,27 @@ export function createRunner({ queue, engine, parts, maxInFlight = 4, prepareAhe
         await engines.whenServing(engine, signal);
         await nearlyFree(signal);
         const excludeTypes = await parts.possibleElsewhere(jobTypesOf(queue));
-        const reservation = await store.reserve({ queue, workerId: parts.workerId, leaseMs: parts.limits.leaseMs, begin: true, ...(excludeTypes.length > 0 ? { excludeTypes } : {}) });
+        const reservation = await store.reserve({
+          queue,
+          workerId: parts.workerId,
+          leaseMs: parts.limits.leaseMs,
+          begin: true,
+          ...(excludeTypes.length > 0 ? { excludeTypes } : {}),
+        });
         if (reservation !== null) {
           idleRounds = 0;
-          const task = handle(reservation, releases).finally(() => { releaseAll(); tasks.delete(task); });
+          const task = handle(reservation, releases).finally(() => {
+            releaseAll();
+            tasks.delete(task);
+          });
           tasks.add(task);
           continue;
         }
         releaseAll();
         const sinceMs = Date.now();
         await store.waitForWork([queue], pollMs, signal);
-        // The store may see work that this runner may not take now (only another instance can run it): then wait, never spin.
+        // The store may see work that this runner may not take now (only another instance can run it): then
+        // wait, never spin.
         idleRounds = Date.now() - sinceMs < 50 ? idleRounds + 1 : 0;
         if (idleRounds > 1) await pause(Math.min(1000, 25 * 2 ** Math.min(idleRounds, 6)), signal);
       } catch (error) {
@@ -84,7 +107,12 @@ export function createRunner({ queue, engine, parts, maxInFlight = 4, prepareAhe
 
   /** Until the engine is free, or will be within `prepareAheadSeconds`. */
   async function nearlyFree(signal: AbortSignal): Promise<void> {
-    while (computing.free() === 0 && prepareAheadSeconds !== Infinity && !(etaSeconds !== null && etaSeconds <= prepareAheadSeconds)) await pause(60_000, signal);
+    while (
+      computing.free() === 0 &&
+      prepareAheadSeconds !== Infinity &&
+      !(etaSeconds !== null && etaSeconds <= prepareAheadSeconds)
+    )
+      await pause(60_000, signal);
   }
 
   /** Waits for progress, a free place or the time, whatever comes first. */
@@ -106,78 +134,140 @@ export function createRunner({ queue, engine, parts, maxInFlight = 4, prepareAhe
     try {
       // Asked for before the stop, answered after it: nobody else will end what begins now.
       if (stopping.signal.aborted) {
-        await persistently(() => store.release(reservation.lease), { what: 'hand the job back', log, backoff: parts.limits.uploadBackoff });
+        await persistently(() => store.release(reservation.lease), {
+          what: 'hand the job back',
+          log,
+          backoff: parts.limits.uploadBackoff,
+        });
         return;
       }
       const checked = parts.validate(reservation.payload, queue);
       if (!checked.ok) return await refuse(reservation, checked);
       const identity = { id: checked.job.id, type: checked.job.type, userId: checked.job.user_id };
       if (reservation.attempt > parts.limits.maxAttempts) return await bury(reservation, identity);
-      const attempt: Attempt = { reservation, job: checked.job, controller: new AbortController(), phase: 'preparing' };
+      const attempt: Attempt = {
+        reservation,
+        job: checked.job,
+        controller: new AbortController(),
+        phase: 'preparing',
+      };
       // The same id twice at a time is the store's to sort out (`begin`); here the first one keeps its place.
-      const key = running.has(checked.job.id) ? `${checked.job.id} ${reservation.lease.token}` : checked.job.id;
+      const key = running.has(checked.job.id)
+        ? `${checked.job.id} ${reservation.lease.token}`
+        : checked.job.id;
       running.set(key, attempt);
       try {
-        await runAttempt(attempt, {
-          enterCompute: async (signal) => {
-            const release = await computing.acquire(signal);
-            releases[1]?.();
-            return release;
+        await runAttempt(
+          attempt,
+          {
+            enterCompute: async (signal) => {
+              const release = await computing.acquire(signal);
+              releases[1]?.();
+              return release;
+            },
+            onEngineProgress: (seconds) => {
+              etaSeconds = seconds;
+              if (seconds !== null && seconds <= prepareAheadSeconds) wake();
+            },
           },
-          onEngineProgress: (seconds) => { etaSeconds = seconds; if (seconds !== null && seconds <= prepareAheadSeconds) wake(); },
-        }, parts, bystanders);
+          parts,
+          bystanders,
+        );
       } finally {
         running.delete(key);
       }
     } catch (error) {
-      log.error({ err: error, job_id: reservation.lease.jobId }, 'a reservation could not be handled; its lease will run out');
+      log.error(
+        { err: error, job_id: reservation.lease.jobId },
+        'a reservation could not be handled; its lease will run out',
+      );
     }
   }
 
-  /** A payload that is no valid job: dead letter, and a `failed` callback where it has an id that can be read. */
-  async function refuse(reservation: Reservation, checked: Extract<ReturnType<RunnerParts['validate']>, { ok: false }>): Promise<void> {
+  /**
+   * A payload that is no valid job: dead letter, and a `failed` callback where it has an id that can be read.
+   */
+  async function refuse(
+    reservation: Reservation,
+    checked: Extract<ReturnType<RunnerParts['validate']>, { ok: false }>,
+  ): Promise<void> {
     const failure = invalidParameters(checked.summary);
     const { lease } = reservation;
     log.warn({ job_id: checked.id ?? undefined, reason: checked.summary, queue }, 'payload refused');
     parts.metrics.invalidPayload(queue);
-    await persistently(async () => {
-      if (checked.id === null) return store.deadLetter(lease, checked.summary);
-      return store.deadLetter(lease, checked.summary, { ...failed(checked.id, failure, reservation.attempt), job: { id: checked.id, ...checked.known } });
-    }, { what: 'dead-letter a payload', log, backoff: parts.limits.uploadBackoff });
+    await persistently(
+      async () => {
+        if (checked.id === null) return store.deadLetter(lease, checked.summary);
+        return store.deadLetter(lease, checked.summary, {
+          ...failed(checked.id, failure, reservation.attempt),
+          job: { id: checked.id, ...checked.known },
+        });
+      },
+      { what: 'dead-letter a payload', log, backoff: parts.limits.uploadBackoff },
+    );
   }
 
   /** A job whose attempts all ended with the death of their worker. */
-  async function bury(reservation: Reservation, job: { id: string; type: JobType; userId: string }): Promise<void> {
+  async function bury(
+    reservation: Reservation,
+    job: { id: string; type: JobType; userId: string },
+  ): Promise<void> {
     const attempts = parts.limits.maxAttempts;
     const message = `Generation failed: the worker was lost in each of ${attempts} attempts`;
     log.error({ job_id: job.id }, message);
     const result = failed(job.id, { type: 'WorkerLost', message }, attempts);
-    const written = await persistently(() => store.deadLetter(reservation.lease, message, { ...result, job }), { what: 'dead-letter a job', log, backoff: parts.limits.uploadBackoff });
+    const written = await persistently(
+      () => store.deadLetter(reservation.lease, message, { ...result, job }),
+      { what: 'dead-letter a job', log, backoff: parts.limits.uploadBackoff },
+    );
     if (!written) return;
-    parts.events.publish(job.id, { event: 'state', data: { status: 'failed', attempts, assets: [], error_message: message } });
+    parts.events.publish(job.id, {
+      event: 'state',
+      data: { status: 'failed', attempts, assets: [], error_message: message },
+    });
     const facts = factsWithoutResult(job, 'failed', 'WorkerLost');
     parts.metrics.jobFinished(facts);
     parts.onFinished(facts);
   }
 
-  const failed = (jobId: string, failure: Pick<JobFailure, 'type' | 'message'>, attempts: number) => endWithoutResult('failed', { jobId, failure, attempts, version: parts.version, callback: parts.callback });
+  const failed = (jobId: string, failure: Pick<JobFailure, 'type' | 'message'>, attempts: number) =>
+    endWithoutResult('failed', {
+      jobId,
+      failure,
+      attempts,
+      version: parts.version,
+      callback: parts.callback,
+    });
 
   return {
-    queue, engine,
+    queue,
+    engine,
     start(): void {
-      offCancel ??= store.onCancel((jobId) => running.get(jobId)?.controller.abort(new JobInterrupt('cancelled')));
+      offCancel ??= store.onCancel((jobId) =>
+        running.get(jobId)?.controller.abort(new JobInterrupt('cancelled')),
+      );
       loop ??= run();
     },
     /** Jobs in the pipeline now. */
-    inFlight: () => [...running.values()].map(({ job, phase, reservation }) => ({ id: job.id, type: job.type, phase, attempt: reservation.attempt })),
+    inFlight: () =>
+      [...running.values()].map(({ job, phase, reservation }) => ({
+        id: job.id,
+        type: job.type,
+        phase,
+        attempt: reservation.attempt,
+      })),
     /**
-     * Takes no more jobs; those still being prepared go back at once, those in the engine or being uploaded have until `graceMs`
-     * to finish and go back then. Resolves when every job has ended or is back on its queue.
+     * Takes no more jobs; those still being prepared go back at once, those in the engine or being uploaded
+     * have until `graceMs` to finish and go back then. Resolves when every job has ended or is back on its
+     * queue.
      */
     async stop(graceMs: number): Promise<void> {
       stopping.abort(new JobInterrupt('shutdown'));
-      for (const attempt of running.values()) if (attempt.phase === 'preparing') attempt.controller.abort(new JobInterrupt('shutdown'));
-      const timer = setTimeout(() => { for (const attempt of running.values()) attempt.controller.abort(new JobInterrupt('shutdown')); }, graceMs);
+      for (const attempt of running.values())
+        if (attempt.phase === 'preparing') attempt.controller.abort(new JobInterrupt('shutdown'));
+      const timer = setTimeout(() => {
+        for (const attempt of running.values()) attempt.controller.abort(new JobInterrupt('shutdown'));
+      }, graceMs);
       await loop;
       while (tasks.size > 0) await Promise.all(tasks);
       clearTimeout(timer);

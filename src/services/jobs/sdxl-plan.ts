@@ -1,5 +1,13 @@
 import { createHash } from 'node:crypto';
-import type { ImageFormat, LoadResult, ReferenceType, SdxlGenerateParams, SdxlGenerateResult, SdxlSchedulerName, WeightedPhrase } from '../../inference/engine-protocol.js';
+import type {
+  ImageFormat,
+  LoadResult,
+  ReferenceType,
+  SdxlGenerateParams,
+  SdxlGenerateResult,
+  SdxlSchedulerName,
+  WeightedPhrase,
+} from '../../inference/engine-protocol.js';
 import type { Engines } from '../engines/engines.js';
 import type { NegativePrompts } from '../models/negative-prompts.js';
 import { catalogue } from '../catalogue.js';
@@ -23,8 +31,21 @@ const defaultReferenceStrength = 0.85;
 /** Without a size in the job and in the model folder: what SDXL was trained on. */
 const fallbackSize = 1024;
 
-/** Plans an SDXL job: prompt weights, negative prompt, sizes and seeds decided here, the drawing left to the engine. */
-export function planSdxlJob(job: ValidJob, { engines, negativePrompts, scheduler = defaultScheduler, format = 'png', previewEverySteps = 5, version }: SdxlPlanOptions): GenerationPlan {
+/**
+ * Plans an SDXL job: prompt weights, negative prompt, sizes and seeds decided here, the drawing left to the
+ * engine.
+ */
+export function planSdxlJob(
+  job: ValidJob,
+  {
+    engines,
+    negativePrompts,
+    scheduler = defaultScheduler,
+    format = 'png',
+    previewEverySteps = 5,
+    version,
+  }: SdxlPlanOptions,
+): GenerationPlan {
   const type = catalogue[job.type];
   const config = job.config ?? {};
   const loaded = engines.status('sdxl').loaded;
@@ -32,36 +53,84 @@ export function planSdxlJob(job: ValidJob, { engines, negativePrompts, scheduler
   const numImages = config.num_images ?? 1;
   const seed = config.seed ?? seedFromId(job.id);
   const compel = readCompel(job);
-  const negative = config.negative_prompt === undefined || config.negative_prompt === null
-    ? negativePrompts.forPrompt(job.prompt)
-    : { text: config.negative_prompt, source: 'job', scene: null };
+  const negative =
+    config.negative_prompt === undefined || config.negative_prompt === null
+      ? negativePrompts.forPrompt(job.prompt)
+      : { text: config.negative_prompt, source: 'job', scene: null };
   const reference = referenceOf(job);
 
   const base: Omit<SdxlGenerateParams, 'outputDir' | 'prompt' | 'parametersText' | 'reference'> = {
-    jobId: job.id, negativePrompt: negative.text, parseWeights: job.compel_enabled !== false, weights: compel.weights,
-    steps: type.steps, guidanceScale: type.guidanceScale, scheduler, width, height, seed, numImages, format, previewEverySteps, explain: config.explain === true,
+    jobId: job.id,
+    negativePrompt: negative.text,
+    parseWeights: job.compel_enabled !== false,
+    weights: compel.weights,
+    steps: type.steps,
+    guidanceScale: type.guidanceScale,
+    scheduler,
+    width,
+    height,
+    seed,
+    numImages,
+    format,
+    previewEverySteps,
+    explain: config.explain === true,
   };
 
   return {
-    estimateKey: ['sdxl', width, height, type.steps, numImages, reference === null ? 'text' : 'reference'].join(' '),
-    stages: new Set(['references', 'text', 'reference', 'denoise', 'decode', 'encode', 'upload'].filter((stage) => reference !== null || !stage.startsWith('reference')) as Array<'text'>),
+    estimateKey: [
+      'sdxl',
+      width,
+      height,
+      type.steps,
+      numImages,
+      reference === null ? 'text' : 'reference',
+    ].join(' '),
+    stages: new Set(
+      ['references', 'text', 'reference', 'denoise', 'decode', 'encode', 'upload'].filter(
+        (stage) => reference !== null || !stage.startsWith('reference'),
+      ) as Array<'text'>,
+    ),
     references: reference === null ? [] : [reference.planned],
     metadata: {
-      seed, seeds: Array.from({ length: numImages }, (_, index) => seed + index), num_images: numImages,
-      compel_enabled: job.compel_enabled === true, compel_weights: job.compel_weights ?? null, ...compel.metadata,
-      negative_prompt: negative.text, negative_prompt_source: negative.source, scene: negative.scene,
-      guidance_scale: type.guidanceScale, steps: type.steps, scheduler, width, height,
-      reference_mode: reference === null ? 'none' : reference.type, reference_strength: reference?.strength ?? null,
+      seed,
+      seeds: Array.from({ length: numImages }, (_, index) => seed + index),
+      num_images: numImages,
+      compel_enabled: job.compel_enabled === true,
+      compel_weights: job.compel_weights ?? null,
+      ...compel.metadata,
+      negative_prompt: negative.text,
+      negative_prompt_source: negative.source,
+      scene: negative.scene,
+      guidance_scale: type.guidanceScale,
+      steps: type.steps,
+      scheduler,
+      width,
+      height,
+      reference_mode: reference === null ? 'none' : reference.type,
+      reference_strength: reference?.strength ?? null,
       ...(reference === null ? {} : { reference_type: reference.type }),
     },
     async generate({ outputDir, prompt, references, signal, onEvent, expectedStageSeconds }) {
       const path = references.get('reference');
-      const result = await engines.call('sdxl', 'sdxl.generate', {
-        ...base, outputDir, prompt,
-        parametersText: parametersText({ ...base, prompt }, loaded?.model.name, version),
-        ...(reference !== null && path !== undefined ? { reference: { path, type: reference.type, strength: reference.strength } } : {}),
-      }, { signal, onEvent, ...(expectedStageSeconds === undefined ? {} : { expectedStageSeconds }) });
-      return { files: result.files, timings: result.timings, metadata: outcomeMetadata(result, compel, engines.status('sdxl').loaded ?? loaded) };
+      const result = await engines.call(
+        'sdxl',
+        'sdxl.generate',
+        {
+          ...base,
+          outputDir,
+          prompt,
+          parametersText: parametersText({ ...base, prompt }, loaded?.model.name, version),
+          ...(reference !== null && path !== undefined
+            ? { reference: { path, type: reference.type, strength: reference.strength } }
+            : {}),
+        },
+        { signal, onEvent, ...(expectedStageSeconds === undefined ? {} : { expectedStageSeconds }) },
+      );
+      return {
+        files: result.files,
+        timings: result.timings,
+        metadata: outcomeMetadata(result, compel, engines.status('sdxl').loaded ?? loaded),
+      };
     },
   };
 }
@@ -75,43 +144,70 @@ interface CompelReading {
 function readCompel(job: ValidJob): CompelReading {
   const text = job.compel_weights ?? '';
   const unused = { compel_success: false, enhancement_strategy: 'none', final_prompt_type: 'string' };
-  if (job.compel_enabled !== true || text.trim() === '') return { weights: [], dropped: [], metadata: unused };
+  if (job.compel_enabled !== true || text.trim() === '')
+    return { weights: [], dropped: [], metadata: unused };
   const parsed = parseCompelWeights(text);
-  if (!parsed.valid) return { weights: [], dropped: [], metadata: { ...unused, enhancement_strategy: 'fallback', compel_error: parsed.reason } };
+  if (!parsed.valid)
+    return {
+      weights: [],
+      dropped: [],
+      metadata: { ...unused, enhancement_strategy: 'fallback', compel_error: parsed.reason },
+    };
   return {
-    weights: parsed.weights, dropped: parsed.dropped,
+    weights: parsed.weights,
+    dropped: parsed.dropped,
     metadata: {
-      compel_success: true, enhancement_strategy: 'compel', final_prompt_type: 'conditioning_tensor',
+      compel_success: true,
+      enhancement_strategy: 'compel',
+      final_prompt_type: 'conditioning_tensor',
       ...(parsed.normalised.length > 0 ? { compel_weights_normalised: parsed.normalised } : {}),
     },
   };
 }
 
-function outcomeMetadata(result: SdxlGenerateResult, compel: CompelReading, loaded: LoadResult | null): Record<string, unknown> {
+function outcomeMetadata(
+  result: SdxlGenerateResult,
+  compel: CompelReading,
+  loaded: LoadResult | null,
+): Record<string, unknown> {
   const dropped = [...compel.dropped, ...result.weightsDropped];
   // Every weight overran the window: the picture was drawn from the plain prompt.
   const nothingLeft = compel.weights.length > 0 && result.weightsUsed.length === 0;
   return {
-    ...(nothingLeft ? { compel_success: false, enhancement_strategy: 'fallback', final_prompt_type: 'string' } : {}),
-    ...(compel.weights.length > 0 ? { compel_weights_used: result.weightsUsed, compel_weights_dropped: dropped } : {}),
-    token_count: result.tokenCount, prompt_truncated: result.truncated,
+    ...(nothingLeft
+      ? { compel_success: false, enhancement_strategy: 'fallback', final_prompt_type: 'string' }
+      : {}),
+    ...(compel.weights.length > 0
+      ? { compel_weights_used: result.weightsUsed, compel_weights_dropped: dropped }
+      : {}),
+    token_count: result.tokenCount,
+    prompt_truncated: result.truncated,
     ...(result.referenceMethod === undefined ? {} : { reference_method: result.referenceMethod }),
     ...(result.explain === undefined ? {} : { explain: result.explain }),
     ...(loaded === null ? {} : { model: loaded.model.name, device: loaded.device }),
   };
 }
 
-function referenceOf(job: ValidJob): { planned: PlannedReference; type: ReferenceType; strength: number } | null {
+function referenceOf(
+  job: ValidJob,
+): { planned: PlannedReference; type: ReferenceType; strength: number } | null {
   const metadata = job.metadata ?? {};
   if (metadata.reference_image_url === undefined || metadata.reference_image_url === null) return null;
   return {
     planned: { role: 'reference', url: metadata.reference_image_url, field: 'metadata.reference_image_url' },
-    type: metadata.reference_type ?? 'style', strength: metadata.reference_strength ?? defaultReferenceStrength,
+    type: metadata.reference_type ?? 'style',
+    strength: metadata.reference_strength ?? defaultReferenceStrength,
   };
 }
 
-function sizeOf(config: NonNullable<ValidJob['config']>, loaded: LoadResult | null): { width: number; height: number } {
-  return { width: config.width ?? loaded?.model.defaultWidth ?? fallbackSize, height: config.height ?? loaded?.model.defaultHeight ?? fallbackSize };
+function sizeOf(
+  config: NonNullable<ValidJob['config']>,
+  loaded: LoadResult | null,
+): { width: number; height: number } {
+  return {
+    width: config.width ?? loaded?.model.defaultWidth ?? fallbackSize,
+    height: config.height ?? loaded?.model.defaultHeight ?? fallbackSize,
+  };
 }
 
 /** A job without a seed gets one of its id: another attempt of the same job draws the same pictures. */
@@ -124,14 +220,23 @@ function unmarked(text: string): string {
   return text.replaceAll('Seed: {seed}', 'Seed:{seed}');
 }
 
-function parametersText(params: Omit<SdxlGenerateParams, 'outputDir' | 'parametersText'>, model: string | undefined, version: string): string {
+function parametersText(
+  params: Omit<SdxlGenerateParams, 'outputDir' | 'parametersText'>,
+  model: string | undefined,
+  version: string,
+): string {
   const weights = params.weights.map(({ text, weight }) => `(${text}:${weight})`).join(', ');
   const lines = [
     unmarked(weights === '' ? params.prompt : `${params.prompt}, ${weights}`),
     ...(params.negativePrompt ? [unmarked(`Negative prompt: ${params.negativePrompt}`)] : []),
     [
-      `Steps: ${params.steps}`, `Sampler: ${params.scheduler}`, `CFG scale: ${params.guidanceScale}`, 'Seed: {seed}',
-      `Size: ${params.width}x${params.height}`, ...(model === undefined ? [] : [`Model: ${model}`]), `Version: ourvidz ${version}`,
+      `Steps: ${params.steps}`,
+      `Sampler: ${params.scheduler}`,
+      `CFG scale: ${params.guidanceScale}`,
+      'Seed: {seed}',
+      `Size: ${params.width}x${params.height}`,
+      ...(model === undefined ? [] : [`Model: ${model}`]),
+      `Version: ourvidz ${version}`,
     ].join(', '),
   ];
   return lines.join('\n');

@@ -1,4 +1,12 @@
-import { context, propagation, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace, type Span } from '@opentelemetry/api';
+import {
+  context,
+  propagation,
+  ROOT_CONTEXT,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+  type Span,
+} from '@opentelemetry/api';
 import type { EngineEvent } from '../../inference/engine-protocol.js';
 import type { Reservation } from '../queue/job-store.js';
 import type { ValidJob } from './valid-job.js';
@@ -11,13 +19,35 @@ export interface TraceCarrier {
 
 const tracer = () => trace.getTracer('ourvidz-worker');
 
-/** One attempt as a span under its producer's (the payload's `traceparent`), its stages as spans under that. Does nothing while tracing is off. */
-export function traceAttempt({ job, reservation, engine }: { job: ValidJob; reservation: Reservation; engine: string }) {
+/**
+ * One attempt as a span under its producer's (the payload's `traceparent`), its stages as spans under that.
+ * Does nothing while tracing is off.
+ */
+export function traceAttempt({
+  job,
+  reservation,
+  engine,
+}: {
+  job: ValidJob;
+  reservation: Reservation;
+  engine: string;
+}) {
   const parent = propagation.extract(ROOT_CONTEXT, carrierOf(job));
-  const span = tracer().startSpan(`job ${job.type}`, {
-    kind: SpanKind.CONSUMER,
-    attributes: { 'job.id': job.id, 'job.type': job.type, 'job.attempt': reservation.attempt, 'job.queue': reservation.lease.queue, 'job.worker': engine, 'job.queued_seconds': (Date.now() - reservation.queuedAtMs) / 1000 },
-  }, parent);
+  const span = tracer().startSpan(
+    `job ${job.type}`,
+    {
+      kind: SpanKind.CONSUMER,
+      attributes: {
+        'job.id': job.id,
+        'job.type': job.type,
+        'job.attempt': reservation.attempt,
+        'job.queue': reservation.lease.queue,
+        'job.worker': engine,
+        'job.queued_seconds': (Date.now() - reservation.queuedAtMs) / 1000,
+      },
+    },
+    parent,
+  );
   const own = trace.setSpan(parent, span);
   let engineSpan: Span | undefined;
   let engineStage: string | undefined;

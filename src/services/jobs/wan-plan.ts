@@ -5,7 +5,13 @@ import type { ValidJob } from './valid-job.js';
 import { resolveWanReferences, wanGuidance } from './wan-references.js';
 import { catalogue, framesPerSecond, wanFrames } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';
-import type { FlowSchedulerName, ImageFormat, LoadResult, WanGenerateParams, WanGenerateResult } from '../../inference/engine-protocol.js';
+import type {
+  FlowSchedulerName,
+  ImageFormat,
+  LoadResult,
+  WanGenerateParams,
+  WanGenerateResult,
+} from '../../inference/engine-protocol.js';
 
 export interface WanPlanOptions {
   engines: Pick<Engines, 'call' | 'status'>;
@@ -27,10 +33,29 @@ export const defaultShift = 5;
 /** What Wan 2.1 T2V 1.3B was trained on. */
 const fallbackSize = { width: 832, height: 480 };
 /** Names producers use for the solver. */
-const schedulerOfSolver: Readonly<Record<string, FlowSchedulerName>> = { unipc: 'unipc', 'dpm++': 'dpmpp_2m', euler: 'euler' };
+const schedulerOfSolver: Readonly<Record<string, FlowSchedulerName>> = {
+  unipc: 'unipc',
+  'dpm++': 'dpmpp_2m',
+  euler: 'euler',
+};
 
-/** Plans a WAN job: references, guidance, frames and sizes decided here, pictures and video left to the engine. */
-export function planWanJob(job: ValidJob, { engines, negativePrompt, scheduler: usualScheduler = defaultFlowScheduler, shift: usualShift = defaultShift, format = 'png', crf = 18, previewEverySteps = 5, version }: WanPlanOptions): GenerationPlan {
+/**
+ * Plans a WAN job: references, guidance, frames and sizes decided here, pictures and video left to the
+ * engine.
+ */
+export function planWanJob(
+  job: ValidJob,
+  {
+    engines,
+    negativePrompt,
+    scheduler: usualScheduler = defaultFlowScheduler,
+    shift: usualShift = defaultShift,
+    format = 'png',
+    crf = 18,
+    previewEverySteps = 5,
+    version,
+  }: WanPlanOptions,
+): GenerationPlan {
   const type = catalogue[job.type];
   const config = job.config ?? {};
   const loaded = engines.status('wan').loaded;
@@ -40,40 +65,106 @@ export function planWanJob(job: ValidJob, { engines, negativePrompt, scheduler: 
   const steps = config.sample_steps ?? type.steps;
   const guidanceScale = wanGuidance(config.sample_guide_scale ?? type.guidanceScale, references);
   const solver = config.sample_solver ?? undefined;
-  const scheduler = solver === undefined ? usualScheduler : schedulerOfSolver[solver] ?? usualScheduler;
+  const scheduler = solver === undefined ? usualScheduler : (schedulerOfSolver[solver] ?? usualScheduler);
   const shift = config.sample_shift ?? usualShift;
   const seed = config.seed ?? seedFromId(job.id);
 
   const base: Omit<WanGenerateParams, 'outputDir' | 'prompt' | 'parametersText' | 'references'> = {
-    jobId: job.id, negativePrompt, steps, guidanceScale, shift, scheduler, width, height, frames, seed, output: type.output, format, crf, framesPerSecond,
-    referenceStrength: references.strength, previewEverySteps, explain: config.explain === true,
+    jobId: job.id,
+    negativePrompt,
+    steps,
+    guidanceScale,
+    shift,
+    scheduler,
+    width,
+    height,
+    frames,
+    seed,
+    output: type.output,
+    format,
+    crf,
+    framesPerSecond,
+    referenceStrength: references.strength,
+    previewEverySteps,
+    explain: config.explain === true,
   };
   const stages: TimedStage[] = [
-    ...(type.enhanced ? ['enhance' as const] : []), ...(references.mode === 'none' ? [] : ['references' as const, 'reference' as const]), 'text', 'denoise', 'decode', 'encode', 'upload',
+    ...(type.enhanced ? ['enhance' as const] : []),
+    ...(references.mode === 'none' ? [] : ['references' as const, 'reference' as const]),
+    'text',
+    'denoise',
+    'decode',
+    'encode',
+    'upload',
   ];
 
   return {
-    estimateKey: ['wan', type.output, width, height, frames, steps, guidanceScale > 1 ? 'guided' : 'unguided', references.mode, type.enhanced ? 'enhanced' : 'plain'].join(' '),
+    estimateKey: [
+      'wan',
+      type.output,
+      width,
+      height,
+      frames,
+      steps,
+      guidanceScale > 1 ? 'guided' : 'unguided',
+      references.mode,
+      type.enhanced ? 'enhanced' : 'plain',
+    ].join(' '),
     stages: new Set(stages),
     // Frames go to the encoder while later ones are decoded.
     takingTurns: ['decode', 'encode'],
     references: references.planned,
     ...(type.enhanced ? { enhancement: enhancementOf(job) } : {}),
     metadata: {
-      seed, seeds: [seed], num_images: 1, content_type: type.output, frames, width, height,
-      ...(type.output === 'image' ? {} : { fps: framesPerSecond, duration_seconds: frames / framesPerSecond, ...(config.frame_num === undefined || config.frame_num === null ? {} : { frames_requested: config.frame_num }) }),
-      steps, guidance_scale: guidanceScale, sample_shift: shift, scheduler,
-      negative_prompt: negativePrompt, negative_prompt_source: negativePrompt === null ? 'none' : 'automatic',
-      reference_mode: references.mode, reference_strength: references.strength,
+      seed,
+      seeds: [seed],
+      num_images: 1,
+      content_type: type.output,
+      frames,
+      width,
+      height,
+      ...(type.output === 'image'
+        ? {}
+        : {
+            fps: framesPerSecond,
+            duration_seconds: frames / framesPerSecond,
+            ...(config.frame_num === undefined || config.frame_num === null
+              ? {}
+              : { frames_requested: config.frame_num }),
+          }),
+      steps,
+      guidance_scale: guidanceScale,
+      sample_shift: shift,
+      scheduler,
+      negative_prompt: negativePrompt,
+      negative_prompt_source: negativePrompt === null ? 'none' : 'automatic',
+      reference_mode: references.mode,
+      reference_strength: references.strength,
     },
     async generate({ outputDir, prompt, references: fetched, signal, onEvent, expectedStageSeconds }) {
-      const paths = Object.fromEntries(references.planned.flatMap(({ role }) => { const path = fetched.get(role); return path === undefined ? [] : [[role, path]]; }));
-      const result = await engines.call('wan', 'wan.generate', {
-        ...base, outputDir, prompt, references: paths, parametersText: parametersText({ ...base, prompt }, loaded?.model.name, version),
-      }, { signal, onEvent, ...(expectedStageSeconds === undefined ? {} : { expectedStageSeconds }) });
+      const paths = Object.fromEntries(
+        references.planned.flatMap(({ role }) => {
+          const path = fetched.get(role);
+          return path === undefined ? [] : [[role, path]];
+        }),
+      );
+      const result = await engines.call(
+        'wan',
+        'wan.generate',
+        {
+          ...base,
+          outputDir,
+          prompt,
+          references: paths,
+          parametersText: parametersText({ ...base, prompt }, loaded?.model.name, version),
+        },
+        { signal, onEvent, ...(expectedStageSeconds === undefined ? {} : { expectedStageSeconds }) },
+      );
       const [main, poster] = result.files;
       return {
-        files: main === undefined ? [] : [main], ...(poster === undefined ? {} : { poster }), timings: result.timings,
+        files: main === undefined ? [] : [main],
+        ...(poster === undefined ? {} : { poster }),
+        timings: result.timings,
         metadata: outcomeMetadata(result, engines.status('wan').loaded ?? loaded),
       };
     },
@@ -92,8 +183,11 @@ function enhancementOf({ metadata }: ValidJob): NonNullable<GenerationPlan['enha
 function outcomeMetadata(result: WanGenerateResult, loaded: LoadResult | null): Record<string, unknown> {
   const [main] = result.files;
   return {
-    frames: result.frames, ...(main?.durationSeconds === undefined ? {} : { duration_seconds: main.durationSeconds }),
-    token_count: result.tokenCount, prompt_truncated: result.truncated, reference_mode: result.referenceMode,
+    frames: result.frames,
+    ...(main?.durationSeconds === undefined ? {} : { duration_seconds: main.durationSeconds }),
+    token_count: result.tokenCount,
+    prompt_truncated: result.truncated,
+    reference_mode: result.referenceMode,
     ...(result.referenceMethod === undefined ? {} : { reference_method: result.referenceMethod }),
     ...(result.explain === undefined ? {} : { explain: result.explain }),
     ...(loaded === null ? {} : { model: loaded.model.name, device: loaded.device }),
@@ -101,16 +195,37 @@ function outcomeMetadata(result: WanGenerateResult, loaded: LoadResult | null): 
 }
 
 /** `832*480` or `832x480`: width, then height. */
-function sizeOf(size: string | null | undefined, loaded: LoadResult | null): { width: number; height: number } {
+function sizeOf(
+  size: string | null | undefined,
+  loaded: LoadResult | null,
+): { width: number; height: number } {
   const [width, height] = size?.split(/[*x]/).map(Number) ?? [];
   if (width !== undefined && height !== undefined) return { width, height };
-  return { width: loaded?.model.defaultWidth ?? fallbackSize.width, height: loaded?.model.defaultHeight ?? fallbackSize.height };
+  return {
+    width: loaded?.model.defaultWidth ?? fallbackSize.width,
+    height: loaded?.model.defaultHeight ?? fallbackSize.height,
+  };
 }
 
-function parametersText(params: Omit<WanGenerateParams, 'outputDir' | 'parametersText' | 'references'>, model: string | undefined, version: string): string {
+function parametersText(
+  params: Omit<WanGenerateParams, 'outputDir' | 'parametersText' | 'references'>,
+  model: string | undefined,
+  version: string,
+): string {
   const settings = [
-    `Steps: ${params.steps}`, `Sampler: ${params.scheduler}`, `Shift: ${params.shift}`, `CFG scale: ${params.guidanceScale}`, `Seed: ${params.seed}`, `Size: ${params.width}x${params.height}`,
-    ...(params.output === 'video' ? [`Frames: ${params.frames}`] : []), ...(model === undefined ? [] : [`Model: ${model}`]), `Version: ourvidz ${version}`,
+    `Steps: ${params.steps}`,
+    `Sampler: ${params.scheduler}`,
+    `Shift: ${params.shift}`,
+    `CFG scale: ${params.guidanceScale}`,
+    `Seed: ${params.seed}`,
+    `Size: ${params.width}x${params.height}`,
+    ...(params.output === 'video' ? [`Frames: ${params.frames}`] : []),
+    ...(model === undefined ? [] : [`Model: ${model}`]),
+    `Version: ourvidz ${version}`,
   ];
-  return [params.prompt, ...(params.negativePrompt ? [`Negative prompt: ${params.negativePrompt}`] : []), settings.join(', ')].join('\n');
+  return [
+    params.prompt,
+    ...(params.negativePrompt ? [`Negative prompt: ${params.negativePrompt}`] : []),
+    settings.join(', '),
+  ].join('\n');
 }

@@ -13,26 +13,55 @@ export interface WanReferencePlan {
   strength: number | null;
 }
 
-/** Which pictures a WAN job goes by: `config` wins over `metadata`, a first or last frame beats a single picture. */
+/**
+ * Which pictures a WAN job goes by: `config` wins over `metadata`, a first or last frame beats a single
+ * picture.
+ */
 export function resolveWanReferences(job: Pick<ValidJob, 'config' | 'metadata'>): WanReferencePlan {
   const config = job.config ?? {};
   const metadata = job.metadata ?? {};
-  const pick = (role: PlannedReference['role'], ...candidates: Array<[field: string, url: string | null | undefined]>): PlannedReference[] =>
-    candidates.flatMap(([field, url]) => (url === undefined || url === null ? [] : [{ role, url, field }])).slice(0, 1);
+  const pick = (
+    role: PlannedReference['role'],
+    ...candidates: Array<[field: string, url: string | null | undefined]>
+  ): PlannedReference[] =>
+    candidates
+      .flatMap(([field, url]) => (url === undefined || url === null ? [] : [{ role, url, field }]))
+      .slice(0, 1);
   const ends = [
-    ...pick('start', ['config.first_frame', config.first_frame], ['metadata.start_reference_url', metadata.start_reference_url]),
-    ...pick('end', ['config.last_frame', config.last_frame], ['metadata.end_reference_url', metadata.end_reference_url]),
+    ...pick(
+      'start',
+      ['config.first_frame', config.first_frame],
+      ['metadata.start_reference_url', metadata.start_reference_url],
+    ),
+    ...pick(
+      'end',
+      ['config.last_frame', config.last_frame],
+      ['metadata.end_reference_url', metadata.end_reference_url],
+    ),
   ];
-  const planned = ends.length > 0 ? ends : pick('reference', ['config.image', config.image], ['metadata.reference_image_url', metadata.reference_image_url]);
+  const planned =
+    ends.length > 0
+      ? ends
+      : pick(
+          'reference',
+          ['config.image', config.image],
+          ['metadata.reference_image_url', metadata.reference_image_url],
+        );
   const [first] = planned;
   if (first === undefined) return { mode: 'none', planned, strength: null };
   const mode = planned.length === 2 ? 'both' : first.role === 'reference' ? 'single' : first.role;
-  const strength = metadata.reference_strength === undefined ? defaultReferenceStrength : metadata.reference_strength;
+  const strength =
+    metadata.reference_strength === undefined ? defaultReferenceStrength : metadata.reference_strength;
   return { mode, planned, strength };
 }
 
-/** A reference's strength decides the guidance; without one, or with an explicit null, the job's own stays. */
-export function wanGuidance(own: number, { mode, strength }: Pick<WanReferencePlan, 'mode' | 'strength'>): number {
+/**
+ * A reference's strength decides the guidance; without one, or with an explicit null, the job's own stays.
+ */
+export function wanGuidance(
+  own: number,
+  { mode, strength }: Pick<WanReferencePlan, 'mode' | 'strength'>,
+): number {
   if (mode === 'none' || strength === null) return own;
   const [least, most] = guidanceOfStrength;
   // 5 + 4 × 0.85 is 8.4, not 8.399999999999999: receivers see this number.

@@ -9,8 +9,9 @@ const staleMs = 24 * 3600_000;
 const inUse = new Set<string>();
 
 /**
- * Folders jobs work in: `{root}/{host}~{pid}~{random}/{job id}-{attempt}`. They hold nothing that is needed later: what matters is
- * uploaded, so they go with their attempt, and whatever a killed process left goes at the next start.
+ * Folders jobs work in: `{root}/{host}~{pid}~{random}/{job id}-{attempt}`. They hold nothing that is needed
+ * later: what matters is uploaded, so they go with their attempt, and whatever a killed process left goes at
+ * the next start.
  */
 export function createWorkFolders(root: string) {
   const name = `${hostname()}~${process.pid}~${randomBytes(4).toString('hex')}`;
@@ -18,7 +19,10 @@ export function createWorkFolders(root: string) {
   inUse.add(name);
 
   return {
-    /** Removes what earlier processes left: dead processes of this host, and folders of other hosts older than a day. */
+    /**
+     * Removes what earlier processes left: dead processes of this host, and folders of other hosts older than
+     * a day.
+     */
     async clean(): Promise<void> {
       await mkdir(root, { recursive: true });
       for (const found of await readdir(root)) {
@@ -45,7 +49,8 @@ export type WorkFolders = ReturnType<typeof createWorkFolders>;
 async function isLeftOver(root: string, name: string): Promise<boolean> {
   const [host, pid] = name.split('~');
   // In a container every start has the same process id: what is not in use here was left by an earlier one.
-  if (host === hostname() && pid !== undefined) return Number(pid) === process.pid ? !inUse.has(name) : !isAlive(Number(pid));
+  if (host === hostname() && pid !== undefined)
+    return Number(pid) === process.pid ? !inUse.has(name) : !isAlive(Number(pid));
   try {
     return Date.now() - (await stat(path.join(root, name))).mtimeMs > staleMs;
   } catch {

@@ -18,7 +18,10 @@ export async function findModelFolders(modelsDir: string): Promise<Record<Engine
   let names: string[] = [];
   let problem = '';
   try {
-    names = (await readdir(modelsDir, { withFileTypes: true })).filter((entry) => entry.isDirectory() || entry.isSymbolicLink()).map((entry) => entry.name).sort();
+    names = (await readdir(modelsDir, { withFileTypes: true }))
+      .filter((entry) => entry.isDirectory() || entry.isSymbolicLink())
+      .map((entry) => entry.name)
+      .sort();
   } catch (error) {
     problem = ` (${(error as NodeJS.ErrnoException).code ?? String(error)})`;
   }

@@ -20,20 +20,26 @@ export interface NegativePromptOptions {
 }
 
 /**
- * Negative prompts for jobs that bring none, by scene. Texts and word lists are files, read once; a model folder may
- * replace or switch them off, because words a model never learnt push its pictures anywhere.
+ * Negative prompts for jobs that bring none, by scene. Texts and word lists are files, read once; a model
+ * folder may replace or switch them off, because words a model never learnt push its pictures anywhere.
  */
 export async function createNegativePrompts({ folder, enabled, model }: NegativePromptOptions) {
   const read = async (name: string) => phrases(await readFile(path.join(folder, name), 'utf8'));
   const common = await read('common.txt');
   const texts: Record<Scene, string> = {
-    none: [...common, ...await read('none.txt')].join(', '),
-    single: [...common, ...await read('single.txt')].join(', '),
-    several: [...common, ...await read('several.txt')].join(', '),
+    none: [...common, ...(await read('none.txt'))].join(', '),
+    single: [...common, ...(await read('single.txt'))].join(', '),
+    several: [...common, ...(await read('several.txt'))].join(', '),
     ...(typeof model.autoNegative === 'object' ? model.autoNegative : {}),
   };
-  const detectScene = createSceneDetector(JSON.parse(await readFile(path.join(folder, 'subjects.json'), 'utf8')) as SubjectLists);
-  const without: NegativePrompt = { text: model.withoutNegative === 'empty' ? '' : null, source: 'none', scene: null };
+  const detectScene = createSceneDetector(
+    JSON.parse(await readFile(path.join(folder, 'subjects.json'), 'utf8')) as SubjectLists,
+  );
+  const without: NegativePrompt = {
+    text: model.withoutNegative === 'empty' ? '' : null,
+    source: 'none',
+    scene: null,
+  };
 
   return {
     forPrompt(prompt: string): NegativePrompt {
@@ -45,12 +51,31 @@ export async function createNegativePrompts({ folder, enabled, model }: Negative
 }
 export type NegativePrompts = Awaited<ReturnType<typeof createNegativePrompts>>;
 
-/** The text every WAN job is guided away from, null for none. Upstream joins its phrases with full-width commas. */
-export async function readWanNegative({ folder, enabled, wish = true }: { folder: string; enabled: boolean; wish?: boolean | string | undefined }): Promise<string | null> {
+/**
+ * The text every WAN job is guided away from, null for none. Upstream joins its phrases with full-width
+ * commas.
+ */
+export async function readWanNegative({
+  folder,
+  enabled,
+  wish = true,
+}: {
+  folder: string;
+  enabled: boolean;
+  wish?: boolean | string | undefined;
+}): Promise<string | null> {
   if (!enabled || wish === false) return null;
-  return typeof wish === 'string' ? wish : phrases(await readFile(path.join(folder, 'wan.txt'), 'utf8')).join('，');
+  return typeof wish === 'string'
+    ? wish
+    : phrases(await readFile(path.join(folder, 'wan.txt'), 'utf8')).join('，');
 }
 
 function phrases(text: string): string[] {
-  return text.split('\n').filter((line) => !line.trimStart().startsWith('#')).join(',').split(',').map((each) => each.trim()).filter((each) => each !== '');
+  return text
+    .split('\n')
+    .filter((line) => !line.trimStart().startsWith('#'))
+    .join(',')
+    .split(',')
+    .map((each) => each.trim())
+    .filter((each) => each !== '');
 }

@@ -7,13 +7,19 @@ export interface SubjectLists {
   irregularPlurals: Record<string, string>;
   sameInPlural: string[];
   groups: string[];
-  /** Group words that mean several subjects only with `of` or after an article: `a pair of cats`, `the family`. */
+  /**
+   * Group words that mean several subjects only with `of` or after an article: `a pair of cats`, `the
+   * family`.
+   */
   groupNeedsOf: string[];
   manyWords: string[];
   oneWords: string[];
   soloWords: string[];
   togetherWords: string[];
-  /** Words that stand between two different subjects: `a cat beside a dog`. A comma alone repeats or describes the same one. */
+  /**
+   * Words that stand between two different subjects: `a cat beside a dog`. A comma alone repeats or describes
+   * the same one.
+   */
   connectors: string[];
   negations: string[];
   /** Phrases whose words are not what they seem: `town square`. */
@@ -27,10 +33,23 @@ export function createSceneDetector(lists: SubjectLists) {
   const singular = new Set([...lists.people, ...lists.animals, ...lists.things]);
   const plural = new Set([...[...singular].flatMap(pluralsOf), ...Object.keys(lists.irregularPlurals)]);
   const sets = {
-    same: new Set(lists.sameInPlural), groups: new Set(lists.groups), needOf: new Set(lists.groupNeedsOf), many: new Set(lists.manyWords), one: new Set(lists.oneWords),
-    solo: new Set(lists.soloWords), together: new Set(lists.togetherWords), connectors: new Set(lists.connectors), negations: new Set(lists.negations),
+    same: new Set(lists.sameInPlural),
+    groups: new Set(lists.groups),
+    needOf: new Set(lists.groupNeedsOf),
+    many: new Set(lists.manyWords),
+    one: new Set(lists.oneWords),
+    solo: new Set(lists.soloWords),
+    together: new Set(lists.togetherWords),
+    connectors: new Set(lists.connectors),
+    negations: new Set(lists.negations),
   };
-  const fixed = lists.fixedPhrases.map((phrase) => new RegExp(`(?<![\\p{L}\\p{N}])${phrase.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?![\\p{L}\\p{N}])`, 'gu'));
+  const fixed = lists.fixedPhrases.map(
+    (phrase) =>
+      new RegExp(
+        `(?<![\\p{L}\\p{N}])${phrase.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?![\\p{L}\\p{N}])`,
+        'gu',
+      ),
+  );
 
   return function detectScene(prompt: string): Scene {
     let text = prompt.toLowerCase().replace(/’/g, "'");
@@ -43,7 +62,10 @@ export function createSceneDetector(lists: SubjectLists) {
     let together = false;
     let solo = false;
     for (const [index, word] of words.entries()) {
-      if (/^[.;!?]$/.test(word)) { joined = false; continue; }
+      if (/^[.;!?]$/.test(word)) {
+        joined = false;
+        continue;
+      }
       if (sets.connectors.has(word)) joined = true;
       if (sets.together.has(word)) together = true;
       if (sets.solo.has(word)) solo = true;
@@ -64,7 +86,9 @@ export function createSceneDetector(lists: SubjectLists) {
     const word = (words[index] ?? '').replace(/'s$/, '');
     const isPossessive = (words[index] ?? '').endsWith("'s");
     const before = words.slice(Math.max(0, index - 4), index);
-    const sincePause = before.slice(before.findLastIndex((each) => /^[,.;:!?&]$/.test(each) || sets.connectors.has(each)) + 1);
+    const sincePause = before.slice(
+      before.findLastIndex((each) => /^[,.;:!?&]$/.test(each) || sets.connectors.has(each)) + 1,
+    );
     if (sincePause.some((each) => sets.negations.has(each))) return 0;
     if (sets.groups.has(word)) {
       if (!sets.needOf.has(word)) return 2;
@@ -76,7 +100,9 @@ export function createSceneDetector(lists: SubjectLists) {
     // The next word names the subject itself: `police officer`, `cat statue`.
     const next = words[index + 1] ?? '';
     if (!isPossessive && (singular.has(next) || (plural.has(next) && !sets.groups.has(next)))) return 0;
-    const many = sincePause.some((each) => sets.many.has(each) || (/^\d+$/.test(each) && Number(each) >= 2 && Number(each) <= 1000));
+    const many = sincePause.some(
+      (each) => sets.many.has(each) || (/^\d+$/.test(each) && Number(each) >= 2 && Number(each) <= 1000),
+    );
     return many ? 2 : 1;
   }
 }

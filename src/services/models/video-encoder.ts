@@ -6,12 +6,21 @@ export const noVideoEncoder = `videos cannot be encoded: there is no ffmpeg. ${v
 export interface VideoEncoder {
   /** Looks for it now; null when there is none that makes H.264. */
   find(signal?: AbortSignal): Promise<VideoTools | null>;
-  /** As of the last look; after one that found nothing another is made in the background, so that an installation counts without a restart. */
+  /**
+   * As of the last look; after one that found nothing another is made in the background, so that an
+   * installation counts without a restart.
+   */
   available(): boolean;
 }
 
-/** ffmpeg as named by the operator, else the one on the PATH, else the one that is installed with the packages. */
-export function createVideoEncoder({ command, repeatMs = 10_000 }: { command?: string | undefined; repeatMs?: number } = {}): VideoEncoder {
+/**
+ * ffmpeg as named by the operator, else the one on the PATH, else the one that is installed with the
+ * packages.
+ */
+export function createVideoEncoder({
+  command,
+  repeatMs = 10_000,
+}: { command?: string | undefined; repeatMs?: number } = {}): VideoEncoder {
   let found = false;
   let lookedAtMs = -Infinity;
 

@@ -1,5 +1,13 @@
 import { request } from 'undici';
-import { checkDataFolder, checkEntryPoints, checkFfmpeg, checkGpu, checkNativeRuntimes, checkPackages, checkServer } from './machine-checks.js';
+import {
+  checkDataFolder,
+  checkEntryPoints,
+  checkFfmpeg,
+  checkGpu,
+  checkNativeRuntimes,
+  checkPackages,
+  checkServer,
+} from './machine-checks.js';
 import { checkEngines, checkModelFolder, checkQwenFolder } from './model-checks.js';
 import { type Check, createValidation, type Finding, type NamedCheck } from './validation.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
@@ -29,24 +37,85 @@ export interface ServiceChecksOptions {
 const loadingMs = 60_000;
 
 /** What `GET /worker/validate` and `ourvidz doctor` look at, for the parts a service is built from. */
-export function createServiceChecks({ dataDir, gpu, folders, engineEntry, videoEncoder, store, storage, supabaseUrl, engines }: ServiceChecksOptions) {
+export function createServiceChecks({
+  dataDir,
+  gpu,
+  folders,
+  engineEntry,
+  videoEncoder,
+  store,
+  storage,
+  supabaseUrl,
+  engines,
+}: ServiceChecksOptions) {
   const checks: NamedCheck[] = [
     { name: 'environment_variables', subject: 'DATA_DIR', run: checkDataFolder(dataDir) },
     { name: 'gpu_availability', subject: 'gpu', run: checkGpu(gpu) },
-    { name: 'python_dependencies', subject: 'packages', run: checkPackages(['onnxruntime-node', 'sharp', 'node-llama-cpp']) },
+    {
+      name: 'python_dependencies',
+      subject: 'packages',
+      run: checkPackages(['onnxruntime-node', 'sharp', 'node-llama-cpp']),
+    },
     { name: 'worker_scripts', subject: 'engine processes', run: checkEntryPoints([engineEntry]) },
-    { name: 'python_dependencies', subject: 'native runtimes', run: checkNativeRuntimes(), timeoutMs: loadingMs },
+    {
+      name: 'python_dependencies',
+      subject: 'native runtimes',
+      run: checkNativeRuntimes(),
+      timeoutMs: loadingMs,
+    },
     { name: 'python_dependencies', subject: 'ffmpeg', run: checkFfmpeg(videoEncoder) },
     ...(store === undefined ? [] : [checkStore(store)]),
     {
-      name: 'environment_variables', subject: `${storage.kind} storage`,
-      run: checkServer(storage.kind === 'supabase' ? 'supabase storage' : 'storage', (signal) => storage.ping(signal), storage.kind === 'supabase' ? 'See that SUPABASE_URL and SUPABASE_SERVICE_KEY are right.' : 'See that DATA_DIR can be written.'),
+      name: 'environment_variables',
+      subject: `${storage.kind} storage`,
+      run: checkServer(
+        storage.kind === 'supabase' ? 'supabase storage' : 'storage',
+        (signal) => storage.ping(signal),
+        storage.kind === 'supabase'
+          ? 'See that SUPABASE_URL and SUPABASE_SERVICE_KEY are right.'
+          : 'See that DATA_DIR can be written.',
+      ),
     },
-    ...(supabaseUrl === undefined || storage.kind === 'supabase' ? [] : [{ name: 'environment_variables' as const, subject: 'supabase', run: checkServer('supabase', (signal) => reach(supabaseUrl, signal), 'See that SUPABASE_URL is right and this machine reaches it.') }]),
-    { name: 'model_paths', subject: 'sdxl', run: folders.sdxl.dir === null ? missingFolder('sdxl', folders.sdxl.reason, 'error') : checkModelFolder('sdxl', folders.sdxl.dir) },
-    { name: 'model_paths', subject: 'wan', run: folders.wan.dir === null ? missingFolder('wan', folders.wan.reason, 'warning') : checkModelFolder('wan', folders.wan.dir) },
-    { name: 'model_paths', subject: 'qwen', run: folders.qwen.dir === null ? missingFolder('qwen', folders.qwen.reason, 'warning') : checkQwenFolder(folders.qwen.dir, folders.qwen.completionDir) },
-    ...(engines === undefined ? [] : [{ name: 'model_paths' as const, subject: 'engines', run: checkEngines(engines) }]),
+    ...(supabaseUrl === undefined || storage.kind === 'supabase'
+      ? []
+      : [
+          {
+            name: 'environment_variables' as const,
+            subject: 'supabase',
+            run: checkServer(
+              'supabase',
+              (signal) => reach(supabaseUrl, signal),
+              'See that SUPABASE_URL is right and this machine reaches it.',
+            ),
+          },
+        ]),
+    {
+      name: 'model_paths',
+      subject: 'sdxl',
+      run:
+        folders.sdxl.dir === null
+          ? missingFolder('sdxl', folders.sdxl.reason, 'error')
+          : checkModelFolder('sdxl', folders.sdxl.dir),
+    },
+    {
+      name: 'model_paths',
+      subject: 'wan',
+      run:
+        folders.wan.dir === null
+          ? missingFolder('wan', folders.wan.reason, 'warning')
+          : checkModelFolder('wan', folders.wan.dir),
+    },
+    {
+      name: 'model_paths',
+      subject: 'qwen',
+      run:
+        folders.qwen.dir === null
+          ? missingFolder('qwen', folders.qwen.reason, 'warning')
+          : checkQwenFolder(folders.qwen.dir, folders.qwen.completionDir),
+    },
+    ...(engines === undefined
+      ? []
+      : [{ name: 'model_paths' as const, subject: 'engines', run: checkEngines(engines) }]),
   ];
   return createValidation({ checks });
 }
@@ -61,13 +130,24 @@ async function reach(url: string, signal: AbortSignal): Promise<void> {
 function checkStore(store: Pick<JobStore, 'kind' | 'ping'>): NamedCheck {
   const redis = store.kind === 'redis';
   return {
-    name: 'environment_variables', subject: `${store.kind} queue`,
-    run: checkServer(redis ? 'redis' : 'queue', () => store.ping(), redis ? 'See that REDIS_URL is right and the server runs.' : 'See that DATA_DIR can be written.'),
+    name: 'environment_variables',
+    subject: `${store.kind} queue`,
+    run: checkServer(
+      redis ? 'redis' : 'queue',
+      () => store.ping(),
+      redis ? 'See that REDIS_URL is right and the server runs.' : 'See that DATA_DIR can be written.',
+    ),
   };
 }
 
 /** Without SDXL there is nothing to draw with; WAN and Qwen are extras that some installations leave out. */
 function missingFolder(engine: EngineKind, reason: string, severity: 'warning' | 'error'): Check {
-  const finding: Finding = { check: 'model_paths', subject: engine, severity, message: reason, cure: 'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.' };
+  const finding: Finding = {
+    check: 'model_paths',
+    subject: engine,
+    severity,
+    message: reason,
+    cure: 'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.',
+  };
   return () => Promise.resolve([finding]);
 }

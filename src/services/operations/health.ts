@@ -16,16 +16,24 @@ export const isDown = ({ state }: EngineStatus): boolean => state === 'failed' |
 /** Up, with nothing against it. */
 export const isAble = (status: EngineStatus): boolean => isUp(status) && troubleOf(status) === null;
 
-/** Its first start, which ends with the warm-up's computing, is behind it; a memory budget that swaps models may load it many times. */
+/**
+ * Its first start, which ends with the warm-up's computing, is behind it; a memory budget that swaps models
+ * may load it many times.
+ */
 export const hasComputed = ({ lastOperation }: EngineStatus): boolean => lastOperation !== null;
 
-/** What is wrong with an engine, in words; null when nothing is. Busy, resting or in its first start is not wrong. */
+/**
+ * What is wrong with an engine, in words; null when nothing is. Busy, resting or in its first start is not
+ * wrong.
+ */
 export function troubleOf(status: EngineStatus): string | null {
   const { kind, state, lastOperation, silentMs } = status;
   if (isDown(status)) return `the ${kind} engine is ${state.replace('_', ' ')}`;
   if (status.recovering) return `the ${kind} engine is ${state.replace('_', ' ')} after it ended`;
-  if (silentMs !== null && silentMs > silenceMs && state !== 'starting') return `the ${kind} engine has been silent for ${Math.round(silentMs / 1000)} s`;
-  if (lastOperation?.ok === false && state !== 'stopped') return `the last computing of the ${kind} engine failed`;
+  if (silentMs !== null && silentMs > silenceMs && state !== 'starting')
+    return `the ${kind} engine has been silent for ${Math.round(silentMs / 1000)} s`;
+  if (lastOperation?.ok === false && state !== 'stopped')
+    return `the last computing of the ${kind} engine failed`;
   return null;
 }
 

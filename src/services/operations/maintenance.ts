@@ -22,27 +22,61 @@ export interface MaintenanceOptions {
 /** A store that does not answer holds nobody up. */
 const goodbyeMs = 1000;
 
-/** What every instance does beside running jobs: takes back jobs whose runner is gone, and says that it is there. */
-export function createMaintenance({ store, engines, runners, obstacle, workerId, leaseMs, announceMs = 10_000, log }: MaintenanceOptions) {
+/**
+ * What every instance does beside running jobs: takes back jobs whose runner is gone, and says that it is
+ * there.
+ */
+export function createMaintenance({
+  store,
+  engines,
+  runners,
+  obstacle,
+  workerId,
+  leaseMs,
+  announceMs = 10_000,
+  log,
+}: MaintenanceOptions) {
   const timers: NodeJS.Timeout[] = [];
   const startedAtMs = Date.now();
   const busy = new Set<string>();
 
   async function reclaim(): Promise<void> {
     const ids = await store.reclaimExpired();
-    if (ids.length > 0) log.warn({ job_ids: ids.slice(0, 20), count: ids.length }, 'jobs of lost runners are back on their queues');
+    if (ids.length > 0)
+      log.warn(
+        { job_ids: ids.slice(0, 20), count: ids.length },
+        'jobs of lost runners are back on their queues',
+      );
   }
 
   async function announce(knownForMs = 3 * announceMs): Promise<void> {
-    await store.announce({
-      workerId, host: hostname(), pid: process.pid, startedAtMs, seenAtMs: Date.now(),
-      status: {
-        health: healthOf(engines),
-        engines: Object.fromEntries(engines.statuses().map(({ kind, state, jobsProcessed, errorCount }) => [kind, { state, jobs_processed: jobsProcessed, error_count: errorCount }])),
-        job_types: runners.flatMap(({ queue }) => jobTypesOf(queue)).filter((type) => obstacle(type) === null),
-        jobs: runners.flatMap((runner) => runner.inFlight().map(({ id, type, phase }) => ({ id, type, phase, worker: runner.engine }))),
+    await store.announce(
+      {
+        workerId,
+        host: hostname(),
+        pid: process.pid,
+        startedAtMs,
+        seenAtMs: Date.now(),
+        status: {
+          health: healthOf(engines),
+          engines: Object.fromEntries(
+            engines
+              .statuses()
+              .map(({ kind, state, jobsProcessed, errorCount }) => [
+                kind,
+                { state, jobs_processed: jobsProcessed, error_count: errorCount },
+              ]),
+          ),
+          job_types: runners
+            .flatMap(({ queue }) => jobTypesOf(queue))
+            .filter((type) => obstacle(type) === null),
+          jobs: runners.flatMap((runner) =>
+            runner.inFlight().map(({ id, type, phase }) => ({ id, type, phase, worker: runner.engine })),
+          ),
+        },
       },
-    }, knownForMs);
+      knownForMs,
+    );
   }
 
   /** A round that is still waiting for the store is not joined by another one. */
@@ -50,7 +84,9 @@ export function createMaintenance({ store, engines, runners, obstacle, workerId,
     const round = () => {
       if (busy.has(name)) return;
       busy.add(name);
-      action().catch((error: unknown) => log.warn({ err: error }, `${name} failed`)).finally(() => busy.delete(name));
+      action()
+        .catch((error: unknown) => log.warn({ err: error }, `${name} failed`))
+        .finally(() => busy.delete(name));
     };
     round();
     timers.push(setInterval(round, ms).unref());
@@ -64,7 +100,12 @@ export function createMaintenance({ store, engines, runners, obstacle, workerId,
     /** Nobody is to count on it any more, nor wait for its announcement to run out. */
     async stop(): Promise<void> {
       timers.forEach((timer) => clearInterval(timer));
-      await Promise.race([announce(0).catch((error: unknown) => log.debug({ err: error }, 'this instance was not taken off the list')), sleep(goodbyeMs, undefined, { ref: false })]);
+      await Promise.race([
+        announce(0).catch((error: unknown) =>
+          log.debug({ err: error }, 'this instance was not taken off the list'),
+        ),
+        sleep(goodbyeMs, undefined, { ref: false }),
+      ]);
     },
   };
 }

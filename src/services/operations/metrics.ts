@@ -5,7 +5,17 @@ import type { RunnerMetrics } from '../jobs/runner-parts.js';
 import type { JobStore, QueueDepth } from '../queue/job-store.js';
 import type { EngineState } from '../engines/engine-status.js';
 
-const engineStates: readonly EngineState[] = ['stopped', 'starting', 'warming', 'ready', 'busy', 'draining', 'restarting', 'backing_off', 'failed'];
+const engineStates: readonly EngineState[] = [
+  'stopped',
+  'starting',
+  'warming',
+  'ready',
+  'busy',
+  'draining',
+  'restarting',
+  'backing_off',
+  'failed',
+];
 const secondsBuckets = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 240, 600];
 /** One answer of the store serves all gauges of one scrape. */
 const depthMaxAgeMs = 1000;
@@ -19,24 +29,68 @@ export interface ServiceMetricsOptions {
 /** Registers what the services count and measure; gauges read their source when they are scraped. */
 export function createServiceMetrics({ registry, store, engines }: ServiceMetricsOptions): RunnerMetrics {
   const registers = [registry];
-  const jobs = new Counter({ name: 'ourvidz_jobs_total', help: 'Jobs that reached a terminal state', labelNames: ['type', 'outcome', 'reason'], registers });
-  const attempts = new Counter({ name: 'ourvidz_failed_attempts_total', help: 'Attempts that failed, whether or not another one followed', labelNames: ['type', 'error_type'], registers });
-  const invalid = new Counter({ name: 'ourvidz_invalid_payloads_total', help: 'Queue payloads refused by validation', labelNames: ['queue'], registers });
-  const lost = new Counter({ name: 'ourvidz_leases_lost_total', help: 'Running jobs given up because their lease was lost', registers });
-  const generation = new Histogram({ name: 'ourvidz_generation_seconds', help: 'Time in the engine per completed job', labelNames: ['type'], buckets: secondsBuckets, registers });
-  const stages = new Histogram({ name: 'ourvidz_stage_seconds', help: 'Time per stage of completed jobs', labelNames: ['type', 'stage'], buckets: secondsBuckets, registers });
-  const bytes = new Counter({ name: 'ourvidz_asset_bytes_total', help: 'Bytes of finished assets', labelNames: ['type'], registers });
+  const jobs = new Counter({
+    name: 'ourvidz_jobs_total',
+    help: 'Jobs that reached a terminal state',
+    labelNames: ['type', 'outcome', 'reason'],
+    registers,
+  });
+  const attempts = new Counter({
+    name: 'ourvidz_failed_attempts_total',
+    help: 'Attempts that failed, whether or not another one followed',
+    labelNames: ['type', 'error_type'],
+    registers,
+  });
+  const invalid = new Counter({
+    name: 'ourvidz_invalid_payloads_total',
+    help: 'Queue payloads refused by validation',
+    labelNames: ['queue'],
+    registers,
+  });
+  const lost = new Counter({
+    name: 'ourvidz_leases_lost_total',
+    help: 'Running jobs given up because their lease was lost',
+    registers,
+  });
+  const generation = new Histogram({
+    name: 'ourvidz_generation_seconds',
+    help: 'Time in the engine per completed job',
+    labelNames: ['type'],
+    buckets: secondsBuckets,
+    registers,
+  });
+  const stages = new Histogram({
+    name: 'ourvidz_stage_seconds',
+    help: 'Time per stage of completed jobs',
+    labelNames: ['type', 'stage'],
+    buckets: secondsBuckets,
+    registers,
+  });
+  const bytes = new Counter({
+    name: 'ourvidz_asset_bytes_total',
+    help: 'Bytes of finished assets',
+    labelNames: ['type'],
+    registers,
+  });
 
   let cached: { atMs: number; depths: Promise<Array<readonly [string, QueueDepth]>> } | null = null;
   function depths(): Promise<Array<readonly [string, QueueDepth]>> {
     if (cached === null || Date.now() - cached.atMs > depthMaxAgeMs) {
-      cached = { atMs: Date.now(), depths: Promise.all(queueNames.map(async (queue) => [queue, await store.depth(queue)] as const)).catch(() => []) };
+      cached = {
+        atMs: Date.now(),
+        depths: Promise.all(
+          queueNames.map(async (queue) => [queue, await store.depth(queue)] as const),
+        ).catch(() => []),
+      };
     }
     return cached.depths;
   }
 
   new Gauge({
-    name: 'ourvidz_queue_jobs', help: 'Jobs by queue and state', labelNames: ['queue', 'state'], registers,
+    name: 'ourvidz_queue_jobs',
+    help: 'Jobs by queue and state',
+    labelNames: ['queue', 'state'],
+    registers,
     async collect() {
       this.reset();
       for (const [queue, depth] of await depths()) {
@@ -47,40 +101,64 @@ export function createServiceMetrics({ registry, store, engines }: ServiceMetric
     },
   });
   new Gauge({
-    name: 'ourvidz_queue_oldest_age_seconds', help: 'Age of the oldest waiting job', labelNames: ['queue'], registers,
+    name: 'ourvidz_queue_oldest_age_seconds',
+    help: 'Age of the oldest waiting job',
+    labelNames: ['queue'],
+    registers,
     async collect() {
       this.reset();
-      for (const [queue, depth] of await depths()) if (depth.oldestAgeSeconds !== null) this.set({ queue }, depth.oldestAgeSeconds);
+      for (const [queue, depth] of await depths())
+        if (depth.oldestAgeSeconds !== null) this.set({ queue }, depth.oldestAgeSeconds);
     },
   });
   new Gauge({
-    name: 'ourvidz_callbacks_pending', help: 'Callbacks recorded and not yet delivered', registers,
+    name: 'ourvidz_callbacks_pending',
+    help: 'Callbacks recorded and not yet delivered',
+    registers,
     async collect() {
-      try { this.set(await store.outbox.pending()); } catch { this.reset(); }
+      try {
+        this.set(await store.outbox.pending());
+      } catch {
+        this.reset();
+      }
     },
   });
   new Gauge({
-    name: 'ourvidz_engine_state', help: '1 for the state each engine is in', labelNames: ['engine', 'state'], registers,
+    name: 'ourvidz_engine_state',
+    help: '1 for the state each engine is in',
+    labelNames: ['engine', 'state'],
+    registers,
     collect() {
-      for (const status of engines.statuses()) for (const state of engineStates) this.set({ engine: status.kind, state }, status.state === state ? 1 : 0);
+      for (const status of engines.statuses())
+        for (const state of engineStates)
+          this.set({ engine: status.kind, state }, status.state === state ? 1 : 0);
     },
   });
   new Counter({
-    name: 'ourvidz_engine_restarts_total', help: 'Engine processes started after the first one', labelNames: ['engine'], registers,
+    name: 'ourvidz_engine_restarts_total',
+    help: 'Engine processes started after the first one',
+    labelNames: ['engine'],
+    registers,
     collect() {
       this.reset();
       for (const status of engines.statuses()) this.inc({ engine: status.kind }, status.restarts);
     },
   });
   new Counter({
-    name: 'ourvidz_engine_errors_total', help: 'Engine failures: deaths, failed starts, failed requests', labelNames: ['engine'], registers,
+    name: 'ourvidz_engine_errors_total',
+    help: 'Engine failures: deaths, failed starts, failed requests',
+    labelNames: ['engine'],
+    registers,
     collect() {
       this.reset();
       for (const status of engines.statuses()) this.inc({ engine: status.kind }, status.errorCount);
     },
   });
   new Gauge({
-    name: 'ourvidz_engine_memory_bytes', help: 'Memory of each engine process', labelNames: ['engine', 'kind'], registers,
+    name: 'ourvidz_engine_memory_bytes',
+    help: 'Memory of each engine process',
+    labelNames: ['engine', 'kind'],
+    registers,
     collect() {
       this.reset();
       for (const { kind: engine, memory } of engines.statuses()) {
@@ -91,7 +169,9 @@ export function createServiceMetrics({ registry, store, engines }: ServiceMetric
     },
   });
   new Gauge({
-    name: 'ourvidz_prompt_sequences_busy', help: 'Sequences of the prompt model that held a request when its engine last told', registers,
+    name: 'ourvidz_prompt_sequences_busy',
+    help: 'Sequences of the prompt model that held a request when its engine last told',
+    registers,
     collect() {
       this.set(engines.statuses().find(({ kind }) => kind === 'qwen')?.memory?.busySequences ?? 0);
     },
@@ -103,7 +183,8 @@ export function createServiceMetrics({ registry, store, engines }: ServiceMetric
       if (outcome !== 'completed') return;
       generation.observe({ type: job.type }, generationSeconds);
       bytes.inc({ type: job.type }, totalBytes);
-      for (const [stage, seconds] of Object.entries(stageSeconds)) stages.observe({ type: job.type, stage }, seconds);
+      for (const [stage, seconds] of Object.entries(stageSeconds))
+        stages.observe({ type: job.type, stage }, seconds);
     },
     attemptFailed: (type, errorType) => attempts.inc({ type, error_type: errorType }),
     invalidPayload: (queue) => invalid.inc({ queue }),

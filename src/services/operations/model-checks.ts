@@ -6,45 +6,100 @@ import type { EngineStatus } from '../engines/engine-status.js';
 import type { EngineKind } from '../../inference/engine-protocol.js';
 import { requiredFiles } from '../../inference/model-layout.js';
 
-const cure = 'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.';
+const cure =
+  'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.';
 
-/** Files present, readable, not empty and not Git LFS pointers; config files are JSON; graphs have the types and shapes that are fed to them. Never reads weights. */
+/**
+ * Files present, readable, not empty and not Git LFS pointers; config files are JSON; graphs have the types
+ * and shapes that are fed to them. Never reads weights.
+ */
 export function checkModelFolder(engine: 'sdxl' | 'wan', folder: string): Check {
   return async () => {
-    const findings = await Promise.all(requiredFiles[engine].map(async (name) => inspect(path.join(folder, name))));
+    const findings = await Promise.all(
+      requiredFiles[engine].map(async (name) => inspect(path.join(folder, name))),
+    );
     const missing = findings.filter((problem) => problem !== null);
     const wrong = missing.length > 0 ? missing : await problemsOfGraphs(engine, folder);
-    if (wrong.length === 0 && engine === 'wan' && await inspect(path.join(folder, 'vae_encoder/init.onnx')) !== null) {
-      return [{ check: 'model_paths', subject: engine, severity: 'warning', message: `${folder} has no vae_encoder: jobs with reference pictures are refused`, cure: 'Export the model again with its VAE encoder (docs/export.md).' }];
+    if (
+      wrong.length === 0 &&
+      engine === 'wan' &&
+      (await inspect(path.join(folder, 'vae_encoder/init.onnx'))) !== null
+    ) {
+      return [
+        {
+          check: 'model_paths',
+          subject: engine,
+          severity: 'warning',
+          message: `${folder} has no vae_encoder: jobs with reference pictures are refused`,
+          cure: 'Export the model again with its VAE encoder (docs/export.md).',
+        },
+      ];
     }
-    if (wrong.length === 0) return [{ check: 'model_paths', subject: engine, severity: 'ok', message: folder }];
-    return wrong.map((message): Finding => ({ check: 'model_paths', subject: engine, severity: 'error', message, cure }));
+    if (wrong.length === 0)
+      return [{ check: 'model_paths', subject: engine, severity: 'ok', message: folder }];
+    return wrong.map((message): Finding => ({
+      check: 'model_paths',
+      subject: engine,
+      severity: 'error',
+      message,
+      cure,
+    }));
   };
 }
 
-/** Qwen needs one GGUF file a folder, known by its first four bytes. Without one enhancement is off, jobs still run. */
+/**
+ * Qwen needs one GGUF file a folder, known by its first four bytes. Without one enhancement is off, jobs
+ * still run.
+ */
 export function checkQwenFolder(...folders: Array<string | undefined>): Check {
-  return async () => (await Promise.all(folders.filter((folder) => folder !== undefined).map(inspectQwenFolder))).flat();
+  return async () =>
+    (await Promise.all(folders.filter((folder) => folder !== undefined).map(inspectQwenFolder))).flat();
 }
 
 async function inspectQwenFolder(folder: string): Promise<Finding[]> {
   const names = (await readdir(folder).catch(() => [] as string[])).filter((name) => name.endsWith('.gguf'));
   if (names.length === 0) {
-    return [{ check: 'model_paths', subject: 'qwen', severity: 'warning', message: `${folder} holds no .gguf file: prompts are used as they come`, cure: 'Put a Qwen2.5 GGUF file there.' }];
+    return [
+      {
+        check: 'model_paths',
+        subject: 'qwen',
+        severity: 'warning',
+        message: `${folder} holds no .gguf file: prompts are used as they come`,
+        cure: 'Put a Qwen2.5 GGUF file there.',
+      },
+    ];
   }
-  return Promise.all(names.map(async (name): Promise<Finding> => {
-    const problem = await inspect(path.join(folder, name)) ?? ((await firstBytes(path.join(folder, name), 4)).toString('latin1') === 'GGUF' ? null : `${name} is not a GGUF file`);
-    return problem === null
-      ? { check: 'model_paths', subject: 'qwen', severity: 'ok', message: path.join(folder, name) }
-      : { check: 'model_paths', subject: 'qwen', severity: 'error', message: problem, cure: 'Download the file again.' };
-  }));
+  return Promise.all(
+    names.map(async (name): Promise<Finding> => {
+      const problem =
+        (await inspect(path.join(folder, name))) ??
+        ((await firstBytes(path.join(folder, name), 4)).toString('latin1') === 'GGUF'
+          ? null
+          : `${name} is not a GGUF file`);
+      return problem === null
+        ? { check: 'model_paths', subject: 'qwen', severity: 'ok', message: path.join(folder, name) }
+        : {
+            check: 'model_paths',
+            subject: 'qwen',
+            severity: 'error',
+            message: problem,
+            cure: 'Download the file again.',
+          };
+    }),
+  );
 }
 
 async function inspect(file: string): Promise<string | null> {
   const info = await stat(file).catch(() => null);
   if (info === null) return `${file} is missing`;
   if (!info.isFile() || info.size === 0) return `${file} is empty or not a file`;
-  if (await access(file, constants.R_OK).then(() => false, () => true)) return `${file} is not readable by this user`;
+  if (
+    await access(file, constants.R_OK).then(
+      () => false,
+      () => true,
+    )
+  )
+    return `${file} is not readable by this user`;
   if (file.endsWith('.json')) {
     try {
       JSON.parse(await readFile(file, 'utf8'));
@@ -52,7 +107,8 @@ async function inspect(file: string): Promise<string | null> {
       return `${file} is not valid JSON`;
     }
   }
-  if ((await firstBytes(file, 24)).toString('latin1').startsWith('version https://git-lfs')) return `${file} is a Git LFS pointer, not the file itself`;
+  if ((await firstBytes(file, 24)).toString('latin1').startsWith('version https://git-lfs'))
+    return `${file} is a Git LFS pointer, not the file itself`;
   return null;
 }
 
@@ -67,21 +123,52 @@ async function firstBytes(file: string, count: number): Promise<Buffer> {
 }
 
 /** What a state means for jobs; states not named are on their way to `ready`. */
-const severities: Partial<Record<EngineStatus['state'], Severity>> = { failed: 'error', backing_off: 'error', stopped: 'warning', starting: 'warning', warming: 'warning', restarting: 'warning' };
+const severities: Partial<Record<EngineStatus['state'], Severity>> = {
+  failed: 'error',
+  backing_off: 'error',
+  stopped: 'warning',
+  starting: 'warning',
+  warming: 'warning',
+  restarting: 'warning',
+};
 
 /**
- * What the engines found out by loading their models, which nothing else can: graphs with wrong shapes or dtypes, a
- * provider library that is missing, a device that another one was taken for.
+ * What the engines found out by loading their models, which nothing else can: graphs with wrong shapes or
+ * dtypes, a provider library that is missing, a device that another one was taken for.
  */
-export function checkEngines(engines: { has(kind: EngineKind): boolean; status(kind: EngineKind): EngineStatus }, kinds: readonly EngineKind[] = ['sdxl', 'wan', 'qwen']): Check {
-  return async () => kinds.filter((kind) => engines.has(kind)).flatMap((kind): Finding[] => {
-    const { state, reason, loaded, resting } = engines.status(kind);
-    const subject = `${kind} engine`;
-    const severity = resting ? 'ok' : severities[state] ?? 'ok';
-    const message = `${state.replace('_', ' ')}${loaded === null ? '' : ` on ${loaded.device} with ${loaded.model.name}`}${reason === null ? '' : `: ${reason}`}`;
-    return [
-      { check: 'model_paths', subject, severity, message, ...(severity === 'error' ? { cure: `Read GET /worker/${kind}/logs, cure what it names, then POST /worker/restart/${kind}.` } : severity === 'warning' ? { cure: 'Wait until it is ready, then validate again.' } : {}) },
-      ...(loaded?.deviceNotes ?? []).map((note): Finding => ({ check: 'gpu_availability', subject, severity: 'warning', message: note, cure: 'Install what it names, or set ORT_DEVICE to the device you want.' })),
-    ];
-  });
+export function checkEngines(
+  engines: { has(kind: EngineKind): boolean; status(kind: EngineKind): EngineStatus },
+  kinds: readonly EngineKind[] = ['sdxl', 'wan', 'qwen'],
+): Check {
+  return async () =>
+    kinds
+      .filter((kind) => engines.has(kind))
+      .flatMap((kind): Finding[] => {
+        const { state, reason, loaded, resting } = engines.status(kind);
+        const subject = `${kind} engine`;
+        const severity = resting ? 'ok' : (severities[state] ?? 'ok');
+        const message = `${state.replace('_', ' ')}${loaded === null ? '' : ` on ${loaded.device} with ${loaded.model.name}`}${reason === null ? '' : `: ${reason}`}`;
+        return [
+          {
+            check: 'model_paths',
+            subject,
+            severity,
+            message,
+            ...(severity === 'error'
+              ? {
+                  cure: `Read GET /worker/${kind}/logs, cure what it names, then POST /worker/restart/${kind}.`,
+                }
+              : severity === 'warning'
+                ? { cure: 'Wait until it is ready, then validate again.' }
+                : {}),
+          },
+          ...(loaded?.deviceNotes ?? []).map((note): Finding => ({
+            check: 'gpu_availability',
+            subject,
+            severity: 'warning',
+            message: note,
+            cure: 'Install what it names, or set ORT_DEVICE to the device you want.',
+          })),
+        ];
+      });
 }

@@ -16,13 +16,28 @@ export interface GraphFacts {
 /** Bytes read at a time: most fields are small, weights are passed over. */
 const windowBytes = 65_536;
 /** onnx.proto3, TensorProto.DataType */
-const types: Record<number, string> = { 1: 'float32', 6: 'int32', 7: 'int64', 9: 'bool', 10: 'float16', 11: 'float64', 16: 'bfloat16' };
+const types: Record<number, string> = {
+  1: 'float32',
+  6: 'int32',
+  7: 'int64',
+  9: 'bool',
+  10: 'float16',
+  11: 'float64',
+  16: 'bfloat16',
+};
 
-interface Field { field: number; wire: number; value: number; start: number; end: number }
+interface Field {
+  field: number;
+  wire: number;
+  value: number;
+  start: number;
+  end: number;
+}
 type Reader = Awaited<ReturnType<typeof createReader>>;
 
 /**
- * What an ONNX file states about itself, read as protobuf (onnx.proto3) without its weights: milliseconds for files of any size.
+ * What an ONNX file states about itself, read as protobuf (onnx.proto3) without its weights: milliseconds for
+ * files of any size.
  * @throws Error `is no ONNX graph` or `is cut short`
  */
 export async function readGraphFacts(file: string): Promise<GraphFacts> {
@@ -30,7 +45,8 @@ export async function readGraphFacts(file: string): Promise<GraphFacts> {
   try {
     const reader = await createReader(handle);
     const facts: GraphFacts = { inputs: new Map(), outputs: new Map(), weightFiles: new Map() };
-    for await (const model of reader.fields(0, reader.size)) if (model.field === 7) await readGraph(reader, model, facts);
+    for await (const model of reader.fields(0, reader.size))
+      if (model.field === 7) await readGraph(reader, model, facts);
     if (facts.inputs.size === 0 || facts.outputs.size === 0) throw new Error('is no ONNX graph');
     return facts;
   } finally {
@@ -48,7 +64,11 @@ async function readGraph(reader: Reader, { start, end }: Field, facts: GraphFact
 }
 
 /** TensorProto.external_data: key and value pairs. */
-async function noteWeightFile(reader: Reader, { start, end }: Field, files: Map<string, number>): Promise<void> {
+async function noteWeightFile(
+  reader: Reader,
+  { start, end }: Field,
+  files: Map<string, number>,
+): Promise<void> {
   const entries: Record<string, string> = {};
   for await (const part of reader.fields(start, end)) {
     if (part.field !== 13) continue;
@@ -57,7 +77,8 @@ async function noteWeightFile(reader: Reader, { start, end }: Field, files: Map<
     entries[pair[1] ?? ''] = pair[2] ?? '';
   }
   const { location, offset = '0', length = '0' } = entries;
-  if (location !== undefined) files.set(location, Math.max(files.get(location) ?? 0, Number(offset) + Number(length)));
+  if (location !== undefined)
+    files.set(location, Math.max(files.get(location) ?? 0, Number(offset) + Number(length)));
 }
 
 /** ValueInfoProto: a name, and a type whose tensor has an element type and a shape. */
@@ -72,7 +93,8 @@ async function readBorder(reader: Reader, { start, end }: Field): Promise<[strin
       if (tensor.field !== 2) continue;
       for await (const dimension of reader.fields(tensor.start, tensor.end)) {
         let extent: number | string = '';
-        for await (const stated of reader.fields(dimension.start, dimension.end)) extent = stated.field === 1 ? stated.value : await reader.text(stated);
+        for await (const stated of reader.fields(dimension.start, dimension.end))
+          extent = stated.field === 1 ? stated.value : await reader.text(stated);
         shape.push(extent);
       }
     }
@@ -121,7 +143,8 @@ async function createReader(handle: FileHandle) {
 
   /** The fields of the messages that are field `number` of another one. */
   async function* within({ start, end }: Field, number: number): AsyncGenerator<Field> {
-    for await (const part of fields(start, end)) if (part.field === number) yield* fields(part.start, part.end);
+    for await (const part of fields(start, end))
+      if (part.field === number) yield* fields(part.start, part.end);
   }
 
   async function text({ start, end }: Field): Promise<string> {

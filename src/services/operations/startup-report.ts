@@ -12,19 +12,35 @@ export interface StartupReportOptions {
 }
 
 /**
- * Checks everything once, soon after every engine has had its first start, and logs what is not well with its cure: nobody asks at
- * the start. Returns the function that gives up waiting.
+ * Checks everything once, soon after every engine has had its first start, and logs what is not well with its
+ * cure: nobody asks at the start. Returns the function that gives up waiting.
  */
-export function reportAfterStart({ engines, validation, log, delayMs = 10_000 }: StartupReportOptions): () => void {
-  const settled = () => engines.statuses().filter(({ kind }) => engines.has(kind)).every((status) => status.resting || hasComputed(status) || isDown(status));
+export function reportAfterStart({
+  engines,
+  validation,
+  log,
+  delayMs = 10_000,
+}: StartupReportOptions): () => void {
+  const settled = () =>
+    engines
+      .statuses()
+      .filter(({ kind }) => engines.has(kind))
+      .every((status) => status.resting || hasComputed(status) || isDown(status));
 
   async function report(): Promise<void> {
     const { findings } = await validation.run();
     for (const { severity, check, subject, message, cure } of findings) {
-      if (severity !== 'ok') log[severity === 'error' ? 'error' : 'warn']({ event: 'validation', check, subject, cure }, `${subject}: ${message}`);
+      if (severity !== 'ok')
+        log[severity === 'error' ? 'error' : 'warn'](
+          { event: 'validation', check, subject, cure },
+          `${subject}: ${message}`,
+        );
     }
     const count = (severity: string) => findings.filter((finding) => finding.severity === severity).length;
-    log.info({ event: 'validation', checked: findings.length, errors: count('error'), warnings: count('warning') }, 'checked after the start');
+    log.info(
+      { event: 'validation', checked: findings.length, errors: count('error'), warnings: count('warning') },
+      'checked after the start',
+    );
   }
 
   let timer: NodeJS.Timeout | undefined;
@@ -32,7 +48,9 @@ export function reportAfterStart({ engines, validation, log, delayMs = 10_000 }:
   const look = () => {
     if (!settled()) return;
     off();
-    timer = setTimeout(() => { report().catch((error: unknown) => log.warn({ err: error }, 'the checks after the start failed')); }, delayMs).unref();
+    timer = setTimeout(() => {
+      report().catch((error: unknown) => log.warn({ err: error }, 'the checks after the start failed'));
+    }, delayMs).unref();
   };
   off = engines.onChange(look);
   look();

@@ -34,57 +34,117 @@ const mebibyte = 2 ** 20;
 const repeatMs = 3_600_000;
 
 /** Looks at everything at once, remembers the last hour, and says what is about to run out. */
-export function createStatusMonitor({ engines, store, gpu, memory, activeJobs, dataDir, maxWaiting, now = Date.now }: StatusMonitorOptions) {
+export function createStatusMonitor({
+  engines,
+  store,
+  gpu,
+  memory,
+  activeJobs,
+  dataDir,
+  maxWaiting,
+  now = Date.now,
+}: StatusMonitorOptions) {
   const trends = createTrends();
   const warnedAtMs = new Map<string, number>();
   let [ended, failed] = [0, 0];
 
   async function report(): Promise<StatusReport> {
     const [reading, depths, callbacks, disk, capacity] = await Promise.all([
-      gpu.read().catch(() => null), readDepths(), store.outbox.pending().catch(() => null), statfs(dataDir).catch(() => null), memory.capacity().catch(() => null),
+      gpu.read().catch(() => null),
+      readDepths(),
+      store.outbox.pending().catch(() => null),
+      statfs(dataDir).catch(() => null),
+      memory.capacity().catch(() => null),
     ]);
     const { rss, heapUsed } = process.memoryUsage();
     const statuses = engines.statuses().filter(({ kind }) => engines.has(kind));
     const diskFreeBytes = disk === null ? null : disk.bavail * disk.bsize;
     const trend = trends.add({
-      atMs: now(), ended, failed,
+      atMs: now(),
+      ended,
+      failed,
       bytes: {
-        service: rss, ...Object.fromEntries(statuses.flatMap(({ kind, memory: held }) => (held === null ? [] : [[kind, held.rssBytes] as const]))),
+        service: rss,
+        ...Object.fromEntries(
+          statuses.flatMap(({ kind, memory: held }) =>
+            held === null ? [] : [[kind, held.rssBytes] as const],
+          ),
+        ),
         ...(disk === null ? {} : { disk: (disk.blocks - disk.bavail) * disk.bsize }),
       },
     });
-    const warnings = warningsOf({
-      serviceBytes: rss, serviceLimitBytes: memoryLimit(), diskFreeBytes, maxWaiting, temperatureCelsius: reading?.temperatureCelsius ?? null,
-      waiting: Object.fromEntries(Object.entries(depths).map(([queue, depth]) => [queue, depth.waiting + depth.delayed])),
-    }, trend);
+    const warnings = warningsOf(
+      {
+        serviceBytes: rss,
+        serviceLimitBytes: memoryLimit(),
+        diskFreeBytes,
+        maxWaiting,
+        temperatureCelsius: reading?.temperatureCelsius ?? null,
+        waiting: Object.fromEntries(
+          Object.entries(depths).map(([queue, depth]) => [queue, depth.waiting + depth.delayed]),
+        ),
+      },
+      trend,
+    );
     const { committedBytes, waiting } = memory.view();
     return {
       warnings: fresh(warnings),
       facts: {
-        health: healthOf(engines), uptime_s: Math.round(process.uptime()), active_jobs: activeJobs(), callbacks_pending: callbacks,
+        health: healthOf(engines),
+        uptime_s: Math.round(process.uptime()),
+        active_jobs: activeJobs(),
+        callbacks_pending: callbacks,
         engines: Object.fromEntries(statuses.map((status) => [status.kind, engineFacts(status)])),
-        queues: Object.fromEntries(Object.entries(depths).map(([queue, { waiting: jobs, delayed, running, oldestAgeSeconds }]) => [queue, { waiting: jobs, delayed, running, oldest_s: oldestAgeSeconds }])),
-        gpu: reading === null ? null : {
-          name: reading.name, used_mb: mebibytes(reading.usedBytes), total_mb: mebibytes(reading.totalBytes), utilization: reading.utilization, celsius: reading.temperatureCelsius,
-          ...(capacity === null ? {} : { budget_mb: mebibytes(capacity), committed_mb: mebibytes(committedBytes), waiting_for_room: waiting }),
-        },
-        memory: { rss_mb: mebibytes(rss), heap_mb: mebibytes(heapUsed) }, disk_free_mb: mebibytes(diskFreeBytes),
+        queues: Object.fromEntries(
+          Object.entries(depths).map(([queue, { waiting: jobs, delayed, running, oldestAgeSeconds }]) => [
+            queue,
+            { waiting: jobs, delayed, running, oldest_s: oldestAgeSeconds },
+          ]),
+        ),
+        gpu:
+          reading === null
+            ? null
+            : {
+                name: reading.name,
+                used_mb: mebibytes(reading.usedBytes),
+                total_mb: mebibytes(reading.totalBytes),
+                utilization: reading.utilization,
+                celsius: reading.temperatureCelsius,
+                ...(capacity === null
+                  ? {}
+                  : {
+                      budget_mb: mebibytes(capacity),
+                      committed_mb: mebibytes(committedBytes),
+                      waiting_for_room: waiting,
+                    }),
+              },
+        memory: { rss_mb: mebibytes(rss), heap_mb: mebibytes(heapUsed) },
+        disk_free_mb: mebibytes(diskFreeBytes),
         trends: {
-          over_s: Math.round(trend.overSeconds), jobs_per_hour: rounded(trend.jobsPerHour), error_rate: trend.errorRate === null ? null : rounded(trend.errorRate),
-          mb_per_hour: Object.fromEntries(Object.entries(trend.bytesPerHour).map(([name, bytes]) => [name, rounded(bytes / mebibyte)])),
+          over_s: Math.round(trend.overSeconds),
+          jobs_per_hour: rounded(trend.jobsPerHour),
+          error_rate: trend.errorRate === null ? null : rounded(trend.errorRate),
+          mb_per_hour: Object.fromEntries(
+            Object.entries(trend.bytesPerHour).map(([name, bytes]) => [name, rounded(bytes / mebibyte)]),
+          ),
         },
       },
     };
   }
 
   async function readDepths(): Promise<Record<string, QueueDepth>> {
-    const depths = await Promise.all(queueNames.map(async (queue) => [queue, await store.depth(queue).catch(() => null)] as const));
-    return Object.fromEntries(depths.filter((each): each is [typeof each[0], QueueDepth] => each[1] !== null));
+    const depths = await Promise.all(
+      queueNames.map(async (queue) => [queue, await store.depth(queue).catch(() => null)] as const),
+    );
+    return Object.fromEntries(
+      depths.filter((each): each is [(typeof each)[0], QueueDepth] => each[1] !== null),
+    );
   }
 
   /** One that goes on is repeated once an hour. */
   function fresh(warnings: Warning[]): Warning[] {
-    for (const about of warnedAtMs.keys()) if (!warnings.some((warning) => warning.about === about)) warnedAtMs.delete(about);
+    for (const about of warnedAtMs.keys())
+      if (!warnings.some((warning) => warning.about === about)) warnedAtMs.delete(about);
     return warnings.filter(({ about }) => {
       if (now() - (warnedAtMs.get(about) ?? -Infinity) < repeatMs) return false;
       warnedAtMs.set(about, now());
@@ -102,10 +162,24 @@ export function createStatusMonitor({ engines, store, gpu, memory, activeJobs, d
   };
 }
 
-function engineFacts({ state, reason, jobsProcessed, errorCount, restarts, memory, resting }: ReturnType<Engines['status']>): Record<string, unknown> {
+function engineFacts({
+  state,
+  reason,
+  jobsProcessed,
+  errorCount,
+  restarts,
+  memory,
+  resting,
+}: ReturnType<Engines['status']>): Record<string, unknown> {
   return {
-    state, ...(resting ? { resting } : {}), ...(reason === null ? {} : { reason }), jobs: jobsProcessed, errors: errorCount, restarts,
-    rss_mb: mebibytes(memory?.rssBytes ?? null), ...(memory?.deviceBytes === undefined ? {} : { device_mb: mebibytes(memory.deviceBytes) }),
+    state,
+    ...(resting ? { resting } : {}),
+    ...(reason === null ? {} : { reason }),
+    jobs: jobsProcessed,
+    errors: errorCount,
+    restarts,
+    rss_mb: mebibytes(memory?.rssBytes ?? null),
+    ...(memory?.deviceBytes === undefined ? {} : { device_mb: mebibytes(memory.deviceBytes) }),
   };
 }
 

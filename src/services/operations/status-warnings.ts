@@ -1,4 +1,3 @@
-
 /** What may run out, with how much of it is used; null: nobody knows the limit. */
 export interface Limits {
   serviceBytes: number;
@@ -10,7 +9,10 @@ export interface Limits {
   temperatureCelsius: number | null;
 }
 
-export interface Warning { about: string; message: string }
+export interface Warning {
+  about: string;
+  message: string;
+}
 
 const gib = 2 ** 30;
 const soonHours = 2;
@@ -30,21 +32,33 @@ export function warningsOf(limits: Limits, trends: Trends): Warning[] {
   if (limits.serviceLimitBytes !== null) {
     const left = limits.serviceLimitBytes - limits.serviceBytes;
     const hours = grows('service') === 0 ? Infinity : left / grows('service');
-    if (left < 0.1 * limits.serviceLimitBytes) warn('memory', `the service uses ${gigabytes(limits.serviceBytes)} of ${gigabytes(limits.serviceLimitBytes)} GiB of memory`);
-    else if (hours < soonHours) warn('memory', `the service's memory grows by ${gigabytes(grows('service'))} GiB an hour; its limit is ${hours.toFixed(1)} hours away`);
+    if (left < 0.1 * limits.serviceLimitBytes)
+      warn(
+        'memory',
+        `the service uses ${gigabytes(limits.serviceBytes)} of ${gigabytes(limits.serviceLimitBytes)} GiB of memory`,
+      );
+    else if (hours < soonHours)
+      warn(
+        'memory',
+        `the service's memory grows by ${gigabytes(grows('service'))} GiB an hour; its limit is ${hours.toFixed(1)} hours away`,
+      );
   }
   if (limits.diskFreeBytes !== null) {
     const hours = grows('disk') === 0 ? Infinity : limits.diskFreeBytes / grows('disk');
-    if (limits.diskFreeBytes < leastDiskBytes) warn('disk', `${gigabytes(limits.diskFreeBytes)} GiB are left under DATA_DIR`);
+    if (limits.diskFreeBytes < leastDiskBytes)
+      warn('disk', `${gigabytes(limits.diskFreeBytes)} GiB are left under DATA_DIR`);
     else if (hours < soonHours) warn('disk', `the disk under DATA_DIR is full in ${hours.toFixed(1)} hours`);
   }
   if (limits.maxWaiting > 0) {
     for (const [queue, waiting] of Object.entries(limits.waiting)) {
-      if (waiting > fullShare * limits.maxWaiting) warn(queue, `${waiting} jobs wait in ${queue}; more than ${limits.maxWaiting} are refused`);
+      if (waiting > fullShare * limits.maxWaiting)
+        warn(queue, `${waiting} jobs wait in ${queue}; more than ${limits.maxWaiting} are refused`);
     }
   }
-  if (limits.temperatureCelsius !== null && limits.temperatureCelsius >= hotCelsius) warn('temperature', `the GPU is at ${Math.round(limits.temperatureCelsius)} °C`);
-  if (trends.errorRate !== null && trends.errorRate > highErrorRate && trends.jobsEnded >= leastJobs) warn('errors', `${Math.round(trends.errorRate * 100)} % of the jobs of the last hour failed`);
+  if (limits.temperatureCelsius !== null && limits.temperatureCelsius >= hotCelsius)
+    warn('temperature', `the GPU is at ${Math.round(limits.temperatureCelsius)} °C`);
+  if (trends.errorRate !== null && trends.errorRate > highErrorRate && trends.jobsEnded >= leastJobs)
+    warn('errors', `${Math.round(trends.errorRate * 100)} % of the jobs of the last hour failed`);
   return warnings;
 }
 
@@ -84,10 +98,23 @@ export function createTrends({ windowMs = hourMs } = {}) {
       const first = samples[0] ?? sample;
       const ms = sample.atMs - first.atMs;
       const ended = sample.ended - first.ended;
-      const names = samples.length < leastSamples ? [] : Object.keys(sample.bytes).filter((name) => samples.every(({ bytes }) => bytes[name] !== undefined));
+      const names =
+        samples.length < leastSamples
+          ? []
+          : Object.keys(sample.bytes).filter((name) =>
+              samples.every(({ bytes }) => bytes[name] !== undefined),
+            );
       return {
-        overSeconds: ms / 1000, jobsEnded: ended, jobsPerHour: ms === 0 ? 0 : (ended * hourMs) / ms, errorRate: ended === 0 ? null : (sample.failed - first.failed) / ended,
-        bytesPerHour: Object.fromEntries(names.map((name) => [name, slope(samples.map(({ atMs, bytes }) => [atMs, bytes[name] ?? 0])) * hourMs])),
+        overSeconds: ms / 1000,
+        jobsEnded: ended,
+        jobsPerHour: ms === 0 ? 0 : (ended * hourMs) / ms,
+        errorRate: ended === 0 ? null : (sample.failed - first.failed) / ended,
+        bytesPerHour: Object.fromEntries(
+          names.map((name) => [
+            name,
+            slope(samples.map(({ atMs, bytes }) => [atMs, bytes[name] ?? 0])) * hourMs,
+          ]),
+        ),
       };
     },
   };

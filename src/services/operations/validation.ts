@@ -1,4 +1,3 @@
-
 export type Validation = ReturnType<typeof createValidation>;
 
 export interface NamedCheck {
@@ -10,42 +9,81 @@ export interface NamedCheck {
 }
 
 /**
- * Runs all checks side by side; a check that throws or outlasts `timeoutMs` is itself a finding, so that one dead
- * server never hides the rest of the report.
+ * Runs all checks side by side; a check that throws or outlasts `timeoutMs` is itself a finding, so that one
+ * dead server never hides the rest of the report.
  */
-export function createValidation({ checks, timeoutMs = 10_000 }: { checks: readonly NamedCheck[]; timeoutMs?: number }) {
+export function createValidation({
+  checks,
+  timeoutMs = 10_000,
+}: {
+  checks: readonly NamedCheck[];
+  timeoutMs?: number;
+}) {
   return {
     async run(): Promise<ValidationReport> {
-      const findings = (await Promise.all(checks.map(async ({ name, subject, run, timeoutMs: limitMs = timeoutMs }) => {
-        const controller = new AbortController();
-        let timer: NodeJS.Timeout | undefined;
-        const late = new Promise<Finding[]>((resolve) => {
-          timer = setTimeout(() => {
-            controller.abort();
-            resolve([{ check: name, subject, severity: 'error', message: `no answer within ${limitMs / 1000} s`, cure: 'See why it hangs, then validate again.' }]);
-          }, limitMs);
-        });
-        try {
-          return await Promise.race([run(controller.signal), late]);
-        } catch (error) {
-          return [{ check: name, subject, severity: 'error', message: error instanceof Error ? error.message : String(error) } satisfies Finding];
-        } finally {
-          clearTimeout(timer);
-        }
-      }))).flat();
-      const failed = new Set(findings.filter(({ severity }) => severity === 'error').map(({ check }) => check));
+      const findings = (
+        await Promise.all(
+          checks.map(async ({ name, subject, run, timeoutMs: limitMs = timeoutMs }) => {
+            const controller = new AbortController();
+            let timer: NodeJS.Timeout | undefined;
+            const late = new Promise<Finding[]>((resolve) => {
+              timer = setTimeout(() => {
+                controller.abort();
+                resolve([
+                  {
+                    check: name,
+                    subject,
+                    severity: 'error',
+                    message: `no answer within ${limitMs / 1000} s`,
+                    cure: 'See why it hangs, then validate again.',
+                  },
+                ]);
+              }, limitMs);
+            });
+            try {
+              return await Promise.race([run(controller.signal), late]);
+            } catch (error) {
+              return [
+                {
+                  check: name,
+                  subject,
+                  severity: 'error',
+                  message: error instanceof Error ? error.message : String(error),
+                } satisfies Finding,
+              ];
+            } finally {
+              clearTimeout(timer);
+            }
+          }),
+        )
+      ).flat();
+      const failed = new Set(
+        findings.filter(({ severity }) => severity === 'error').map(({ check }) => check),
+      );
       return {
         valid: failed.size === 0,
-        checks: Object.fromEntries(checkNames.map((name) => [name, !failed.has(name)])) as ValidationReport['checks'],
+        checks: Object.fromEntries(
+          checkNames.map((name) => [name, !failed.has(name)]),
+        ) as ValidationReport['checks'],
         findings,
       };
     },
   };
 }
 
-/** The five checks of the reference, by their contract names (spec 8; what they mean here is stated in `openapi.yaml`). */
-export type CheckName = 'environment_variables' | 'model_paths' | 'gpu_availability' | 'python_dependencies' | 'worker_scripts';
-export const checkNames: readonly CheckName[] = ['environment_variables', 'model_paths', 'gpu_availability', 'python_dependencies', 'worker_scripts'];
+/**
+ * The five checks of the reference, by their contract names (spec 8; what they mean here is stated in
+ * `openapi.yaml`).
+ */
+export type CheckName =
+  'environment_variables' | 'model_paths' | 'gpu_availability' | 'python_dependencies' | 'worker_scripts';
+export const checkNames: readonly CheckName[] = [
+  'environment_variables',
+  'model_paths',
+  'gpu_availability',
+  'python_dependencies',
+  'worker_scripts',
+];
 
 /** `error`: jobs will fail; `warning`: works, with less than there could be. */
 export type Severity = 'ok' | 'warning' | 'error';

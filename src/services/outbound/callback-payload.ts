@@ -10,13 +10,30 @@ export interface CallbackBody {
   metadata: Record<string, unknown>;
 }
 
-const statuses: Record<CallbackEvent, CallbackBody['status']> = { processing: 'processing', progress: 'processing', completed: 'completed', failed: 'failed' };
+const statuses: Record<CallbackEvent, CallbackBody['status']> = {
+  processing: 'processing',
+  progress: 'processing',
+  completed: 'completed',
+  failed: 'failed',
+};
 
 /** Builds callbacks; with no URL there is nobody to call and every answer is undefined. */
-export function createCallbackBuilder({ url, now = Date.now }: { url: string | undefined; now?: () => number }): BuildCallback {
+export function createCallbackBuilder({
+  url,
+  now = Date.now,
+}: {
+  url: string | undefined;
+  now?: () => number;
+}): BuildCallback {
   return (event, { jobId, assets, errorMessage, metadata }): Callback | undefined => {
     if (url === undefined) return undefined;
-    const body: CallbackBody = { job_id: jobId, status: statuses[event], assets, ...(errorMessage === undefined ? {} : { error_message: errorMessage }), metadata };
+    const body: CallbackBody = {
+      job_id: jobId,
+      status: statuses[event],
+      assets,
+      ...(errorMessage === undefined ? {} : { error_message: errorMessage }),
+      metadata,
+    };
     return { id: `${jobId}:${event}`, jobId, event, url, body: JSON.stringify(body), createdAtMs: now() };
   };
 }

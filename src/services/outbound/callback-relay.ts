@@ -29,11 +29,23 @@ const hour = 3_600_000;
 const fewestAttempts = 10;
 
 /**
- * Delivers the outbox at least once. An entry stays in it until a receiver has answered 2xx: a crash between sending and
- * noting that repeats the delivery under the same id. Order within one job is the outbox's promise.
+ * Delivers the outbox at least once. An entry stays in it until a receiver has answered 2xx: a crash between
+ * sending and noting that repeats the delivery under the same id. Order within one job is the outbox's
+ * promise.
  */
 export function createCallbackRelay(options: RelayOptions) {
-  const { outbox, sender, workerId, log, backoff = { baseMs: 1000, maxMs: hour / 6, jitter: 0.3 }, giveUpAfterMs = 24 * hour, idleMs = 250, concurrency = 8, claimMs = 30_000, now = Date.now } = options;
+  const {
+    outbox,
+    sender,
+    workerId,
+    log,
+    backoff = { baseMs: 1000, maxMs: hour / 6, jitter: 0.3 },
+    giveUpAfterMs = 24 * hour,
+    idleMs = 250,
+    concurrency = 8,
+    claimMs = 30_000,
+    now = Date.now,
+  } = options;
   let stopped = false;
   const sending = new Set<Promise<void>>();
   let wake = () => {};
@@ -54,11 +66,17 @@ export function createCallbackRelay(options: RelayOptions) {
     } else {
       const waitMs = Math.max(delivery.afterMs ?? 0, backoffDelayMs(entry.attempts + 1, backoff));
       await outbox.reschedule(entry.id, waitMs, delivery.reason);
-      log.warn({ ...fields, reason: delivery.reason, again_in_ms: Math.round(waitMs) }, 'callback not delivered');
+      log.warn(
+        { ...fields, reason: delivery.reason, again_in_ms: Math.round(waitMs) },
+        'callback not delivered',
+      );
     }
   }
 
-  /** Takes as many due entries as there are free places and sends them; returns how many. A receiver that hangs holds one place, not the others. */
+  /**
+   * Takes as many due entries as there are free places and sends them; returns how many. A receiver that
+   * hangs holds one place, not the others.
+   */
   async function sendDue(): Promise<number> {
     const free = concurrency - sending.size;
     if (free === 0) return 0;
@@ -68,7 +86,12 @@ export function createCallbackRelay(options: RelayOptions) {
     if (now() - claimedAtMs > claimMs / 3) return entries.length;
     for (const entry of entries) {
       const delivery = deliver(entry)
-        .catch((error: unknown) => { log.warn({ err: error, job_id: entry.jobId }, 'the outcome of a callback could not be noted; it will be sent again'); })
+        .catch((error: unknown) => {
+          log.warn(
+            { err: error, job_id: entry.jobId },
+            'the outcome of a callback could not be noted; it will be sent again',
+          );
+        })
         .finally(() => sending.delete(delivery));
       sending.add(delivery);
     }
@@ -77,7 +100,9 @@ export function createCallbackRelay(options: RelayOptions) {
 
   async function run(): Promise<void> {
     while (!stopped) {
-      const woken = new Promise<void>((resolve) => { wake = resolve; });
+      const woken = new Promise<void>((resolve) => {
+        wake = resolve;
+      });
       const sent = await sendDue().catch((error: unknown) => {
         log.warn({ err: error }, 'the outbox does not answer');
         return 0;
@@ -108,7 +133,10 @@ export function createCallbackRelay(options: RelayOptions) {
       const left = () => Math.max(0, deadline - Date.now());
       do {
         await Promise.race([Promise.all(sending), delay(left(), undefined, { ref: false })]);
-      } while (left() > 0 && (await Promise.race([sendDue().catch(() => 0), delay(left(), 0, { ref: false })])) > 0);
+      } while (
+        left() > 0 &&
+        (await Promise.race([sendDue().catch(() => 0), delay(left(), 0, { ref: false })])) > 0
+      );
       await sender.close();
       await Promise.race([Promise.all(sending), delay(1000, undefined, { ref: false })]);
     },

@@ -16,14 +16,29 @@ const quotedBytes = 500;
 const longestRetryAfterMs = 3_600_000;
 
 /** Sends one callback. Redirects are not followed: a webhook that moves must be told so by its operator. */
-export function createCallbackSender({ timeoutMs = 20_000, now = Date.now, ...signing }: SigningOptions & { timeoutMs?: number; now?: () => number }) {
-  const agent = new Agent({ connect: { timeout: Math.min(timeoutMs, 10_000) }, headersTimeout: timeoutMs, bodyTimeout: timeoutMs, keepAliveTimeout: 10_000 });
+export function createCallbackSender({
+  timeoutMs = 20_000,
+  now = Date.now,
+  ...signing
+}: SigningOptions & { timeoutMs?: number; now?: () => number }) {
+  const agent = new Agent({
+    connect: { timeout: Math.min(timeoutMs, 10_000) },
+    headersTimeout: timeoutMs,
+    bodyTimeout: timeoutMs,
+    keepAliveTimeout: 10_000,
+  });
   return {
     async send(entry: { id: string; url: string; body: string }, signal?: AbortSignal): Promise<Delivery> {
       try {
         const response = await request(entry.url, {
-          dispatcher: agent, method: 'POST', body: entry.body, headers: callbackHeaders({ ...entry, atMs: now() }, signing),
-          signal: AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal === undefined ? [] : [signal])]),
+          dispatcher: agent,
+          method: 'POST',
+          body: entry.body,
+          headers: callbackHeaders({ ...entry, atMs: now() }, signing),
+          signal: AbortSignal.any([
+            AbortSignal.timeout(timeoutMs),
+            ...(signal === undefined ? [] : [signal]),
+          ]),
         });
         const { statusCode } = response;
         if (statusCode >= 200 && statusCode < 300) {
@@ -33,12 +48,23 @@ export function createCallbackSender({ timeoutMs = 20_000, now = Date.now, ...si
         }
         const text = (await readStart(response.body).catch(() => '')).trim();
         const reason = `${statusCode}${text === '' ? '' : ` ${text}`}`;
-        if (statusCode >= 400 && statusCode < 500 && !retryable4xx.has(statusCode)) return { outcome: 'refused', reason };
+        if (statusCode >= 400 && statusCode < 500 && !retryable4xx.has(statusCode))
+          return { outcome: 'refused', reason };
         const afterMs = retryAfterMs(response.headers['retry-after'], now());
-        return { outcome: 'again', reason, ...(afterMs === null ? {} : { afterMs: Math.min(afterMs, longestRetryAfterMs) }) };
+        return {
+          outcome: 'again',
+          reason,
+          ...(afterMs === null ? {} : { afterMs: Math.min(afterMs, longestRetryAfterMs) }),
+        };
       } catch (error) {
         const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-        return { outcome: 'again', reason: cause instanceof Error ? `${(cause as NodeJS.ErrnoException).code ?? cause.name}: ${cause.message}` : String(cause) };
+        return {
+          outcome: 'again',
+          reason:
+            cause instanceof Error
+              ? `${(cause as NodeJS.ErrnoException).code ?? cause.name}: ${cause.message}`
+              : String(cause),
+        };
       }
     },
     /** Ends what is being sent: its entries stay in the outbox. */
@@ -72,12 +98,17 @@ function retryAfterMs(header: string | string[] | undefined, nowMs: number): num
 export interface SigningOptions {
   /** `whsec_` and base64 (Standard Webhooks); absent: not signed. */
   secret: string | undefined;
-  /** Sent as `Authorization: Bearer`, or as `apikey` when it is one of Supabase's new keys, which are no JWTs. */
+  /**
+   * Sent as `Authorization: Bearer`, or as `apikey` when it is one of Supabase's new keys, which are no JWTs.
+   */
   serviceKey: string | undefined;
 }
 
 /** Headers of one delivery: the id is stable over retries, the time is this attempt's. */
-export function callbackHeaders({ id: entryId, body, atMs }: { id: string; body: string; atMs: number }, { secret, serviceKey }: SigningOptions): Record<string, string> {
+export function callbackHeaders(
+  { id: entryId, body, atMs }: { id: string; body: string; atMs: number },
+  { secret, serviceKey }: SigningOptions,
+): Record<string, string> {
   const id = headerId(entryId);
   const timestamp = String(Math.floor(atMs / 1000));
   return {
@@ -85,16 +116,29 @@ export function callbackHeaders({ id: entryId, body, atMs }: { id: string; body:
     'webhook-id': id,
     'webhook-timestamp': timestamp,
     'idempotency-key': id,
-    ...(serviceKey === undefined ? {} : serviceKey.startsWith('sb_secret_') ? { apikey: serviceKey } : { authorization: `Bearer ${serviceKey}` }),
-    ...(secret === undefined ? {} : { 'webhook-signature': `v1,${sign(secret, `${id}.${timestamp}.${body}`)}` }),
+    ...(serviceKey === undefined
+      ? {}
+      : serviceKey.startsWith('sb_secret_')
+        ? { apikey: serviceKey }
+        : { authorization: `Bearer ${serviceKey}` }),
+    ...(secret === undefined
+      ? {}
+      : { 'webhook-signature': `v1,${sign(secret, `${id}.${timestamp}.${body}`)}` }),
   };
 }
 
-/** Ids may hold what a producer wrote: made fit for a header, and free of the dots that separate the signed parts. */
+/**
+ * Ids may hold what a producer wrote: made fit for a header, and free of the dots that separate the signed
+ * parts.
+ */
 function headerId(id: string): string {
-  return encodeURIComponent(Buffer.from(id, 'utf8').toString('utf8')).replaceAll('%3A', ':').replaceAll('.', '%2E');
+  return encodeURIComponent(Buffer.from(id, 'utf8').toString('utf8'))
+    .replaceAll('%3A', ':')
+    .replaceAll('.', '%2E');
 }
 
 function sign(secret: string, content: string): string {
-  return createHmac('sha256', Buffer.from(secret.replace(/^whsec_/, ''), 'base64')).update(content).digest('base64');
+  return createHmac('sha256', Buffer.from(secret.replace(/^whsec_/, ''), 'base64'))
+    .update(content)
+    .digest('base64');
 }

@@ -46,12 +46,22 @@ function urlBelow(address: string, relative: string): URL {
 
 /**
  * Tells the Supabase function `update-worker-url` where this worker is (spec section 8).
- * Rules: no pod id, one warning and nothing else; no credentials, one error and nothing else; own `/health` not healthy
- * at the public address, skipped until it is; refused, logged and tried again next cycle; at shutdown `inactive` is sent
- * if it was registered.
+ * Rules: no pod id, one warning and nothing else; no credentials, one error and nothing else; own `/health`
+ * not healthy at the public address, skipped until it is; refused, logged and tried again next cycle; at
+ * shutdown `inactive` is sent if it was registered.
  */
 export function createUrlRegistration(options: UrlRegistrationOptions) {
-  const { podId, supabaseUrl, serviceKey, log, periodMs = 300_000, jitter = 0.1, timeoutMs = 10_000, random = Math.random, now = Date.now } = options;
+  const {
+    podId,
+    supabaseUrl,
+    serviceKey,
+    log,
+    periodMs = 300_000,
+    jitter = 0.1,
+    timeoutMs = 10_000,
+    random = Math.random,
+    now = Date.now,
+  } = options;
   let workerUrl = options.publicUrl ?? (podId === undefined ? undefined : runpodUrl(podId));
   let state: RegistrationState = 'disabled';
   let announced: string | undefined;
@@ -62,7 +72,11 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
 
   async function isHealthy(url: string): Promise<boolean> {
     try {
-      const response = await request(urlBelow(url, 'health'), { headersTimeout: timeoutMs, bodyTimeout: timeoutMs, signal: stopping.signal });
+      const response = await request(urlBelow(url, 'health'), {
+        headersTimeout: timeoutMs,
+        bodyTimeout: timeoutMs,
+        signal: stopping.signal,
+      });
       const body = (await response.body.json()) as { status?: unknown };
       // Degraded still works, with less than there could be.
       return response.statusCode === 200 && (body.status === 'healthy' || body.status === 'degraded');
@@ -71,16 +85,25 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
     }
   }
 
-  async function send(url: string, status: 'active' | 'inactive', signal?: AbortSignal): Promise<{ accepted: boolean; reason: string }> {
+  async function send(
+    url: string,
+    status: 'active' | 'inactive',
+    signal?: AbortSignal,
+  ): Promise<{ accepted: boolean; reason: string }> {
     try {
       const response = await request(urlBelow(supabaseUrl ?? '', 'functions/v1/update-worker-url'), {
         method: 'POST',
         headers: { authorization: `Bearer ${serviceKey ?? ''}`, 'content-type': 'application/json' },
         body: JSON.stringify({ worker_url: url, timestamp: new Date(now()).toISOString(), status }),
-        headersTimeout: timeoutMs, bodyTimeout: timeoutMs, signal: signal ?? null,
+        headersTimeout: timeoutMs,
+        bodyTimeout: timeoutMs,
+        signal: signal ?? null,
       });
       const text = (await response.body.text()).slice(0, 200);
-      return { accepted: response.statusCode >= 200 && response.statusCode < 300, reason: `${response.statusCode} ${text}`.trim() };
+      return {
+        accepted: response.statusCode >= 200 && response.statusCode < 300,
+        reason: `${response.statusCode} ${text}`.trim(),
+      };
     } catch (error) {
       return { accepted: false, reason: error instanceof Error ? error.message : String(error) };
     }
@@ -92,7 +115,10 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
     if (!(await isHealthy(url))) {
       if (stopping.signal.aborted) return;
       state = 'unhealthy';
-      log.warn({ worker_url: url }, 'not registered: own /health is unhealthy or not reached at the public address; trying again next cycle');
+      log.warn(
+        { worker_url: url },
+        'not registered: own /health is unhealthy or not reached at the public address; trying again next cycle',
+      );
       return;
     }
     const answer = await send(url, 'active', stopping.signal);
@@ -107,7 +133,10 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
       log.info({ worker_url: url }, 'registered the worker URL');
     } else {
       state = 'refused';
-      log.error({ worker_url: url, reason: answer.reason }, 'the worker URL was not accepted; trying again next cycle');
+      log.error(
+        { worker_url: url, reason: answer.reason },
+        'the worker URL was not accepted; trying again next cycle',
+      );
     }
   }
 
@@ -117,8 +146,13 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
       await registerOnce();
       if (url !== workerUrl) continue;
       const pause = periodMs * (1 + jitter * (2 * random() - 1));
-      const woken = new Promise<void>((resolve) => { wake = resolve; });
-      await Promise.race([delay(pause, undefined, { signal: stopping.signal, ref: false }).catch(() => undefined), woken]);
+      const woken = new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      await Promise.race([
+        delay(pause, undefined, { signal: stopping.signal, ref: false }).catch(() => undefined),
+        woken,
+      ]);
     }
   }
 
@@ -131,13 +165,19 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
   return {
     start(): void {
       if (loop !== undefined) return;
-      if (workerUrl === undefined && options.urlFile === undefined) return log.warn({}, 'RUNPOD_POD_ID is not set: the worker URL is not registered');
+      if (workerUrl === undefined && options.urlFile === undefined)
+        return log.warn({}, 'RUNPOD_POD_ID is not set: the worker URL is not registered');
       if (supabaseUrl === undefined || serviceKey === undefined) {
         return log.error({}, 'SUPABASE_URL or SUPABASE_SERVICE_KEY is not set: URL registration is off');
       }
       state = 'waiting';
       stopping = new AbortController();
-      if (options.urlFile !== undefined) unfollow = followUrlFile(options.urlFile, setUrl, options.urlFileIntervalMs === undefined ? {} : { intervalMs: options.urlFileIntervalMs });
+      if (options.urlFile !== undefined)
+        unfollow = followUrlFile(
+          options.urlFile,
+          setUrl,
+          options.urlFileIntervalMs === undefined ? {} : { intervalMs: options.urlFileIntervalMs },
+        );
       loop = run();
     },
     /** A new public address is registered at once, not at the next cycle. */
@@ -151,7 +191,11 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
       loop = undefined;
       if (announced === undefined) return;
       const answer = await send(announced, 'inactive');
-      if (!answer.accepted) log.warn({ worker_url: announced, reason: answer.reason }, 'the orchestrator could not be told that this worker is going away');
+      if (!answer.accepted)
+        log.warn(
+          { worker_url: announced, reason: answer.reason },
+          'the orchestrator could not be told that this worker is going away',
+        );
       announced = undefined;
       state = 'disabled';
     },
@@ -159,10 +203,15 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
 }
 
 /**
- * Follows a file that holds a public address, as tunnels write it: its first word, now and after every change. What is no
- * http address is left out. Polls, because change events of network volumes cannot be relied on. Returns the function that ends it.
+ * Follows a file that holds a public address, as tunnels write it: its first word, now and after every
+ * change. What is no http address is left out. Polls, because change events of network volumes cannot be
+ * relied on. Returns the function that ends it.
  */
-export function followUrlFile(file: string, onUrl: (url: string) => void, { intervalMs = 2000 } = {}): () => void {
+export function followUrlFile(
+  file: string,
+  onUrl: (url: string) => void,
+  { intervalMs = 2000 } = {},
+): () => void {
   async function look(): Promise<void> {
     const [word = ''] = (await readFile(file, 'utf8').catch(() => '')).trim().split(/\s+/);
     if (/^https?:/.test(word) && URL.canParse(word)) onUrl(word);

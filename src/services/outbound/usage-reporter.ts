@@ -18,13 +18,27 @@ export interface UsageReporterOptions {
 
 export type UsageReporter = ReturnType<typeof createUsageReporter>;
 
-interface WaitingRecord { id: string; url: string; body: string }
+interface WaitingRecord {
+  id: string;
+  url: string;
+  body: string;
+}
 
 /**
- * Sends the usage records of finished jobs, one at a time, in the background. Best effort with retries: what matters of a job is in
- * its record and its callback, so statistics never take a place in the outbox and never hold a job up. Lost with the process.
+ * Sends the usage records of finished jobs, one at a time, in the background. Best effort with retries: what
+ * matters of a job is in its record and its callback, so statistics never take a place in the outbox and
+ * never hold a job up. Lost with the process.
  */
-export function createUsageReporter({ url, sender, workerId, log, backoff = { baseMs: 1000, maxMs: 60_000, jitter: 0.3 }, maxAttempts = 12, maxWaiting = 2000, now = Date.now }: UsageReporterOptions) {
+export function createUsageReporter({
+  url,
+  sender,
+  workerId,
+  log,
+  backoff = { baseMs: 1000, maxMs: 60_000, jitter: 0.3 },
+  maxAttempts = 12,
+  maxWaiting = 2000,
+  now = Date.now,
+}: UsageReporterOptions) {
   const waiting: WaitingRecord[] = [];
   const stopping = new AbortController();
   let dropped = 0;
@@ -59,7 +73,11 @@ export function createUsageReporter({ url, sender, workerId, log, backoff = { ba
   }
 
   function start(): void {
-    sending ??= sendAll().catch(() => {}).finally(() => { sending = null; });
+    sending ??= sendAll()
+      .catch(() => {})
+      .finally(() => {
+        sending = null;
+      });
   }
 
   return {
@@ -70,7 +88,8 @@ export function createUsageReporter({ url, sender, workerId, log, backoff = { ba
           // The first one may be on its way.
           waiting.splice(1, 1);
           dropped += 1;
-          if (dropped % 100 === 1) log.warn({ dropped }, 'the usage endpoint does not answer; the oldest records are dropped');
+          if (dropped % 100 === 1)
+            log.warn({ dropped }, 'the usage endpoint does not answer; the oldest records are dropped');
         }
         waiting.push({ id, url, body: JSON.stringify(record) });
       }
@@ -84,13 +103,17 @@ export function createUsageReporter({ url, sender, workerId, log, backoff = { ba
       const grace = new AbortController();
       await Promise.race([sendOnceMore(grace.signal), wait(graceMs, grace.signal).catch(() => {})]);
       grace.abort();
-      if (waiting.length > 0) log.warn({ records: waiting.length }, 'usage records lost: their endpoint did not answer');
+      if (waiting.length > 0)
+        log.warn({ records: waiting.length }, 'usage records lost: their endpoint did not answer');
       await sender.close();
     },
   };
 }
 
-/** Spec section 4. Times in seconds, memory in GB (10⁹ bytes) as in the callbacks' `vram_used_gb`, null where nothing can be measured. */
+/**
+ * Spec section 4. Times in seconds, memory in GB (10⁹ bytes) as in the callbacks' `vram_used_gb`, null where
+ * nothing can be measured.
+ */
 export interface WorkerMetricsRecord {
   worker_id: string;
   job_type: string;
@@ -111,20 +134,34 @@ export interface CompletionStatisticsRecord {
 }
 
 /** The two records of one finished job, with the id each is sent under however often. */
-export function buildUsageRecords(facts: FinishedJobFacts, { workerId, atMs }: { workerId: string; atMs: number }): Array<{ id: string; record: WorkerMetricsRecord | CompletionStatisticsRecord }> {
+export function buildUsageRecords(
+  facts: FinishedJobFacts,
+  { workerId, atMs }: { workerId: string; atMs: number },
+): Array<{ id: string; record: WorkerMetricsRecord | CompletionStatisticsRecord }> {
   const { job } = facts;
   const timestamp = new Date(atMs).toISOString();
   return [
     {
       id: `${job.id}:worker_metrics`,
       record: {
-        worker_id: workerId, job_type: job.type, generation_time: facts.generationSeconds,
-        vram_used: facts.deviceBytes === null ? null : rounded(facts.deviceBytes / 1e9), success: facts.outcome === 'completed', timestamp,
+        worker_id: workerId,
+        job_type: job.type,
+        generation_time: facts.generationSeconds,
+        vram_used: facts.deviceBytes === null ? null : rounded(facts.deviceBytes / 1e9),
+        success: facts.outcome === 'completed',
+        timestamp,
       },
     },
     {
       id: `${job.id}:completion_statistics`,
-      record: { job_id: job.id, user_id: job.userId, job_type: job.type, assets_generated: facts.assets, total_size_mb: rounded(facts.totalBytes / 1e6), completion_timestamp: timestamp },
+      record: {
+        job_id: job.id,
+        user_id: job.userId,
+        job_type: job.type,
+        assets_generated: facts.assets,
+        total_size_mb: rounded(facts.totalBytes / 1e6),
+        completion_timestamp: timestamp,
+      },
     },
   ];
 }

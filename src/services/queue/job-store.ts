@@ -2,8 +2,9 @@ import type { JobType, QueueName } from '../catalogue.js';
 
 /**
  * One interface, two queues: embedded (LevelDB, one process) and Redis (shared by any number of processes).
- * A job store keeps payloads, records, leases, the dead letters and the outbox in one place, because the promises need
- * steps that touch several of them at once: "finished" and "its callback is recorded" are one atomic write.
+ * A job store keeps payloads, records, leases, the dead letters and the outbox in one place, because the
+ * promises need steps that touch several of them at once: "finished" and "its callback is recorded" are one
+ * atomic write.
  */
 
 export type JobStatus = 'queued' | 'processing' | 'completed' | 'failed' | 'cancelled';
@@ -44,7 +45,10 @@ export interface JobRecord {
   lastError?: string;
 }
 
-/** Proof of ownership of a running job. Every write of a runner carries it and is refused once the lease is lost. */
+/**
+ * Proof of ownership of a running job. Every write of a runner carries it and is refused once the lease is
+ * lost.
+ */
 export interface Lease {
   queue: QueueName;
   /** The store's own key of the reservation; unique per claim, never the payload's bytes. */
@@ -56,8 +60,8 @@ export interface Lease {
 }
 
 /**
- * What `reserve` hands out: the producer's exact string. A string that is not a valid job is handed out like any other;
- * the runner decides (`deadLetter`), because only it knows the rules.
+ * What `reserve` hands out: the producer's exact string. A string that is not a valid job is handed out like
+ * any other; the runner decides (`deadLetter`), because only it knows the rules.
  */
 export interface Reservation {
   lease: Lease;
@@ -77,8 +81,9 @@ export interface ReserveRequest {
   /** Job types that may not be taken now (only another instance can run them); skipped over, order kept. */
   excludeTypes?: readonly JobType[];
   /**
-   * Also begins the job in the same step when its payload has a readable id and a known type (`Reservation.begun`): a round
-   * trip less, for a caller that need not look at the payload first. What would be a duplicate is dropped and passed over.
+   * Also begins the job in the same step when its payload has a readable id and a known type
+   * (`Reservation.begun`): a round trip less, for a caller that need not look at the payload first. What
+   * would be a duplicate is dropped and passed over.
    */
   begin?: boolean;
 }
@@ -87,7 +92,10 @@ export type CallbackEvent = 'processing' | 'progress' | 'completed' | 'failed';
 
 /** What is to be said of a job. `id` is stable over retries and re-runs: receivers drop duplicates by it. */
 export interface Callback {
-  /** `{jobId}:{event}`, or with a suffix for events that repeat (`{jobId}:progress:{n}`); doubles as `webhook-id` and idempotency key. */
+  /**
+   * `{jobId}:{event}`, or with a suffix for events that repeat (`{jobId}:progress:{n}`); doubles as
+   * `webhook-id` and idempotency key.
+   */
   id: string;
   jobId: string;
   event: CallbackEvent;
@@ -114,7 +122,10 @@ export interface FinishedJob {
   assets: string[];
   errorMessage?: string;
   metadata: Record<string, unknown>;
-  /** Terminal callback; absent when no callback URL is configured. A pending `processing` entry of the job is dropped. */
+  /**
+   * Terminal callback; absent when no callback URL is configured. A pending `processing` entry of the job is
+   * dropped.
+   */
   callback?: Callback;
 }
 
@@ -135,7 +146,10 @@ export interface SubmitRequest {
   payload: string;
   job: { id: string; type: JobType; userId: string };
   idempotencyKey?: string;
-  /** What "the same payload" means for the key, when the payload holds generated parts (an id). Default: a digest of the payload. */
+  /**
+   * What "the same payload" means for the key, when the payload holds generated parts (an id). Default: a
+   * digest of the payload.
+   */
   fingerprint?: string;
   /** Refuse (`full`) when this many jobs wait already; 0 for no limit. */
   maxWaiting?: number;
@@ -189,33 +203,64 @@ export interface InstanceInfo {
 export interface JobStore {
   readonly kind: 'embedded' | 'redis';
 
-  /** Puts a job on its queue. The same id twice, or the same idempotency key with the same payload, is one job. */
+  /**
+   * Puts a job on its queue. The same id twice, or the same idempotency key with the same payload, is one
+   * job.
+   */
   submit(request: SubmitRequest): Promise<SubmitResult>;
-  /** Puts a string on the queue as a producer's LPUSH does: no checks, no record before a runner begins it. */
+  /**
+   * Puts a string on the queue as a producer's LPUSH does: no checks, no record before a runner begins it.
+   */
   push(queue: QueueName, payload: string): Promise<void>;
 
   /** Takes the next job atomically and leases it, or null. Due retries come before new jobs. */
   reserve(request: ReserveRequest): Promise<Reservation | null>;
-  /** Resolves when there may be work on one of the queues, or after `timeoutMs`, or on abort. Takes nothing. */
+  /**
+   * Resolves when there may be work on one of the queues, or after `timeoutMs`, or on abort. Takes nothing.
+   */
   waitForWork(queues: readonly QueueName[], timeoutMs: number, signal: AbortSignal): Promise<void>;
-  /** First write of a runner that found the payload valid: creates or updates the record as `processing`. A job that is already terminal or running elsewhere is not begun: the reservation is dropped. */
-  begin(lease: Lease, job: { id: string; type: JobType; userId: string }, callback?: Callback): Promise<'begun' | 'duplicate' | 'lost'>;
+  /**
+   * First write of a runner that found the payload valid: creates or updates the record as `processing`. A
+   * job that is already terminal or running elsewhere is not begun: the reservation is dropped.
+   */
+  begin(
+    lease: Lease,
+    job: { id: string; type: JobType; userId: string },
+    callback?: Callback,
+  ): Promise<'begun' | 'duplicate' | 'lost'>;
   /** Extends the lease. `cancelRequested` reaches the runner here and through `onCancel`. */
   renew(lease: Lease, leaseMs: number): Promise<{ held: boolean; cancelRequested: boolean }>;
   /** Records progress; ignored when the lease is lost or the job is terminal. */
   updateProgress(lease: Lease, progress: JobProgress): Promise<void>;
-  /** Terminal state, asset list, callback and acknowledgement in one atomic write. False: the lease was lost, nothing was written. */
+  /**
+   * Terminal state, asset list, callback and acknowledgement in one atomic write. False: the lease was lost,
+   * nothing was written.
+   */
   finish(lease: Lease, result: FinishedJob): Promise<boolean>;
   /** Back to the queue after a failed attempt, not before `delayMs`. False when the lease was lost. */
   retryLater(lease: Lease, delayMs: number, reason: string): Promise<boolean>;
   /** Hand-back without counting the attempt (shutdown); goes to the front of its queue. */
   release(lease: Lease): Promise<boolean>;
-  /** Acknowledges and moves the payload to the dead letters, with the terminal record and callback where there is an id and that job is neither finished already nor running elsewhere. One atomic write. */
-  deadLetter(lease: Lease, reason: string, result?: FinishedJob & { job: { id: string; type?: JobType; userId?: string } }): Promise<boolean>;
-  /** Housekeeping, to be called every few seconds; also forgets records past their retention. Takes back jobs whose lease ran out, whoever held it: back to the front of the queue. Jobs over `maxAttempts` are handed out once more by `reserve` with `attempt > maxAttempts`; the runner dead-letters them. Returns job ids. */
+  /**
+   * Acknowledges and moves the payload to the dead letters, with the terminal record and callback where there
+   * is an id and that job is neither finished already nor running elsewhere. One atomic write.
+   */
+  deadLetter(
+    lease: Lease,
+    reason: string,
+    result?: FinishedJob & { job: { id: string; type?: JobType; userId?: string } },
+  ): Promise<boolean>;
+  /**
+   * Housekeeping, to be called every few seconds; also forgets records past their retention. Takes back jobs
+   * whose lease ran out, whoever held it: back to the front of the queue. Jobs over `maxAttempts` are handed
+   * out once more by `reserve` with `attempt > maxAttempts`; the runner dead-letters them. Returns job ids.
+   */
   reclaimExpired(): Promise<string[]>;
 
-  /** `resultFor` gives the terminal state and callback of a job that still waits; a running one is ended by its runner. */
+  /**
+   * `resultFor` gives the terminal state and callback of a job that still waits; a running one is ended by
+   * its runner.
+   */
   cancel(id: string, resultFor: (record: JobRecord) => FinishedJob): Promise<CancelResult>;
   get(id: string): Promise<JobRecord | null>;
   /** Position from the front (0 is next) while queued, else null. */
@@ -224,7 +269,11 @@ export interface JobStore {
   depth(queue: QueueName): Promise<QueueDepth>;
 
   deadLetters(queue: QueueName | undefined, limit: number): Promise<DeadLetter[]>;
-  /** Puts the payload back at the end of its queue with a fresh attempt count. The job that ended with it is `queued` again, its callbacks of that ending are dropped; a job that ended otherwise stays as it is. False: unknown id. */
+  /**
+   * Puts the payload back at the end of its queue with a fresh attempt count. The job that ended with it is
+   * `queued` again, its callbacks of that ending are dropped; a job that ended otherwise stays as it is.
+   * False: unknown id.
+   */
   requeueDeadLetter(id: string): Promise<boolean>;
   dropDeadLetter(id: string): Promise<boolean>;
 
@@ -243,9 +292,15 @@ export interface JobStore {
 }
 
 export interface Outbox {
-  /** Adds an entry, due at once, outside a job's terminal write (progress callbacks). Same id replaces. Dropped silently once the job is terminal. */
+  /**
+   * Adds an entry, due at once, outside a job's terminal write (progress callbacks). Same id replaces.
+   * Dropped silently once the job is terminal.
+   */
   add(callback: Callback): Promise<void>;
-  /** Takes up to `limit` due entries for this relay for `leaseMs`. Entries of one job come in order: never a later one while an earlier is undelivered. */
+  /**
+   * Takes up to `limit` due entries for this relay for `leaseMs`. Entries of one job come in order: never a
+   * later one while an earlier is undelivered.
+   */
   claimDue(workerId: string, limit: number, leaseMs: number): Promise<OutboxEntry[]>;
   delivered(id: string): Promise<void>;
   /** The delivery failed; the next attempt is due `delayMs` from now. */

@@ -1,21 +1,53 @@
 import { createHash } from 'node:crypto';
-import { type FinishedJob, type JobFilter, type JobProgress, type JobRecord, terminalStatuses } from './job-store.js';
+import {
+  type FinishedJob,
+  type JobFilter,
+  type JobProgress,
+  type JobRecord,
+  terminalStatuses,
+} from './job-store.js';
 import type { JobType, QueueName } from '../catalogue.js';
 
 const waiting: JobProgress = { stage: 'queued', step: 0, steps: 0, fraction: 0, etaSeconds: null };
 
-export function createRecord(job: { id: string; type: JobType; userId: string }, queue: QueueName, createdAtMs: number): JobRecord {
-  return { ...job, queue, status: 'queued', progress: waiting, attempts: 0, assets: [], metadata: {}, cancelRequested: false, createdAtMs };
+export function createRecord(
+  job: { id: string; type: JobType; userId: string },
+  queue: QueueName,
+  createdAtMs: number,
+): JobRecord {
+  return {
+    ...job,
+    queue,
+    status: 'queued',
+    progress: waiting,
+    attempts: 0,
+    assets: [],
+    metadata: {},
+    cancelRequested: false,
+    createdAtMs,
+  };
 }
 
 /** The record of a job whose attempt begins now. */
 export function begunRecord(record: JobRecord, attempt: number, workerId: string, nowMs: number): JobRecord {
-  return { ...record, status: 'processing', attempts: attempt, workerId, startedAtMs: record.startedAtMs ?? nowMs };
+  return {
+    ...record,
+    status: 'processing',
+    attempts: attempt,
+    workerId,
+    startedAtMs: record.startedAtMs ?? nowMs,
+  };
 }
 
 /** The record of a job that waits again, for a retry or because its worker let go of it. */
 export function waitingRecord(record: JobRecord, attempts: number, lastError?: string): JobRecord {
-  return { ...record, status: 'queued', attempts, progress: waiting, ...(lastError === undefined ? {} : { lastError }) };
+  return {
+    ...record,
+    status: 'queued',
+    attempts,
+    progress: waiting,
+    ...(lastError === undefined ? {} : { lastError }),
+  };
 }
 
 export function finishedRecord(record: JobRecord, result: FinishedJob, nowMs: number): JobRecord {
@@ -36,8 +68,23 @@ export function finishedRecord(record: JobRecord, result: FinishedJob, nowMs: nu
 
 /** A finished job whose payload an operator puts back on the queue. */
 export function requeuedRecord(record: JobRecord): JobRecord {
-  const { errorMessage: _error, finishedAtMs: _finished, startedAtMs: _started, lastError: _last, workerId: _worker, ...rest } = record;
-  return { ...rest, status: 'queued', progress: waiting, attempts: 0, assets: [], metadata: {}, cancelRequested: false };
+  const {
+    errorMessage: _error,
+    finishedAtMs: _finished,
+    startedAtMs: _started,
+    lastError: _last,
+    workerId: _worker,
+    ...rest
+  } = record;
+  return {
+    ...rest,
+    status: 'queued',
+    progress: waiting,
+    attempts: 0,
+    assets: [],
+    metadata: {},
+    cancelRequested: false,
+  };
 }
 
 export function isTerminal(record: JobRecord): boolean {
@@ -45,9 +92,11 @@ export function isTerminal(record: JobRecord): boolean {
 }
 
 export function matches(record: JobRecord, filter: JobFilter): boolean {
-  return (filter.status === undefined || record.status === filter.status)
-    && (filter.type === undefined || record.type === filter.type)
-    && (filter.userId === undefined || record.userId === filter.userId);
+  return (
+    (filter.status === undefined || record.status === filter.status) &&
+    (filter.type === undefined || record.type === filter.type) &&
+    (filter.userId === undefined || record.userId === filter.userId)
+  );
 }
 
 export function digestOf(payload: string): string {

@@ -1,7 +1,15 @@
 import type { EventEmitter } from 'node:events';
 
-/** Resolves with the emitter's next `work`, after `ms`, or on abort. `watch` starts what else may end the wait and returns what stops that. */
-export function untilWork(emitter: EventEmitter, ms: number, signal: AbortSignal, watch: (end: () => void) => Array<() => void> = () => []): Promise<void> {
+/**
+ * Resolves with the emitter's next `work`, after `ms`, or on abort. `watch` starts what else may end the wait
+ * and returns what stops that.
+ */
+export function untilWork(
+  emitter: EventEmitter,
+  ms: number,
+  signal: AbortSignal,
+  watch: (end: () => void) => Array<() => void> = () => [],
+): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve();
     let stops: Array<() => void> = [];

@@ -4,8 +4,8 @@ import { type AppError, errors } from '../../lib/errors.js';
 
 export interface ReferencePolicy {
   /**
-   * Operator's exceptions: `host:port`, `host` (standard ports) or an origin (`http://10.0.0.5:9000`). They may be private and speak
-   * plain http; every other host must be public, by https on port 443.
+   * Operator's exceptions: `host:port`, `host` (standard ports) or an origin (`http://10.0.0.5:9000`). They
+   * may be private and speak plain http; every other host must be public, by https on port 443.
    */
   allowedHosts: readonly string[];
 }
@@ -23,16 +23,22 @@ export function checkUrl(text: string, { allowedHosts }: ReferencePolicy, base?:
   const refuse = (rule: ReferenceRule, problem: string): PolicyAnswer => ({ allowed: false, rule, problem });
   if (text.length > longestUrl) return refuse('url', `must not be longer than ${longestUrl} characters`);
   // What parsers read differently must not get past this one: it is refused instead of repaired.
-  if (/[\s\\\p{Cc}]/u.test(text)) return refuse('url', 'must not contain spaces, control characters or backslashes');
-  if (base === undefined && !/^[a-z][a-z0-9+.-]*:/i.test(text)) return refuse('url', 'must be an https address');
-  if (base === undefined && /^https?:/i.test(text) && !/^https?:\/\/[^/]/i.test(text)) return refuse('url', 'must have // and a host behind its scheme');
+  if (/[\s\\\p{Cc}]/u.test(text))
+    return refuse('url', 'must not contain spaces, control characters or backslashes');
+  if (base === undefined && !/^[a-z][a-z0-9+.-]*:/i.test(text))
+    return refuse('url', 'must be an https address');
+  if (base === undefined && /^https?:/i.test(text) && !/^https?:\/\/[^/]/i.test(text))
+    return refuse('url', 'must have // and a host behind its scheme');
   const url = parse(text, base);
   if (url === null) return refuse('url', 'is not an address that can be read');
-  if (url.protocol !== 'https:' && url.protocol !== 'http:') return refuse('scheme', 'must be an https address');
-  if (url.username !== '' || url.password !== '') return refuse('credentials', 'must not contain a user name or password');
+  if (url.protocol !== 'https:' && url.protocol !== 'http:')
+    return refuse('scheme', 'must be an https address');
+  if (url.username !== '' || url.password !== '')
+    return refuse('credentials', 'must not contain a user name or password');
   if (allowedHosts.some((entry) => matches(entry, url))) return { allowed: true, url, trusted: true };
   const host = bareHost(url);
-  if (isIP(host) !== 0 ? !isPublicAddress(host) : localName.test(host)) return refuse('publicAddress', 'must not point to a private, local or reserved address');
+  if (isIP(host) !== 0 ? !isPublicAddress(host) : localName.test(host))
+    return refuse('publicAddress', 'must not point to a private, local or reserved address');
   if (isIP(host) === 0 && !host.includes('.')) return refuse('publicAddress', 'must have a full host name');
   if (url.protocol !== 'https:') return refuse('scheme', 'must be an https address');
   if (url.port !== '') return refuse('port', 'must use the standard port');
@@ -41,7 +47,10 @@ export function checkUrl(text: string, { allowedHosts }: ReferencePolicy, base?:
 
 /** Host without the brackets of IPv6 and the dot that ends a full name. */
 export function bareHost(url: URL): string {
-  return url.hostname.replace(/^\[|\]$/g, '').replace(/\.$/, '').toLowerCase();
+  return url.hostname
+    .replace(/^\[|\]$/g, '')
+    .replace(/\.$/, '')
+    .toLowerCase();
 }
 
 function matches(entry: string, url: URL): boolean {
@@ -49,7 +58,10 @@ function matches(entry: string, url: URL): boolean {
   return parse(`${url.protocol}//${entry}`)?.host === url.host;
 }
 
-/** Not `URL.canParse`: Node 20's reads Latin-1 text as UTF-8 once it is compiled, and refuses "bücher.example". */
+/**
+ * Not `URL.canParse`: Node 20's reads Latin-1 text as UTF-8 once it is compiled, and refuses
+ * "bücher.example".
+ */
 function parse(text: string, base?: URL): URL | null {
   try {
     return new URL(text, base);
@@ -64,9 +76,9 @@ const globalUnicast = ipaddr.parseCIDR('2000::/3') as [ipaddr.IPv6, number];
 const hostServices = new Set(['168.63.129.16']);
 
 /**
- * Whether an address is on the public internet. Everything IANA lists as special is not: private, loopback, link-local,
- * carrier-grade NAT, multicast, reserved, and the IPv6 forms that carry an IPv4 address inside (mapped, NAT64, 6to4, Teredo),
- * whatever that address is: no honest resolver answers with them.
+ * Whether an address is on the public internet. Everything IANA lists as special is not: private, loopback,
+ * link-local, carrier-grade NAT, multicast, reserved, and the IPv6 forms that carry an IPv4 address inside
+ * (mapped, NAT64, 6to4, Teredo), whatever that address is: no honest resolver answers with them.
  */
 export function isPublicAddress(address: string): boolean {
   // ipaddr.js also reads forms that no resolver answers with, such as "1.2.3".
@@ -76,9 +88,25 @@ export function isPublicAddress(address: string): boolean {
   return parsed.kind() === 'ipv4' || parsed.match(globalUnicast);
 }
 
-export type ReferenceRule = 'url' | 'scheme' | 'credentials' | 'port' | 'publicAddress' | 'resolvable' | 'certificate' | 'redirects' | 'reachable' | 'size' | 'type' | 'pixels' | 'decodable';
+export type ReferenceRule =
+  | 'url'
+  | 'scheme'
+  | 'credentials'
+  | 'port'
+  | 'publicAddress'
+  | 'resolvable'
+  | 'certificate'
+  | 'redirects'
+  | 'reachable'
+  | 'size'
+  | 'type'
+  | 'pixels'
+  | 'decodable';
 
-/** A reference that is the producer's fault: named by its field, final. Never says what an internal name resolves to. */
+/**
+ * A reference that is the producer's fault: named by its field, final. Never says what an internal name
+ * resolves to.
+ */
 export function refusal(field: string, rule: ReferenceRule, problem: string): AppError {
   const message = `${field} ${problem}`;
   return errors.invalidParameters.with({ details: [{ field, rule, message }] }, message);

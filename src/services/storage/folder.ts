@@ -1,9 +1,26 @@
 import { randomUUID } from 'node:crypto';
-import { access, constants, copyFile, mkdir, open, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import {
+  access,
+  constants,
+  copyFile,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  stat,
+} from 'node:fs/promises';
 import path from 'node:path';
 import { type AssetService, checkPlace, isPlace, type Storage, StorageError } from './storage.js';
 
-const contentTypes: Readonly<Record<string, string>> = { '.png': 'image/png', '.webp': 'image/webp', '.jpg': 'image/jpeg', '.mp4': 'video/mp4' };
+const contentTypes: Readonly<Record<string, string>> = {
+  '.png': 'image/png',
+  '.webp': 'image/webp',
+  '.jpg': 'image/jpeg',
+  '.mp4': 'video/mp4',
+};
 /** Half-written files of this process; it may carry several storages. */
 const beingWritten = new Set<string>();
 
@@ -22,7 +39,10 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
   /** The file's real place, null when there is none or a link in it leads out of the bucket. */
   async function find(bucket: string, name: string): Promise<string | null> {
     try {
-      const [folder, file] = await Promise.all([realpath(path.join(base, bucket)), realpath(targetOf(bucket, name))]);
+      const [folder, file] = await Promise.all([
+        realpath(path.join(base, bucket)),
+        realpath(targetOf(bucket, name)),
+      ]);
       return file.startsWith(folder + path.sep) ? file : null;
     } catch {
       return null;
@@ -43,13 +63,19 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
         signal.throwIfAborted();
         await sync(partial, 'r+');
         await rename(partial, target);
-        // The name must survive a power cut as well as the bytes; not every file system lets a folder be synced.
+        // The name must survive a power cut as well as the bytes; not every file system lets a folder be
+        // synced.
         await sync(path.dirname(target), 'r').catch(() => {});
         await removePartials(target);
       } catch (error) {
         await rm(partial, { force: true });
         signal.throwIfAborted();
-        throw new StorageError(`cannot write ${bucket}/${name}: ${(error as Error).message}`, 'unavailable', true, { cause: error });
+        throw new StorageError(
+          `cannot write ${bucket}/${name}: ${(error as Error).message}`,
+          'unavailable',
+          true,
+          { cause: error },
+        );
       } finally {
         beingWritten.delete(partial);
       }
@@ -59,20 +85,33 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
       checkPlace(bucket, name);
       const file = await find(bucket, name);
       const info = file === null ? null : await stat(file).catch(() => null);
-      if (file === null || info === null || !info.isFile()) throw new StorageError(`${bucket}/${name} does not exist`, 'not_found', false);
-      if (info.size > maxBytes) throw new StorageError(`${bucket}/${name} has ${info.size} bytes, more than ${maxBytes}`, 'too_large', false);
+      if (file === null || info === null || !info.isFile())
+        throw new StorageError(`${bucket}/${name} does not exist`, 'not_found', false);
+      if (info.size > maxBytes)
+        throw new StorageError(
+          `${bucket}/${name} has ${info.size} bytes, more than ${maxBytes}`,
+          'too_large',
+          false,
+        );
       signal.throwIfAborted();
       return readFile(file, { signal }).catch((error: unknown) => {
         signal.throwIfAborted();
-        throw new StorageError(`cannot read ${bucket}/${name}: ${(error as Error).message}`, 'unavailable', true, { cause: error });
+        throw new StorageError(
+          `cannot read ${bucket}/${name}: ${(error as Error).message}`,
+          'unavailable',
+          true,
+          { cause: error },
+        );
       });
     },
     async remove(bucket, names) {
       for (const name of names) checkPlace(bucket, name);
-      await Promise.all(names.map(async (name) => {
-        await rm(targetOf(bucket, name), { force: true });
-        await removePartials(targetOf(bucket, name));
-      }));
+      await Promise.all(
+        names.map(async (name) => {
+          await rm(targetOf(bucket, name), { force: true });
+          await removePartials(targetOf(bucket, name));
+        }),
+      );
     },
     async ping() {
       await mkdir(base, { recursive: true });
@@ -87,7 +126,12 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
         await handle.close();
         return null;
       }
-      return { stream: handle.createReadStream(), contentType: contentTypes[path.extname(file)] ?? 'application/octet-stream', bytes: info.size, modifiedAt: info.mtime };
+      return {
+        stream: handle.createReadStream(),
+        contentType: contentTypes[path.extname(file)] ?? 'application/octet-stream',
+        bytes: info.size,
+        modifiedAt: info.mtime,
+      };
     },
   };
 }
@@ -98,13 +142,14 @@ async function sync(file: string, flags: 'r' | 'r+'): Promise<void> {
 }
 
 /**
- * Removes what others left half-written for a place that was just written or emptied: killed processes. One that is still writing
- * there has lost the job; its write fails and is tried again. Never throws.
+ * Removes what others left half-written for a place that was just written or emptied: killed processes. One
+ * that is still writing there has lost the job; its write fails and is tried again. Never throws.
  */
 async function removePartials(target: string): Promise<void> {
   const folder = path.dirname(target);
   for (const name of await readdir(folder).catch(() => [])) {
     const file = path.join(folder, name);
-    if (file.startsWith(`${target}.`) && file.endsWith('.part') && !beingWritten.has(file)) await rm(file, { force: true }).catch(() => {});
+    if (file.startsWith(`${target}.`) && file.endsWith('.part') && !beingWritten.has(file))
+      await rm(file, { force: true }).catch(() => {});
   }
 }

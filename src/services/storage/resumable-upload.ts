@@ -21,29 +21,46 @@ export interface ResumableUploadOptions {
 }
 
 /**
- * Uploads a large file by TUS 1.0 as the Storage API speaks it: after a broken connection it goes on from the offset the server
- * has. Throws `StorageError`, or the signal's reason when it aborts.
+ * Uploads a large file by TUS 1.0 as the Storage API speaks it: after a broken connection it goes on from the
+ * offset the server has. Throws `StorageError`, or the signal's reason when it aborts.
  */
 export async function uploadResumable(options: ResumableUploadOptions, signal: AbortSignal): Promise<void> {
   const { bucket, path, file, previousUrl, stallMs } = options;
   signal.throwIfAborted();
-  // tus forgets an abort that comes while it starts: what it asks us for (chunks, requests, whether to retry) has to end it.
+  // tus forgets an abort that comes while it starts: what it asks us for (chunks, requests, whether to retry)
+  // has to end it.
   const stopped = new AbortController();
   try {
     await new Promise<void>((resolve, reject) => {
       const upload = new Upload(Buffer.alloc(0), {
-        endpoint: options.endpoint, chunkSize: chunkBytes, uploadSize: file.bytes, retryDelays: options.retryDelaysMs,
+        endpoint: options.endpoint,
+        chunkSize: chunkBytes,
+        uploadSize: file.bytes,
+        retryDelays: options.retryDelaysMs,
         headers: { ...options.headers, 'x-upsert': 'true' },
-        metadata: { bucketName: bucket, objectName: path, contentType: file.contentType, cacheControl: '3600' },
-        storeFingerprintForResuming: false, removeFingerprintOnSuccess: true,
-        fileReader: chunksOf(file, stopped.signal), httpStack: new DefaultHttpStack({ signal: stopped.signal }),
+        metadata: {
+          bucketName: bucket,
+          objectName: path,
+          contentType: file.contentType,
+          cacheControl: '3600',
+        },
+        storeFingerprintForResuming: false,
+        removeFingerprintOnSuccess: true,
+        fileReader: chunksOf(file, stopped.signal),
+        httpStack: new DefaultHttpStack({ signal: stopped.signal }),
         ...(previousUrl === undefined ? {} : { uploadUrl: previousUrl }),
-        onUploadUrlAvailable: () => { if (upload.url !== null) options.onUrl(upload.url); },
+        onUploadUrlAvailable: () => {
+          if (upload.url !== null) options.onUrl(upload.url);
+        },
         onProgress: moved,
         onAfterResponse: moved,
         onShouldRetry: (error) => !stopped.signal.aborted && asStorageError(error).retryable,
-        onSuccess: () => { finish(); },
-        onError: (error) => { finish(asStorageError(error)); },
+        onSuccess: () => {
+          finish();
+        },
+        onError: (error) => {
+          finish(asStorageError(error));
+        },
       });
       const stop = (reason: unknown) => {
         stopped.abort();
@@ -51,7 +68,15 @@ export async function uploadResumable(options: ResumableUploadOptions, signal: A
         finish(reason);
       };
       const onAbort = () => stop(signal.reason);
-      const timer = setTimeout(() => stop(storageErrorFrom(`upload of ${bucket}/${path}`, { message: `no byte moved for ${stallMs / 1000} s` })), stallMs);
+      const timer = setTimeout(
+        () =>
+          stop(
+            storageErrorFrom(`upload of ${bucket}/${path}`, {
+              message: `no byte moved for ${stallMs / 1000} s`,
+            }),
+          ),
+        stallMs,
+      );
       signal.addEventListener('abort', onAbort, { once: true });
       function moved(): void {
         if (!stopped.signal.aborted) timer.refresh();
@@ -72,15 +97,21 @@ export async function uploadResumable(options: ResumableUploadOptions, signal: A
     const response = error instanceof DetailedError ? error.originalResponse : null;
     const action = `upload of ${bucket}/${path}`;
     if (response === null) return storageErrorFrom(action, { message: error.message });
-    return storageErrorFrom(action, { message: response.getBody().slice(0, 200), status: response.getStatus() });
+    return storageErrorFrom(action, {
+      message: response.getBody().slice(0, 200),
+      status: response.getStatus(),
+    });
   }
 }
 
 /**
- * One chunk of the file in memory at a time, and the file open only while it is read. (Given a file stream, tus opens another one
- * for each chunk and leaves it open when the request breaks off.)
+ * One chunk of the file in memory at a time, and the file open only while it is read. (Given a file stream,
+ * tus opens another one for each chunk and leaves it open when the request breaks off.)
  */
-function chunksOf(file: { localPath: string; bytes: number }, stopped: AbortSignal): NonNullable<UploadOptions['fileReader']> {
+function chunksOf(
+  file: { localPath: string; bytes: number },
+  stopped: AbortSignal,
+): NonNullable<UploadOptions['fileReader']> {
   async function slice(start: number, end: number) {
     stopped.throwIfAborted();
     const handle = await open(file.localPath);
@@ -88,7 +119,8 @@ function chunksOf(file: { localPath: string; bytes: number }, stopped: AbortSign
       const length = Math.min(end, file.bytes) - start;
       const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(length), 0, length, start);
       stopped.throwIfAborted();
-      if (bytesRead < length) throw new Error(`${file.localPath} ends after ${start + bytesRead} of ${file.bytes} bytes`);
+      if (bytesRead < length)
+        throw new Error(`${file.localPath} ends after ${start + bytesRead} of ${file.bytes} bytes`);
       // `size` becomes the content length.
       return { value: Object.assign(buffer, { size: length }), done: end >= file.bytes };
     } finally {

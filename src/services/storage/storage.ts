@@ -4,11 +4,17 @@ import type { Readable } from 'node:stream';
 export interface Storage {
   readonly kind: 'folder' | 'supabase';
   /**
-   * Stores a file under `bucket/path`, replacing what is there (same path on every attempt). Creates the bucket when missing.
+   * Stores a file under `bucket/path`, replacing what is there (same path on every attempt). Creates the
+   * bucket when missing.
    * @returns what the callback's `assets` carries for it (path or URL, by setting)
    * Throws `StorageError` with `retryable`.
    */
-  put(bucket: string, path: string, file: { localPath: string; contentType: string; bytes: number }, signal: AbortSignal): Promise<string>;
+  put(
+    bucket: string,
+    path: string,
+    file: { localPath: string; contentType: string; bytes: number },
+    signal: AbortSignal,
+  ): Promise<string>;
   /** Reads an object (reference images in buckets). Throws `StorageError` code `not_found`. */
   read(bucket: string, path: string, maxBytes: number, signal: AbortSignal): Promise<Buffer>;
   /** Removes what `put` stored; missing objects are fine. */
@@ -18,7 +24,12 @@ export interface Storage {
 }
 
 export class StorageError extends Error {
-  constructor(message: string, readonly code: 'not_found' | 'too_large' | 'forbidden' | 'unavailable' | 'rejected', readonly retryable: boolean, options?: ErrorOptions) {
+  constructor(
+    message: string,
+    readonly code: 'not_found' | 'too_large' | 'forbidden' | 'unavailable' | 'rejected',
+    readonly retryable: boolean,
+    options?: ErrorOptions,
+  ) {
     super(message, options);
     this.name = 'StorageError';
   }
@@ -26,10 +37,16 @@ export class StorageError extends Error {
 
 export interface AssetService {
   /** Null when there is no such asset. Never leaves the storage folder, whatever the path says. */
-  open(bucket: string, path: string): Promise<{ stream: Readable; contentType: string; bytes: number; modifiedAt: Date } | null>;
+  open(
+    bucket: string,
+    path: string,
+  ): Promise<{ stream: Readable; contentType: string; bytes: number; modifiedAt: Date } | null>;
 }
 
-/** Whether `bucket/path` is a name inside a bucket: nothing that climbs out of it, nothing that two systems read differently. */
+/**
+ * Whether `bucket/path` is a name inside a bucket: nothing that climbs out of it, nothing that two systems
+ * read differently.
+ */
 export function isPlace(bucket: string, path: string): boolean {
   if (!/^[a-z0-9_]{1,64}$/.test(bucket) || path.length > 1000 || /[\\\p{Cc}]/u.test(path)) return false;
   return path.split('/').every((part) => part !== '' && part !== '.' && part !== '..');
@@ -37,5 +54,6 @@ export function isPlace(bucket: string, path: string): boolean {
 
 /** @throws StorageError `rejected` */
 export function checkPlace(bucket: string, path: string): void {
-  if (!isPlace(bucket, path)) throw new StorageError(`${bucket}/${path} is not a place in storage`, 'rejected', false);
+  if (!isPlace(bucket, path))
+    throw new StorageError(`${bucket}/${path} is not a place in storage`, 'rejected', false);
 }

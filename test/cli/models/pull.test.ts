@@ -17,11 +17,26 @@ const gguf = await pocketQwen();
 const ours = /^(?:ourvidz\.json|adapter\.json|image_encoder(?:\/.*)?)$/;
 const size = (name: string) => (sdxlFiles[name] as Buffer).length;
 
-async function openHub(t: { teardown(handler: () => unknown): unknown }, options: Parameters<typeof startHubDouble>[1] = {}) {
-  const hub = await startHubDouble({
-    [sdxlRepository]: { ...sdxlFiles, 'README.md': Buffer.from('not wanted'), 'unet/diffusion_pytorch_model.safetensors': Buffer.from('not wanted either') },
-    [qwenRepository]: { [part1]: gguf.subarray(0, 3_000_000), [part2]: gguf.subarray(3_000_000, 4_000_000), 'qwen2.5-7b-instruct-q8_0.gguf': gguf.subarray(0, 2_000_000), LICENSE: Buffer.from('Apache') },
-  }, options);
+async function openHub(
+  t: { teardown(handler: () => unknown): unknown },
+  options: Parameters<typeof startHubDouble>[1] = {},
+) {
+  const hub = await startHubDouble(
+    {
+      [sdxlRepository]: {
+        ...sdxlFiles,
+        'README.md': Buffer.from('not wanted'),
+        'unet/diffusion_pytorch_model.safetensors': Buffer.from('not wanted either'),
+      },
+      [qwenRepository]: {
+        [part1]: gguf.subarray(0, 3_000_000),
+        [part2]: gguf.subarray(3_000_000, 4_000_000),
+        'qwen2.5-7b-instruct-q8_0.gguf': gguf.subarray(0, 2_000_000),
+        LICENSE: Buffer.from('Apache'),
+      },
+    },
+    options,
+  );
   t.teardown(() => hub.close());
   return hub;
 }
@@ -35,11 +50,19 @@ t.test('pulls the files of a model into the folder the service looks for, each c
   const found = (await findModelFolders(to)).sdxl;
   t.equal(found.dir, path.join(to, 'sdxl-base-1.0'));
   const published = Object.entries(sdxlFiles).filter(([name]) => !ours.test(name));
-  for (const [name, body] of published) t.ok((await readFile(path.join(to, 'sdxl-base-1.0', name))).equals(body), name);
-  t.strictSame((await readdir(path.join(to, 'sdxl-base-1.0'))).filter((name) => name === 'README.md' || ours.test(name)), [], 'only what the model needs');
+  for (const [name, body] of published)
+    t.ok((await readFile(path.join(to, 'sdxl-base-1.0', name))).equals(body), name);
+  t.strictSame(
+    (await readdir(path.join(to, 'sdxl-base-1.0'))).filter((name) => name === 'README.md' || ours.test(name)),
+    [],
+    'only what the model needs',
+  );
   t.strictSame(await readdir(to), ['sdxl-base-1.0'], 'nothing of the way there is left');
   const requests = hub.served.length;
-  t.match((await models(home, ['pull', 'sdxl', '--to', to], { HF_ENDPOINT: hub.origin })).stdout, /here already/);
+  t.match(
+    (await models(home, ['pull', 'sdxl', '--to', to], { HF_ENDPOINT: hub.origin })).stdout,
+    /here already/,
+  );
   t.equal(hub.served.length, requests, 'a second pull fetches nothing');
 
   t.match((await models(home, ['list'], { MODELS_DIR: to })).stdout, /sdxl +sdxl +runs as it is .*here/);
@@ -57,7 +80,9 @@ t.test('goes on after kill -9 without fetching again what had arrived', async (t
   const hub = await openHub(t, { bytesPerMs: 4000 });
   const home = t.testdir();
   const part = path.join(home, 'models/.incoming', `sdxl-${'462165984030'}`, `${unet}.part`);
-  const child = startModels(home, ['pull', 'sdxl', '--to', path.join(home, 'models')], { HF_ENDPOINT: hub.origin });
+  const child = startModels(home, ['pull', 'sdxl', '--to', path.join(home, 'models')], {
+    HF_ENDPOINT: hub.origin,
+  });
   const ended = once(child, 'exit');
   while (((await stat(part).catch(() => null))?.size ?? 0) < 2_000_000) await sleep(10);
   child.kill('SIGKILL');
@@ -66,9 +91,15 @@ t.test('goes on after kill -9 without fetching again what had arrived', async (t
   t.ok(kept < size(unet), `killed at ${kept} of ${size(unet)} bytes`);
   hub.setSpeed(Infinity);
   hub.served.length = 0;
-  const result = await models(home, ['pull', 'sdxl', '--to', path.join(home, 'models')], { HF_ENDPOINT: hub.origin });
+  const result = await models(home, ['pull', 'sdxl', '--to', path.join(home, 'models')], {
+    HF_ENDPOINT: hub.origin,
+  });
   t.equal(result.code, 0, result.stderr);
-  t.match(hub.served.filter(({ file }) => file === unet), [{ from: kept, bytes: size(unet) - kept }], 'one request, from where the file ended');
+  t.match(
+    hub.served.filter(({ file }) => file === unet),
+    [{ from: kept, bytes: size(unet) - kept }],
+    'one request, from where the file ended',
+  );
   t.ok((await readFile(path.join(home, 'models/sdxl-base-1.0', unet))).equals(sdxlFiles[unet] as Buffer));
 });
 
@@ -91,12 +122,22 @@ t.test('corrupt bytes are noticed, fetched again once, and never placed', async 
 t.test('a broken connection, a busy hub and one without ranges cost time, not the pull', async (t) => {
   const hub = await openHub(t);
   const home = t.testdir();
-  hub.misbehave(unet, { kind: 'cut', after: 5_000_000 }, { kind: 'status', status: 503, retryAfter: '0' }, { kind: 'status', status: 429, retryAfter: '0' }, { kind: 'cut', after: 5_000_000 }, { kind: 'no-ranges' });
+  hub.misbehave(
+    unet,
+    { kind: 'cut', after: 5_000_000 },
+    { kind: 'status', status: 503, retryAfter: '0' },
+    { kind: 'status', status: 429, retryAfter: '0' },
+    { kind: 'cut', after: 5_000_000 },
+    { kind: 'no-ranges' },
+  );
   const result = await models(home, ['pull', 'sdxl', '--to', home], { HF_ENDPOINT: hub.origin });
   t.equal(result.code, 0, result.stderr);
   const [first, second, third] = hub.served.filter(({ file }) => file === unet);
   // some of what was sent last may have been on its way when the connection broke
-  t.ok(second !== undefined && first !== undefined && second.from > 0 && second.from <= first.bytes, `the second request begins at ${second?.from}, the first broke after ${first?.bytes}`);
+  t.ok(
+    second !== undefined && first !== undefined && second.from > 0 && second.from <= first.bytes,
+    `the second request begins at ${second?.from}, the first broke after ${first?.bytes}`,
+  );
   t.equal(third?.from, 0, 'no ranges: from the start');
   t.ok((await readFile(path.join(home, 'sdxl-base-1.0', unet))).equals(sdxlFiles[unet] as Buffer));
 });
@@ -104,7 +145,8 @@ t.test('a broken connection, a busy hub and one without ranges cost time, not th
 t.test('what the hub refuses is said with its cure and an exit code of its own', async (t) => {
   const hub = await openHub(t, { token: 'hf_right' });
   const home = t.testdir();
-  const pull = async (args: string[] = [], extra: NodeJS.ProcessEnv = {}) => models(home, ['pull', 'sdxl', '--to', home, ...args], { HF_ENDPOINT: hub.origin, ...extra });
+  const pull = async (args: string[] = [], extra: NodeJS.ProcessEnv = {}) =>
+    models(home, ['pull', 'sdxl', '--to', home, ...args], { HF_ENDPOINT: hub.origin, ...extra });
   const anonymous = await pull();
   t.equal(anonymous.code, 4);
   t.match(anonymous.stderr, /401.*set HF_TOKEN/);
@@ -121,22 +163,33 @@ t.test('what the hub refuses is said with its cure and an exit code of its own',
   t.equal(failing.code, 7);
   t.match(failing.stderr, /fails with 502.*try again later/);
   hub.misbehave(unet, { kind: 'announce-other' });
-  t.match((await pull([], { HF_TOKEN: 'hf_right' })).stderr, /announces unet\/model\.onnx with another checksum/);
-  const nobody = await models(home, ['pull', 'sdxl', '--to', home], { HF_ENDPOINT: `http://127.0.0.1:${await findFreePort()}` });
+  t.match(
+    (await pull([], { HF_TOKEN: 'hf_right' })).stderr,
+    /announces unet\/model\.onnx with another checksum/,
+  );
+  const nobody = await models(home, ['pull', 'sdxl', '--to', home], {
+    HF_ENDPOINT: `http://127.0.0.1:${await findFreePort()}`,
+  });
   t.equal(nobody.code, 3);
   t.match(nobody.stderr, /does not answer \(ECONNREFUSED\).*HTTPS_PROXY/);
   await mkdir(path.join(home, 'hf'), { recursive: true });
   await writeFile(path.join(home, 'hf/token'), 'hf_right\n');
-  t.equal((await pull()).code, 0, 'the token that the hub\'s own tools keep in HF_HOME is enough');
+  t.equal((await pull()).code, 0, "the token that the hub's own tools keep in HF_HOME is enough");
   t.ok(hub.served.some(({ file }) => file === unet));
-  t.strictSame(hub.served.filter(({ file, authorization }) => file.endsWith('.onnx') && authorization !== undefined), [], 'no token travels to the storage host');
+  t.strictSame(
+    hub.served.filter(({ file, authorization }) => file.endsWith('.onnx') && authorization !== undefined),
+    [],
+    'no token travels to the storage host',
+  );
 });
 
 t.test('a full disk is refused before the first byte', async (t) => {
   const hub = await openHub(t);
   const home = t.testdir();
   hub.claimSize(unet, 4e15);
-  const result = await models(home, ['pull', 'sdxl', '--to', path.join(home, 'models')], { HF_ENDPOINT: hub.origin });
+  const result = await models(home, ['pull', 'sdxl', '--to', path.join(home, 'models')], {
+    HF_ENDPOINT: hub.origin,
+  });
   t.equal(result.code, 1);
   t.match(result.stderr, /needs 400000\d\.\d GB more .*are free.*--to or MODELS_DIR/);
   t.equal(hub.served.length, 0);
@@ -161,13 +214,21 @@ t.test('one pull of a model at a time; a killed one leaves no lock that holds', 
 t.test('a GGUF is pulled in the quantisation asked for, all its parts', async (t) => {
   const hub = await openHub(t);
   const home = t.testdir();
-  const pull = async (...args: string[]) => models(home, ['pull', 'qwen2.5-7b-instruct', '--to', home, ...args], { HF_ENDPOINT: hub.origin });
+  const pull = async (...args: string[]) =>
+    models(home, ['pull', 'qwen2.5-7b-instruct', '--to', home, ...args], { HF_ENDPOINT: hub.origin });
   const dry = await pull('--dry-run');
   t.equal(dry.code, 0);
-  t.match(dry.stdout, /q4_k_m[^]*2 files, 4\.0 MB[^]*Needs about 0\.6\d GB of memory for one prompt, 1\.6\d GB for eight/);
+  t.match(
+    dry.stdout,
+    /q4_k_m[^]*2 files, 4\.0 MB[^]*Needs about 0\.6\d GB of memory for one prompt, 1\.6\d GB for eight/,
+  );
   t.strictSame(await readdir(home), [], 'a dry run writes nothing');
   t.equal((await pull()).code, 0);
-  t.strictSame((await readdir(path.join(home, 'Qwen2.5-7B-Instruct'))).sort(), ['ourvidz-source.json', part1, part2]);
+  t.strictSame((await readdir(path.join(home, 'Qwen2.5-7B-Instruct'))).sort(), [
+    'ourvidz-source.json',
+    part1,
+    part2,
+  ]);
   t.equal((await findModelFolders(home)).qwen.dir, path.join(home, 'Qwen2.5-7B-Instruct'));
   const unknown = await pull('--quant', 'q3_k_s');
   t.equal(unknown.code, 2);
@@ -176,21 +237,38 @@ t.test('a GGUF is pulled in the quantisation asked for, all its parts', async (t
   t.equal(other.code, 2);
   t.match(other.stderr, /holds something else.*--force/);
   t.equal((await pull('--quant', 'q8_0', '--force')).code, 0);
-  t.strictSame((await readdir(path.join(home, 'Qwen2.5-7B-Instruct'))).sort(), ['ourvidz-source.json', 'qwen2.5-7b-instruct-q8_0.gguf']);
+  t.strictSame((await readdir(path.join(home, 'Qwen2.5-7B-Instruct'))).sort(), [
+    'ourvidz-source.json',
+    'qwen2.5-7b-instruct-q8_0.gguf',
+  ]);
 });
 
 t.test('a revision is pinned to its commit, and files another tool has fetched are used', async (t) => {
   const hub = await openHub(t);
   const home = t.testdir();
-  const list = JSON.parse((await models(home, ['pull', 'sdxl', '--to', home, '--revision', 'main', '--dry-run', '--json'], { HF_ENDPOINT: hub.origin })).stdout) as { commit: string; files: Array<{ path: string; checksum: { value: string } }> };
+  const list = JSON.parse(
+    (
+      await models(home, ['pull', 'sdxl', '--to', home, '--revision', 'main', '--dry-run', '--json'], {
+        HF_ENDPOINT: hub.origin,
+      })
+    ).stdout,
+  ) as { commit: string; files: Array<{ path: string; checksum: { value: string } }> };
   t.equal(list.commit, commit);
   const blobs = path.join(home, 'hf/hub', `models--${sdxlRepository.replace('/', '--')}`, 'blobs');
   await mkdir(blobs, { recursive: true });
-  await writeFile(path.join(blobs, list.files.find((file) => file.path === unet)?.checksum.value ?? ''), sdxlFiles[unet] as Buffer);
-  const result = await models(home, ['pull', 'sdxl', '--to', home, '--revision', 'main'], { HF_ENDPOINT: hub.origin });
+  await writeFile(
+    path.join(blobs, list.files.find((file) => file.path === unet)?.checksum.value ?? ''),
+    sdxlFiles[unet] as Buffer,
+  );
+  const result = await models(home, ['pull', 'sdxl', '--to', home, '--revision', 'main'], {
+    HF_ENDPOINT: hub.origin,
+  });
   t.equal(result.code, 0, result.stderr);
   t.equal(hub.bytesOf(unet), 0);
-  t.match(JSON.parse(await readFile(path.join(home, 'sdxl-base-1.0/ourvidz-source.json'), 'utf8')), { commit, repository: sdxlRepository });
+  t.match(JSON.parse(await readFile(path.join(home, 'sdxl-base-1.0/ourvidz-source.json'), 'utf8')), {
+    commit,
+    repository: sdxlRepository,
+  });
   await rm(blobs, { recursive: true });
 });
 
@@ -199,8 +277,14 @@ t.test('what cannot be pulled is said', async (t) => {
   const unknown = await models(home, ['pull', 'sd15', '--to', home]);
   t.equal(unknown.code, 2);
   t.match(unknown.stderr, /no model sd15.*there are sdxl, /);
-  t.match((await models(home, ['list', 'wan2.1-t2v-1.3b'])).stdout, /No ONNX export of Wan 2\.1 in this layout is published[^]*tools\/export\/wan\.py/);
-  t.match((await models(home, ['list', 'qwen2.5-7b-instruct'])).stdout, /q4_k_m \(default\) +4\.68 GB +5\.33 GB +6\.36 GB/);
+  t.match(
+    (await models(home, ['list', 'wan2.1-t2v-1.3b'])).stdout,
+    /No ONNX export of Wan 2\.1 in this layout is published[^]*tools\/export\/wan\.py/,
+  );
+  t.match(
+    (await models(home, ['list', 'qwen2.5-7b-instruct'])).stdout,
+    /q4_k_m \(default\) +4\.68 GB +5\.33 GB +6\.36 GB/,
+  );
   t.equal((await models(home, ['pull', 'sdxl', '--quant', 'q8_0'])).code, 2);
   t.equal((await models(home, ['verify', '--to', home])).code, 5);
 });

@@ -5,18 +5,36 @@ import { ownProgram } from '../../../src/lib/processes.js';
 import { projectRoot } from '../../../src/lib/project.js';
 
 const main = ownProgram('src/cli/main');
-const environment = (home: string, extra: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({ PATH: process.env['PATH'], HOME: home, HF_HOME: path.join(home, 'hf'), ...extra });
+const environment = (home: string, extra: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({
+  PATH: process.env['PATH'],
+  HOME: home,
+  HF_HOME: path.join(home, 'hf'),
+  ...extra,
+});
 
 /** Runs `ourvidz models …` to its end. */
-export function models(home: string, args: string[], extra: NodeJS.ProcessEnv = {}): Promise<{ code: number; stdout: string; stderr: string }> {
+export function models(
+  home: string,
+  args: string[],
+  extra: NodeJS.ProcessEnv = {},
+): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
-    const child = execFile(process.execPath, [...main, 'models', ...args], { cwd: home, env: environment(home, extra) }, (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }));
+    const child = execFile(
+      process.execPath,
+      [...main, 'models', ...args],
+      { cwd: home, env: environment(home, extra) },
+      (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+    );
   });
 }
 
 /** Starts one that the test ends. */
 export function startModels(home: string, args: string[], extra: NodeJS.ProcessEnv = {}): ChildProcess {
-  return spawn(process.execPath, [...main, 'models', ...args], { cwd: home, env: environment(home, extra), stdio: 'ignore' });
+  return spawn(process.execPath, [...main, 'models', ...args], {
+    cwd: home,
+    env: environment(home, extra),
+    stdio: 'ignore',
+  });
 }
 
 /** The files of the pocket SDXL as its publisher's repository would hold them. */

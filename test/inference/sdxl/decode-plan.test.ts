@@ -2,7 +2,8 @@ import t from 'tap';
 import { decodePlan, largestDecode } from '../../../src/inference/sdxl/tiled-decode.js';
 
 const gib = 2 ** 30;
-const tile = (device: 'cpu' | 'webgpu', pixels: number, cardBytes: number | null, channels = 128) => decodePlan(pixels, 8, largestDecode(device, channels, cardBytes))?.tile ?? 'whole';
+const tile = (device: 'cpu' | 'webgpu', pixels: number, cardBytes: number | null, channels = 128) =>
+  decodePlan(pixels, 8, largestDecode(device, channels, cardBytes))?.tile ?? 'whole';
 
 t.test('the CPU decodes up to 1536 square at once, whatever a card has', (t) => {
   t.equal(tile('cpu', 1536 ** 2, 8 * gib), 'whole');
@@ -22,6 +23,10 @@ t.test('WebGPU takes half of the card at most', (t) => {
 
 t.test('what is planned stays below the share, by the measure at 1024 square (28 GB)', (t) => {
   const neededBytes = (side: number) => (28.2e9 * side ** 2) / 1024 ** 2;
-  for (const card of [16, 24, 40, 48, 80]) t.ok(neededBytes(Math.sqrt(largestDecode('webgpu', 128, card * gib))) <= 0.51 * card * gib, `${card} GiB`);
+  for (const card of [16, 24, 40, 48, 80])
+    t.ok(
+      neededBytes(Math.sqrt(largestDecode('webgpu', 128, card * gib))) <= 0.51 * card * gib,
+      `${card} GiB`,
+    );
   t.end();
 });

@@ -1,4 +1,7 @@
-/** Program of the memory test: `node peak-memory.js FRAMES SIZE` decodes a clip into an MP4 and prints bytes before and at the peak. */
+/**
+ * Program of the memory test: `node peak-memory.js FRAMES SIZE` decodes a clip into an MP4 and prints bytes
+ * before and at the peak.
+ */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -13,14 +16,26 @@ import { decodeClip } from '../../../src/inference/wan/vae.js';
 import { projectRoot } from '../../../src/lib/project.js';
 
 const [frames, side] = process.argv.slice(2).map(Number) as [number, number];
-const model = await openWanModel(path.join(projectRoot(), 'test/parity/models/wan-tiny'), { device: 'cpu', threads: 1 });
+const model = await openWanModel(path.join(projectRoot(), 'test/parity/models/wan-tiny'), {
+  device: 'cpu',
+  threads: 1,
+});
 const folder = await mkdtemp(path.join(tmpdir(), 'peak-memory-'));
 const tools = requireVideoTools(await findVideoTools());
 const shape = latentShape(model, { width: side, height: side, frames });
 const latents = createGenerator(1).randn(shape.channels * shape.frames * shape.height * shape.width);
-const status = async (field: string) => Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(await readFile('/proc/self/status', 'utf8'))?.[1]) * 1024;
+const status = async (field: string) =>
+  Number(new RegExp(`${field}:\\s+(\\d+) kB`).exec(await readFile('/proc/self/status', 'utf8'))?.[1]) * 1024;
 const before = await status('VmHWM');
-const video = openVideo(tools, path.join(folder, '0.mp4'), { width: side, height: side, framesPerSecond: 16, crf: 30, parameters: '', seed: 1, signal: new AbortController().signal });
+const video = openVideo(tools, path.join(folder, '0.mp4'), {
+  width: side,
+  height: side,
+  framesPerSecond: 16,
+  crf: 30,
+  parameters: '',
+  seed: 1,
+  signal: new AbortController().signal,
+});
 await decodeClip(model, latents, shape, async (chunk) => {
   for (const picture of toPictures(chunk, side, side)) await video.write(picture);
 });

@@ -18,15 +18,23 @@ t.test('a longer clip begins as the shorter one: what comes later changes nothin
   const latents = createGenerator(3).randn(shape.channels * shape.frames * shape.height * shape.width);
   const area = shape.height * shape.width;
   const head = new Float32Array(shape.channels * 2 * area);
-  for (let c = 0; c < shape.channels; c += 1) head.set(latents.subarray(c * shape.frames * area, c * shape.frames * area + 2 * area), c * 2 * area);
+  for (let c = 0; c < shape.channels; c += 1)
+    head.set(latents.subarray(c * shape.frames * area, c * shape.frames * area + 2 * area), c * 2 * area);
   const decode = async (values: Float32Array, frames: number) => {
     const chunks: Float32Array[] = [];
-    await decodeClip(model, values, { ...shape, frames }, async (chunk) => { chunks.push(chunk); });
+    await decodeClip(model, values, { ...shape, frames }, async (chunk) => {
+      chunks.push(chunk);
+    });
     return chunks;
   };
   const [whole, part] = [await decode(latents, 5), await decode(head, 2)];
-  t.same(whole.map(({ length }) => length / (3 * side * side)), [1, 4, 4, 4, 4], 'one frame, then four for each latent frame');
-  for (const i of [0, 1]) t.equal(largestDifference(whole[i] as Float32Array, part[i] as Float32Array), 0, `chunk ${i}`);
+  t.same(
+    whole.map(({ length }) => length / (3 * side * side)),
+    [1, 4, 4, 4, 4],
+    'one frame, then four for each latent frame',
+  );
+  for (const i of [0, 1])
+    t.equal(largestDifference(whole[i] as Float32Array, part[i] as Float32Array), 0, `chunk ${i}`);
 });
 
 t.test('two clips at once keep their own caches', async (t) => {
@@ -43,11 +51,23 @@ t.test('two clips at once keep their own caches', async (t) => {
   const expected = [await alone([1, 2, 3, 4]), await alone([5, 6, 7, 8])];
   const [a, b] = [open(), open()];
   for (let i = 0; i < 4; i += 1) {
-    t.equal(largestDifference((await a.next(noise(1 + i))).data, expected[0]?.[i] as Float32Array), 0, `first clip, chunk ${i}`);
-    t.equal(largestDifference((await b.next(noise(5 + i))).data, expected[1]?.[i] as Float32Array), 0, `second clip, chunk ${i}`);
+    t.equal(
+      largestDifference((await a.next(noise(1 + i))).data, expected[0]?.[i] as Float32Array),
+      0,
+      `first clip, chunk ${i}`,
+    );
+    t.equal(
+      largestDifference((await b.next(noise(5 + i))).data, expected[1]?.[i] as Float32Array),
+      0,
+      `second clip, chunk ${i}`,
+    );
   }
   a.release();
-  t.equal(largestDifference((await a.next(noise(1))).data, expected[0]?.[0] as Float32Array), 0, 'after release a new clip begins');
+  t.equal(
+    largestDifference((await a.next(noise(1))).data, expected[0]?.[0] as Float32Array),
+    0,
+    'after release a new clip begins',
+  );
   a.release();
   b.release();
 });
@@ -58,31 +78,55 @@ t.test('a clip holds no more tensors at its end than near its beginning', async 
     collectGarbage();
     return process.memoryUsage().arrayBuffers;
   };
-  // the engine frees a buffer's memory on another thread, some frames late: the least of several is what is held
+  // the engine frees a buffer's memory on another thread, some frames late: the least of several is what is
+  // held
   const grown = (bytes: number[]) => Math.min(...bytes.slice(-4)) - Math.min(...bytes.slice(2, 6));
   const shape = latentShape(model, { width: side, height: side, frames: 41 });
   const latents = createGenerator(4).randn(shape.channels * shape.frames * shape.height * shape.width);
   const decoding: number[] = [];
-  await decodeClip(model, latents, shape, async () => { decoding.push(held()); });
+  await decodeClip(model, latents, shape, async () => {
+    decoding.push(held());
+  });
   t.equal(decoding.length, 11);
   t.ok(grown(decoding) < 50_000, `decoding: ${decoding.join(' ')} bytes`);
   const encoding: number[] = [];
-  await encodeClip(model, 41, { width: side, height: side }, (frame) => new Float32Array(3 * side * side).fill(Math.sin(frame)), async () => { encoding.push(held()); });
+  await encodeClip(
+    model,
+    41,
+    { width: side, height: side },
+    (frame) => new Float32Array(3 * side * side).fill(Math.sin(frame)),
+    async () => {
+      encoding.push(held());
+    },
+  );
   // 7 latent frames of 16·8·8 floats are the result itself
   t.ok(grown(encoding) < 50_000, `encoding: ${encoding.join(' ')} bytes`);
 });
 
-t.test('81 frames take at most 1.15 times the memory of 21', { skip: requireCommand('ffmpeg') || (process.platform === 'linux' ? false : 'reads /proc') }, async (t) => {
-  const program = ownProgram('test/inference/wan/peak-memory');
-  // glibc otherwise raises this threshold as it goes and keeps large blocks it was given back: a fifth more or less from run to run.
-  const env = { ...process.env, MALLOC_MMAP_THRESHOLD_: '65536' };
-  const peakOf = async (frames: number) => {
-    const { stdout } = await promisify(execFile)(process.execPath, [...program, String(frames), '128'], { env });
-    const report = JSON.parse(stdout) as { before: number; peak: number; frames: number };
-    t.equal(report.frames, frames);
-    t.ok(report.peak > report.before + 20e6, `decoding takes memory worth measuring: ${report.before} to ${report.peak} bytes`);
-    return report.peak;
-  };
-  const [short, long] = [await peakOf(21), await peakOf(81)];
-  t.ok(long <= 1.15 * short, `${short} bytes for 21 frames, ${long} for 81: ${(long / short).toFixed(3)} times`);
-});
+t.test(
+  '81 frames take at most 1.15 times the memory of 21',
+  { skip: requireCommand('ffmpeg') || (process.platform === 'linux' ? false : 'reads /proc') },
+  async (t) => {
+    const program = ownProgram('test/inference/wan/peak-memory');
+    // glibc otherwise raises this threshold as it goes and keeps large blocks it was given back: a fifth more
+    // or less from run to run.
+    const env = { ...process.env, MALLOC_MMAP_THRESHOLD_: '65536' };
+    const peakOf = async (frames: number) => {
+      const { stdout } = await promisify(execFile)(process.execPath, [...program, String(frames), '128'], {
+        env,
+      });
+      const report = JSON.parse(stdout) as { before: number; peak: number; frames: number };
+      t.equal(report.frames, frames);
+      t.ok(
+        report.peak > report.before + 20e6,
+        `decoding takes memory worth measuring: ${report.before} to ${report.peak} bytes`,
+      );
+      return report.peak;
+    };
+    const [short, long] = [await peakOf(21), await peakOf(81)];
+    t.ok(
+      long <= 1.15 * short,
+      `${short} bytes for 21 frames, ${long} for 81: ${(long / short).toFixed(3)} times`,
+    );
+  },
+);

@@ -30,21 +30,47 @@ export async function temporaryFolder(t: Test): Promise<string> {
 
 export function wanParams(outputDir: string, changes: Partial<WanGenerateParams> = {}): WanGenerateParams {
   return {
-    jobId: 'job', outputDir, prompt: 'a red circle moves from left to right', negativePrompt: null, steps: 3, guidanceScale: 6.5, shift: 5, scheduler: 'unipc',
-    width: 64, height: 64, frames: 9, seed: 42, output: 'video', format: 'png', crf: 20, framesPerSecond: 16, references: {}, referenceStrength: null,
-    previewEverySteps: 0, parametersText: 'Prompt, Seed: {seed}', explain: false, ...changes,
+    jobId: 'job',
+    outputDir,
+    prompt: 'a red circle moves from left to right',
+    negativePrompt: null,
+    steps: 3,
+    guidanceScale: 6.5,
+    shift: 5,
+    scheduler: 'unipc',
+    width: 64,
+    height: 64,
+    frames: 9,
+    seed: 42,
+    output: 'video',
+    format: 'png',
+    crf: 20,
+    framesPerSecond: 16,
+    references: {},
+    referenceStrength: null,
+    previewEverySteps: 0,
+    parametersText: 'Prompt, Seed: {seed}',
+    explain: false,
+    ...changes,
   };
 }
 
 /** A request's context that keeps its events; `onEvent` may cancel. */
-export function recordingContext(onEvent: (event: EngineEvent, cancel: () => void) => void = () => {}): RequestContext & { events: EngineEvent[] } {
+export function recordingContext(
+  onEvent: (event: EngineEvent, cancel: () => void) => void = () => {},
+): RequestContext & { events: EngineEvent[] } {
   const controller = new AbortController();
   const events: EngineEvent[] = [];
   return {
-    id: '1', signal: controller.signal, events, compute: (work) => work(),
+    id: '1',
+    signal: controller.signal,
+    events,
+    compute: (work) => work(),
     emit(event) {
       events.push(event);
-      onEvent(event, () => { controller.abort(); });
+      onEvent(event, () => {
+        controller.abort();
+      });
     },
   };
 }

@@ -22,9 +22,21 @@ const frames = 9;
 /** The folder of the tiny model with the VACE transformer in place of its own. */
 async function openVace(t: Test) {
   const folder = await temporaryFolder(t);
-  for (const part of ['model_index.json', 'scheduler', 'text_encoder', 'tokenizer', 'vae_decoder', 'vae_encoder']) await symlink(path.join(tinyFolder, part), path.join(folder, part));
+  for (const part of [
+    'model_index.json',
+    'scheduler',
+    'text_encoder',
+    'tokenizer',
+    'vae_decoder',
+    'vae_encoder',
+  ])
+    await symlink(path.join(tinyFolder, part), path.join(folder, part));
   await mkdir(path.join(folder, 'transformer'));
-  await cp(path.join(projectRoot(), 'test/parity/models/wan-tiny-vace/transformer'), path.join(folder, 'transformer'), { recursive: true });
+  await cp(
+    path.join(projectRoot(), 'test/parity/models/wan-tiny-vace/transformer'),
+    path.join(folder, 'transformer'),
+    { recursive: true },
+  );
   const model = await openWanModel(folder, { device: 'cpu', threads: 1 });
   t.teardown(() => model.release());
   return model;
@@ -37,24 +49,44 @@ async function drawPicture(t: Test, phase: number): Promise<string> {
     return (7 * x + 3 * y * (c + 1) + 40 * phase) % 256;
   });
   const file = path.join(await temporaryFolder(t), `${phase}.png`);
-  await sharp(data, { raw: { width: side, height: side, channels: 3 } }).png().toFile(file);
+  await sharp(data, { raw: { width: side, height: side, channels: 3 } })
+    .png()
+    .toFile(file);
   return file;
 }
 
-t.test('a VACE checkpoint is conditioned as diffusers\' WanVACEPipeline does it', async (t) => {
+t.test("a VACE checkpoint is conditioned as diffusers' WanVACEPipeline does it", async (t) => {
   const model = await openVace(t);
   t.ok(model.features.includes('vace'));
   const recorded = await readSafetensors(path.join(projectRoot(), 'test/fixtures/vace.safetensors'));
-  const [first, last, reference] = [await drawPicture(t, 1), await drawPicture(t, 2), await drawPicture(t, 3)];
-  const modes: Record<string, WanReferences> = { none: {}, start: { start: first }, end: { end: last }, both: { start: first, end: last }, single: { reference } };
+  const [first, last, reference] = [
+    await drawPicture(t, 1),
+    await drawPicture(t, 2),
+    await drawPicture(t, 3),
+  ];
+  const modes: Record<string, WanReferences> = {
+    none: {},
+    start: { start: first },
+    end: { end: last },
+    both: { start: first, end: last },
+    single: { reference },
+  };
   const results = new Map<string, Float32Array>();
   for (const [mode, references] of Object.entries(modes)) {
     const shape = latentShape(model, { width: side, height: side, frames });
     const control = await prepareVace(model, references, shape, null, async () => {});
     const whole = { ...shape, frames: shape.frames + control.referenceFrames };
     const { latents } = await denoise(model, createGenerator(11).randn(16 * whole.frames * 16), whole, {
-      positive: await encodePrompt(model, 'a red circle moves from left to right'), negative: await encodePrompt(model, ''), guidanceScale: 4, scheduler: 'unipc_diffusers', steps: 4, shift: 5,
-      known: null, control, signal: new AbortController().signal, onStep() {},
+      positive: await encodePrompt(model, 'a red circle moves from left to right'),
+      negative: await encodePrompt(model, ''),
+      guidanceScale: 4,
+      scheduler: 'unipc_diffusers',
+      steps: 4,
+      shift: 5,
+      known: null,
+      control,
+      signal: new AbortController().signal,
+      onStep() {},
     });
     const expected = recorded.get(mode);
     t.same(expected?.dims, [1, 16, whole.frames, 4, 4], `${mode}: latent frames`);
@@ -62,24 +94,61 @@ t.test('a VACE checkpoint is conditioned as diffusers\' WanVACEPipeline does it'
     t.ok(difference <= 1e-4, `${mode}: latents within ${difference}`);
     results.set(mode, latents);
   }
-  for (const mode of ['start', 'end', 'both']) t.ok(largestDifference(results.get(mode) as Float32Array, results.get('none') as Float32Array) > 1e-3, `${mode} is not none`);
+  for (const mode of ['start', 'end', 'both'])
+    t.ok(
+      largestDifference(results.get(mode) as Float32Array, results.get('none') as Float32Array) > 1e-3,
+      `${mode} is not none`,
+    );
 });
 
-t.test('reference frames are cut off before decoding', { skip: requireCommand('ffmpeg') || requireCommand('ffprobe') }, async (t) => {
-  const pipeline = await pipelineOf(await openVace(t));
-  for (const references of [{ reference: await drawPicture(t, 3) }, { start: await drawPicture(t, 1), end: await drawPicture(t, 2) }, {}] as WanReferences[]) {
-    const result = await generateClip(pipeline, wanParams(await temporaryFolder(t), { frames: 5, references, referenceStrength: 0.85 }), recordingContext());
-    t.match(result, { frames: 5, files: [{ frames: 5 }, {}] });
-    t.equal(result.referenceMethod, Object.keys(references).length === 0 ? undefined : 'vace');
-  }
-  const picture = await generateClip(pipeline, wanParams(await temporaryFolder(t), { frames: 1, output: 'image', references: { start: await drawPicture(t, 1) } }), recordingContext());
-  t.match(picture, { frames: 1, referenceMode: 'start', referenceMethod: 'vace' });
-});
+t.test(
+  'reference frames are cut off before decoding',
+  { skip: requireCommand('ffmpeg') || requireCommand('ffprobe') },
+  async (t) => {
+    const pipeline = await pipelineOf(await openVace(t));
+    for (const references of [
+      { reference: await drawPicture(t, 3) },
+      { start: await drawPicture(t, 1), end: await drawPicture(t, 2) },
+      {},
+    ] as WanReferences[]) {
+      const result = await generateClip(
+        pipeline,
+        wanParams(await temporaryFolder(t), { frames: 5, references, referenceStrength: 0.85 }),
+        recordingContext(),
+      );
+      t.match(result, { frames: 5, files: [{ frames: 5 }, {}] });
+      t.equal(result.referenceMethod, Object.keys(references).length === 0 ? undefined : 'vace');
+    }
+    const picture = await generateClip(
+      pipeline,
+      wanParams(await temporaryFolder(t), {
+        frames: 1,
+        output: 'image',
+        references: { start: await drawPicture(t, 1) },
+      }),
+      recordingContext(),
+    );
+    t.match(picture, { frames: 1, referenceMode: 'start', referenceMethod: 'vace' });
+  },
+);
 
-t.test('masks reach latent frames by torch\'s nearest-exact', async (t) => {
-  // torch.nn.functional.interpolate(mask, size=(n, …), mode="nearest-exact") of masks that keep frame 0, or the last one
-  t.same(foldedMask(9, 3, (frame) => frame !== 0), [1, 1, 1]);
-  t.same(foldedMask(9, 3, (frame) => frame !== 1), [0, 1, 1]);
-  t.same(foldedMask(9, 3, (frame) => frame !== 7), [1, 1, 0]);
-  t.same(foldedMask(1, 1, () => false), [0]);
+t.test("masks reach latent frames by torch's nearest-exact", async (t) => {
+  // torch.nn.functional.interpolate(mask, size=(n, …), mode="nearest-exact") of masks that keep frame 0, or
+  // the last one
+  t.same(
+    foldedMask(9, 3, (frame) => frame !== 0),
+    [1, 1, 1],
+  );
+  t.same(
+    foldedMask(9, 3, (frame) => frame !== 1),
+    [0, 1, 1],
+  );
+  t.same(
+    foldedMask(9, 3, (frame) => frame !== 7),
+    [1, 1, 0],
+  );
+  t.same(
+    foldedMask(1, 1, () => false),
+    [0],
+  );
 });

@@ -15,8 +15,17 @@ const again = await start(store, retried);
 await store.retryLater(again.lease, 3_600_000, 'later');
 await reserve(store);
 await store.finish(lease, {
-  status: 'completed', assets: ['a.png'], metadata: { seed: 3 },
-  callback: { id: `${finished.id}:completed`, jobId: finished.id, event: 'completed', url: 'http://127.0.0.1/', body: '{}', createdAtMs: 1 },
+  status: 'completed',
+  assets: ['a.png'],
+  metadata: { seed: 3 },
+  callback: {
+    id: `${finished.id}:completed`,
+    jobId: finished.id,
+    event: 'completed',
+    url: 'http://127.0.0.1/',
+    body: '{}',
+    createdAtMs: 1,
+  },
 });
 const unused = someJob();
 console.log(JSON.stringify({ finished, running, retried, reserved, waiting, unused }));

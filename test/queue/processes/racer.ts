@@ -1,6 +1,7 @@
 /**
- * A process that takes jobs as fast as it can, in eight places at once, and ends when nothing is left. While it holds a job
- * it holds a marker of the job's id that only one can hold. Prints one JSON line: what it finished and what it held beside another.
+ * A process that takes jobs as fast as it can, in eight places at once, and ends when nothing is left. While
+ * it holds a job it holds a marker of the job's id that only one can hold. Prints one JSON line: what it
+ * finished and what it held beside another.
  */
 import { Redis } from 'ioredis';
 import { createRedisStore } from '../../../src/services/queue/redis/store.js';
@@ -24,9 +25,13 @@ async function race(place: number) {
     }
     reservations += 1;
     const { lease } = reservation;
-    const { id, type, user_id: userId } = JSON.parse(reservation.payload) as { id: string; type: SomeJob['type']; user_id: string };
-    if (await markers.set(`holds:${id}`, `${workerId}:${place}`, 'NX') === null) heldTwice.push(id);
-    if (await store.begin(lease, { id, type, userId }) !== 'begun') throw new Error(`${id} was not begun`);
+    const {
+      id,
+      type,
+      user_id: userId,
+    } = JSON.parse(reservation.payload) as { id: string; type: SomeJob['type']; user_id: string };
+    if ((await markers.set(`holds:${id}`, `${workerId}:${place}`, 'NX')) === null) heldTwice.push(id);
+    if ((await store.begin(lease, { id, type, userId })) !== 'begun') throw new Error(`${id} was not begun`);
     await markers.del(`holds:${id}`);
     // Some jobs come back once or twice, so that the retry line is raced for as well.
     if (reservation.attempt < 3 && reservations % 10 === 0) await store.retryLater(lease, 0, 'again');

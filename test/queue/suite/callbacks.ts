@@ -43,7 +43,9 @@ export async function testCallbacks(t: Test, open: OpenHarness): Promise<void> {
     clock.advance(4999);
     t.same(await claimed(store), []);
     clock.advance(1);
-    t.same(await store.outbox.claimDue('relay-2', 10, claimMs), [{ ...entry, attempts: 1, nextAttemptAtMs: clock.now(), lastError: 'HTTP 503' }]);
+    t.same(await store.outbox.claimDue('relay-2', 10, claimMs), [
+      { ...entry, attempts: 1, nextAttemptAtMs: clock.now(), lastError: 'HTTP 503' },
+    ]);
   });
 
   await t.test('entries of one job come in order, others pass by', async (t) => {
@@ -120,11 +122,17 @@ export async function testCallbacks(t: Test, open: OpenHarness): Promise<void> {
     await store.outbox.add(first);
     await store.outbox.add({ ...first, body: '2' });
     t.equal(await store.outbox.pending(), 1);
-    t.same((await store.outbox.claimDue('r', 10, claimMs)).map(({ body }) => body), ['2']);
+    t.same(
+      (await store.outbox.claimDue('r', 10, claimMs)).map(({ body }) => body),
+      ['2'],
+    );
     await store.outbox.add({ ...first, body: '3' });
     t.same(await claimed(store), []);
     await store.outbox.delivered(first.id);
-    t.same((await store.outbox.claimDue('r', 10, claimMs)).map(({ body }) => body), ['3']);
+    t.same(
+      (await store.outbox.claimDue('r', 10, claimMs)).map(({ body }) => body),
+      ['3'],
+    );
     await store.outbox.delivered(first.id);
     t.equal(await store.outbox.pending(), 0);
   });
@@ -158,6 +166,12 @@ export async function testCallbacks(t: Test, open: OpenHarness): Promise<void> {
     await store.finish(lease, completed(clock, job.id));
     clock.advance(claimMs);
     const later = await reopen();
-    t.same(await later.outbox.claimDue('relay-2', 10, claimMs), [{ ...completed(clock, job.id).callback, createdAtMs: clock.now() - claimMs, nextAttemptAtMs: clock.now() - claimMs }]);
+    t.same(await later.outbox.claimDue('relay-2', 10, claimMs), [
+      {
+        ...completed(clock, job.id).callback,
+        createdAtMs: clock.now() - claimMs,
+        nextAttemptAtMs: clock.now() - claimMs,
+      },
+    ]);
   });
 }

@@ -1,6 +1,18 @@
 import type { Test } from 'tap';
 import type { OpenHarness } from '../store-suite.js';
-import { callbackOf, cancelled, claimed, completed, leaseMs, payloadOf, reserve, someJob, start, submit, tryReserve } from './builders.js';
+import {
+  callbackOf,
+  cancelled,
+  claimed,
+  completed,
+  leaseMs,
+  payloadOf,
+  reserve,
+  someJob,
+  start,
+  submit,
+  tryReserve,
+} from './builders.js';
 
 export async function testCancellation(t: Test, open: OpenHarness): Promise<void> {
   await t.test('an unknown job cannot be cancelled', async (t) => {
@@ -16,12 +28,24 @@ export async function testCancellation(t: Test, open: OpenHarness): Promise<void
     const job = await submit(store);
     const after = await submit(store);
     const result = await store.cancel(job.id, cancelled(clock));
-    t.match(result, { outcome: 'cancelled', record: { id: job.id, status: 'cancelled', errorMessage: 'Cancelled', metadata: { error_type: 'Cancelled' }, finishedAtMs: clock.now() } });
+    t.match(result, {
+      outcome: 'cancelled',
+      record: {
+        id: job.id,
+        status: 'cancelled',
+        errorMessage: 'Cancelled',
+        metadata: { error_type: 'Cancelled' },
+        finishedAtMs: clock.now(),
+      },
+    });
     t.match(await store.get(job.id), { status: 'cancelled' });
     t.same(await claimed(store), [`${job.id}:failed`]);
     t.match(await store.depth('sdxl_queue'), { waiting: 2 });
     t.equal(await store.position(job.id), null);
-    t.match(await store.cancel(job.id, cancelled(clock)), { outcome: 'already_finished', record: { status: 'cancelled' } });
+    t.match(await store.cancel(job.id, cancelled(clock)), {
+      outcome: 'already_finished',
+      record: { status: 'cancelled' },
+    });
     t.equal((await reserve(store)).lease.jobId, before.id);
     t.equal((await reserve(store)).lease.jobId, after.id);
     t.equal(await tryReserve(store), null);
@@ -33,12 +57,19 @@ export async function testCancellation(t: Test, open: OpenHarness): Promise<void
     const other = someJob();
     await store.push('sdxl_queue', payloadOf(other));
     await store.push('sdxl_queue', payloadOf(job));
-    t.match(await store.cancel(job.id, cancelled(clock)), { outcome: 'cancelled', record: { type: job.type, userId: job.userId } });
+    t.match(await store.cancel(job.id, cancelled(clock)), {
+      outcome: 'cancelled',
+      record: { type: job.type, userId: job.userId },
+    });
     t.same(await claimed(store), [`${job.id}:failed`]);
     t.equal((await reserve(store)).lease.jobId, other.id);
     t.equal(await tryReserve(store), null);
     await store.push('sdxl_queue', payloadOf(job));
-    t.equal(await store.begin((await reserve(store)).lease, job), 'duplicate', 'pushed again it stays cancelled');
+    t.equal(
+      await store.begin((await reserve(store)).lease, job),
+      'duplicate',
+      'pushed again it stays cancelled',
+    );
   });
 
   await t.test('a job reserved but not begun ends before it begins', async (t) => {
@@ -83,18 +114,37 @@ export async function testCancellation(t: Test, open: OpenHarness): Promise<void
     const otherLease = (await start(store, other)).lease;
     const told: string[] = [];
     let heard: () => void = () => undefined;
-    const hearing = new Promise<void>((resolve) => { heard = resolve; });
-    const unsubscribe = store.onCancel((jobId) => { told.push(jobId); heard(); });
-    t.match(await store.cancel(job.id, cancelled(clock)), { outcome: 'requested', record: { status: 'processing', cancelRequested: true } });
+    const hearing = new Promise<void>((resolve) => {
+      heard = resolve;
+    });
+    const unsubscribe = store.onCancel((jobId) => {
+      told.push(jobId);
+      heard();
+    });
+    t.match(await store.cancel(job.id, cancelled(clock)), {
+      outcome: 'requested',
+      record: { status: 'processing', cancelRequested: true },
+    });
     t.match(await store.cancel(job.id, cancelled(clock)), { outcome: 'requested' }, 'again');
     await hearing;
     t.equal(told[0], job.id);
     unsubscribe();
     t.match(await store.get(job.id), { status: 'processing', cancelRequested: true });
     t.same(await store.renew(lease, leaseMs), { held: true, cancelRequested: true });
-    t.same(await store.renew(otherLease, leaseMs), { held: true, cancelRequested: false }, 'never another job');
+    t.same(
+      await store.renew(otherLease, leaseMs),
+      { held: true, cancelRequested: false },
+      'never another job',
+    );
     t.equal(await store.outbox.pending(), 0);
-    t.equal(await store.finish(lease, { ...completed(clock, job.id), status: 'cancelled', callback: callbackOf(clock, job.id, 'failed') }), true);
+    t.equal(
+      await store.finish(lease, {
+        ...completed(clock, job.id),
+        status: 'cancelled',
+        callback: callbackOf(clock, job.id, 'failed'),
+      }),
+      true,
+    );
     t.match(await store.get(job.id), { status: 'cancelled' });
     t.same(await claimed(store), [`${job.id}:failed`]);
   });
@@ -125,7 +175,10 @@ export async function testCancellation(t: Test, open: OpenHarness): Promise<void
     const job = await submit(store);
     const { lease } = await start(store, job);
     await store.finish(lease, completed(clock, job.id));
-    t.match(await store.cancel(job.id, cancelled(clock)), { outcome: 'already_finished', record: { status: 'completed' } });
+    t.match(await store.cancel(job.id, cancelled(clock)), {
+      outcome: 'already_finished',
+      record: { status: 'completed' },
+    });
     t.same(await claimed(store), [`${job.id}:completed`]);
   });
 
@@ -134,9 +187,12 @@ export async function testCancellation(t: Test, open: OpenHarness): Promise<void
     for (let i = 0; i < 20; i += 1) {
       const job = await submit(store);
       const { lease } = await reserve(store);
-      const [begun, result] = i % 2 === 0
-        ? await Promise.all([store.begin(lease, job), store.cancel(job.id, cancelled(clock))])
-        : await Promise.all([store.cancel(job.id, cancelled(clock)), store.begin(lease, job)]).then(([a, b]) => [b, a] as const);
+      const [begun, result] =
+        i % 2 === 0
+          ? await Promise.all([store.begin(lease, job), store.cancel(job.id, cancelled(clock))])
+          : await Promise.all([store.cancel(job.id, cancelled(clock)), store.begin(lease, job)]).then(
+              ([a, b]) => [b, a] as const,
+            );
       if (begun === 'begun') {
         t.equal(result.outcome, 'requested');
         t.match(await store.renew(lease, leaseMs), { cancelRequested: true });

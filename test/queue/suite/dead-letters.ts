@@ -1,6 +1,17 @@
 import type { Test } from 'tap';
 import type { OpenHarness } from '../store-suite.js';
-import { callbackOf, claimed, completed, failed, payloadOf, reserve, someJob, start, submit, tryReserve } from './builders.js';
+import {
+  callbackOf,
+  claimed,
+  completed,
+  failed,
+  payloadOf,
+  reserve,
+  someJob,
+  start,
+  submit,
+  tryReserve,
+} from './builders.js';
 
 export async function testDeadLetters(t: Test, open: OpenHarness): Promise<void> {
   await t.test('dead letters keep the payload as it came', async (t) => {
@@ -10,7 +21,13 @@ export async function testDeadLetters(t: Test, open: OpenHarness): Promise<void>
     const { lease } = await reserve(store);
     t.equal(await store.deadLetter(lease, 'not JSON'), true);
     const [letter] = await store.deadLetters(undefined, 10);
-    t.match(letter, { payload: raw, reason: 'not JSON', queue: 'sdxl_queue', attempts: 1, atMs: clock.now() });
+    t.match(letter, {
+      payload: raw,
+      reason: 'not JSON',
+      queue: 'sdxl_queue',
+      attempts: 1,
+      atMs: clock.now(),
+    });
     t.equal(letter?.jobId, undefined);
     t.equal(await store.outbox.pending(), 0);
     t.match(await store.depth('sdxl_queue'), { waiting: 0, running: 0 });
@@ -25,7 +42,12 @@ export async function testDeadLetters(t: Test, open: OpenHarness): Promise<void>
     const job = await submit(store);
     const { lease } = await start(store, job, callbackOf(clock, job.id, 'processing'));
     t.equal(await store.deadLetter(lease, 'too many attempts', { ...failed(clock, job.id), job }), true);
-    t.match(await store.get(job.id), { status: 'failed', errorMessage: 'Generation failed: test', attempts: 1, finishedAtMs: clock.now() });
+    t.match(await store.get(job.id), {
+      status: 'failed',
+      errorMessage: 'Generation failed: test',
+      attempts: 1,
+      finishedAtMs: clock.now(),
+    });
     t.same(await claimed(store), [`${job.id}:failed`]);
     const [letter] = await store.deadLetters('sdxl_queue', 10);
     t.match(letter, { jobId: job.id, payload: payloadOf(job), attempts: 1 });
@@ -45,11 +67,18 @@ export async function testDeadLetters(t: Test, open: OpenHarness): Promise<void>
     const job = someJob();
     await store.push('sdxl_queue', payloadOf(job));
     await store.push('sdxl_queue', payloadOf(job));
-    await store.deadLetter((await reserve(store)).lease, 'bad', { ...failed(clock, job.id), job: { id: job.id } });
+    await store.deadLetter((await reserve(store)).lease, 'bad', {
+      ...failed(clock, job.id),
+      job: { id: job.id },
+    });
     t.match(await store.get(job.id), { status: 'failed', type: job.type, userId: job.userId });
     const first = await store.get(job.id);
     clock.advance(1000);
-    await store.deadLetter((await reserve(store)).lease, 'bad', { ...failed(clock, job.id), errorMessage: 'another', job: { id: job.id } });
+    await store.deadLetter((await reserve(store)).lease, 'bad', {
+      ...failed(clock, job.id),
+      errorMessage: 'another',
+      job: { id: job.id },
+    });
     t.same(await store.get(job.id), first, 'a terminal state is final');
     t.equal((await store.deadLetters(undefined, 10)).length, 2);
     t.equal(await store.outbox.pending(), 1);
@@ -75,21 +104,35 @@ export async function testDeadLetters(t: Test, open: OpenHarness): Promise<void>
       clock.advance(1);
     }
     const letters = await store.deadLetters(undefined, 10);
-    t.same(letters.map(({ payload }) => payload), ['c', 'b', 'a'], 'newest first');
+    t.same(
+      letters.map(({ payload }) => payload),
+      ['c', 'b', 'a'],
+      'newest first',
+    );
     t.same((await store.deadLetters(undefined, 2)).length, 2);
     t.equal(await store.dropDeadLetter(letters[1]?.id ?? ''), true);
     t.equal(await store.dropDeadLetter(letters[1]?.id ?? ''), false);
-    t.same((await store.deadLetters(undefined, 10)).map(({ payload }) => payload), ['c', 'a']);
+    t.same(
+      (await store.deadLetters(undefined, 10)).map(({ payload }) => payload),
+      ['c', 'a'],
+    );
   });
 
   await t.test('what was given up of an ending that was taken back is not said any more', async (t) => {
     const { store, clock } = await open(t);
     const [job, other] = [await submit(store), await submit(store)];
-    for (const { id } of [job, other]) await store.deadLetter((await reserve(store)).lease, 'too many attempts', { ...failed(clock, id), job: { id } });
+    for (const { id } of [job, other])
+      await store.deadLetter((await reserve(store)).lease, 'too many attempts', {
+        ...failed(clock, id),
+        job: { id },
+      });
     for (const id of await claimed(store)) await store.outbox.deadLetter(id, '401 wrong key');
     const letter = (await store.deadLetters(undefined, 10)).find(({ jobId }) => jobId === job.id);
     await store.requeueDeadLetter(letter?.id ?? '');
-    t.same((await store.outbox.listDead(10)).map(({ id }) => id), [`${other.id}:failed`]);
+    t.same(
+      (await store.outbox.listDead(10)).map(({ id }) => id),
+      [`${other.id}:failed`],
+    );
     await store.finish((await start(store, job)).lease, completed(clock, job.id));
     for (const id of await claimed(store)) await store.outbox.delivered(id);
     t.equal(await store.outbox.retryDead(), 1);
@@ -103,7 +146,10 @@ export async function testDeadLetters(t: Test, open: OpenHarness): Promise<void>
     const done = await store.get(job.id);
     const push = () => store.push('sdxl_queue', payloadOf(job).replace(job.type, 'sdxl_image_ultra'));
     await push();
-    await store.deadLetter((await reserve(store)).lease, 'unknown type', { ...failed(clock, job.id), job: { id: job.id } });
+    await store.deadLetter((await reserve(store)).lease, 'unknown type', {
+      ...failed(clock, job.id),
+      job: { id: job.id },
+    });
     const [letter] = await store.deadLetters(undefined, 10);
     const later = await reopen();
     t.equal(await later.requeueDeadLetter(letter?.id ?? ''), true);

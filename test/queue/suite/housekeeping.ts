@@ -46,7 +46,8 @@ export async function testHousekeeping(t: Test, open: OpenHarness): Promise<void
     await store.cancel(gone.id, cancelled(clock));
     const high = await submit(store, someJob('sdxl_image_high'));
     const foreign = await submit(store, { ...someJob(), userId: 'another' });
-    const ids = async (filter: Parameters<typeof store.list>[0]) => (await store.list(filter, 10)).jobs.map(({ id }) => id).sort();
+    const ids = async (filter: Parameters<typeof store.list>[0]) =>
+      (await store.list(filter, 10)).jobs.map(({ id }) => id).sort();
     t.same(await ids({ status: 'completed' }), [done.id]);
     t.same(await ids({ status: 'processing' }), [running.id]);
     t.same(await ids({ status: 'cancelled' }), [gone.id]);
@@ -59,14 +60,27 @@ export async function testHousekeeping(t: Test, open: OpenHarness): Promise<void
 
   await t.test('instances are known while they say so', async (t) => {
     const { store, clock } = await open(t);
-    const instance = { workerId: 'w1', host: 'h', pid: 1, startedAtMs: clock.now(), seenAtMs: clock.now(), status: { engines: [], text: 'é' } };
+    const instance = {
+      workerId: 'w1',
+      host: 'h',
+      pid: 1,
+      startedAtMs: clock.now(),
+      seenAtMs: clock.now(),
+      status: { engines: [], text: 'é' },
+    };
     await store.announce(instance, 1000);
     clock.advance(600);
     await store.announce({ ...instance, workerId: 'w2' }, 1000);
     t.same((await store.instances()).map(({ workerId }) => workerId).sort(), ['w1', 'w2']);
-    t.same((await store.instances()).find(({ workerId }) => workerId === 'w1'), instance);
+    t.same(
+      (await store.instances()).find(({ workerId }) => workerId === 'w1'),
+      instance,
+    );
     clock.advance(500);
-    t.same((await store.instances()).map(({ workerId }) => workerId), ['w2']);
+    t.same(
+      (await store.instances()).map(({ workerId }) => workerId),
+      ['w2'],
+    );
     clock.advance(500);
     t.same(await store.instances(), []);
   });

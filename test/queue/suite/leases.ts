@@ -1,6 +1,18 @@
 import type { Test } from 'tap';
 import type { OpenHarness } from '../store-suite.js';
-import { callbackOf, claimed, completed, failed, leaseMs, payloadOf, reserve, someJob, start, submit, tryReserve } from './builders.js';
+import {
+  callbackOf,
+  claimed,
+  completed,
+  failed,
+  leaseMs,
+  payloadOf,
+  reserve,
+  someJob,
+  start,
+  submit,
+  tryReserve,
+} from './builders.js';
 
 export async function testLeases(t: Test, open: OpenHarness): Promise<void> {
   await t.test('the way of a job: reserved, begun, finished', async (t) => {
@@ -8,27 +20,62 @@ export async function testLeases(t: Test, open: OpenHarness): Promise<void> {
     const job = await submit(store);
     clock.advance(1000);
     const reservation = await reserve(store);
-    t.match(reservation, { payload: payloadOf(job), attempt: 1, queuedAtMs: clock.now() - 1000, cancelRequested: false, lease: { queue: 'sdxl_queue', jobId: job.id, workerId: 'worker-1', expiresAtMs: clock.now() + leaseMs } });
+    t.match(reservation, {
+      payload: payloadOf(job),
+      attempt: 1,
+      queuedAtMs: clock.now() - 1000,
+      cancelRequested: false,
+      lease: { queue: 'sdxl_queue', jobId: job.id, workerId: 'worker-1', expiresAtMs: clock.now() + leaseMs },
+    });
     t.equal(await tryReserve(store), null, 'taken once');
     t.equal(await store.begin(reservation.lease, job, callbackOf(clock, job.id, 'processing')), 'begun');
-    t.match(await store.get(job.id), { status: 'processing', attempts: 1, workerId: 'worker-1', startedAtMs: clock.now(), createdAtMs: clock.now() - 1000 });
+    t.match(await store.get(job.id), {
+      status: 'processing',
+      attempts: 1,
+      workerId: 'worker-1',
+      startedAtMs: clock.now(),
+      createdAtMs: clock.now() - 1000,
+    });
     t.equal(await store.position(job.id), null);
     t.match(await store.depth('sdxl_queue'), { waiting: 0, running: 1 });
     t.same(await claimed(store), [`${job.id}:processing`]);
     await store.outbox.delivered(`${job.id}:processing`);
 
     clock.advance(2000);
-    await store.updateProgress(reservation.lease, { stage: 'denoise', step: 3, steps: 15, fraction: 0.2, etaSeconds: 4.5 });
-    t.match(await store.get(job.id), { progress: { stage: 'denoise', step: 3, steps: 15, fraction: 0.2, etaSeconds: 4.5 } });
+    await store.updateProgress(reservation.lease, {
+      stage: 'denoise',
+      step: 3,
+      steps: 15,
+      fraction: 0.2,
+      etaSeconds: 4.5,
+    });
+    t.match(await store.get(job.id), {
+      progress: { stage: 'denoise', step: 3, steps: 15, fraction: 0.2, etaSeconds: 4.5 },
+    });
     t.equal(await store.finish(reservation.lease, completed(clock, job.id)), true);
     const done = await store.get(job.id);
-    t.match(done, { status: 'completed', assets: completed(clock, job.id).assets, finishedAtMs: clock.now(), progress: { stage: 'done', fraction: 1 } });
+    t.match(done, {
+      status: 'completed',
+      assets: completed(clock, job.id).assets,
+      finishedAtMs: clock.now(),
+      progress: { stage: 'done', fraction: 1 },
+    });
     t.same(done?.metadata, { seed: 1, nothing: [] });
     t.match(await store.depth('sdxl_queue'), { waiting: 0, running: 0 });
     const [entry] = await store.outbox.claimDue('relay', 10, 1000);
     t.same(entry, completed(clock, job.id).callback);
-    t.equal(await store.finish(reservation.lease, completed(clock, job.id)), true, 'the same call again, as after a lost answer, says the same');
-    await store.updateProgress(reservation.lease, { stage: 'late', step: 1, steps: 1, fraction: 0.5, etaSeconds: null });
+    t.equal(
+      await store.finish(reservation.lease, completed(clock, job.id)),
+      true,
+      'the same call again, as after a lost answer, says the same',
+    );
+    await store.updateProgress(reservation.lease, {
+      stage: 'late',
+      step: 1,
+      steps: 1,
+      fraction: 0.5,
+      etaSeconds: null,
+    });
     t.same(await store.get(job.id), done, 'late progress changes nothing');
   });
 
@@ -43,10 +90,20 @@ export async function testLeases(t: Test, open: OpenHarness): Promise<void> {
     const take = () => store.reserve({ queue: 'sdxl_queue', workerId: 'worker-1', leaseMs, begin: true });
     const first = await take();
     t.match(first, { begun: true, attempt: 1, lease: { jobId: submitted.id } });
-    t.match(await store.get(submitted.id), { status: 'processing', attempts: 1, workerId: 'worker-1', startedAtMs: clock.now() });
+    t.match(await store.get(submitted.id), {
+      status: 'processing',
+      attempts: 1,
+      workerId: 'worker-1',
+      startedAtMs: clock.now(),
+    });
     const second = await take();
     t.match(second, { begun: true, lease: { jobId: pushed.id } }, 'the duplicate is passed over');
-    t.match(await store.get(pushed.id), { status: 'processing', type: pushed.type, userId: pushed.userId, queue: 'sdxl_queue' });
+    t.match(await store.get(pushed.id), {
+      status: 'processing',
+      type: pushed.type,
+      userId: pushed.userId,
+      queue: 'sdxl_queue',
+    });
     t.match(await take(), { begun: false, payload: /unknown_type/ });
     t.match(await take(), { begun: false, payload: 'not json' });
     t.equal(await take(), null);
@@ -105,7 +162,11 @@ export async function testLeases(t: Test, open: OpenHarness): Promise<void> {
       t.equal(await store.finish(zombie, completed(clock, job.id)), false, `finish ${state}`);
       t.equal(await store.retryLater(zombie, 0, 'late'), false, `retryLater ${state}`);
       t.equal(await store.release(zombie), false, `release ${state}`);
-      t.equal(await store.deadLetter(zombie, 'late', { ...failed(clock, job.id), job }), false, `deadLetter ${state}`);
+      t.equal(
+        await store.deadLetter(zombie, 'late', { ...failed(clock, job.id), job }),
+        false,
+        `deadLetter ${state}`,
+      );
       await store.updateProgress(zombie, { stage: 'late', step: 1, steps: 1, fraction: 1, etaSeconds: null });
       t.same(await store.get(job.id), before, `record ${state}`);
     };
@@ -136,7 +197,12 @@ export async function testLeases(t: Test, open: OpenHarness): Promise<void> {
     const job = await submit(store);
     const { lease } = await start(store, job);
     t.equal(await store.retryLater(lease, 10_000, 'the engine died'), true);
-    t.match(await store.get(job.id), { status: 'queued', attempts: 1, lastError: 'the engine died', progress: { stage: 'queued', fraction: 0 } });
+    t.match(await store.get(job.id), {
+      status: 'queued',
+      attempts: 1,
+      lastError: 'the engine died',
+      progress: { stage: 'queued', fraction: 0 },
+    });
     const fresh = await submit(store);
     t.match(await store.depth('sdxl_queue'), { waiting: 1, delayed: 1 });
     clock.advance(9999);
@@ -197,7 +263,11 @@ export async function testLeases(t: Test, open: OpenHarness): Promise<void> {
     for (let i = 0; i < 4; i += 1) await store.push('sdxl_queue', payloadOf(job));
     const first = await start(store, job);
     const second = await reserve(store, { workerId: 'worker-2' });
-    t.equal(await store.begin(second.lease, job, callbackOf(clock, job.id, 'processing')), 'duplicate', 'while it runs');
+    t.equal(
+      await store.begin(second.lease, job, callbackOf(clock, job.id, 'processing')),
+      'duplicate',
+      'while it runs',
+    );
     t.equal(await store.outbox.pending(), 0);
     t.match(await store.depth('sdxl_queue'), { waiting: 2, running: 1 });
     t.equal(await store.begin(second.lease, job), 'lost', 'the duplicate is gone');

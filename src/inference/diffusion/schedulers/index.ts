@@ -9,15 +9,26 @@ import type { FlowSchedulerName, SdxlSchedulerName } from '../../engine-protocol
 export type { Scheduler } from './scheduler.js';
 
 /** The samplers of SDXL by name; `config` is the model folder's `scheduler_config.json`. */
-export function createSdxlScheduler(name: SdxlSchedulerName, config: NoiseScheduleConfig, options: ScheduleOptions): Scheduler {
+export function createSdxlScheduler(
+  name: SdxlSchedulerName,
+  config: NoiseScheduleConfig,
+  options: ScheduleOptions,
+): Scheduler {
   switch (name) {
-    case 'euler': return createEuler(config, options);
-    case 'euler_trailing': return createEuler({ ...config, timestep_spacing: 'trailing' }, options);
-    case 'euler_ancestral': return createEuler(config, { ...options, ancestral: true });
-    case 'dpmpp_2m': return createDpmSolver(config, { ...options, karras: false });
-    case 'dpmpp_2m_karras': return createDpmSolver(config, { ...options, karras: true });
-    case 'unipc': return createUniPc(config, { ...options, karras: false });
-    case 'unipc_karras': return createUniPc(config, { ...options, karras: true });
+    case 'euler':
+      return createEuler(config, options);
+    case 'euler_trailing':
+      return createEuler({ ...config, timestep_spacing: 'trailing' }, options);
+    case 'euler_ancestral':
+      return createEuler(config, { ...options, ancestral: true });
+    case 'dpmpp_2m':
+      return createDpmSolver(config, { ...options, karras: false });
+    case 'dpmpp_2m_karras':
+      return createDpmSolver(config, { ...options, karras: true });
+    case 'unipc':
+      return createUniPc(config, { ...options, karras: false });
+    case 'unipc_karras':
+      return createUniPc(config, { ...options, karras: true });
   }
 }
 
@@ -31,10 +42,14 @@ export interface FlowScheduleOptions extends ScheduleOptions {
 /** The noise levels of a flow sampler by name, without the final 0. */
 export function flowSchedulerSigmas(name: FlowSchedulerName, steps: number, shift: number): number[] {
   switch (name) {
-    case 'unipc': return flowSigmas('wan', steps, shift);
-    case 'unipc_diffusers': return flowSigmas('diffusers', steps, shift);
-    case 'dpmpp_2m': return flowSigmas('wan_dpm', steps, shift);
-    case 'euler': return flowEulerSigmas(steps, shift);
+    case 'unipc':
+      return flowSigmas('wan', steps, shift);
+    case 'unipc_diffusers':
+      return flowSigmas('diffusers', steps, shift);
+    case 'dpmpp_2m':
+      return flowSigmas('wan_dpm', steps, shift);
+    case 'euler':
+      return flowEulerSigmas(steps, shift);
   }
 }
 
@@ -42,8 +57,12 @@ export function flowSchedulerSigmas(name: FlowSchedulerName, steps: number, shif
 export function createFlowScheduler(name: FlowSchedulerName, options: FlowScheduleOptions): Scheduler {
   const sigmas = flowSchedulerSigmas(name, options.steps, options.shift);
   switch (name) {
-    case 'unipc': case 'unipc_diffusers': return createFlowUniPc(sigmas, options);
-    case 'dpmpp_2m': return createFlowDpmSolver(sigmas, options);
-    case 'euler': return createFlowEuler(sigmas, options);
+    case 'unipc':
+    case 'unipc_diffusers':
+      return createFlowUniPc(sigmas, options);
+    case 'dpmpp_2m':
+      return createFlowDpmSolver(sigmas, options);
+    case 'euler':
+      return createFlowEuler(sigmas, options);
   }
 }

@@ -25,10 +25,20 @@ export interface NoiseSchedule {
 
 /** Throws on settings no SDXL checkpoint is known to use, rather than drawing something wrong. */
 export function createNoiseSchedule(config: NoiseScheduleConfig = {}): NoiseSchedule {
-  const { beta_start = 0.00085, beta_end = 0.012, beta_schedule = 'scaled_linear', num_train_timesteps = 1000, timestep_spacing = 'leading', steps_offset = 1, prediction_type = 'epsilon' } = config;
-  if (beta_schedule !== 'scaled_linear' && beta_schedule !== 'linear') throw new Error(`beta_schedule ${beta_schedule} is not supported`);
+  const {
+    beta_start = 0.00085,
+    beta_end = 0.012,
+    beta_schedule = 'scaled_linear',
+    num_train_timesteps = 1000,
+    timestep_spacing = 'leading',
+    steps_offset = 1,
+    prediction_type = 'epsilon',
+  } = config;
+  if (beta_schedule !== 'scaled_linear' && beta_schedule !== 'linear')
+    throw new Error(`beta_schedule ${beta_schedule} is not supported`);
   if (prediction_type !== 'epsilon') throw new Error(`prediction_type ${prediction_type} is not supported`);
-  if (timestep_spacing !== 'leading' && timestep_spacing !== 'trailing' && timestep_spacing !== 'linspace') throw new Error(`timestep_spacing ${timestep_spacing} is not known`);
+  if (timestep_spacing !== 'leading' && timestep_spacing !== 'trailing' && timestep_spacing !== 'linspace')
+    throw new Error(`timestep_spacing ${timestep_spacing} is not known`);
   const scaled = beta_schedule === 'scaled_linear';
   const first = scaled ? Math.sqrt(beta_start) : beta_start;
   const last = scaled ? Math.sqrt(beta_end) : beta_end;
@@ -39,7 +49,12 @@ export function createNoiseSchedule(config: NoiseScheduleConfig = {}): NoiseSche
     alphaBar = fround(alphaBar * fround(1 - (scaled ? fround(root * root) : root)));
     sigmaTable[t] = Math.sqrt((1 - alphaBar) / alphaBar);
   }
-  return { trainSteps: num_train_timesteps, spacing: timestep_spacing, stepsOffset: steps_offset, sigmaTable };
+  return {
+    trainSteps: num_train_timesteps,
+    spacing: timestep_spacing,
+    stepsOffset: steps_offset,
+    sigmaTable,
+  };
 }
 
 /** S at a fractional timestep, linear between table entries. */
@@ -62,7 +77,10 @@ export function roundHalfEven(value: number): number {
 /** Timesteps of the Euler family, descending (diffusers, EulerDiscreteScheduler.set_timesteps). */
 export function eulerTimesteps(schedule: NoiseSchedule, steps: number): number[] {
   const { trainSteps, spacing, stepsOffset } = schedule;
-  if (spacing === 'linspace') return Array.from({ length: steps }, (_, i) => (steps === 1 ? 0 : ((trainSteps - 1) * (steps - 1 - i)) / (steps - 1)));
+  if (spacing === 'linspace')
+    return Array.from({ length: steps }, (_, i) =>
+      steps === 1 ? 0 : ((trainSteps - 1) * (steps - 1 - i)) / (steps - 1),
+    );
   if (spacing === 'leading') {
     const ratio = Math.floor(trainSteps / steps);
     return Array.from({ length: steps }, (_, i) => (steps - 1 - i) * ratio + stepsOffset);
@@ -70,10 +88,14 @@ export function eulerTimesteps(schedule: NoiseSchedule, steps: number): number[]
   return Array.from({ length: steps }, (_, i) => roundHalfEven(trainSteps - (i * trainSteps) / steps) - 1);
 }
 
-/** Timesteps of DPM-Solver and UniPC, which leave room for one more step (diffusers, DPMSolverMultistepScheduler.set_timesteps). */
+/**
+ * Timesteps of DPM-Solver and UniPC, which leave room for one more step (diffusers,
+ * DPMSolverMultistepScheduler.set_timesteps).
+ */
 export function solverTimesteps(schedule: NoiseSchedule, steps: number): number[] {
   const { trainSteps, spacing, stepsOffset } = schedule;
-  if (spacing === 'linspace') return Array.from({ length: steps }, (_, i) => roundHalfEven(((trainSteps - 1) * (steps - i)) / steps));
+  if (spacing === 'linspace')
+    return Array.from({ length: steps }, (_, i) => roundHalfEven(((trainSteps - 1) * (steps - i)) / steps));
   if (spacing === 'leading') {
     const ratio = Math.floor(trainSteps / (steps + 1));
     return Array.from({ length: steps }, (_, i) => (steps - i) * ratio + stepsOffset);
@@ -86,7 +108,10 @@ export function karrasSigmas(schedule: NoiseSchedule, steps: number): number[] {
   const table = schedule.sigmaTable;
   const low = (table[0] as number) ** (1 / 7);
   const high = (table[table.length - 1] as number) ** (1 / 7);
-  return Array.from({ length: steps }, (_, i) => (high + (steps === 1 ? 0 : i / (steps - 1)) * (low - high)) ** 7);
+  return Array.from(
+    { length: steps },
+    (_, i) => (high + (steps === 1 ? 0 : i / (steps - 1)) * (low - high)) ** 7,
+  );
 }
 
 /** Inverse of the table, linear in ln σ. */
@@ -107,10 +132,15 @@ export function timestepOf(schedule: NoiseSchedule, sigma: number): number {
 }
 
 /**
- * Timesteps and noise levels of DPM-Solver and UniPC. Stock SDXL's leading spacing ends at timestep 1000/(steps+1), whose
- * noise the last step has to guess away at once: with few steps outlines stay rough. Karras' levels end at timestep 0.
+ * Timesteps and noise levels of DPM-Solver and UniPC. Stock SDXL's leading spacing ends at timestep
+ * 1000/(steps+1), whose noise the last step has to guess away at once: with few steps outlines stay rough.
+ * Karras' levels end at timestep 0.
  */
-export function solverSchedule(config: NoiseScheduleConfig, steps: number, karras: boolean): { timesteps: number[]; sigmas: Float32Array } {
+export function solverSchedule(
+  config: NoiseScheduleConfig,
+  steps: number,
+  karras: boolean,
+): { timesteps: number[]; sigmas: Float32Array } {
   const schedule = createNoiseSchedule(config);
   if (!karras) {
     const timesteps = solverTimesteps(schedule, steps);
@@ -118,7 +148,10 @@ export function solverSchedule(config: NoiseScheduleConfig, steps: number, karra
   }
   const sigmas = karrasSigmas(schedule, steps);
   // low-noise timesteps may repeat, so steps are counted, never looked up by timestep
-  return { timesteps: sigmas.map((sigma) => roundHalfEven(timestepOf(schedule, sigma))), sigmas: withFinalZero(sigmas) };
+  return {
+    timesteps: sigmas.map((sigma) => roundHalfEven(timestepOf(schedule, sigma))),
+    sigmas: withFinalZero(sigmas),
+  };
 }
 
 /** Float32 schedule with the final 0 appended. */

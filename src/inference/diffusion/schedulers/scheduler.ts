@@ -1,7 +1,6 @@
-
 /**
- * A sampler over one schedule. Arrays are float32 of any one shape; steps are numbered from the first one that is run.
- * Multistep samplers keep history: one instance per generation, steps in order.
+ * A sampler over one schedule. Arrays are float32 of any one shape; steps are numbered from the first one
+ * that is run. Multistep samplers keep history: one instance per generation, steps in order.
  */
 export interface Scheduler {
   /** What the model is told at each step that is run. */
@@ -10,18 +9,26 @@ export interface Scheduler {
   readonly sigmas: Float32Array;
   /** Unit noise times this is the start of a run from pure noise. */
   readonly initNoiseSigma: number;
-  /** Model input of step `index` for the sample; a new array, or the sample itself where nothing is scaled. */
+  /**
+   * Model input of step `index` for the sample; a new array, or the sample itself where nothing is scaled.
+   */
   scaleModelInput(sample: Float32Array, index: number): Float32Array;
   /** The sample after step `index`. `noise` is unit noise for ancestral samplers, see `needsNoise`. */
   step(index: number, modelOutput: Float32Array, sample: Float32Array, noise?: Float32Array): Float32Array;
-  /** Start of an image-to-image run: the clean latents brought to the noise level of the first step that is run. */
+  /**
+   * Start of an image-to-image run: the clean latents brought to the noise level of the first step that is
+   * run.
+   */
   addNoise(original: Float32Array, noise: Float32Array): Float32Array;
   readonly needsNoise: boolean;
 }
 
 export interface ScheduleOptions {
   steps: number;
-  /** Image-to-image: only the last `min(floor(steps·strength), steps)` steps are run; at least one. Absent: all. */
+  /**
+   * Image-to-image: only the last `min(floor(steps·strength), steps)` steps are run; at least one. Absent:
+   * all.
+   */
   strength?: number;
   /** Begin at this step of the schedule, 0 being the first; `strength` is not looked at then. */
   first?: number;
@@ -60,11 +67,21 @@ export const flow: Parameterisation = {
   x0: (sigma) => [1, -sigma],
 };
 
-/** Lets the caller see and change the x0 prediction of a step, e.g. pin known latents; returns what to go on with. */
+/**
+ * Lets the caller see and change the x0 prediction of a step, e.g. pin known latents; returns what to go on
+ * with.
+ */
 export type EditPrediction = (x0: Float32Array, index: number) => Float32Array;
 
 /** The clean sample that the model's output means at `sigma`, as the caller wants it. */
-export function predictX0(p: Parameterisation, sigma: number, sample: Float32Array, modelOutput: Float32Array, index: number, edit?: EditPrediction): Float32Array {
+export function predictX0(
+  p: Parameterisation,
+  sigma: number,
+  sample: Float32Array,
+  modelOutput: Float32Array,
+  index: number,
+  edit?: EditPrediction,
+): Float32Array {
   const [fromSample, fromOutput] = p.x0(sigma);
   const x0 = sample.map((value, i) => fromSample * value + fromOutput * (modelOutput[i] as number));
   return edit?.(x0, index) ?? x0;

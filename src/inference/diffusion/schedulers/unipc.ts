@@ -1,23 +1,48 @@
 import { type NoiseScheduleConfig, solverSchedule, withFinalZero } from './noise-schedule.js';
-import { type EditPrediction, firstStep, flow, type Parameterisation, predictX0, type ScheduleOptions, type Scheduler, variancePreserving } from './scheduler.js';
+import {
+  type EditPrediction,
+  firstStep,
+  flow,
+  type Parameterisation,
+  predictX0,
+  type ScheduleOptions,
+  type Scheduler,
+  variancePreserving,
+} from './scheduler.js';
 
 /** UniPC for SDXL's noise (epsilon prediction), on the training timesteps or on Karras' levels. */
-export function createUniPc(config: NoiseScheduleConfig, options: ScheduleOptions & { karras: boolean }): Scheduler {
+export function createUniPc(
+  config: NoiseScheduleConfig,
+  options: ScheduleOptions & { karras: boolean },
+): Scheduler {
   const { timesteps, sigmas } = solverSchedule(config, options.steps, options.karras);
   return createSolver(variancePreserving, timesteps, sigmas, options);
 }
 
 /** UniPC for flow matching (Wan): `sigmas` without the final zero; the model sees truncated integers. */
-export function createFlowUniPc(sigmas: readonly number[], options: ScheduleOptions & { editPrediction?: EditPrediction }): Scheduler {
-  return createSolver(flow, sigmas.map((sigma) => Math.trunc(Math.fround(sigma) * 1000)), withFinalZero(sigmas), options);
+export function createFlowUniPc(
+  sigmas: readonly number[],
+  options: ScheduleOptions & { editPrediction?: EditPrediction },
+): Scheduler {
+  return createSolver(
+    flow,
+    sigmas.map((sigma) => Math.trunc(Math.fround(sigma) * 1000)),
+    withFinalZero(sigmas),
+    options,
+  );
 }
 
 /**
- * UniPC of order 2, B(h) = e^h - 1 ("bh2"), data prediction, lower order at the end (Zhao et al. 2023, arXiv 2302.04867).
- * The corrector of step i runs at the start of step i+1, where the model has been asked anyway.
+ * UniPC of order 2, B(h) = e^h - 1 ("bh2"), data prediction, lower order at the end (Zhao et al. 2023, arXiv
+ * 2302.04867). The corrector of step i runs at the start of step i+1, where the model has been asked anyway.
  * Source: diffusers, scheduling_unipc_multistep.py.
  */
-function createSolver(p: Parameterisation, all: number[], sigmas: Float32Array, options: ScheduleOptions & { editPrediction?: EditPrediction }): Scheduler {
+function createSolver(
+  p: Parameterisation,
+  all: number[],
+  sigmas: Float32Array,
+  options: ScheduleOptions & { editPrediction?: EditPrediction },
+): Scheduler {
   const first = firstStep(options);
   const count = all.length - first;
   const sigma = (index: number) => sigmas[first + index] as number;
@@ -36,7 +61,12 @@ function createSolver(p: Parameterisation, all: number[], sigmas: Float32Array, 
     const alpha = p.alpha(sigma(index));
     const phi = Math.expm1(-h);
     if (lastOrder === 1 || older === undefined) {
-      return sample.map((value, i) => keep * value - alpha * phi * (m0[i] as number) - alpha * phi * 0.5 * ((prediction[i] as number) - (m0[i] as number)));
+      return sample.map(
+        (value, i) =>
+          keep * value -
+          alpha * phi * (m0[i] as number) -
+          alpha * phi * 0.5 * ((prediction[i] as number) - (m0[i] as number)),
+      );
     }
     const r1 = (lambda(index - 2) - lambda(index - 1)) / h;
     const phi2 = phi / -h - 1;
@@ -47,7 +77,11 @@ function createSolver(p: Parameterisation, all: number[], sigmas: Float32Array, 
     return sample.map((value, i) => {
       const base = m0[i] as number;
       const slope = ((older[i] as number) - base) / r1;
-      return keep * value - alpha * phi * base - alpha * phi * (c1 * slope + c2 * ((prediction[i] as number) - base));
+      return (
+        keep * value -
+        alpha * phi * base -
+        alpha * phi * (c1 * slope + c2 * ((prediction[i] as number) - base))
+      );
     });
   }
 
@@ -59,9 +93,14 @@ function createSolver(p: Parameterisation, all: number[], sigmas: Float32Array, 
     const h = lambda(index + 1) - lambda(index);
     const keep = p.noise(sigma(index + 1)) / p.noise(sigma(index));
     const gain = -p.alpha(sigma(index + 1)) * Math.expm1(-h);
-    if (order === 1 || older === undefined) return sample.map((value, i) => keep * value + gain * (m0[i] as number));
+    if (order === 1 || older === undefined)
+      return sample.map((value, i) => keep * value + gain * (m0[i] as number));
     const ratio = (lambda(index - 1) - lambda(index)) / h;
-    return sample.map((value, i) => keep * value + gain * ((m0[i] as number) + (0.5 * ((older[i] as number) - (m0[i] as number))) / ratio));
+    return sample.map(
+      (value, i) =>
+        keep * value +
+        gain * ((m0[i] as number) + (0.5 * ((older[i] as number) - (m0[i] as number))) / ratio),
+    );
   }
 
   return {

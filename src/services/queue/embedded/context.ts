@@ -16,12 +16,23 @@ export interface LeasedEntry {
 
 export type Context = Awaited<ReturnType<typeof openContext>>;
 
-/** What the parts of the embedded store share: the database, and in memory what would be slow to look up there. */
-export async function openContext(options: { folder: string; now: () => number; monotonicNow: () => number; retentionMs: number }) {
+/**
+ * What the parts of the embedded store share: the database, and in memory what would be slow to look up
+ * there.
+ */
+export async function openContext(options: {
+  folder: string;
+  now: () => number;
+  monotonicNow: () => number;
+  retentionMs: number;
+}) {
   const { folder, now, monotonicNow, retentionMs } = options;
   const database = await openDatabase(folder);
   const mutex = createMutex();
-  const lines = Object.fromEntries(queueNames.map((queue) => [queue, createWaitingLine()])) as Record<QueueName, ReturnType<typeof createWaitingLine>>;
+  const lines = Object.fromEntries(queueNames.map((queue) => [queue, createWaitingLine()])) as Record<
+    QueueName,
+    ReturnType<typeof createWaitingLine>
+  >;
   /** By token. Leases are not written down: whoever opens the folder next knows that their holder is gone. */
   const leases = new Map<string, LeasedEntry>();
   /** Entries on disk, waiting or leased. */
@@ -30,19 +41,30 @@ export async function openContext(options: { folder: string; now: () => number; 
   const running = new Map<string, StoredJob>();
   const signals = new EventEmitter();
   signals.setMaxListeners(0);
-  /** When each queue was last found to hold nothing for its asker; work that came later must not be slept through. */
+  /**
+   * When each queue was last found to hold nothing for its asker; work that came later must not be slept
+   * through.
+   */
   const foundEmpty = new Map<QueueName, { atMs: number; changes: number }>();
   let changes = 0;
-  signals.on('work', () => { changes += 1; });
+  signals.on('work', () => {
+    changes += 1;
+  });
   let nextSeq = 1;
 
   const left: Write[] = [];
   for await (const [, stored] of database.entries.entries()) {
     let entry = stored;
-    const job = entry.dueMs === undefined || entry.jobId === '' ? undefined : await database.jobs.get(entry.jobId);
+    const job =
+      entry.dueMs === undefined || entry.jobId === '' ? undefined : await database.jobs.get(entry.jobId);
     // Whoever ran it is gone: it waits again.
     if (job?.record.status === 'processing' && job.entrySeq === entry.seq) {
-      left.push(database.jobs.put(entry.jobId, { ...job, record: waitingRecord(job.record, entry.attempts, `${job.record.workerId} ended while it ran`) }));
+      left.push(
+        database.jobs.put(entry.jobId, {
+          ...job,
+          record: waitingRecord(job.record, entry.attempts, `${job.record.workerId} ended while it ran`),
+        }),
+      );
       entry = { ...entry, dueMs: Math.min(entry.dueMs ?? 0, now()) };
     }
     lines[entry.queue].add(entry);
@@ -51,10 +73,14 @@ export async function openContext(options: { folder: string; now: () => number; 
   }
   await database.write(left, { durable: false });
 
-  const loadJob = async (id: string): Promise<StoredJob | undefined> => running.get(id) ?? await database.jobs.get(id);
+  const loadJob = async (id: string): Promise<StoredJob | undefined> =>
+    running.get(id) ?? (await database.jobs.get(id));
 
   const outbox = await createEmbeddedOutbox({
-    database, mutex, now, monotonicNow,
+    database,
+    mutex,
+    now,
+    monotonicNow,
     isFinished: async (jobId) => {
       const job = await loadJob(jobId);
       return job !== undefined && isTerminal(job.record);
@@ -64,7 +90,8 @@ export async function openContext(options: { folder: string; now: () => number; 
   function saveJob(job: StoredJob): Write[] {
     const { record } = job;
     const writes = [database.jobs.put(record.id, job), database.listing.put(listingKey(record), 0)];
-    if (record.finishedAtMs !== undefined) writes.push(database.finished.put(`${sortable(record.finishedAtMs)}:${record.id}`, listingKey(record)));
+    if (record.finishedAtMs !== undefined)
+      writes.push(database.finished.put(`${sortable(record.finishedAtMs)}:${record.id}`, listingKey(record)));
     return writes;
   }
 
@@ -83,7 +110,10 @@ export async function openContext(options: { folder: string; now: () => number; 
     };
   }
 
-  const deleteEntry = (seq: number): Write[] => [database.entries.del(sortable(seq)), database.payloads.del(sortable(seq))];
+  const deleteEntry = (seq: number): Write[] => [
+    database.entries.del(sortable(seq)),
+    database.payloads.del(sortable(seq)),
+  ];
 
   /** Forgets a lease whose entry is gone from the disk. */
   function dropLease(token: string) {
@@ -94,7 +124,8 @@ export async function openContext(options: { folder: string; now: () => number; 
   }
 
   /** Another entry stands for the job already. */
-  const belongsElsewhere = (job: StoredJob, seq: number) => job.entrySeq !== undefined && job.entrySeq !== seq && entrySeqs.has(job.entrySeq);
+  const belongsElsewhere = (job: StoredJob, seq: number) =>
+    job.entrySeq !== undefined && job.entrySeq !== seq && entrySeqs.has(job.entrySeq);
 
   function leaseOf(jobId: string): LeasedEntry | undefined {
     for (const held of leases.values()) if (held.entry.jobId === jobId) return held;
@@ -102,9 +133,21 @@ export async function openContext(options: { folder: string; now: () => number; 
   }
 
   return {
-    database, mutex, now, monotonicNow, retentionMs, lines, leases, entrySeqs, running, signals, outbox,
+    database,
+    mutex,
+    now,
+    monotonicNow,
+    retentionMs,
+    lines,
+    leases,
+    entrySeqs,
+    running,
+    signals,
+    outbox,
     foundEmpty: {
-      note: (queue: QueueName) => { foundEmpty.set(queue, { atMs: now(), changes }); },
+      note: (queue: QueueName) => {
+        foundEmpty.set(queue, { atMs: now(), changes });
+      },
       /** Milliseconds until the queue may hold something it did not hold then; 0 when it may already. */
       untilChange(queue: QueueName): number {
         const then = foundEmpty.get(queue);
@@ -113,7 +156,12 @@ export async function openContext(options: { folder: string; now: () => number; 
         return due === null ? Infinity : Math.max(0, due - now());
       },
     },
-    loadJob, saveJob, newEntry, deleteEntry, dropLease, belongsElsewhere, leaseOf,
+    loadJob,
+    saveJob,
+    newEntry,
+    deleteEntry,
+    dropLease,
+    belongsElsewhere,
+    leaseOf,
   };
 }
-

@@ -32,12 +32,18 @@ export interface StoredKey {
 }
 
 export type Write = { type: 'put'; key: string; value: unknown } | { type: 'del'; key: string };
-/** A step: written first, then applied to what memory holds, so that a write that fails has changed nothing. */
+/**
+ * A step: written first, then applied to what memory holds, so that a write that fails has changed nothing.
+ */
 export interface Change {
   writes: Write[];
   apply(): void;
 }
-interface Range { after?: string; limit?: number; reverse?: boolean }
+interface Range {
+  after?: string;
+  limit?: number;
+  reverse?: boolean;
+}
 
 /** Opening writes what memory held, up to 4 MiB, as a table. */
 const roomToOpenBytes = 5 * 1024 * 1024;
@@ -56,9 +62,14 @@ export async function openDatabase(folder: string) {
   } catch (error) {
     const cause = (error as { cause?: { code?: string; message?: string } }).cause;
     if (cause?.code === 'LEVEL_LOCKED') {
-      throw new Error(`The embedded queue in ${folder} is in use by another process. Give each process its own DATA_DIR, or share a queue through REDIS_URL.`, { cause: error });
+      throw new Error(
+        `The embedded queue in ${folder} is in use by another process. Give each process its own DATA_DIR, or share a queue through REDIS_URL.`,
+        { cause: error },
+      );
     }
-    throw new Error(`The embedded queue in ${folder} cannot be opened: ${cause?.message ?? String(error)}`, { cause: error });
+    throw new Error(`The embedded queue in ${folder} cannot be opened: ${cause?.message ?? String(error)}`, {
+      cause: error,
+    });
   }
 
   function table<T>(name: string) {
@@ -68,8 +79,15 @@ export async function openDatabase(folder: string) {
       del: (key: string): Write => ({ type: 'del', key: prefix + key }),
       get: async (key: string): Promise<T | undefined> => (await level.get(prefix + key)) as T | undefined,
       /** In key order, from after `after`. */
-      async *entries({ after = '', limit = -1, reverse = false }: Range = {}): AsyncGenerator<[key: string, value: T]> {
-        for await (const [key, value] of level.iterator({ gt: prefix + after, lt: `${name}"`, limit, reverse })) {
+      async *entries({ after = '', limit = -1, reverse = false }: Range = {}): AsyncGenerator<
+        [key: string, value: T]
+      > {
+        for await (const [key, value] of level.iterator({
+          gt: prefix + after,
+          lt: `${name}"`,
+          limit,
+          reverse,
+        })) {
           yield [key.slice(prefix.length), value as T];
         }
       },
@@ -79,9 +97,10 @@ export async function openDatabase(folder: string) {
   let torn = false;
 
   /**
-   * One atomic batch; one at a time. `durable` waits until the disk has it: a power cut cannot take it back (a killed process cannot in
-   * either case). A write that fails may leave half a record in the log, and LevelDB's recovery drops what comes behind one:
-   * before the next write the database is opened anew, which begins a new log. Until there is room for that it is read as it is.
+   * One atomic batch; one at a time. `durable` waits until the disk has it: a power cut cannot take it back
+   * (a killed process cannot in either case). A write that fails may leave half a record in the log, and
+   * LevelDB's recovery drops what comes behind one: before the next write the database is opened anew, which
+   * begins a new log. Until there is room for that it is read as it is.
    */
   async function write(writes: Write[], options: { durable: boolean }): Promise<void> {
     if (writes.length === 0) return;
@@ -113,7 +132,9 @@ export async function openDatabase(folder: string) {
     callbacks: table<StoredCallback>('callback'),
     deadCallbacks: table<StoredDeadCallback>('deadcallback'),
     write,
-    ping: async () => { await level.get('ping'); },
+    ping: async () => {
+      await level.get('ping');
+    },
     close: () => level.close(),
   };
 }

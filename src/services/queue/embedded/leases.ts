@@ -6,7 +6,18 @@ import type { Context, LeasedEntry } from './context.js';
 import { sortable, type Change, type StoredJob, type Write } from './database.js';
 import type { StoredEntry } from './waiting-line.js';
 
-type LeaseCalls = Pick<JobStore, 'reserve' | 'begin' | 'renew' | 'updateProgress' | 'finish' | 'retryLater' | 'release' | 'deadLetter' | 'reclaimExpired'>;
+type LeaseCalls = Pick<
+  JobStore,
+  | 'reserve'
+  | 'begin'
+  | 'renew'
+  | 'updateProgress'
+  | 'finish'
+  | 'retryLater'
+  | 'release'
+  | 'deadLetter'
+  | 'reclaimExpired'
+>;
 
 /** Progress reaches the disk at most this often per job; readers see it at once. */
 const progressWriteIntervalMs = 1000;
@@ -17,13 +28,19 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
   const progressWrittenAtMs = new Map<string, number>();
 
   /** Puts a leased entry back in line. The lease ends whatever happens to the process afterwards. */
-  async function handBack(held: LeasedEntry, change: { attempts: number; dueMs: number; reason?: string; durable: boolean }) {
+  async function handBack(
+    held: LeasedEntry,
+    change: { attempts: number; dueMs: number; reason?: string; durable: boolean },
+  ) {
     const { entry, lease } = held;
     const back = { ...entry, attempts: change.attempts, dueMs: change.dueMs };
     const writes: Write[] = [database.entries.put(sortable(entry.seq), back)];
     const job = entry.jobId === '' ? undefined : await context.loadJob(entry.jobId);
     const mine = job !== undefined && job.entrySeq === entry.seq && !isTerminal(job.record);
-    if (mine) writes.push(...context.saveJob({ ...job, record: waitingRecord(job.record, change.attempts, change.reason) }));
+    if (mine)
+      writes.push(
+        ...context.saveJob({ ...job, record: waitingRecord(job.record, change.attempts, change.reason) }),
+      );
     await database.write(writes, { durable: change.durable });
     leases.delete(lease.token);
     if (mine) forgetRunning(entry.jobId);
@@ -46,11 +63,19 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
   }
 
   /** The beginning of a leased entry's job; null when the job has ended, or another entry stands for it. */
-  async function beginning({ entry, lease }: LeasedEntry, job: { id: string; type: JobType; userId: string }, callback?: Callback): Promise<Change | null> {
+  async function beginning(
+    { entry, lease }: LeasedEntry,
+    job: { id: string; type: JobType; userId: string },
+    callback?: Callback,
+  ): Promise<Change | null> {
     const stored = await context.loadJob(job.id);
-    if (stored !== undefined && (isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq))) return null;
+    if (stored !== undefined && (isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq)))
+      return null;
     const base = { ...(stored?.record ?? createRecord(job, lease.queue, entry.queuedAtMs)), ...job };
-    const record: JobRecord = { ...begunRecord(base, entry.attempts, lease.workerId, now()), cancelRequested: base.cancelRequested || entry.cancelRequested === true };
+    const record: JobRecord = {
+      ...begunRecord(base, entry.attempts, lease.workerId, now()),
+      cancelRequested: base.cancelRequested || entry.cancelRequested === true,
+    };
     const next: StoredJob = { record, entrySeq: entry.seq };
     const announced = callback === undefined ? undefined : outbox.add(callback);
     return {
@@ -62,127 +87,199 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
     };
   }
 
-  const finishedBefore = async (lease: Lease) => lease.jobId !== '' && (await context.loadJob(lease.jobId))?.finishedByToken === lease.token;
+  const finishedBefore = async (lease: Lease) =>
+    lease.jobId !== '' && (await context.loadJob(lease.jobId))?.finishedByToken === lease.token;
 
   return {
-    reserve: ({ queue, workerId, leaseMs, excludeTypes = [], begin = false }) => mutex.run(async () => {
-      for (;;) {
-        const entry = lines[queue].next(now(), excludeTypes);
-        if (entry === null) {
-          context.foundEmpty.note(queue);
-          return null;
-        }
-        const { seq, jobId, type, userId, queuedAtMs } = entry;
-        // Written as due at once: should the process die now, the entry is first in line and the attempt has counted.
-        const leased = { ...entry, attempts: entry.attempts + 1, dueMs: dueAtOnce(entry) };
-        const lease: Lease = { queue, token: randomUUID(), jobId, workerId, expiresAtMs: now() + leaseMs };
-        const held: LeasedEntry = { entry: leased, lease, expiresAt: monotonicNow() + leaseMs };
-        const payload = await database.payloads.get(sortable(seq)) ?? '';
-        const job = jobId === '' ? undefined : await context.loadJob(jobId);
-        const begun = begin && jobId !== '' && isJobType(type) ? await beginning(held, { id: jobId, type, userId }) : undefined;
-        if (begun === null) {
-          await database.write(context.deleteEntry(seq), { durable: false });
+    reserve: ({ queue, workerId, leaseMs, excludeTypes = [], begin = false }) =>
+      mutex.run(async () => {
+        for (;;) {
+          const entry = lines[queue].next(now(), excludeTypes);
+          if (entry === null) {
+            context.foundEmpty.note(queue);
+            return null;
+          }
+          const { seq, jobId, type, userId, queuedAtMs } = entry;
+          // Written as due at once: should the process die now, the entry is first in line and the attempt
+          // has counted.
+          const leased = { ...entry, attempts: entry.attempts + 1, dueMs: dueAtOnce(entry) };
+          const lease: Lease = { queue, token: randomUUID(), jobId, workerId, expiresAtMs: now() + leaseMs };
+          const held: LeasedEntry = { entry: leased, lease, expiresAt: monotonicNow() + leaseMs };
+          const payload = (await database.payloads.get(sortable(seq))) ?? '';
+          const job = jobId === '' ? undefined : await context.loadJob(jobId);
+          const begun =
+            begin && jobId !== '' && isJobType(type)
+              ? await beginning(held, { id: jobId, type, userId })
+              : undefined;
+          if (begun === null) {
+            await database.write(context.deleteEntry(seq), { durable: false });
+            lines[queue].remove(seq);
+            context.entrySeqs.delete(seq);
+            continue;
+          }
+          await database.write([database.entries.put(sortable(seq), leased), ...(begun?.writes ?? [])], {
+            durable: false,
+          });
           lines[queue].remove(seq);
-          context.entrySeqs.delete(seq);
-          continue;
+          leases.set(lease.token, held);
+          begun?.apply();
+          const cancelRequested =
+            entry.cancelRequested === true ||
+            (job !== undefined && !isTerminal(job.record) && job.record.cancelRequested);
+          return {
+            lease,
+            payload,
+            attempt: leased.attempts,
+            queuedAtMs,
+            cancelRequested,
+            begun: begun !== undefined,
+          };
         }
-        await database.write([database.entries.put(sortable(seq), leased), ...(begun?.writes ?? [])], { durable: false });
-        lines[queue].remove(seq);
-        leases.set(lease.token, held);
-        begun?.apply();
-        const cancelRequested = entry.cancelRequested === true || (job !== undefined && !isTerminal(job.record) && job.record.cancelRequested);
-        return { lease, payload, attempt: leased.attempts, queuedAtMs, cancelRequested, begun: begun !== undefined };
-      }
-    }),
+      }),
 
-    begin: (lease, job, callback) => mutex.run(async () => {
-      const held = leases.get(lease.token);
-      if (held === undefined) return 'lost';
-      const begun = await beginning(held, job, callback);
-      await database.write(begun?.writes ?? context.deleteEntry(held.entry.seq), { durable: begun !== null && callback !== undefined });
-      if (begun === null) context.dropLease(lease.token);
-      else begun.apply();
-      return begun === null ? 'duplicate' : 'begun';
-    }),
+    begin: (lease, job, callback) =>
+      mutex.run(async () => {
+        const held = leases.get(lease.token);
+        if (held === undefined) return 'lost';
+        const begun = await beginning(held, job, callback);
+        await database.write(begun?.writes ?? context.deleteEntry(held.entry.seq), {
+          durable: begun !== null && callback !== undefined,
+        });
+        if (begun === null) context.dropLease(lease.token);
+        else begun.apply();
+        return begun === null ? 'duplicate' : 'begun';
+      }),
 
     async renew(lease, leaseMs) {
       const held = leases.get(lease.token);
       if (held === undefined) return { held: false, cancelRequested: false };
       held.lease.expiresAtMs = now() + leaseMs;
       held.expiresAt = monotonicNow() + leaseMs;
-      return { held: true, cancelRequested: running.get(lease.jobId)?.record.cancelRequested ?? held.entry.cancelRequested === true };
+      return {
+        held: true,
+        cancelRequested:
+          running.get(lease.jobId)?.record.cancelRequested ?? held.entry.cancelRequested === true,
+      };
     },
 
-    updateProgress: (lease, progress) => mutex.run(async () => {
-      const job = running.get(lease.jobId);
-      if (!leases.has(lease.token) || job === undefined) return;
-      job.record = { ...job.record, progress };
-      if (now() - (progressWrittenAtMs.get(lease.jobId) ?? 0) < progressWriteIntervalMs) return;
-      progressWrittenAtMs.set(lease.jobId, now());
-      await database.write([database.jobs.put(lease.jobId, job)], { durable: false });
-    }),
+    updateProgress: (lease, progress) =>
+      mutex.run(async () => {
+        const job = running.get(lease.jobId);
+        if (!leases.has(lease.token) || job === undefined) return;
+        job.record = { ...job.record, progress };
+        if (now() - (progressWrittenAtMs.get(lease.jobId) ?? 0) < progressWriteIntervalMs) return;
+        progressWrittenAtMs.set(lease.jobId, now());
+        await database.write([database.jobs.put(lease.jobId, job)], { durable: false });
+      }),
 
-    finish: (lease, result) => mutex.run(async () => {
-      const held = leases.get(lease.token);
-      if (held === undefined) return finishedBefore(lease);
-      const job = await context.loadJob(lease.jobId);
-      const ended = job !== undefined ? finishedJob(job, lease.token, result) : result.callback === undefined ? undefined : outbox.add(result.callback);
-      await database.write([...context.deleteEntry(held.entry.seq), ...(ended?.writes ?? [])], { durable: true });
-      ended?.apply();
-      context.dropLease(lease.token);
-      forgetRunning(lease.jobId);
-      return true;
-    }),
+    finish: (lease, result) =>
+      mutex.run(async () => {
+        const held = leases.get(lease.token);
+        if (held === undefined) return finishedBefore(lease);
+        const job = await context.loadJob(lease.jobId);
+        const ended =
+          job !== undefined
+            ? finishedJob(job, lease.token, result)
+            : result.callback === undefined
+              ? undefined
+              : outbox.add(result.callback);
+        await database.write([...context.deleteEntry(held.entry.seq), ...(ended?.writes ?? [])], {
+          durable: true,
+        });
+        ended?.apply();
+        context.dropLease(lease.token);
+        forgetRunning(lease.jobId);
+        return true;
+      }),
 
-    retryLater: (lease, delayMs, reason) => mutex.run(async () => {
-      const held = leases.get(lease.token);
-      if (held === undefined) return false;
-      await handBack(held, { attempts: held.entry.attempts, dueMs: now() + delayMs, reason, durable: true });
-      return true;
-    }),
+    retryLater: (lease, delayMs, reason) =>
+      mutex.run(async () => {
+        const held = leases.get(lease.token);
+        if (held === undefined) return false;
+        await handBack(held, {
+          attempts: held.entry.attempts,
+          dueMs: now() + delayMs,
+          reason,
+          durable: true,
+        });
+        return true;
+      }),
 
-    release: (lease) => mutex.run(async () => {
-      const held = leases.get(lease.token);
-      if (held === undefined) return false;
-      await handBack(held, { attempts: held.entry.attempts - 1, dueMs: dueAtOnce(held.entry), durable: true });
-      return true;
-    }),
+    release: (lease) =>
+      mutex.run(async () => {
+        const held = leases.get(lease.token);
+        if (held === undefined) return false;
+        await handBack(held, {
+          attempts: held.entry.attempts - 1,
+          dueMs: dueAtOnce(held.entry),
+          durable: true,
+        });
+        return true;
+      }),
 
-    deadLetter: (lease, reason, result) => mutex.run(async () => {
-      const held = leases.get(lease.token);
-      if (held === undefined) return finishedBefore(lease);
-      const { entry } = held;
-      const payload = await database.payloads.get(sortable(entry.seq)) ?? '';
-      const letter: DeadLetter = {
-        id: `${sortable(now())}-${randomUUID()}`, queue: entry.queue, payload, reason, attempts: entry.attempts, atMs: now(),
-        ...(entry.jobId === '' ? {} : { jobId: entry.jobId }),
-      };
-      const writes = [...context.deleteEntry(entry.seq), database.deadLetters.put(letter.id, { letter, token: lease.token })];
-      let ended: Change | undefined;
-      if (result !== undefined) {
-        const stored = await context.loadJob(result.job.id);
-        if (stored === undefined || !(isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq))) {
-          const type = (result.job.type ?? entry.type) as JobRecord['type'];
-          const job = stored ?? { record: createRecord({ id: result.job.id, type, userId: result.job.userId ?? entry.userId }, entry.queue, entry.queuedAtMs) };
-          ended = finishedJob({ ...job, record: { ...job.record, attempts: entry.attempts } }, lease.token, result);
+    deadLetter: (lease, reason, result) =>
+      mutex.run(async () => {
+        const held = leases.get(lease.token);
+        if (held === undefined) return finishedBefore(lease);
+        const { entry } = held;
+        const payload = (await database.payloads.get(sortable(entry.seq))) ?? '';
+        const letter: DeadLetter = {
+          id: `${sortable(now())}-${randomUUID()}`,
+          queue: entry.queue,
+          payload,
+          reason,
+          attempts: entry.attempts,
+          atMs: now(),
+          ...(entry.jobId === '' ? {} : { jobId: entry.jobId }),
+        };
+        const writes = [
+          ...context.deleteEntry(entry.seq),
+          database.deadLetters.put(letter.id, { letter, token: lease.token }),
+        ];
+        let ended: Change | undefined;
+        if (result !== undefined) {
+          const stored = await context.loadJob(result.job.id);
+          if (
+            stored === undefined ||
+            !(isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq))
+          ) {
+            const type = (result.job.type ?? entry.type) as JobRecord['type'];
+            const job = stored ?? {
+              record: createRecord(
+                { id: result.job.id, type, userId: result.job.userId ?? entry.userId },
+                entry.queue,
+                entry.queuedAtMs,
+              ),
+            };
+            ended = finishedJob(
+              { ...job, record: { ...job.record, attempts: entry.attempts } },
+              lease.token,
+              result,
+            );
+          }
         }
-      }
-      await database.write([...writes, ...(ended?.writes ?? [])], { durable: true });
-      ended?.apply();
-      context.dropLease(lease.token);
-      if (running.get(lease.jobId)?.entrySeq === entry.seq) forgetRunning(lease.jobId);
-      return true;
-    }),
+        await database.write([...writes, ...(ended?.writes ?? [])], { durable: true });
+        ended?.apply();
+        context.dropLease(lease.token);
+        if (running.get(lease.jobId)?.entrySeq === entry.seq) forgetRunning(lease.jobId);
+        return true;
+      }),
 
-    reclaimExpired: () => mutex.run(async () => {
-      const jobIds: string[] = [];
-      for (const held of [...leases.values()]) {
-        if (held.expiresAt > monotonicNow()) continue;
-        await handBack(held, { attempts: held.entry.attempts, dueMs: dueAtOnce(held.entry), reason: `the lease of ${held.lease.workerId} ran out`, durable: false });
-        jobIds.push(held.entry.jobId);
-      }
-      await prune();
-      return jobIds;
-    }),
+    reclaimExpired: () =>
+      mutex.run(async () => {
+        const jobIds: string[] = [];
+        for (const held of [...leases.values()]) {
+          if (held.expiresAt > monotonicNow()) continue;
+          await handBack(held, {
+            attempts: held.entry.attempts,
+            dueMs: dueAtOnce(held.entry),
+            reason: `the lease of ${held.lease.workerId} ran out`,
+            durable: false,
+          });
+          jobIds.push(held.entry.jobId);
+        }
+        await prune();
+        return jobIds;
+      }),
   };
 }

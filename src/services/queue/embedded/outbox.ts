@@ -24,8 +24,9 @@ interface Options {
 const terminalEvents = new Set(['completed', 'failed']);
 
 /**
- * Callbacks waiting to be delivered, one lane per job in the order they were recorded. Only the head of a lane is
- * ever handed out, and a terminal callback empties its lane of everything that no relay is sending at that moment.
+ * Callbacks waiting to be delivered, one lane per job in the order they were recorded. Only the head of a
+ * lane is ever handed out, and a terminal callback empties its lane of everything that no relay is sending at
+ * that moment.
  */
 export async function createEmbeddedOutbox({ database, mutex, now, monotonicNow, isFinished }: Options) {
   const pending = new Map<string, Pending>();
@@ -44,7 +45,9 @@ export async function createEmbeddedOutbox({ database, mutex, now, monotonicNow,
   const nothing: Change = { writes: [], apply: () => {} };
   const together = (changes: Change[]): Change => ({
     writes: changes.flatMap(({ writes }) => writes),
-    apply: () => { for (const change of changes) change.apply(); },
+    apply: () => {
+      for (const change of changes) change.apply();
+    },
   });
   async function commit(change: Change, options: { durable: boolean }) {
     await database.write(change.writes, options);
@@ -65,7 +68,8 @@ export async function createEmbeddedOutbox({ database, mutex, now, monotonicNow,
     };
   }
 
-  const save = (seq: number, entry: OutboxEntry): Write => database.callbacks.put(sortable(seq), { seq, entry });
+  const save = (seq: number, entry: OutboxEntry): Write =>
+    database.callbacks.put(sortable(seq), { seq, entry });
 
   function add(callback: Callback): Change {
     const entry: OutboxEntry = { ...callback, nextAttemptAtMs: now(), attempts: 0 };
@@ -89,7 +93,13 @@ export async function createEmbeddedOutbox({ database, mutex, now, monotonicNow,
     for (const id of lanes.get(jobId) ?? []) {
       const item = pending.get(id);
       if (item === undefined || id === entry?.id) continue;
-      if (item.claimedUntil > monotonicNow()) changes.push({ writes: [], apply: () => { item.superseded = true; } });
+      if (item.claimedUntil > monotonicNow())
+        changes.push({
+          writes: [],
+          apply: () => {
+            item.superseded = true;
+          },
+        });
       else changes.push(drop(id));
     }
     return together(entry === undefined ? changes : [...changes, add(entry)]);
@@ -108,65 +118,84 @@ export async function createEmbeddedOutbox({ database, mutex, now, monotonicNow,
   await commit(together(leftovers), { durable: false });
 
   const outbox: Outbox = {
-    add: (callback) => mutex.run(async () => {
-      if (!terminalEvents.has(callback.event) && await isFinished(callback.jobId)) return;
-      await commit(add(callback), { durable: false });
-    }),
+    add: (callback) =>
+      mutex.run(async () => {
+        if (!terminalEvents.has(callback.event) && (await isFinished(callback.jobId))) return;
+        await commit(add(callback), { durable: false });
+      }),
 
-    claimDue: (_workerId, limit, leaseMs) => mutex.run(async () => {
-      const due: Pending[] = [];
-      const dropped: Change[] = [];
-      for (const lane of lanes.values()) {
-        if (due.length >= limit) break;
-        for (const id of lane) {
-          const item = pending.get(id);
-          if (item === undefined || item.claimedUntil > monotonicNow()) break;
-          if (item.superseded) {
-            dropped.push(drop(id));
-            continue;
+    claimDue: (_workerId, limit, leaseMs) =>
+      mutex.run(async () => {
+        const due: Pending[] = [];
+        const dropped: Change[] = [];
+        for (const lane of lanes.values()) {
+          if (due.length >= limit) break;
+          for (const id of lane) {
+            const item = pending.get(id);
+            if (item === undefined || item.claimedUntil > monotonicNow()) break;
+            if (item.superseded) {
+              dropped.push(drop(id));
+              continue;
+            }
+            if (item.entry.nextAttemptAtMs <= now()) due.push(item);
+            break;
           }
-          if (item.entry.nextAttemptAtMs <= now()) due.push(item);
-          break;
         }
-      }
-      await commit(together(dropped), { durable: false });
-      return due.map((item) => {
-        item.claimedUntil = monotonicNow() + leaseMs;
-        item.replaced = false;
-        return { ...item.entry };
-      });
-    }),
+        await commit(together(dropped), { durable: false });
+        return due.map((item) => {
+          item.claimedUntil = monotonicNow() + leaseMs;
+          item.replaced = false;
+          return { ...item.entry };
+        });
+      }),
 
-    delivered: (id) => mutex.run(async () => {
-      const item = pending.get(id);
-      if (item?.replaced === true && !item.superseded) {
-        item.claimedUntil = 0;
-        item.replaced = false;
-        return;
-      }
-      await commit(drop(id), { durable: false });
-    }),
-
-    reschedule: (id, delayMs, error) => mutex.run(async () => {
-      const item = pending.get(id);
-      if (item === undefined) return;
-      if (item.superseded) return commit(drop(id), { durable: false });
-      const entry = { ...item.entry, attempts: item.entry.attempts + 1, nextAttemptAtMs: now() + delayMs, lastError: error };
-      await commit({
-        writes: [save(item.seq, entry)],
-        apply() {
+    delivered: (id) =>
+      mutex.run(async () => {
+        const item = pending.get(id);
+        if (item?.replaced === true && !item.superseded) {
           item.claimedUntil = 0;
-          item.entry = entry;
-        },
-      }, { durable: false });
-    }),
+          item.replaced = false;
+          return;
+        }
+        await commit(drop(id), { durable: false });
+      }),
 
-    deadLetter: (id, reason) => mutex.run(async () => {
-      const item = pending.get(id);
-      if (item === undefined) return;
-      const entry = { ...item.entry, attempts: item.entry.attempts + 1, lastError: reason };
-      await commit(together([drop(id), { ...nothing, writes: [database.deadCallbacks.put(id, { entry, atMs: now() })] }]), { durable: true });
-    }),
+    reschedule: (id, delayMs, error) =>
+      mutex.run(async () => {
+        const item = pending.get(id);
+        if (item === undefined) return;
+        if (item.superseded) return commit(drop(id), { durable: false });
+        const entry = {
+          ...item.entry,
+          attempts: item.entry.attempts + 1,
+          nextAttemptAtMs: now() + delayMs,
+          lastError: error,
+        };
+        await commit(
+          {
+            writes: [save(item.seq, entry)],
+            apply() {
+              item.claimedUntil = 0;
+              item.entry = entry;
+            },
+          },
+          { durable: false },
+        );
+      }),
+
+    deadLetter: (id, reason) =>
+      mutex.run(async () => {
+        const item = pending.get(id);
+        if (item === undefined) return;
+        const entry = { ...item.entry, attempts: item.entry.attempts + 1, lastError: reason };
+        await commit(
+          together([
+            drop(id),
+            { ...nothing, writes: [database.deadCallbacks.put(id, { entry, atMs: now() })] },
+          ]),
+          { durable: true },
+        );
+      }),
 
     pending: async () => pending.size,
 
@@ -176,20 +205,21 @@ export async function createEmbeddedOutbox({ database, mutex, now, monotonicNow,
       return entries;
     },
 
-    retryDead: (id) => mutex.run(async () => {
-      const changes: Change[] = [];
-      let retried = 0;
-      for await (const [key, { entry }] of database.deadCallbacks.entries()) {
-        if (id !== undefined && key !== id) continue;
-        changes.push({ ...nothing, writes: [database.deadCallbacks.del(key)] });
-        if (!terminalEvents.has(entry.event) && await isFinished(entry.jobId)) continue;
-        const { lastError: _, ...callback } = entry;
-        changes.push(add(callback));
-        retried += 1;
-      }
-      await commit(together(changes), { durable: true });
-      return retried;
-    }),
+    retryDead: (id) =>
+      mutex.run(async () => {
+        const changes: Change[] = [];
+        let retried = 0;
+        for await (const [key, { entry }] of database.deadCallbacks.entries()) {
+          if (id !== undefined && key !== id) continue;
+          changes.push({ ...nothing, writes: [database.deadCallbacks.del(key)] });
+          if (!terminalEvents.has(entry.event) && (await isFinished(entry.jobId))) continue;
+          const { lastError: _, ...callback } = entry;
+          changes.push(add(callback));
+          retried += 1;
+        }
+        await commit(together(changes), { durable: true });
+        return retried;
+      }),
   };
 
   return {

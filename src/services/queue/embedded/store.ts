@@ -2,7 +2,16 @@ import { type Context, openContext } from './context.js';
 import { type Change, sortable, type Write } from './database.js';
 import { createLeaseCalls } from './leases.js';
 import type { InstanceInfo, JobRecord, JobStore } from '../job-store.js';
-import { createRecord, digestOf, finishedRecord, isTerminal, listingKey, matches, peekPayload, requeuedRecord } from '../records.js';
+import {
+  createRecord,
+  digestOf,
+  finishedRecord,
+  isTerminal,
+  listingKey,
+  matches,
+  peekPayload,
+  requeuedRecord,
+} from '../records.js';
 import { untilWork } from '../until-work.js';
 import { queueNames } from '../../catalogue.js';
 
@@ -12,7 +21,10 @@ export interface EmbeddedStoreOptions {
   /** How long finished jobs, idempotency keys and dead callbacks are kept. Default 7 days. */
   retentionMs?: number;
   now?: () => number;
-  /** Milliseconds of a clock that is never set and stands still while the machine sleeps; leases and claims run on it. Default: the process's, or `now` where that is given. */
+  /**
+   * Milliseconds of a clock that is never set and stands still while the machine sleeps; leases and claims
+   * run on it. Default: the process's, or `now` where that is given.
+   */
   monotonicNow?: () => number;
 }
 
@@ -25,7 +37,12 @@ const pruneIntervalMs = 60_000;
  * Throws when the folder cannot be opened, or belongs to another process.
  */
 export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promise<JobStore> {
-  const { folder, retentionMs = defaultRetentionMs, now = Date.now, monotonicNow = options.now ?? (() => performance.now()) } = options;
+  const {
+    folder,
+    retentionMs = defaultRetentionMs,
+    now = Date.now,
+    monotonicNow = options.now ?? (() => performance.now()),
+  } = options;
   const context = await openContext({ folder, now, monotonicNow, retentionMs });
   const { database, mutex, lines, signals, outbox } = context;
   const instances = new Map<string, InstanceInfo & { forgetAtMs: number }>();
@@ -35,10 +52,21 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
   function pushedRecord(id: string): JobRecord | null {
     for (const queue of queueNames) {
       const entry = lines[queue].find((other) => other.jobId === id);
-      if (entry !== null) return createRecord({ id, type: entry.type as JobRecord['type'], userId: entry.userId }, queue, entry.queuedAtMs);
+      if (entry !== null)
+        return createRecord(
+          { id, type: entry.type as JobRecord['type'], userId: entry.userId },
+          queue,
+          entry.queuedAtMs,
+        );
     }
     const held = context.leaseOf(id);
-    return held === undefined ? null : createRecord({ id, type: held.entry.type as JobRecord['type'], userId: held.entry.userId }, held.entry.queue, held.entry.queuedAtMs);
+    return held === undefined
+      ? null
+      : createRecord(
+          { id, type: held.entry.type as JobRecord['type'], userId: held.entry.userId },
+          held.entry.queue,
+          held.entry.queuedAtMs,
+        );
   }
 
   function positionOf(id: string, seq: number | undefined): number | null {
@@ -55,66 +83,84 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
     outbox: outbox.outbox,
     ...createLeaseCalls(context, prune),
 
-    submit: ({ queue, payload, job, idempotencyKey, fingerprint = digestOf(payload), maxWaiting = 0 }) => mutex.run(async () => {
-      const key = idempotencyKey === undefined ? undefined : await database.idempotencyKeys.get(idempotencyKey);
-      const known = key !== undefined && key.atMs + retentionMs > now() ? key : undefined;
-      if (known !== undefined && known.fingerprint !== fingerprint) return { outcome: 'key_reused' };
-      const stored = await context.loadJob(known?.jobId ?? job.id);
-      if (stored !== undefined) return { outcome: 'exists', record: stored.record, queuePosition: positionOf(stored.record.id, stored.entrySeq) ?? 0 };
-      const queuePosition = lines[queue].size();
-      if (maxWaiting > 0 && queuePosition >= maxWaiting) return { outcome: 'full' };
-      const created = createRecord(job, queue, now());
-      const added = context.newEntry({ queue, jobId: job.id, type: job.type, userId: job.userId }, payload);
-      const writes = [...added.writes, ...context.saveJob({ record: created, entrySeq: added.entry.seq })];
-      if (idempotencyKey !== undefined) writes.push(database.idempotencyKeys.put(idempotencyKey, { jobId: job.id, fingerprint, atMs: now() }));
-      await database.write(writes, { durable: true });
-      added.enter();
-      return { outcome: 'created', record: created, queuePosition };
-    }),
+    submit: ({ queue, payload, job, idempotencyKey, fingerprint = digestOf(payload), maxWaiting = 0 }) =>
+      mutex.run(async () => {
+        const key =
+          idempotencyKey === undefined ? undefined : await database.idempotencyKeys.get(idempotencyKey);
+        const known = key !== undefined && key.atMs + retentionMs > now() ? key : undefined;
+        if (known !== undefined && known.fingerprint !== fingerprint) return { outcome: 'key_reused' };
+        const stored = await context.loadJob(known?.jobId ?? job.id);
+        if (stored !== undefined)
+          return {
+            outcome: 'exists',
+            record: stored.record,
+            queuePosition: positionOf(stored.record.id, stored.entrySeq) ?? 0,
+          };
+        const queuePosition = lines[queue].size();
+        if (maxWaiting > 0 && queuePosition >= maxWaiting) return { outcome: 'full' };
+        const created = createRecord(job, queue, now());
+        const added = context.newEntry({ queue, jobId: job.id, type: job.type, userId: job.userId }, payload);
+        const writes = [...added.writes, ...context.saveJob({ record: created, entrySeq: added.entry.seq })];
+        if (idempotencyKey !== undefined)
+          writes.push(
+            database.idempotencyKeys.put(idempotencyKey, { jobId: job.id, fingerprint, atMs: now() }),
+          );
+        await database.write(writes, { durable: true });
+        added.enter();
+        return { outcome: 'created', record: created, queuePosition };
+      }),
 
-    push: (queue, payload) => mutex.run(async () => {
-      const { id, type, userId } = peekPayload(payload);
-      const added = context.newEntry({ queue, jobId: id, type, userId }, payload);
-      await database.write(added.writes, { durable: true });
-      added.enter();
-    }),
+    push: (queue, payload) =>
+      mutex.run(async () => {
+        const { id, type, userId } = peekPayload(payload);
+        const added = context.newEntry({ queue, jobId: id, type, userId }, payload);
+        await database.write(added.writes, { durable: true });
+        added.enter();
+      }),
 
-    waitForWork: (queues, timeoutMs, signal) => untilWork(signals, Math.min(timeoutMs, ...queues.map(context.foundEmpty.untilChange)), signal),
+    waitForWork: (queues, timeoutMs, signal) =>
+      untilWork(signals, Math.min(timeoutMs, ...queues.map(context.foundEmpty.untilChange)), signal),
 
-    cancel: (id, resultFor) => mutex.run(async () => {
-      const stored = await context.loadJob(id);
-      const record = stored?.record ?? pushedRecord(id);
-      if (record === null) return { outcome: 'unknown' };
-      if (isTerminal(record)) return { outcome: 'already_finished', record };
-      const held = context.leaseOf(id);
-      if (held !== undefined && (record.status === 'processing' || stored === undefined)) {
-        const next = { ...record, cancelRequested: true };
-        if (stored === undefined) {
-          const entry = { ...held.entry, cancelRequested: true as const };
-          await database.write([database.entries.put(sortable(entry.seq), entry)], { durable: true });
-          held.entry = entry;
-        } else {
-          await database.write(context.saveJob({ ...stored, record: next }), { durable: true });
-          stored.record = next;
+    cancel: (id, resultFor) =>
+      mutex.run(async () => {
+        const stored = await context.loadJob(id);
+        const record = stored?.record ?? pushedRecord(id);
+        if (record === null) return { outcome: 'unknown' };
+        if (isTerminal(record)) return { outcome: 'already_finished', record };
+        const held = context.leaseOf(id);
+        if (held !== undefined && (record.status === 'processing' || stored === undefined)) {
+          const next = { ...record, cancelRequested: true };
+          if (stored === undefined) {
+            const entry = { ...held.entry, cancelRequested: true as const };
+            await database.write([database.entries.put(sortable(entry.seq), entry)], { durable: true });
+            held.entry = entry;
+          } else {
+            await database.write(context.saveJob({ ...stored, record: next }), { durable: true });
+            stored.record = next;
+          }
+          signals.emit('cancel', id);
+          return { outcome: 'requested', record: next };
         }
-        signals.emit('cancel', id);
-        return { outcome: 'requested', record: next };
-      }
-      const result = resultFor(record);
-      const done = finishedRecord({ ...record, cancelRequested: true }, result, now());
-      const waiting = held === undefined ? queueNames.map((queue) => lines[queue].find((entry) => entry.jobId === id)).find((entry) => entry !== null) : undefined;
-      const callback = outbox.addTerminal(id, result.callback);
-      const writes = [...context.saveJob({ record: done }), ...callback.writes];
-      if (waiting !== undefined) writes.push(...context.deleteEntry(waiting.seq));
-      await database.write(writes, { durable: true });
-      callback.apply();
-      context.running.delete(id);
-      if (waiting !== undefined) {
-        lines[waiting.queue].remove(waiting.seq);
-        context.entrySeqs.delete(waiting.seq);
-      }
-      return { outcome: 'cancelled', record: done };
-    }),
+        const result = resultFor(record);
+        const done = finishedRecord({ ...record, cancelRequested: true }, result, now());
+        const waiting =
+          held === undefined
+            ? queueNames
+                .map((queue) => lines[queue].find((entry) => entry.jobId === id))
+                .find((entry) => entry !== null)
+            : undefined;
+        const callback = outbox.addTerminal(id, result.callback);
+        const writes = [...context.saveJob({ record: done }), ...callback.writes];
+        if (waiting !== undefined) writes.push(...context.deleteEntry(waiting.seq));
+        await database.write(writes, { durable: true });
+        callback.apply();
+        context.running.delete(id);
+        if (waiting !== undefined) {
+          lines[waiting.queue].remove(waiting.seq);
+          context.entrySeqs.delete(waiting.seq);
+        }
+        return { outcome: 'cancelled', record: done };
+      }),
 
     get: async (id) => (await context.loadJob(id))?.record ?? pushedRecord(id),
 
@@ -142,7 +188,11 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
     async depth(queue) {
       const oldest = lines[queue].oldestQueuedAtMs();
       const running = [...context.leases.values()].filter((held) => held.lease.queue === queue).length;
-      return { ...lines[queue].counts(now()), running, oldestAgeSeconds: oldest === null ? null : Math.max(0, (now() - oldest) / 1000) };
+      return {
+        ...lines[queue].counts(now()),
+        running,
+        oldestAgeSeconds: oldest === null ? null : Math.max(0, (now() - oldest) / 1000),
+      };
     },
 
     async deadLetters(queue, limit) {
@@ -154,33 +204,39 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
       return letters;
     },
 
-    requeueDeadLetter: (id) => mutex.run(async () => {
-      const found = await database.deadLetters.get(id);
-      if (found === undefined) return false;
-      const { letter, token } = found;
-      const { id: jobId, type, userId } = peekPayload(letter.payload);
-      const added = context.newEntry({ queue: letter.queue, jobId, type, userId }, letter.payload);
-      const writes: Write[] = [...added.writes, database.deadLetters.del(id)];
-      const stored = letter.jobId === undefined ? undefined : await context.loadJob(letter.jobId);
-      let unsaid: Change | undefined;
-      // A job that ended otherwise stays as it is.
-      if (stored !== undefined && isTerminal(stored.record) && stored.finishedByToken === token) {
-        const { finishedAtMs } = stored.record;
-        if (finishedAtMs !== undefined) writes.push(database.finished.del(`${sortable(finishedAtMs)}:${stored.record.id}`));
-        unsaid = await outbox.dropAll(stored.record.id);
-        writes.push(...unsaid.writes, ...context.saveJob({ record: requeuedRecord(stored.record), entrySeq: added.entry.seq }));
-      }
-      await database.write(writes, { durable: true });
-      unsaid?.apply();
-      added.enter();
-      return true;
-    }),
+    requeueDeadLetter: (id) =>
+      mutex.run(async () => {
+        const found = await database.deadLetters.get(id);
+        if (found === undefined) return false;
+        const { letter, token } = found;
+        const { id: jobId, type, userId } = peekPayload(letter.payload);
+        const added = context.newEntry({ queue: letter.queue, jobId, type, userId }, letter.payload);
+        const writes: Write[] = [...added.writes, database.deadLetters.del(id)];
+        const stored = letter.jobId === undefined ? undefined : await context.loadJob(letter.jobId);
+        let unsaid: Change | undefined;
+        // A job that ended otherwise stays as it is.
+        if (stored !== undefined && isTerminal(stored.record) && stored.finishedByToken === token) {
+          const { finishedAtMs } = stored.record;
+          if (finishedAtMs !== undefined)
+            writes.push(database.finished.del(`${sortable(finishedAtMs)}:${stored.record.id}`));
+          unsaid = await outbox.dropAll(stored.record.id);
+          writes.push(
+            ...unsaid.writes,
+            ...context.saveJob({ record: requeuedRecord(stored.record), entrySeq: added.entry.seq }),
+          );
+        }
+        await database.write(writes, { durable: true });
+        unsaid?.apply();
+        added.enter();
+        return true;
+      }),
 
-    dropDeadLetter: (id) => mutex.run(async () => {
-      if (await database.deadLetters.get(id) === undefined) return false;
-      await database.write([database.deadLetters.del(id)], { durable: true });
-      return true;
-    }),
+    dropDeadLetter: (id) =>
+      mutex.run(async () => {
+        if ((await database.deadLetters.get(id)) === undefined) return false;
+        await database.write([database.deadLetters.del(id)], { durable: true });
+        return true;
+      }),
 
     async announce(instance, ttlMs) {
       instances.set(instance.workerId, { ...instance, forgetAtMs: now() + ttlMs });
@@ -203,7 +259,10 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
   };
 }
 
-/** Forgets finished jobs, idempotency keys and dead callbacks older than the retention; looks once a minute at most. */
+/**
+ * Forgets finished jobs, idempotency keys and dead callbacks older than the retention; looks once a minute at
+ * most.
+ */
 function createPruner({ database, now, retentionMs }: Context) {
   let nextAtMs = 0;
   return async () => {
@@ -212,7 +271,11 @@ function createPruner({ database, now, retentionMs }: Context) {
     const writes: Write[] = [];
     for await (const [key, listing] of database.finished.entries()) {
       if (Number(key.slice(0, 16)) + retentionMs > now()) break;
-      writes.push(database.finished.del(key), database.listing.del(listing), database.jobs.del(key.slice(17)));
+      writes.push(
+        database.finished.del(key),
+        database.listing.del(listing),
+        database.jobs.del(key.slice(17)),
+      );
     }
     for await (const [key, { atMs }] of database.idempotencyKeys.entries()) {
       if (atMs + retentionMs <= now()) writes.push(database.idempotencyKeys.del(key));

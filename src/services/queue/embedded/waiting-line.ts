@@ -10,7 +10,10 @@ export interface StoredEntry {
   userId: string;
   attempts: number;
   queuedAtMs: number;
-  /** Set once the entry has been handed out: earliest time of the next attempt. Such entries go before new ones. */
+  /**
+   * Set once the entry has been handed out: earliest time of the next attempt. Such entries go before new
+   * ones.
+   */
   dueMs?: number;
   /** Asked for before the job had a record to say so. */
   cancelRequested?: true;
@@ -63,7 +66,11 @@ export function createWaitingLine() {
     /** The next entry that may run now, or null. It stays where it is. */
     next(nowMs: number, excludeTypes: readonly string[]): StoredEntry | null {
       const allowed = (entry: StoredEntry) => !excludeTypes.includes(entry.type);
-      return returned.find((entry) => (entry.dueMs ?? 0) <= nowMs && allowed(entry)) ?? fresh[freshIndex(allowed)] ?? null;
+      return (
+        returned.find((entry) => (entry.dueMs ?? 0) <= nowMs && allowed(entry)) ??
+        fresh[freshIndex(allowed)] ??
+        null
+      );
     },
     find: (matches: (entry: StoredEntry) => boolean): StoredEntry | null =>
       returned.find(matches) ?? fresh[freshIndex(matches)] ?? null,
@@ -90,11 +97,14 @@ export function createWaitingLine() {
       return { waiting: freshCount + returned.length - delayed, delayed };
     },
     oldestQueuedAtMs(): number | null {
-      const times = [...returned, fresh[head]].filter((entry) => entry !== undefined).map((entry) => entry.queuedAtMs);
+      const times = [...returned, fresh[head]]
+        .filter((entry) => entry !== undefined)
+        .map((entry) => entry.queuedAtMs);
       return times.length === 0 ? null : Math.min(...times);
     },
     /** When the next entry becomes due after that moment, or null. */
-    nextDueAfter: (timeMs: number): number | null => returned.find((entry) => (entry.dueMs ?? 0) > timeMs)?.dueMs ?? null,
+    nextDueAfter: (timeMs: number): number | null =>
+      returned.find((entry) => (entry.dueMs ?? 0) > timeMs)?.dueMs ?? null,
     size: () => freshCount + returned.length,
   };
 }

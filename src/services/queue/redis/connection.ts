@@ -4,12 +4,21 @@ export interface StoreLog {
   warn(fields: object, message: string): void;
 }
 
-/** Opens connections of one server with one policy; their errors are logged, at most one line of a kind per minute. */
+/**
+ * Opens connections of one server with one policy; their errors are logged, at most one line of a kind per
+ * minute.
+ */
 export function createConnector(url: string, log: StoreLog | undefined, answerTimeoutMs = 5000) {
   const open = new Set<Redis>();
   const loggedAtMs = new Map<string, number>();
 
-  function connect(role: string, change: Pick<RedisOptions, 'autoResendUnfulfilledCommands' | 'maxRetriesPerRequest' | 'socketTimeout'> = {}): Redis {
+  function connect(
+    role: string,
+    change: Pick<
+      RedisOptions,
+      'autoResendUnfulfilledCommands' | 'maxRetriesPerRequest' | 'socketTimeout'
+    > = {},
+  ): Redis {
     const redis = new Redis(url, {
       // Upstash and older proxies speak RESP2 in any case.
       protocol: 2,
@@ -17,7 +26,8 @@ export function createConnector(url: string, log: StoreLog | undefined, answerTi
       connectTimeout: 10_000,
       // A request must not hang while the server is away; whoever needs persistence repeats the call.
       maxRetriesPerRequest: 3,
-      // Nor on a connection that says nothing (a path that swallows packets closes none): what it owes is asked again on a new
+      // Nor on a connection that says nothing (a path that swallows packets closes none): what it owes is
+      // asked again on a new
       // one. A connection that owes nothing may be silent.
       socketTimeout: answerTimeoutMs,
       retryStrategy: (attempt) => Math.min(50 * 2 ** attempt, 500),

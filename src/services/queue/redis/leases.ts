@@ -5,7 +5,18 @@ import { callbackArguments, finishArguments } from './records.js';
 import type { RunScript } from './scripts.js';
 import type { createSignals } from './signals.js';
 
-type LeaseCalls = Pick<JobStore, 'reserve' | 'begin' | 'renew' | 'updateProgress' | 'finish' | 'retryLater' | 'release' | 'deadLetter' | 'reclaimExpired'>;
+type LeaseCalls = Pick<
+  JobStore,
+  | 'reserve'
+  | 'begin'
+  | 'renew'
+  | 'updateProgress'
+  | 'finish'
+  | 'retryLater'
+  | 'release'
+  | 'deadLetter'
+  | 'reclaimExpired'
+>;
 
 interface Options {
   run: RunScript;
@@ -25,7 +36,8 @@ const batchSize = 200;
 /** Everything a runner does with a reservation; each call is one script. */
 export function createLeaseCalls({ run, signals, retentionMs, held }: Options): LeaseCalls {
   const progress = new Map<string, { stage: string; sentAtMs: number }>();
-  // Short, for they are parts of keys and of everything that Redis writes to its log; unique by the random start.
+  // Short, for they are parts of keys and of everything that Redis writes to its log; unique by the random
+  // start.
   const tokenStart = `${randomBytes(9).toString('base64url')}.`;
   let nextToken = 1;
   let housekeepingAtMs = 0;
@@ -33,7 +45,7 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
 
   /** Ends a lease by a script that answers 1, or 0 when the lease was lost. */
   async function end(lease: Lease, call: Promise<unknown>): Promise<boolean> {
-    const done = await call === 1;
+    const done = (await call) === 1;
     held.delete(lease.token);
     progress.delete(lease.token);
     return done;
@@ -49,26 +61,50 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
   return {
     async reserve({ queue, workerId, leaseMs, excludeTypes = [], begin = false }) {
       const token = `${tokenStart}${(nextToken++).toString(36)}`;
-      const answer = await run('reserve', queue, token, workerId, leaseMs, scanLimit, begin ? knownTypes : '', ...excludeTypes) as
-        [0, number, number] | [1, string, string, number, number, number, number, number];
+      const answer = (await run(
+        'reserve',
+        queue,
+        token,
+        workerId,
+        leaseMs,
+        scanLimit,
+        begin ? knownTypes : '',
+        ...excludeTypes,
+      )) as [0, number, number] | [1, string, string, number, number, number, number, number];
       if (answer[0] === 0) {
         signals.noteEmpty(queue, { retryInMs: answer[1], onlyExcluded: answer[2] === 1 });
         return null;
       }
       const [, payload, jobId, attempt, queuedAtMs, cancelRequested, expiresAtMs, begun] = answer;
       held.set(token, jobId);
-      return { lease: { queue, token, jobId, workerId, expiresAtMs }, payload, attempt, queuedAtMs, cancelRequested: cancelRequested === 1, begun: begun === 1 };
+      return {
+        lease: { queue, token, jobId, workerId, expiresAtMs },
+        payload,
+        attempt,
+        queuedAtMs,
+        cancelRequested: cancelRequested === 1,
+        begun: begun === 1,
+      };
     },
 
     async begin(lease, job, callback) {
-      const outcome = await run('begin', lease.queue, lease.token, job.id, job.type, job.userId, lease.workerId, ...callbackArguments(callback)) as 'begun' | 'duplicate' | 'lost';
+      const outcome = (await run(
+        'begin',
+        lease.queue,
+        lease.token,
+        job.id,
+        job.type,
+        job.userId,
+        lease.workerId,
+        ...callbackArguments(callback),
+      )) as 'begun' | 'duplicate' | 'lost';
       if (outcome === 'begun') held.set(lease.token, job.id);
       else held.delete(lease.token);
       return outcome;
     },
 
     async renew(lease, leaseMs) {
-      const [isHeld, cancel] = await run('renew', lease.queue, lease.token, leaseMs) as [number, number];
+      const [isHeld, cancel] = (await run('renew', lease.queue, lease.token, leaseMs)) as [number, number];
       if (isHeld === 0) held.delete(lease.token);
       return { held: isHeld === 1, cancelRequested: cancel === 1 };
     },
@@ -82,27 +118,50 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
       if (written !== 1) progress.delete(lease.token);
     },
 
-    finish: (lease, result) => end(lease, run('finish', lease.queue, lease.token, held.get(lease.token) ?? lease.jobId, ...finishArguments(result, retentionMs))),
-    retryLater: (lease, delayMs, reason) => handBack(lease, run('retry-later', lease.queue, lease.token, delayMs, reason)),
+    finish: (lease, result) =>
+      end(
+        lease,
+        run(
+          'finish',
+          lease.queue,
+          lease.token,
+          held.get(lease.token) ?? lease.jobId,
+          ...finishArguments(result, retentionMs),
+        ),
+      ),
+    retryLater: (lease, delayMs, reason) =>
+      handBack(lease, run('retry-later', lease.queue, lease.token, delayMs, reason)),
     release: (lease) => handBack(lease, run('release', lease.queue, lease.token)),
-    deadLetter: (lease, reason, result) => end(lease, run(
-      'dead-letter', lease.queue, lease.token, randomUUID(), reason, lease.queue,
-      result?.job.id ?? '', result?.job.type ?? '', result?.job.userId ?? '', ...finishArguments(result, retentionMs),
-    )),
+    deadLetter: (lease, reason, result) =>
+      end(
+        lease,
+        run(
+          'dead-letter',
+          lease.queue,
+          lease.token,
+          randomUUID(),
+          reason,
+          lease.queue,
+          result?.job.id ?? '',
+          result?.job.type ?? '',
+          result?.job.userId ?? '',
+          ...finishArguments(result, retentionMs),
+        ),
+      ),
 
     async reclaimExpired() {
       const ids: string[] = [];
       for (const queue of queueNames) {
         let batch: string[];
         do {
-          batch = await run('reclaim', queue, batchSize) as string[];
+          batch = (await run('reclaim', queue, batchSize)) as string[];
           ids.push(...batch);
         } while (batch.length === batchSize);
       }
       if (ids.length > 0) signals.notice();
       if (Date.now() >= housekeepingAtMs) {
         housekeepingAtMs = Date.now() + housekeepingIntervalMs;
-        sweptTo = await run('housekeep', queueNames[0], retentionMs, batchSize, sweptTo) as string;
+        sweptTo = (await run('housekeep', queueNames[0], retentionMs, batchSize, sweptTo)) as string;
       }
       return ids;
     },

@@ -26,7 +26,8 @@ export function parseRecord(id: string, hash: Record<string, string>): JobRecord
   if (worker) record.workerId = worker;
   if (lastError) record.lastError = lastError;
   if (isTerminal(record)) record.progress = { ...record.progress, etaSeconds: null };
-  if (record.status === 'completed') record.progress = { ...record.progress, stage: 'done', step: record.progress.steps, fraction: 1 };
+  if (record.status === 'completed')
+    record.progress = { ...record.progress, stage: 'done', step: record.progress.steps, fraction: 1 };
   return record;
 }
 
@@ -35,9 +36,14 @@ export function callbackArguments(callback: Callback | undefined): Argument[] {
   return callback === undefined ? ['', '', ''] : [callback.id, callback.event, JSON.stringify(callback)];
 }
 
-export function parseCallback(entry: string, attempts: string, nextAttemptAtMs: string, error: string): OutboxEntry {
+export function parseCallback(
+  entry: string,
+  attempts: string,
+  nextAttemptAtMs: string,
+  error: string,
+): OutboxEntry {
   return {
-    ...JSON.parse(entry) as Callback,
+    ...(JSON.parse(entry) as Callback),
     nextAttemptAtMs: Number(nextAttemptAtMs),
     attempts: Number(attempts),
     ...(error === '' ? {} : { lastError: error }),
@@ -51,7 +57,11 @@ const textOf = (value: object) => (Object.keys(value).length === 0 ? '' : JSON.s
 export function finishArguments(result: FinishedJob | undefined, retentionMs: number): Argument[] {
   if (result === undefined) return ['', '', '', '', 0, ...callbackArguments(undefined)];
   return [
-    result.status, textOf(result.assets), result.errorMessage ?? '', textOf(result.metadata), retentionMs,
+    result.status,
+    textOf(result.assets),
+    result.errorMessage ?? '',
+    textOf(result.metadata),
+    retentionMs,
     ...callbackArguments(result.callback),
   ];
 }

@@ -11,8 +11,8 @@ interface Script {
 }
 
 /**
- * Every `scripts/*.lua` by its name, with what it shares with others in front: `shared/common.lua`, and what its first line
- * asks for. Lua is not compiled, so `dist` reads it from `src` as well.
+ * Every `scripts/*.lua` by its name, with what it shares with others in front: `shared/common.lua`, and what
+ * its first line asks for. Lua is not compiled, so `dist` reads it from `src` as well.
  */
 function loadScripts(): Map<string, Script> {
   const folder = path.join(projectRoot(), 'src/services/queue/redis/scripts');
@@ -21,29 +21,61 @@ function loadScripts(): Map<string, Script> {
     if (!file.endsWith('.lua')) continue;
     const own = readFileSync(path.join(folder, file), 'utf8');
     const shared = ['common', ...(/^-- with: (.+)/.exec(own)?.[1]?.split(' ') ?? [])];
-    const source = [...shared.map((name) => readFileSync(path.join(folder, 'shared', `${name}.lua`), 'utf8')), own].join('\n');
+    const source = [
+      ...shared.map((name) => readFileSync(path.join(folder, 'shared', `${name}.lua`), 'utf8')),
+      own,
+    ].join('\n');
     scripts.set(file.slice(0, -4), { source, sha: createHash('sha1').update(source).digest('hex') });
   }
   return scripts;
 }
 
 export type ScriptName =
-  | 'submit' | 'reserve' | 'begin' | 'renew' | 'progress' | 'finish' | 'retry-later' | 'release' | 'dead-letter' | 'reclaim' | 'housekeep'
-  | 'cancel' | 'locate' | 'position' | 'depth' | 'requeue-dead-letter'
-  | 'callback-add' | 'callback-claim' | 'callback-delivered' | 'callback-reschedule' | 'callback-dead-letter' | 'callback-retry-dead';
+  | 'submit'
+  | 'reserve'
+  | 'begin'
+  | 'renew'
+  | 'progress'
+  | 'finish'
+  | 'retry-later'
+  | 'release'
+  | 'dead-letter'
+  | 'reclaim'
+  | 'housekeep'
+  | 'cancel'
+  | 'locate'
+  | 'position'
+  | 'depth'
+  | 'requeue-dead-letter'
+  | 'callback-add'
+  | 'callback-claim'
+  | 'callback-delivered'
+  | 'callback-reschedule'
+  | 'callback-dead-letter'
+  | 'callback-retry-dead';
 
 export type Argument = string | number;
 export type RunScript = ReturnType<typeof createScriptRunner>;
 
 /** Runs scripts by hash; a server that does not know one (restarted, flushed) gets its text once. */
-export function createScriptRunner(redis: Redis, options: { prefix: string; now: (() => number) | undefined }) {
+export function createScriptRunner(
+  redis: Redis,
+  options: { prefix: string; now: (() => number) | undefined },
+) {
   const scripts = loadScripts();
   const { prefix, now } = options;
 
   return async function runScript(name: ScriptName, queue: QueueName, ...args: Argument[]): Promise<unknown> {
     const script = scripts.get(name);
     if (script === undefined) throw new Error(`redis/scripts/${name}.lua is missing`);
-    const all = [queue, `${prefix}delayed:${queue}`, `${prefix}leases:${queue}`, prefix, now === undefined ? '' : String(now()), ...args];
+    const all = [
+      queue,
+      `${prefix}delayed:${queue}`,
+      `${prefix}leases:${queue}`,
+      prefix,
+      now === undefined ? '' : String(now()),
+      ...args,
+    ];
     try {
       return await redis.evalsha(script.sha, 3, ...all);
     } catch (error) {

@@ -14,11 +14,17 @@ interface Look {
   changes: number;
   /** Milliseconds from then until the next retry is due; -1 for none. */
   retryInMs: number;
-  /** Something waits, but nothing this process may take: the list itself says nothing about when to look again. */
+  /**
+   * Something waits, but nothing this process may take: the list itself says nothing about when to look
+   * again.
+   */
   onlyExcluded: boolean;
 }
 
-/** Brings together what can end a wait for work: the lists, due retries, and changes made by this process or told by others. */
+/**
+ * Brings together what can end a wait for work: the lists, due retries, and changes made by this process or
+ * told by others.
+ */
 export function createSignals({ wakers, pollMs }: Options) {
   const emitter = new EventEmitter();
   emitter.setMaxListeners(0);
@@ -48,7 +54,10 @@ export function createSignals({ wakers, pollMs }: Options) {
     waitForWork(queues: readonly QueueName[], timeoutMs: number, signal: AbortSignal) {
       const delays = queues.map((queue) => untilNextLook(queue, timeoutMs));
       return untilWork(emitter, Math.min(timeoutMs, ...delays), signal, (end) =>
-        queues.filter((queue) => looks.get(queue)?.onlyExcluded !== true).map((queue) => wakers[queue].wait(end)));
+        queues
+          .filter((queue) => looks.get(queue)?.onlyExcluded !== true)
+          .map((queue) => wakers[queue].wait(end)),
+      );
     },
     close() {
       for (const queue of queueNames) wakers[queue].close();

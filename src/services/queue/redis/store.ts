@@ -18,7 +18,10 @@ export interface RedisStoreOptions {
   retentionMs?: number;
   /** Longest time one blocking command is held. Default 5. */
   blockSeconds?: number;
-  /** A connection that owes an answer and says nothing for so long is replaced. Default 5000; commands that block on purpose have their own limit. */
+  /**
+   * A connection that owes an answer and says nothing for so long is replaced. Default 5000; commands that
+   * block on purpose have their own limit.
+   */
   answerTimeoutMs?: number;
   /** How often a list is looked at where blocking says nothing. Default 500. */
   pollMs?: number;
@@ -31,14 +34,34 @@ const defaultRetentionMs = 7 * 24 * 3600 * 1000;
 /** How far into a list a job without a record is searched for. */
 const searchLimit = 10_000;
 /** Scripts after which no callback can be due that was not due before. */
-const withoutCallbacks: ReadonlySet<ScriptName> = new Set(['reserve', 'renew', 'progress', 'reclaim', 'housekeep', 'locate', 'position', 'depth', 'callback-claim']);
+const withoutCallbacks: ReadonlySet<ScriptName> = new Set([
+  'reserve',
+  'renew',
+  'progress',
+  'reclaim',
+  'housekeep',
+  'locate',
+  'position',
+  'depth',
+  'callback-claim',
+]);
 
 /**
- * The queue that any number of processes share, on the lists the producers push to. Connects in the background; calls fail
- * while the server cannot be reached. Every transition is one Lua script: `docs/queue.md` describes keys and cost.
+ * The queue that any number of processes share, on the lists the producers push to. Connects in the
+ * background; calls fail while the server cannot be reached. Every transition is one Lua script:
+ * `docs/queue.md` describes keys and cost.
  */
 export function createRedisStore(options: RedisStoreOptions): JobStore {
-  const { url, prefix = 'ourvidz:', retentionMs = defaultRetentionMs, blockSeconds = 5, answerTimeoutMs, pollMs = 500, log, now } = options;
+  const {
+    url,
+    prefix = 'ourvidz:',
+    retentionMs = defaultRetentionMs,
+    blockSeconds = 5,
+    answerTimeoutMs,
+    pollMs = 500,
+    log,
+    now,
+  } = options;
   const connector = createConnector(url, log, answerTimeoutMs);
   const redis = connector.connect('main');
   const runScript = createScriptRunner(redis, { prefix, now });
@@ -47,10 +70,22 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     if (withoutCallbacks.has(name)) return runScript(name, ...args);
     // Also afterwards: a script that the server did not know ran later than what was sent behind it.
     callbackChanges += 1;
-    return runScript(name, ...args).finally(() => { callbackChanges += 1; });
+    return runScript(name, ...args).finally(() => {
+      callbackChanges += 1;
+    });
   };
-  const connectBlocking = () => connector.connect('wait', { autoResendUnfulfilledCommands: false, maxRetriesPerRequest: 0, socketTimeout: undefined });
-  const wakers = Object.fromEntries(queueNames.map((list) => [list, createWaker({ connect: connectBlocking, list, blockSeconds, pollMs, log })])) as Record<QueueName, ReturnType<typeof createWaker>>;
+  const connectBlocking = () =>
+    connector.connect('wait', {
+      autoResendUnfulfilledCommands: false,
+      maxRetriesPerRequest: 0,
+      socketTimeout: undefined,
+    });
+  const wakers = Object.fromEntries(
+    queueNames.map((list) => [
+      list,
+      createWaker({ connect: connectBlocking, list, blockSeconds, pollMs, log }),
+    ]),
+  ) as Record<QueueName, ReturnType<typeof createWaker>>;
   const signals = createSignals({ wakers, pollMs });
   const held = new Map<string, string>();
 
@@ -59,23 +94,31 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     if (channel === `${prefix}wake`) signals.notice();
     else if ([...held.values()].includes(message)) signals.emitter.emit('cancel', message);
   });
-  subscriber.subscribe(`${prefix}cancel`, `${prefix}wake`).catch((error: unknown) => log?.warn({ err: error }, 'Redis refuses subscriptions; cancellation waits for the next lease renewal'));
+  subscriber
+    .subscribe(`${prefix}cancel`, `${prefix}wake`)
+    .catch((error: unknown) =>
+      log?.warn({ err: error }, 'Redis refuses subscriptions; cancellation waits for the next lease renewal'),
+    );
 
   const readRecord = async (id: string) => parseRecord(id, await redis.hgetall(`${prefix}job:${id}`));
 
   /** A pushed payload that no runner has begun yet has no record: this is what can be said of it. */
   async function locate(id: string): Promise<{ record: JobRecord; position: number | null } | null> {
     for (const queue of queueNames) {
-      const found = await run('locate', queue, id, searchLimit) as [] | [string, string, string, number, number];
+      const found = (await run('locate', queue, id, searchLimit)) as
+        [] | [string, string, string, number, number];
       if (found.length === 0) continue;
       const [, type, userId, queuedAtMs, position] = found;
-      return { record: createRecord({ id, type: type as JobType, userId }, queue, queuedAtMs), position: position < 0 ? null : position };
+      return {
+        record: createRecord({ id, type: type as JobType, userId }, queue, queuedAtMs),
+        position: position < 0 ? null : position,
+      };
     }
     return null;
   }
 
   async function positionOf(record: JobRecord): Promise<number | null> {
-    const position = await run('position', record.queue, record.id) as number;
+    const position = (await run('position', record.queue, record.id)) as number;
     return position < 0 ? null : position;
   }
 
@@ -87,16 +130,46 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
 
   return {
     kind: 'redis',
-    outbox: createRedisOutbox({ redis, run, prefix, now: now ?? (() => performance.now()), changes: () => callbackChanges }),
+    outbox: createRedisOutbox({
+      redis,
+      run,
+      prefix,
+      now: now ?? (() => performance.now()),
+      changes: () => callbackChanges,
+    }),
     ...createLeaseCalls({ run, signals, retentionMs, held }),
     waitForWork: signals.waitForWork,
 
-    async submit({ queue, payload, job, idempotencyKey = '', fingerprint = digestOf(payload), maxWaiting = 0 }) {
-      const [outcome, id, before] = await run('submit', queue, job.id, job.type, job.userId, queue, payload, idempotencyKey, fingerprint, retentionMs, maxWaiting) as ['created' | 'exists' | 'key_reused' | 'full', string, number];
+    async submit({
+      queue,
+      payload,
+      job,
+      idempotencyKey = '',
+      fingerprint = digestOf(payload),
+      maxWaiting = 0,
+    }) {
+      const [outcome, id, before] = (await run(
+        'submit',
+        queue,
+        job.id,
+        job.type,
+        job.userId,
+        queue,
+        payload,
+        idempotencyKey,
+        fingerprint,
+        retentionMs,
+        maxWaiting,
+      )) as ['created' | 'exists' | 'key_reused' | 'full', string, number];
       if (outcome === 'key_reused' || outcome === 'full') return { outcome };
       const record = await readRecord(id);
-      if (record === null) throw new Error(`The record of job ${id} is gone from Redis; is the server evicting keys?`);
-      return { outcome, record, queuePosition: outcome === 'created' ? before : await positionOf(record) ?? 0 };
+      if (record === null)
+        throw new Error(`The record of job ${id} is gone from Redis; is the server evicting keys?`);
+      return {
+        outcome,
+        record,
+        queuePosition: outcome === 'created' ? before : ((await positionOf(record)) ?? 0),
+      };
     },
 
     async push(queue, payload) {
@@ -104,28 +177,44 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     },
 
     async cancel(id, resultFor) {
-      const record = await readRecord(id) ?? (await locate(id))?.record;
+      const record = (await readRecord(id)) ?? (await locate(id))?.record;
       if (record === undefined) return { outcome: 'unknown' };
       if (isTerminal(record)) return { outcome: 'already_finished', record };
-      const outcome = await run('cancel', record.queue, id, record.queue, searchLimit, ...finishArguments(resultFor(record), retentionMs)) as 'cancelled' | 'requested' | 'finished' | 'unknown';
+      const outcome = (await run(
+        'cancel',
+        record.queue,
+        id,
+        record.queue,
+        searchLimit,
+        ...finishArguments(resultFor(record), retentionMs),
+      )) as 'cancelled' | 'requested' | 'finished' | 'unknown';
       if (outcome === 'unknown') return { outcome };
-      const after = await readRecord(id) ?? { ...record, cancelRequested: true };
+      const after = (await readRecord(id)) ?? { ...record, cancelRequested: true };
       return { outcome: outcome === 'finished' ? 'already_finished' : outcome, record: after };
     },
 
-    get: async (id) => await readRecord(id) ?? (await locate(id))?.record ?? null,
+    get: async (id) => (await readRecord(id)) ?? (await locate(id))?.record ?? null,
 
     async position(id) {
       const record = await readRecord(id);
-      return record === null ? (await locate(id))?.position ?? null : positionOf(record);
+      return record === null ? ((await locate(id))?.position ?? null) : positionOf(record);
     },
 
     async list(filter, limit, cursor) {
       const jobs: JobRecord[] = [];
       let after = cursor;
       for (;;) {
-        const members = await redis.zrangebylex(`${prefix}jobs`, after === undefined ? '-' : `(${after}`, '+', 'LIMIT', 0, 100);
-        const records = await Promise.all(members.map((member) => readRecord(member.slice(member.indexOf(':') + 1))));
+        const members = await redis.zrangebylex(
+          `${prefix}jobs`,
+          after === undefined ? '-' : `(${after}`,
+          '+',
+          'LIMIT',
+          0,
+          100,
+        );
+        const records = await Promise.all(
+          members.map((member) => readRecord(member.slice(member.indexOf(':') + 1))),
+        );
         for (const record of records) {
           if (record === null || !matches(record, filter)) continue;
           if (jobs.length === limit) {
@@ -140,7 +229,12 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     },
 
     async depth(queue) {
-      const [waiting, delayed, running, ageMs] = await run('depth', queue) as [number, number, number, number];
+      const [waiting, delayed, running, ageMs] = (await run('depth', queue)) as [
+        number,
+        number,
+        number,
+        number,
+      ];
       return { waiting, delayed, running, oldestAgeSeconds: ageMs < 0 ? null : ageMs / 1000 };
     },
 
@@ -151,7 +245,8 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
         const hashes = await Promise.all(ids.map((id) => redis.hgetall(`${prefix}deadletter:${id}`)));
         hashes.forEach((hash, index) => {
           const letter = parseDeadLetter(ids[index] ?? '', hash);
-          if (letter !== null && letters.length < limit && (queue === undefined || letter.queue === queue)) letters.push(letter);
+          if (letter !== null && letters.length < limit && (queue === undefined || letter.queue === queue))
+            letters.push(letter);
         });
         if (ids.length < 100) break;
       }
@@ -159,17 +254,25 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     },
 
     async requeueDeadLetter(id) {
-      const queue = await redis.hget(`${prefix}deadletter:${id}`, 'queue') as QueueName | null;
-      return queue !== null && await run('requeue-dead-letter', queue, id) === 1;
+      const queue = (await redis.hget(`${prefix}deadletter:${id}`, 'queue')) as QueueName | null;
+      return queue !== null && (await run('requeue-dead-letter', queue, id)) === 1;
     },
 
     async dropDeadLetter(id) {
-      const results = await redis.multi().del(`${prefix}deadletter:${id}`).zrem(`${prefix}deadletters`, id).exec();
+      const results = await redis
+        .multi()
+        .del(`${prefix}deadletter:${id}`)
+        .zrem(`${prefix}deadletters`, id)
+        .exec();
       return results?.[0]?.[1] === 1;
     },
 
     async announce(instance, ttlMs) {
-      await redis.hset(`${prefix}instances`, instance.workerId, JSON.stringify({ instance, forgetAtMs: await serverTimeMs() + ttlMs }));
+      await redis.hset(
+        `${prefix}instances`,
+        instance.workerId,
+        JSON.stringify({ instance, forgetAtMs: (await serverTimeMs()) + ttlMs }),
+      );
     },
 
     async instances() {
@@ -205,7 +308,12 @@ function parseDeadLetter(id: string, hash: Record<string, string>): DeadLetter |
   const { payload, queue, reason, job, attempts, at } = hash;
   if (payload === undefined || queue === undefined) return null;
   return {
-    id, queue: queue as QueueName, payload, reason: reason ?? '', attempts: Number(attempts ?? 0), atMs: Number(at ?? 0),
+    id,
+    queue: queue as QueueName,
+    payload,
+    reason: reason ?? '',
+    attempts: Number(attempts ?? 0),
+    atMs: Number(at ?? 0),
     ...(job === undefined || job === '' ? {} : { jobId: job }),
   };
 }

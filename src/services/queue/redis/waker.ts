@@ -14,9 +14,9 @@ interface Options {
 const graceMs = 2000;
 
 /**
- * Tells when a producers' list holds something. It waits by moving the right end of the list onto the right end of the
- * same list: the server blocks like a pop, but nothing leaves the list. A command that outlives its connection, or is
- * sent twice, therefore does no harm. Servers without BLMOVE are polled.
+ * Tells when a producers' list holds something. It waits by moving the right end of the list onto the right
+ * end of the same list: the server blocks like a pop, but nothing leaves the list. A command that outlives
+ * its connection, or is sent twice, therefore does no harm. Servers without BLMOVE are polled.
  */
 export function createWaker({ connect, list, blockSeconds, pollMs, log }: Options) {
   const waiters = new Set<() => void>();
@@ -29,7 +29,10 @@ export function createWaker({ connect, list, blockSeconds, pollMs, log }: Option
     for (const wake of [...waiters]) wake();
   }
 
-  const pause = (ms: number) => new Promise<void>((resolve) => { setTimeout(resolve, ms).unref(); });
+  const pause = (ms: number) =>
+    new Promise<void>((resolve) => {
+      setTimeout(resolve, ms).unref();
+    });
 
   async function block(): Promise<boolean> {
     redis ??= connect();
@@ -40,7 +43,10 @@ export function createWaker({ connect, list, blockSeconds, pollMs, log }: Option
       timer.unref();
     });
     try {
-      const answer = await Promise.race([connection.blmove(list, list, 'RIGHT', 'RIGHT', blockSeconds), deadline]);
+      const answer = await Promise.race([
+        connection.blmove(list, list, 'RIGHT', 'RIGHT', blockSeconds),
+        deadline,
+      ]);
       if (answer !== 'late') return answer !== null;
       connection.disconnect(true);
       return true;
@@ -55,7 +61,7 @@ export function createWaker({ connect, list, blockSeconds, pollMs, log }: Option
     while (waiters.size > 0 && !closed) {
       try {
         if (!blocks) await pause(pollMs);
-        if (!blocks || await block()) wakeAll();
+        if (!blocks || (await block())) wakeAll();
       } catch (error) {
         if (closed) break;
         if (/unknown command|not supported|not allowed|NOPERM/i.test(String(error))) {
