@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { parsePrompt, plainText, type Fragment } from '../../src/inference/diffusion/prompt-weights.js';
+import { parsePrompt, plainText, type Fragment } from '../../src/lib/prompt-weights.js';
 import { projectRoot } from '../../src/lib/project.js';
 
 const showFragments = (fragments: readonly Fragment[]) =>

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { loadClipTokenizer } from '../../src/inference/diffusion/clip-tokenizer.js';
-import { parsePrompt, type Fragment } from '../../src/inference/diffusion/prompt-weights.js';
+import { parsePrompt, type Fragment } from '../../src/lib/prompt-weights.js';
 import { createGenerator } from '../../src/inference/diffusion/random.js';
 import { readSafetensors } from '../../src/inference/diffusion/safetensors.js';
 import { createDpmSolver } from '../../src/inference/diffusion/schedulers/dpm-solver.js';

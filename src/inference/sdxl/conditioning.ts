@@ -7,7 +7,7 @@ import {
   parsePrompt,
   plainText,
   type WeightSyntax,
-} from '../diffusion/prompt-weights.js';
+} from '../../lib/prompt-weights.js';
 
 /**
  * What the UNet is told about a prompt: rows of both encoders side by side, and the second encoder's pooled

@@ -1,4 +1,4 @@
-import { parsePrompt, plainText, type Fragment, type ParsedPrompt } from '../diffusion/prompt-weights.js';
+import { parsePrompt, plainText, type Fragment, type ParsedPrompt } from '../../lib/prompt-weights.js';
 import type { WeightedPhrase } from '../engine-protocol.js';
 import type { SdxlModel } from './model.js';
 import { countTokens } from './windows.js';

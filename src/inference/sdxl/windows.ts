@@ -1,4 +1,4 @@
-import type { Fragment } from '../diffusion/prompt-weights.js';
+import type { Fragment } from '../../lib/prompt-weights.js';
 import type { LongPrompts, SdxlModel } from './model.js';
 
 type Encoder = SdxlModel['encoders'][number];

@@ -1,7 +1,7 @@
 /**
  * Prompt weight syntax: Compel's (`word++`, `(two words)1.2`, `"quoted"0.8`, `.and()`, `.blend()`) and the
  * one of A1111-style tools (`(text:1.3)`, `((text))`, `[text]`). docs/prompt-weights.md states every form
- * with an example. What is not well-formed is plain text: no prompt is ever refused for its syntax.
+ * with an example. In a prompt, what is not well-formed is plain text; a list of weights is read strictly.
  */
 
 /** Text whose tokens share a weight. */
@@ -152,10 +152,14 @@ function readSuffix(text: string, at: number): { factor: number; end: number } |
   const attend = /^\.attend\(\s*(\d+(?:\.\d+)?|\.\d+)\s*\)/u.exec(rest);
   if (attend !== null) return { factor: Number(attend[1]), end: at + attend[0].length };
   const signs = /^(?:\++|-+)/u.exec(rest);
-  if (signs !== null)
-    return { factor: (signs[0].startsWith('+') ? up : down) ** signs[0].length, end: at + signs[0].length };
+  if (signs !== null) return { factor: signFactor(signs[0]), end: at + signs[0].length };
   const number = /^(?:\d+(?:\.\d+)?|\.\d+)/u.exec(rest);
   return number === null ? null : { factor: Number(number[0]), end: at + number[0].length };
+}
+
+/** Each sign is a factor. */
+function signFactor(signs: string): number {
+  return (signs.startsWith('+') ? up : down) ** signs.length;
 }
 
 /** A bare word can only take signs or `.attend()`; a hyphen inside a word is none. */
@@ -206,4 +210,51 @@ function fuse(fragments: Fragment[]): Fragment[] {
     else fused.push({ text: clean, weight });
   }
   return fused.length === 0 ? [{ text: '', weight: 1 }] : fused;
+}
+
+const quoted = String.raw`"((?:[^"\\]|\\.)*)"`;
+const bracketed = String.raw`\(((?:[^()\\]|\\.)*)\)`;
+const decimal = String.raw`[+-]?(?:\d+(?:\.\d*)?|\.\d+)`;
+/** `(red circle:1.3)`; `(red circle)1.3` and `"red circle"1.3`; `red++` and `(red circle)--`. */
+const listForms = [
+  String.raw`\(((?:[^()\\]|\\.)*):\s*(${decimal})\s*\)`,
+  `${bracketed}(${decimal})`,
+  `${quoted}(${decimal})`,
+  String.raw`${bracketed}(\++|-+)`,
+  String.raw`([^\s()"+-]+)(\++|-+)`,
+].map((form) => new RegExp(`^${form}$`, 's'));
+
+/**
+ * Reads weights separated by commas, as `compel_weights` holds them, in their order and of any size.
+ * @returns the first entry that is not one weighted phrase as `malformed`, if there is one
+ */
+export function parseWeightList(text: string): { weights: Fragment[]; malformed?: string } {
+  const weights: Fragment[] = [];
+  for (const entry of splitAtCommas(text)) {
+    const match = listForms.map((form) => form.exec(entry)).find((found) => found !== null);
+    const [, words = '', sign = ''] = match ?? [];
+    const phrase = words.replace(/\\(.)/gs, '$1').replace(/\s+/g, ' ').trim();
+    const weight = /\d/.test(sign) ? Number(sign) : Number(signFactor(sign).toFixed(6));
+    if (phrase === '' || !Number.isFinite(weight)) return { weights, malformed: entry };
+    weights.push({ text: phrase, weight });
+  }
+  return { weights };
+}
+
+/** Splits at commas outside parentheses and quotes; empty entries (a trailing comma) do not count. */
+function splitAtCommas(text: string): string[] {
+  const entries: string[] = [];
+  let [start, depth, inQuotes] = [0, 0, false];
+  for (let at = 0; at < text.length; at += 1) {
+    const char = text[at];
+    if (char === '\\') at += 1;
+    else if (char === '"' && depth === 0) inQuotes = !inQuotes;
+    else if (char === '(') depth += 1;
+    else if (char === ')') depth -= 1;
+    else if (char === ',' && depth <= 0 && !inQuotes) {
+      entries.push(text.slice(start, at));
+      start = at + 1;
+    }
+  }
+  return [...entries, text.slice(start)].map((entry) => entry.trim()).filter((entry) => entry !== '');
 }
