@@ -33,7 +33,7 @@ module.exports = {
     {
       name: 'only-services-index-knows-the-config',
       severity: 'error',
-      from: { path: '^src/(services|routes|plugins|contract|lib)', pathNot: '^src/services/index\\.ts$' },
+      from: { path: '^src/(services|routes|plugins|contract|lib)', pathNot: '^src/services/([a-z]+/)?index\\.ts$' },
       to: { path: '^src/config', dependencyTypesNot: ['type-only'] },
     },
     {

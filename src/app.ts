@@ -9,7 +9,9 @@ import { errorsPlugin, renderError } from './plugins/errors.js';
 import { jsonBodyPlugin } from './plugins/json-body.js';
 import { metricsPlugin } from './plugins/metrics.js';
 import { requestLogPlugin } from './plugins/request-log.js';
+import { queueConsumerPlugin } from './plugins/queue-consumer.js';
 import { statusMonitorPlugin } from './plugins/status-monitor.js';
+import { urlRegistrationPlugin } from './plugins/url-registration.js';
 import { assetRoutes } from './routes/assets.js';
 import { createDisconnectSignals, type RouteContext, type ServiceFacts } from './routes/context.js';
 import { enhanceRoutes } from './routes/enhance.js';
@@ -19,13 +21,16 @@ import { operatorRoutes } from './routes/operators.js';
 import { capabilitiesRoutes, metricsRoutes } from './routes/service.js';
 import { testCompelRoutes } from './routes/test-compel.js';
 import { workerRoutes } from './routes/worker.js';
-import type { Services } from './services/types.js';
+import type { Services } from './services/index.js';
 
 const bodyLimitBytes = 1024 * 1024;
 const failuresPerMinute = 20;
 
 export interface AppOptions {
-  config: Pick<Config, 'trustProxy' | 'rateLimit' | 'maxWaitingJobs'>;
+  config: Pick<
+    Config,
+    'trustProxy' | 'rateLimit' | 'maxWaitingJobs' | 'shutdownGraceSeconds' | 'podId' | 'supabaseUrl'
+  >;
   apiKey: string;
   services: Services;
   registry: Registry;
@@ -75,6 +80,10 @@ export async function buildApp({
   await app.register(jsonBodyPlugin);
   await app.register(metricsPlugin, { registry });
   await app.register(statusMonitorPlugin, { monitor: services.monitor });
+  await app.register(queueConsumerPlugin, { services, graceMs: config.shutdownGraceSeconds * 1000 });
+  // Without a pod nobody asked for it: a local service has nothing to say about where it is.
+  if (config.podId !== undefined || config.supabaseUrl !== undefined)
+    await app.register(urlRegistrationPlugin, { registration: services.registration });
 
   contract.register(app, 'open', { ...healthRoutes(context), ...metricsRoutes(context) });
   await app.register(docsPlugin, { document: contract.document });

@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { projectRoot } from './lib/project.js';
 
 /**
  * The environment as one typed, frozen value. Every variable is declared once, with unit, default and rule;
@@ -261,3 +262,6 @@ export function callbackUrlOf(config: Config): string | undefined {
 
 /** Every variable there is, for the check that `.env.example` lists the same ones. */
 export const variables: readonly string[] = Object.values(settings).map(({ variable }) => variable);
+
+export const promptsDirOf = (config: Config): string =>
+  config.promptsDir ?? path.join(projectRoot(), 'prompts');

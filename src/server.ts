@@ -16,7 +16,7 @@ import { reportAfterStart } from './services/operations/startup-report.js';
 import { startTracing } from './tracing.js';
 
 /** For what must happen after the jobs' own grace: flushing, ending engine processes. */
-const closingMs = 10_000;
+const closingMs = 15_000;
 
 loadEnvFile({ quiet: true });
 try {
@@ -51,11 +51,15 @@ async function run(config: Config): Promise<void> {
   closeWithGrace(
     { delay: config.shutdownGraceSeconds * 1000 + closingMs, logger: log },
     async ({ err, signal }) => {
-      if (err === undefined) log.info({ signal }, 'stopping');
-      else log.fatal({ err }, 'stopping after an error nobody handled');
+      if (err !== undefined) {
+        // A crash is no orderly stop: nothing is handed back, so the attempts that were under way count, and a job
+        // that brings services down is given up after as many as any other.
+        log.fatal({ err }, 'ending after an error nobody handled');
+        return;
+      }
+      log.info({ signal }, 'stopping');
       giveUpReport();
       await app.close();
-      await services.stop();
       await tracing?.stop();
     },
   );
@@ -63,10 +67,9 @@ async function run(config: Config): Promise<void> {
   try {
     await app.listen({ host: config.host, port: config.port });
   } catch (error) {
-    await services.stop();
+    await app.close();
     throw error;
   }
-  await services.start();
   giveUpReport = reportAfterStart({ engines: services.engines, validation: services.validation, log });
 }
 

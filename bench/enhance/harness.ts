@@ -2,12 +2,12 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { pino } from 'pino';
 import { projectRoot } from '../../src/lib/project.js';
-import { createEngineService } from '../../src/services/engines/engines.js';
+import { createEngines } from '../../src/services/engines/engines.js';
 import { emptyDenyList } from '../../src/services/enhancement/deny-list.js';
 import { createEnhancement } from '../../src/services/enhancement/enhancement.js';
 import { createMemorySessions } from '../../src/services/enhancement/sessions.js';
 import { readTemplates } from '../../src/services/enhancement/templates.js';
-import { engineEntryFile } from '../../src/services/open-parts.js';
+import { engineEntry } from '../../src/services/engines/engine-options.js';
 import type {
   EnhancePromptAnswer,
   EnhancePromptRequest,
@@ -26,11 +26,11 @@ export async function startHarness(
 ) {
   const log = pino({ level: 'silent' });
   const loads: Array<Record<string, unknown>> = [];
-  const engines = createEngineService({
+  const engines = createEngines({
     engines: [
       {
         kind: 'qwen',
-        entry: engineEntryFile(),
+        entry: engineEntry(),
         env: { PATH: process.env['PATH'] },
         lazy: true,
         log: pino(

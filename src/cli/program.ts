@@ -1,7 +1,5 @@
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
 import { Command } from 'commander';
-import { projectRoot } from '../lib/project.js';
+import { ownVersion } from '../lib/project.js';
 import { registerCallbacks, registerDeadLetters } from './commands/admin.js';
 import { registerDoctor } from './commands/doctor.js';
 import { registerGenerate } from './commands/generate.js';
@@ -11,12 +9,9 @@ import { registerServiceCommands } from './commands/service.js';
 
 /** The whole command line; throws commander's errors instead of ending the process. */
 export function buildProgram(): Command {
-  const { version } = JSON.parse(readFileSync(path.join(projectRoot(), 'package.json'), 'utf8')) as {
-    version: string;
-  };
   const program = new Command('ourvidz')
     .description('Talks to a running OurVidz worker: submit jobs, watch them, look after the queue.')
-    .version(version)
+    .version(ownVersion())
     .option('--url <url>', 'address of the service (OURVIDZ_URL; default http://127.0.0.1:7860)')
     .option(
       '--key <key>',

@@ -13,7 +13,7 @@ export function ownFile(name: string): string {
 }
 
 /** Options a Node process needs to run such a file: the loader this one runs under. */
-export const ownLoader: readonly string[] = isSource ? process.execArgv : [];
+export const ownLoader: readonly string[] = isSource ? ['--import', import.meta.resolve('tsx')] : [];
 
 /** What Node is given to run a program of this project in a process of its own. */
 export const ownProgram = (name: string): string[] => [...ownLoader, ownFile(name)];

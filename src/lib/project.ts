@@ -1,4 +1,5 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -11,4 +12,21 @@ export function projectRoot(): string {
     folder = parent;
   }
   return folder;
+}
+
+/** Version of this project. */
+export const ownVersion = (): string => versionIn(projectRoot()) as string;
+
+/** Version of an installed package; null when there is none. */
+export function packageVersion(name: string): string | null {
+  const folders = createRequire(import.meta.url).resolve.paths(name) ?? [];
+  return (
+    folders.map((folder) => versionIn(path.join(folder, name))).find((version) => version !== null) ?? null
+  );
+}
+
+function versionIn(folder: string): string | null {
+  const file = path.join(folder, 'package.json');
+  if (!existsSync(file)) return null;
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }

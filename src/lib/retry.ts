@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Logger } from 'pino';
+import { wait } from './wait.js';
 
 export interface BackoffOptions {
   baseMs: number;
@@ -10,10 +10,7 @@ export interface BackoffOptions {
   random?: () => number;
 }
 
-/**
- * Delay before the n-th retry in a row (n from 1): `base × 2^(n−1)`, capped, then spread by the jitter.
- * Milliseconds.
- */
+/** Delay before the n-th retry in a row (n from 1): `base × 2^(n−1)`, capped, then spread. Milliseconds. */
 export function backoffDelayMs(
   n: number,
   { baseMs, maxMs, jitter, random = Math.random }: BackoffOptions,
@@ -22,29 +19,36 @@ export function backoffDelayMs(
   return Math.round(plain * (1 + jitter * (2 * random() - 1)));
 }
 
-/**
- * Tries a write to the store until it answers, for up to `limitMs`. What a job leaves behind must reach the
- * store through an outage of it; when that lasts too long the lease runs out and the job is run again, which
- * is safe.
- */
-export async function persistently<T>(
-  action: () => Promise<T>,
-  {
-    what,
-    log,
-    backoff,
-    limitMs = 600_000,
-  }: { what: string; log: Logger; backoff: BackoffOptions; limitMs?: number },
-): Promise<T> {
-  const deadlineMs = Date.now() + limitMs;
+export interface RetryOptions {
+  backoff: BackoffOptions;
+  /** No retry begins later than this after the first try. */
+  limitMs?: number;
+  /** Tries at most. */
+  attempts?: number;
+  /** Ends the wait for the next try; what is thrown then is its reason. */
+  signal?: AbortSignal;
+  isRetryable?: (error: unknown) => boolean;
+  /** What the failure itself asks to wait at least, milliseconds. */
+  afterMs?: (error: unknown) => number;
+  onRetry?: (error: unknown, tries: number, delayMs: number) => void;
+  /** Monotonic, milliseconds. */
+  now?: () => number;
+}
+
+/** Repeats an action until it succeeds. @throws what its last try threw */
+export async function retry<T>(action: () => Promise<T>, options: RetryOptions): Promise<T> {
+  const { backoff, limitMs = Infinity, attempts = Infinity, signal, now = () => performance.now() } = options;
+  const deadlineMs = now() + limitMs;
   for (let tries = 1; ; tries += 1) {
     try {
       return await action();
     } catch (error) {
-      const delayMs = backoffDelayMs(tries, backoff);
-      if (Date.now() + delayMs > deadlineMs) throw error;
-      log.warn({ err: error, tries }, `could not ${what}; trying again`);
-      await sleep(delayMs, undefined, { ref: false });
+      signal?.throwIfAborted();
+      const delayMs = Math.max(options.afterMs?.(error) ?? 0, backoffDelayMs(tries, backoff));
+      if (tries >= attempts || options.isRetryable?.(error) === false || now() + delayMs > deadlineMs)
+        throw error;
+      options.onRetry?.(error, tries, delayMs);
+      await (signal === undefined ? sleep(delayMs, undefined, { ref: false }) : wait(delayMs, signal));
     }
   }
 }

@@ -1,4 +1,5 @@
-const gibibyte = 1024 ** 3;
+/** Bytes; GB means this everywhere. */
+export const gibibyte = 1024 ** 3;
 
 /**
  * `12.5GB`, `48GB`, `0GB`: the string form of spec section 8 (GiB, one decimal unless whole). Null, unknown:

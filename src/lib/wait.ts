@@ -46,3 +46,16 @@ export function linkSignal(outer: AbortSignal): {
     release: () => outer.removeEventListener('abort', onAbort),
   };
 }
+
+/** True when the promise settles within `ms`; it goes on unobserved otherwise. */
+export async function within(ms: number, promise: Promise<unknown>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), ms);
+  });
+  const settled = promise.then(
+    () => true,
+    () => true,
+  );
+  return Promise.race([settled, late]).finally(() => clearTimeout(timer));
+}

@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { OpenApiDocument } from '../contract/document.js';
 import { linkSignal } from '../lib/wait.js';
-import type { Services } from '../services/types.js';
+import type { Services } from '../services/index.js';
 
 /** What handlers work with. */
 export interface RouteContext {

@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify';
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
 import { AppError } from '../lib/errors.js';
-import type { Services } from '../services/types.js';
+import type { Services } from '../services/index.js';
 import type { EnhancePromptAnswer, EnhancePromptRequest } from '../services/enhancement/enhancement-types.js';
 import type { RouteContext } from './context.js';
 import { sendEvents, type ServerSentEvent } from './server-sent-events.js';

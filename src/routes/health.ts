@@ -7,7 +7,7 @@ import {
   isUp,
   troubleOf,
 } from '../services/operations/health.js';
-import type { Services } from '../services/types.js';
+import type { Services } from '../services/index.js';
 import type { RouteContext } from './context.js';
 
 /** The open route must not be a way to load the store: one round trip serves everybody for this long. */

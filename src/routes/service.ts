@@ -4,7 +4,6 @@ import type { Handlers } from '../contract/routes.js';
 import { catalogue, jobTypes } from '../services/catalogue.js';
 import { maxWeights } from '../services/jobs/compel-weights.js';
 import type { EngineStatus } from '../services/engines/engine-status.js';
-import { noVideoEncoder } from '../services/models/video-encoder.js';
 import type { RouteContext } from './context.js';
 
 type Capabilities = components['schemas']['Capabilities'];
@@ -21,6 +20,7 @@ export function capabilitiesRoutes({ services, document, facts }: RouteContext):
   return {
     getCapabilities(): Capabilities {
       const statuses = services.engines.statuses();
+      const noVideo = services.capabilities.whyNot('video_fast');
       const has = (kind: EngineStatus['kind']) => services.engines.has(kind);
       return {
         worker_version: facts.version,
@@ -45,7 +45,7 @@ export function capabilitiesRoutes({ services, document, facts }: RouteContext):
               {
                 queue,
                 engine,
-                available: has(engine) && (output === 'image' || services.videoEncoder.available()),
+                available: services.capabilities.whyNot(type) === null,
                 output,
                 steps,
                 guidance_scale: guidanceScale,
@@ -65,15 +65,10 @@ export function capabilitiesRoutes({ services, document, facts }: RouteContext):
           ...statuses
             .filter(({ kind }) => !has(kind))
             .map(({ kind, reason }) => ({ feature: kind, reason: reason ?? 'it is not configured' })),
-          ...(has('wan') && !services.videoEncoder.available()
-            ? [{ feature: 'video', reason: noVideoEncoder }]
-            : []),
-          ...(services.enhancement === undefined && has('qwen')
-            ? [{ feature: 'enhancement', reason: 'no enhancement service' }]
-            : []),
+          ...(has('wan') && noVideo !== null ? [{ feature: 'video', reason: noVideo }] : []),
           ...facts.featuresOff,
         ],
-        ...(services.enhancement === undefined ? {} : { templates: services.enhancement.templates() }),
+        templates: services.enhancement.templates(),
       };
     },
   };

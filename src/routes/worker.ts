@@ -5,7 +5,7 @@ import type { EngineKind } from '../inference/engine-protocol.js';
 import { formatCelsius, formatGigabytes, formatPercent } from '../lib/units.js';
 import type { GpuReading } from '../services/card/gpu-reading.js';
 import type { EngineStatus } from '../services/engines/engine-status.js';
-import { packageVersion } from '../services/operations/machine-checks.js';
+import { packageVersion } from '../lib/project.js';
 import type { RouteContext } from './context.js';
 import { healthOf, troubleOf } from '../services/operations/health.js';
 

@@ -163,3 +163,6 @@ export function wanFrames(type: JobType, frameNum: number | null | undefined): n
   if (catalogue[type].output === 'image') return 1;
   return 4 * Math.floor(((frameNum ?? defaultFrameNum) - 1) / 4) + 1;
 }
+
+/** Of a reference whose job names no strength. */
+export const defaultReferenceStrength = 0.85;

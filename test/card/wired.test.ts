@@ -3,7 +3,7 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import type { EngineKind } from '../../src/inference/engine-protocol.js';
 import { EngineError } from '../../src/services/engines/engine-error.js';
-import { createEngineService, type Engines } from '../../src/services/engines/engines.js';
+import { createEngines, type Engines } from '../../src/services/engines/engines.js';
 import { createGpuMonitor } from '../../src/services/card/gpu-monitor.js';
 import type { GpuProbe } from '../../src/services/card/gpu-reading.js';
 import { createDeviceMemory } from '../../src/services/card/device-memory.js';
@@ -61,7 +61,7 @@ async function assemble(
       await engines.release(kind, { force: false, why });
     },
   });
-  const engines: Engines = createEngineService({
+  const engines: Engines = createEngines({
     memory,
     engines: kinds.map((kind) =>
       testEngine({

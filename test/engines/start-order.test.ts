@@ -1,5 +1,5 @@
 import t from 'tap';
-import { createEngineService } from '../../src/services/engines/engines.js';
+import { createEngines } from '../../src/services/engines/engines.js';
 import { createLogRing } from '../../src/services/engines/child-environment.js';
 import { testEngine, until } from './support.js';
 
@@ -7,7 +7,7 @@ t.test(
   'one after another, in the order given; a start that fails holds nobody up, a lazy engine waits for its first request',
   async (t) => {
     for (const onLoad of ['slow', 'crash']) {
-      const engines = createEngineService({
+      const engines = createEngines({
         engines: [
           testEngine({ kind: 'sdxl', onLoad, restartBaseMs: 60_000, restartMaxMs: 60_000 }),
           testEngine({ kind: 'wan' }),

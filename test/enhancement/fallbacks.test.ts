@@ -8,8 +8,8 @@ import type {
 } from '../../src/services/enhancement/enhancement-types.js';
 import type { EnhancementLimits } from '../../src/services/enhancement/enhancement.js';
 import { createJobEnhancer } from '../../src/services/jobs/enhance-job.js';
-import type { EnhancementOutcome } from '../../src/services/jobs/metadata.js';
-import { engineEntryFile } from '../../src/services/open-parts.js';
+import type { EnhancementOutcome } from '../../src/services/jobs/plan.js';
+import { engineEntry } from '../../src/services/engines/engine-options.js';
 import { shapes, writeQwenGguf } from '../../tools/qwen-gguf.js';
 import { silentLog, until } from '../engines/support.js';
 import { pocketModel } from '../inference/llama/support.js';
@@ -188,7 +188,7 @@ const branches: Branch[] = [
 async function harness(t: Test, branch: Branch) {
   const { enhancement, engines } = await createTestEnhancement(t, {
     engine: {
-      entry: engineEntryFile(),
+      entry: engineEntry(),
       heartbeatTimeoutMs: 20_000,
       cancelGraceMs: 20_000,
       load: { modelDir: folder(branch.folder), device: 'cpu', threads: 1, options: { sequences: 2 } },

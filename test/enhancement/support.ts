@@ -3,7 +3,7 @@ import type { Test } from 'tap';
 import { ownFile } from '../../src/lib/processes.js';
 import { silentLog, testEngine } from '../engines/support.js';
 import { projectRoot } from '../../src/lib/project.js';
-import { createEngineService } from '../../src/services/engines/engines.js';
+import { createEngines } from '../../src/services/engines/engines.js';
 import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
 import { type DenyList, emptyDenyList } from '../../src/services/enhancement/deny-list.js';
 import { createEnhancement, type EnhancementLimits } from '../../src/services/enhancement/enhancement.js';
@@ -24,7 +24,7 @@ export async function createTestEnhancement(
   t: Test,
   { engine = {}, limits = {}, denyList = emptyDenyList, sessions }: EnhancementHarness = {},
 ) {
-  const engines = createEngineService({
+  const engines = createEngines({
     engines: [testEngine({ kind: 'qwen', entry: scriptedEngine, lazy: true, ...engine })],
   });
   const enhancement = createEnhancement({

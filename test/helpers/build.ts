@@ -7,8 +7,7 @@ import { Registry } from 'prom-client';
 import type { Test } from 'tap';
 import { buildApp } from '../../src/app.js';
 import { readConfig } from '../../src/config.js';
-import { createServices, type ServiceOptions } from '../../src/services/index.js';
-import type { Services } from '../../src/services/types.js';
+import { createServices, type ServiceOptions, type Services } from '../../src/services/index.js';
 import { silentLog } from '../engines/support.js';
 import { createContractChecker } from './assert-contract.js';
 

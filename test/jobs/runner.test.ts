@@ -256,7 +256,7 @@ t.test('a lost lease: the job is left to its new owner, nothing is written', asy
   const h = await harness(t, { limits: { leaseMs: 90 } });
   const renew = h.store.renew.bind(h.store);
   let lost = 0;
-  h.parts.metrics.leaseLost = () => {
+  h.context.metrics.leaseLost = () => {
     lost += 1;
   };
   let take = true;

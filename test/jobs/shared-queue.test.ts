@@ -1,7 +1,7 @@
 import t from 'tap';
 import { NotPossibleHere } from '../../src/services/jobs/failure.js';
 import type { GenerateContext, GenerateOutcome } from '../../src/services/jobs/plan.js';
-import { createPossibleElsewhere } from '../../src/services/jobs/possible-here.js';
+import { createCapabilities } from '../../src/services/jobs/capabilities.js';
 import { createProgressEstimator } from '../../src/services/jobs/progress-estimator.js';
 import { until } from '../engines/support.js';
 import { harness } from './support.js';
@@ -13,7 +13,7 @@ t.test(
     const done: GenerateOutcome = { files: [], timings: {}, metadata: {} };
     const h = await harness(t, {
       runner: { prepareAheadSeconds: 60 },
-      parts: {
+      context: {
         // One second a step.
         estimator: {
           ...createProgressEstimator(),
@@ -64,14 +64,13 @@ t.test(
   },
 );
 
-const obstacle = (type: string) => (type === 'sdxl_image_high' ? 'no such thing here' : null);
 const other = {
   workerId: 'other',
   host: 'h',
   pid: 1,
   startedAtMs: 0,
   seenAtMs: 0,
-  status: { job_types: ['sdxl_image_fast', 'sdxl_image_high'] },
+  status: { job_types: ['image_fast', 'video_fast'] },
 };
 
 t.test(
@@ -83,9 +82,11 @@ t.test(
       { ...other, status: {} },
     ];
     let looks = 0;
-    const possibleElsewhere = createPossibleElsewhere({
+    let encodes = true;
+    const { leftToOthers, possible } = createCapabilities({
       workerId: 'here',
-      obstacle,
+      engines: { has: (kind) => kind === 'wan', status: () => ({ reason: null }) as never },
+      videoEncoder: { available: () => encodes },
       now: () => clock.ms,
       refreshMs: 10,
       patienceMs: 100,
@@ -96,17 +97,20 @@ t.test(
         },
       },
     });
-    t.same(await possibleElsewhere(['sdxl_image_fast']), []);
-    t.equal(looks, 0, 'everything asked for is possible here');
-    const ask = () => possibleElsewhere(['sdxl_image_fast', 'sdxl_image_high']);
+    const ask = () => leftToOthers('wan_queue');
+    t.same(await ask(), []);
+    t.equal(looks, 0, 'everything on that queue is possible here');
+    encodes = false;
+    t.ok(possible('wan_queue').every((type) => type.startsWith('image')));
+    t.same(possible('sdxl_queue'), [], 'there is no such engine');
     t.same(await ask(), [], 'nobody else can');
     instances = [other];
     t.same(await ask(), [], 'not looked yet');
     clock.ms = 10;
-    t.same(await ask(), ['sdxl_image_high']);
+    t.same(await ask(), ['video_fast']);
     instances = [];
     clock.ms = 110;
-    t.same(await ask(), ['sdxl_image_high']);
+    t.same(await ask(), ['video_fast']);
     clock.ms = 111;
     t.same(await ask(), []);
   },
@@ -115,22 +119,16 @@ t.test(
 t.test(
   'a job that another instance can run waits for it without costing an attempt; without one it fails with the reason',
   async (t) => {
-    let seen = [other];
+    const here = { isAway: false };
+    const why = 'no such thing here';
     const h = await harness(t, {
-      parts: {
-        possibleElsewhere: createPossibleElsewhere({
-          workerId: 'test',
-          obstacle,
-          refreshMs: 0,
-          patienceMs: 0,
-          store: { instances: () => Promise.resolve(seen) },
-        }),
+      context: {
+        capabilities: { leftToOthers: () => Promise.resolve(here.isAway ? [] : ['sdxl_image_high']) },
       },
     });
-    const { plan } = h.parts;
-    h.parts.plan = (job) => {
-      const why = obstacle(job.type);
-      if (why !== null) throw new NotPossibleHere(why);
+    const { plan } = h.context;
+    h.context.plan = (job) => {
+      if (job.type === 'sdxl_image_high') throw new NotPossibleHere(why);
       return plan(job);
     };
     let reserves = 0;
@@ -147,11 +145,7 @@ t.test(
     await new Promise((resolve) => setTimeout(resolve, 400));
     t.ok(reserves - before < 10, `${reserves - before} reservations while it waits`);
     t.match(await h.store.get(id), { status: 'queued', attempts: 0 });
-    seen = [];
-    t.match(await h.ended(id), {
-      status: 'failed',
-      attempts: 1,
-      errorMessage: 'Generation failed: no such thing here',
-    });
+    here.isAway = true;
+    t.match(await h.ended(id), { status: 'failed', attempts: 1, errorMessage: `Generation failed: ${why}` });
   },
 );

@@ -4,7 +4,7 @@ import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Test } from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
-import { createEngineService } from '../../src/services/engines/engines.js';
+import { createEngines } from '../../src/services/engines/engines.js';
 import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
 import { createEventLog } from '../../src/services/jobs/job-events.js';
 import { createJobService } from '../../src/services/jobs/job-service.js';
@@ -13,11 +13,11 @@ import { createProgressEstimator } from '../../src/services/jobs/progress-estima
 import { createRunner, type RunnerOptions } from '../../src/services/jobs/runner.js';
 import {
   defaultLimits,
-  type BuildCallback,
-  type FinishedJobFacts,
+  type RunnerContext,
   type RunnerLimits,
-  type RunnerParts,
-} from '../../src/services/jobs/runner-parts.js';
+} from '../../src/services/jobs/runner-context.js';
+import type { BuildCallback } from '../../src/services/outbound/callbacks.js';
+import type { FinishedJobFacts } from '../../src/services/outbound/usage-reporter.js';
 import { planSdxlJob } from '../../src/services/jobs/sdxl-plan.js';
 import { createWorkFolders } from '../../src/services/jobs/work-folders.js';
 import { createNegativePrompts } from '../../src/services/models/negative-prompts.js';
@@ -80,7 +80,7 @@ export interface HarnessOptions {
   engine?: Partial<SupervisorOptions> & { onLoad?: string };
   limits?: Partial<RunnerLimits>;
   runner?: Partial<RunnerOptions>;
-  parts?: Partial<RunnerParts>;
+  context?: Partial<RunnerContext>;
   store?: JobStore;
 }
 
@@ -90,12 +90,12 @@ export async function createHarness({
   engine = {},
   limits = {},
   runner: runnerOptions = {},
-  parts: extra = {},
+  context: extra = {},
   store: givenStore,
 }: HarnessOptions) {
   const store = givenStore ?? (await createEmbeddedStore({ folder: path.join(dir, 'queue') }));
   const { storage, faults, stored } = createTestStorage(path.join(dir, 'storage'));
-  const engines = createEngineService({ engines: [testEngine({ restartBaseMs: 20, ...engine })] });
+  const engines = createEngines({ engines: [testEngine({ restartBaseMs: 20, ...engine })] });
   const events = createEventLog();
   const workFolders = createWorkFolders(path.join(dir, 'work'));
   await workFolders.clean();
@@ -119,7 +119,7 @@ export async function createHarness({
       metadata: content.metadata,
     }),
   });
-  const parts: RunnerParts = {
+  const context: RunnerContext = {
     workerId: 'test',
     store,
     storage,
@@ -132,7 +132,7 @@ export async function createHarness({
     estimator: createProgressEstimator(),
     validate: checkText,
     plan: (job) => planSdxlJob(job, { engines, negativePrompts, version: '0.0.0', previewEverySteps: 0 }),
-    possibleElsewhere: () => Promise.resolve([]),
+    capabilities: { leftToOthers: () => Promise.resolve([]) },
     fetchReference: async (reference, folder) => {
       const file = path.join(folder, `${reference.role}.png`);
       await writeFile(file, 'x');
@@ -150,6 +150,8 @@ export async function createHarness({
     },
     limits: {
       ...defaultLimits,
+      leaseMs: 30_000,
+      maxAttempts: 3,
       retryBackoff: { baseMs: 30, maxMs: 100, jitter: 0 },
       uploadBackoff: { baseMs: 10, maxMs: 50, jitter: 0 },
       progressIntervalMs: 20,
@@ -160,7 +162,7 @@ export async function createHarness({
   const runner = createRunner({
     queue: 'sdxl_queue',
     engine: 'sdxl',
-    parts,
+    context,
     prepareAheadSeconds: Infinity,
     pollMs: 500,
     ...runnerOptions,
@@ -169,7 +171,7 @@ export async function createHarness({
     store,
     storage,
     log: silentLog,
-    engines,
+    capabilities: { whyNot: () => null },
     events,
     validate: check,
     callback,
@@ -207,7 +209,7 @@ export async function createHarness({
     events,
     runner,
     jobs,
-    parts,
+    context,
     finished,
     submit,
     ended,

@@ -11,7 +11,7 @@ import { wanFrames } from '../../src/services/catalogue.js';
 import { planWanJob, type WanPlanOptions } from '../../src/services/jobs/wan-plan.js';
 import { resolveWanReferences, wanGuidance } from '../../src/services/jobs/wan-references.js';
 import type { ValidJob } from '../../src/services/jobs/valid-job.js';
-import { readWanWishes } from '../../src/services/models/model-settings.js';
+import { readWanSettings } from '../../src/services/models/model-settings.js';
 import { readWanNegative } from '../../src/services/models/negative-prompts.js';
 
 const base: ValidJob = {
@@ -420,18 +420,18 @@ t.test('the stock negative prompt is a file; a model folder may say otherwise', 
   t.match(stock, /^色调艳丽，过曝，静态，.*，倒着走$/);
   t.equal(stock?.split('，').length, 28);
   t.equal(await readWanNegative({ folder, enabled: false }), null);
-  t.equal(await readWanNegative({ folder, enabled: true, wish: false }), null);
-  t.equal(await readWanNegative({ folder, enabled: true, wish: 'blurry' }), 'blurry');
+  t.equal(await readWanNegative({ folder, enabled: true, autoNegative: false }), null);
+  t.equal(await readWanNegative({ folder, enabled: true, autoNegative: 'blurry' }), 'blurry');
   const dir = t.testdir({
     own: { 'ourvidz.json': '{"autoNegative": "blurry", "scheduler": "euler", "shift": 3, "unknown": 1}' },
     odd: { 'ourvidz.json': '{"autoNegative": 3, "scheduler": "magic", "shift": -1}' },
     none: {},
   });
-  t.same(await readWanWishes(path.join(dir, 'own')), {
+  t.same(await readWanSettings(path.join(dir, 'own')), {
     autoNegative: 'blurry',
     scheduler: 'euler',
     shift: 3,
   });
-  t.same(await readWanWishes(path.join(dir, 'odd')), {});
-  t.same(await readWanWishes(path.join(dir, 'none')), {});
+  t.same(await readWanSettings(path.join(dir, 'odd')), {});
+  t.same(await readWanSettings(path.join(dir, 'none')), {});
 });

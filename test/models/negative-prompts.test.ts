@@ -1,7 +1,7 @@
 import path from 'node:path';
 import t from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
-import { readModelWishes } from '../../src/services/models/model-settings.js';
+import { readSdxlSettings } from '../../src/services/models/model-settings.js';
 import { createNegativePrompts } from '../../src/services/models/negative-prompts.js';
 import type { Scene } from '../../src/services/models/scene-detector.js';
 
@@ -137,7 +137,7 @@ t.test('a model folder replaces the texts or does without', async (t) => {
       await createNegativePrompts({
         folder,
         enabled: true,
-        model: await readModelWishes(path.join(dir, name)),
+        model: await readSdxlSettings(path.join(dir, name)),
       })
     ).forPrompt('two cats');
   t.same(await of('off'), { text: '', source: 'none', scene: null });

@@ -1,7 +1,7 @@
 import { cp, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
-import { projectRoot } from '../../src/lib/project.js';
+import { packageVersion, projectRoot } from '../../src/lib/project.js';
 import { createGpuMonitor } from '../../src/services/card/gpu-monitor.js';
 import {
   checkDataFolder,
@@ -10,7 +10,6 @@ import {
   checkPackages,
   checkProgram,
   checkServer,
-  packageVersion,
 } from '../../src/services/operations/machine-checks.js';
 import { checkModelFolder, checkQwenFolder } from '../../src/services/operations/model-checks.js';
 import { createValidation } from '../../src/services/operations/validation.js';

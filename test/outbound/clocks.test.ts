@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap';
-import { createCallbackBuilder } from '../../src/services/outbound/callback-payload.js';
+import { createCallbackBuilder } from '../../src/services/outbound/callbacks.js';
 import { createCallbackRelay } from '../../src/services/outbound/callback-relay.js';
 import type { Delivery } from '../../src/services/outbound/sender.js';
 import { createRedisStore } from '../../src/services/queue/redis/store.js';
@@ -42,7 +42,7 @@ if (redisOrSkip(t)) {
       await relay.stop(0);
       await store.close();
     });
-    const callback = createCallbackBuilder({ url: 'http://receiver/', now })('processing', {
+    const callback = createCallbackBuilder('http://receiver/', now)('processing', {
       jobId: 'job',
       assets: [],
       metadata: {},

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { secret, startReceiver } from './support.js';
 import { projectRoot } from '../../src/lib/project.js';
-import { createCallbackBuilder } from '../../src/services/outbound/callback-payload.js';
+import { createCallbackBuilder } from '../../src/services/outbound/callbacks.js';
 import { callbackHeaders, createCallbackSender } from '../../src/services/outbound/sender.js';
 
 type Verify = (
@@ -33,7 +33,7 @@ const entryFor = (url: string, id = 'job-1:completed') => ({
 });
 
 void t.test('the body is the one of the contract', async (t) => {
-  const build = createCallbackBuilder({ url: 'http://receiver/', now: () => 5 });
+  const build = createCallbackBuilder('http://receiver/', () => 5);
   t.same(
     build('failed', {
       jobId: 'j',
@@ -69,10 +69,7 @@ void t.test('the body is the one of the contract', async (t) => {
     });
     t.notOk(build(event, { jobId: 'j', assets: [], metadata: {} })?.body.includes('error_message'));
   }
-  t.equal(
-    createCallbackBuilder({ url: undefined })('completed', { jobId: 'j', assets: [], metadata: {} }),
-    undefined,
-  );
+  t.equal(createCallbackBuilder(undefined)('completed', { jobId: 'j', assets: [], metadata: {} }), undefined);
 });
 
 void t.test('a signed delivery passes the documented verification, and only unchanged', async (t) => {

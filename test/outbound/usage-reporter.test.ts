@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap';
 import { createCallbackSender } from '../../src/services/outbound/sender.js';
-import type { FinishedJobFacts } from '../../src/services/jobs/runner-parts.js';
+import type { FinishedJobFacts } from '../../src/services/outbound/usage-reporter.js';
 import {
   createUsageReporter,
   type UsageReporterOptions,

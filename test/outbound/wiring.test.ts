@@ -28,7 +28,7 @@ t.test('a service with a public address and Supabase announces itself, and says 
   });
   await once(supabase, 'listening');
   const url = `http://127.0.0.1:${(supabase.address() as AddressInfo).port}`;
-  const { services } = await build(t, {
+  const { app } = await build(t, {
     env: {
       SUPABASE_URL: url,
       SUPABASE_SERVICE_KEY: 'service-key',
@@ -36,14 +36,14 @@ t.test('a service with a public address and Supabase announces itself, and says 
       STORAGE: 'folder',
       PUBLIC_URL: url,
     },
-    start: true,
   });
+  await app.listen({ host: '127.0.0.1', port: 0 });
   await until('the announcement', () => received.length === 1);
   t.match(received[0], {
     authorization: 'Bearer service-key',
     body: { status: 'active', timestamp: /^\d{4}-/ },
   });
   t.match((received[0]?.body as { worker_url: string }).worker_url, url);
-  await services.stop();
+  await app.close();
   t.match(received[1], { body: { status: 'inactive' } });
 });

@@ -124,7 +124,7 @@ t.test('an engine that is not there: 503 with the reason', async (t) => {
   t.match((await call('POST', '/jobs', { ...goodPayloads.wan })).json(), {
     statusCode: 503,
     code: 'UNAVAILABLE',
-    message: /No wan engine/,
+    message: /there is no wan engine/,
   });
 });
 

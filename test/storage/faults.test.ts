@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import pino from 'pino';
 import t from 'tap';
+import { defaultLimits } from '../../src/services/jobs/runner-context.js';
 import { uploadFiles } from '../../src/services/jobs/upload.js';
 import { createSupabaseStorage } from '../../src/services/storage/supabase.js';
 import { startSupabaseStorageDouble, type Fault } from '../helpers/supabase-storage-double.js';
@@ -9,7 +10,15 @@ import { localFile, signal } from './storage-suite.js';
 
 t.setTimeout(180_000);
 const kilobyte = 1024;
-const job = { user_id: 'u1', id: 'j1' };
+const job = { user_id: 'u1', id: 'j1', type: 'sdxl_image_fast' } as const;
+const limits = {
+  ...defaultLimits,
+  leaseMs: 30_000,
+  maxAttempts: 1,
+  uploadPatienceMs: 60_000,
+  uploadBackoff: { baseMs: 1, maxMs: 3, jitter: 0 },
+};
+const onFile = () => {};
 const log = pino({ level: 'silent' });
 
 /** Ways a storage fails that pass: an error, a connection broken before or in the middle of a body. */
@@ -62,17 +71,11 @@ void t.test(
             }),
           );
           double.setFault(({ index }) => faults[index]);
-          const { assets } = await uploadFiles({
-            storage,
-            bucket: 'sdxl_image_fast',
+          const { assets } = await uploadFiles(
             job,
-            outcome: { files },
-            signal,
-            patienceMs: 60_000,
-            backoff: { baseMs: 1, maxMs: 3, jitter: 0 },
-            log,
-            onFile: () => {},
-          });
+            { files },
+            { context: { storage, limits }, signal, log, onFile },
+          );
           if (assets.length !== 3) throw new Error('not every file has an address');
           for (const [index, content] of contents.entries()) {
             const name = (assets[index] ?? '').replace('sdxl_image_fast/', '');
@@ -110,20 +113,10 @@ void t.test(
       error: 'invalid_mime_type',
       message: 'mime type image/png is not supported',
     }));
-    await t.rejects(
-      uploadFiles({
-        storage,
-        bucket: 'sdxl_image_fast',
-        job,
-        outcome: { files },
-        signal,
-        patienceMs: 60_000,
-        backoff: { baseMs: 1, maxMs: 3, jitter: 0 },
-        log,
-        onFile: () => {},
-      }),
-      { code: 'rejected', message: /mime type/ },
-    );
+    await t.rejects(uploadFiles(job, { files }, { context: { storage, limits }, signal, log, onFile }), {
+      code: 'rejected',
+      message: /mime type/,
+    });
     t.equal(double.requests.length, 1);
   },
 );

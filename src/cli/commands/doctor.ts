@@ -3,13 +3,16 @@ import { config as loadEnvFile } from 'dotenv';
 import { pino } from 'pino';
 import { exitCodes, formatTable, print } from '../output.js';
 import { clientOf, isJson } from '../client.js';
-import { type Config, ConfigError, readConfig, redisUrlOf } from '../../config.js';
+import { type Config, ConfigError, readConfig } from '../../config.js';
 import type { components } from '../../contract/generated.js';
 import { createGpuMonitor } from '../../services/card/gpu-monitor.js';
 import { createNvidiaSmiProbe, createSysfsProbe } from '../../services/card/gpu-probes.js';
 import { findModelFolders } from '../../services/models/model-folders.js';
 import { createVideoEncoder } from '../../services/models/video-encoder.js';
-import { engineEntryFile, modelsDirOf, openSharedStore, openStorage } from '../../services/open-parts.js';
+import { engineEntry } from '../../services/engines/engine-options.js';
+import { modelsDirOf } from '../../services/models/index.js';
+import { createSharedStore } from '../../services/queue/index.js';
+import { createStorage } from '../../services/storage/index.js';
 import { createServiceChecks } from '../../services/operations/checks.js';
 
 type Finding = NonNullable<components['schemas']['WorkerValidation']['details']['findings']>[number];
@@ -64,14 +67,14 @@ async function examineHere(): Promise<Finding[]> {
       cure: `It must be ${rule}.`,
     }));
   }
-  const store = openSharedStore(config, redisUrlOf(config), pino({ level: 'silent' }));
+  const store = createSharedStore(config, pino({ level: 'silent' }));
   const checks = createServiceChecks({
     dataDir: config.dataDir,
     gpu: createGpuMonitor({ probes: [createNvidiaSmiProbe(), createSysfsProbe()] }),
     folders: await findModelFolders(modelsDirOf(config)),
-    engineEntry: engineEntryFile(),
+    engineEntry: engineEntry(),
     videoEncoder: createVideoEncoder({ command: config.ffmpeg }),
-    storage: openStorage(config).storage,
+    storage: createStorage(config).storage,
     supabaseUrl: config.supabaseUrl,
     ...(store === undefined ? {} : { store }),
   });

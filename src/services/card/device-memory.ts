@@ -1,10 +1,20 @@
 import type { Logger } from 'pino';
-import type { EngineKind } from '../../inference/engine-protocol.js';
+import type { EngineKind, LoadResult, MemoryReport } from '../../inference/engine-protocol.js';
 import { noGate, type MemoryGate } from './memory-gate.js';
 import type { GpuMonitor } from './gpu-monitor.js';
-import type { EngineStatus } from '../engines/engine-status.js';
 import type { Footprint } from './admission-policy.js';
 import { createMemoryBudget } from './memory-budget.js';
+
+/** What is looked at of an engine's status. */
+export interface EngineOnCard {
+  kind: EngineKind;
+  state: string;
+  pid: number | null;
+  jobsProcessed: number;
+  errorCount: number;
+  loaded: Pick<LoadResult, 'device'> | null;
+  memory: Pick<MemoryReport, 'rssBytes'> | null;
+}
 
 export interface DeviceMemoryOptions {
   gpu: Pick<GpuMonitor, 'read' | 'processes'>;
@@ -13,7 +23,7 @@ export interface DeviceMemoryOptions {
   expected: Partial<Record<EngineKind, Footprint>>;
   /** Ends an idle engine's process for another one; resolves when it has ended. */
   evict: (kind: EngineKind, why: string) => Promise<void>;
-  statuses: () => EngineStatus[];
+  statuses: () => EngineOnCard[];
   log: Logger;
   patienceMs?: number;
   sampleMs?: number;
@@ -114,7 +124,7 @@ export function createDeviceMemory({
         )
         .map(({ kind }) => kind),
     );
-    const note = ({ kind, pid }: EngineStatus, bytes: number | undefined) => {
+    const note = ({ kind, pid }: EngineOnCard, bytes: number | undefined) => {
       if (pid === null || bytes === undefined || bytes <= 0) return;
       held.set(kind, bytes);
       budget.measured(kind, bytes, { idle: idle.has(kind) });
@@ -124,7 +134,7 @@ export function createDeviceMemory({
     for (const each of onCard) note(each, processes?.get(each.pid ?? 0));
     const used = reading?.usedBytes ?? null;
     if (used === null) return;
-    const restOf = (one?: EngineStatus) =>
+    const restOf = (one?: EngineOnCard) =>
       used - onCard.reduce((sum, each) => sum + (each === one ? 0 : (held.get(each.kind) ?? 0)), 0);
     if (processes !== null && onCard.every(({ pid }) => processes.has(pid ?? 0))) {
       if (onCard.every(({ kind }) => idle.has(kind))) othersBytes = Math.max(0, restOf());
@@ -165,7 +175,7 @@ export function createDeviceMemory({
   };
 }
 /** Idle at both times, and nothing computed in between. */
-function isSame(before: EngineStatus, after: EngineStatus | undefined): boolean {
+function isSame(before: EngineOnCard, after: EngineOnCard | undefined): boolean {
   return (
     before.state === 'ready' &&
     after?.state === 'ready' &&

@@ -1,10 +1,9 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { EngineKind } from '../../inference/engine-protocol.js';
-import type { ModelFolder } from '../models/model-folders.js';
+import { gibibyte as gib } from '../../lib/units.js';
 import type { Footprint } from './admission-policy.js';
 
-const gib = 2 ** 30;
 const weightFiles = /\.(onnx|onnx_data|data|bin|gguf|safetensors)$/;
 /** A CUDA context with its libraries. */
 const contextBytes = 0.4 * gib;
@@ -15,8 +14,24 @@ const fullSizeWorkingBytes: Record<EngineKind, number> = { sdxl: 5 * gib, wan: 9
 /** A model a hundred times smaller does not compute in gigabytes. */
 const workingPerWeight = 2;
 
+interface WeightFolder {
+  dir: string | null;
+  completionDir?: string;
+}
+
+/** What each engine is taken to need before it is measured. */
+export async function expectedFootprints(
+  kinds: readonly EngineKind[],
+  folders: Record<EngineKind, WeightFolder>,
+  given: Partial<Record<EngineKind, Footprint>> = {},
+): Promise<Partial<Record<EngineKind, Footprint>>> {
+  const entry = async (kind: EngineKind) =>
+    [kind, given[kind] ?? (await expectedFootprint(kind, folders[kind]))] as const;
+  return Object.fromEntries(await Promise.all(kinds.map(entry)));
+}
+
 /** A first guess from the size of the model's files; measurements correct it. */
-export async function expectedFootprint(kind: EngineKind, folder: ModelFolder): Promise<Footprint> {
+async function expectedFootprint(kind: EngineKind, folder: WeightFolder): Promise<Footprint> {
   if (folder.dir === null) return { residentBytes: 0, workingBytes: 0 };
   const weights =
     (await weightBytes(folder.dir)) +

@@ -58,7 +58,7 @@ export interface EngineEnd {
   stage: string | null;
 }
 
-export interface EngineService {
+export interface EnginesView {
   status(kind: EngineKind): EngineStatus;
   statuses(): EngineStatus[];
   /** False for an engine this service does not have; its status says why. */

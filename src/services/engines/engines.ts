@@ -4,14 +4,14 @@ import type {
   EngineMethod,
   EngineMethods,
 } from '../../inference/engine-protocol.js';
-import type { EngineService, EngineStatus } from './engine-status.js';
+import type { EnginesView, EngineStatus } from './engine-status.js';
 import { errors } from '../../lib/errors.js';
 import type { DeviceMemory } from '../card/device-memory.js';
 import { EngineError } from './engine-error.js';
 import type { CallOptions } from './engine-child.js';
 import { createSupervisor, type Supervisor, type SupervisorOptions } from './supervisor.js';
 
-export interface EngineServiceOptions {
+export interface EnginesOptions {
   /** In start order; an engine that loads while another one does would only make both slower. */
   engines: SupervisorOptions[];
   /** Engines this service does not have, with the reason shown for them. */
@@ -21,7 +21,7 @@ export interface EngineServiceOptions {
 }
 
 /** What the runner and the enhancement use, beside what routes see. */
-export interface Engines extends EngineService {
+export interface Engines extends EnginesView {
   has(kind: EngineKind): boolean;
   whenReady(kind: EngineKind, options: { signal?: AbortSignal; patient?: boolean }): Promise<void>;
   /**
@@ -42,7 +42,7 @@ export interface Engines extends EngineService {
   stop(options: { force: boolean }): Promise<void>;
 }
 
-export function createEngineService({ engines, absent = {}, memory }: EngineServiceOptions): Engines {
+export function createEngines({ engines, absent = {}, memory }: EnginesOptions): Engines {
   const supervisors = new Map<EngineKind, Supervisor>(
     engines.map((options) => [
       options.kind,

@@ -1,8 +1,7 @@
 import type { Logger } from 'pino';
 import type { EnhancementService } from '../enhancement/enhancement-types.js';
-import type { EnhancementOutcome } from './metadata.js';
-import type { EnhanceRequest } from './runner-parts.js';
-import type { EnhancementType } from './plan.js';
+import type { EnhanceRequest } from './runner-context.js';
+import type { EnhancementOutcome, EnhancementType } from './plan.js';
 
 /**
  * Rewrites a job's prompt through the enhancement service, or leaves it: a job never fails for want of a

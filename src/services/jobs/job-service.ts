@@ -4,12 +4,13 @@ import { cancelledFailure } from './failure.js';
 import { type EventLog, followJob, stateOf } from './job-events.js';
 import { endWithoutResult, factsWithoutResult } from './metadata.js';
 import { deniedRule } from './payload.js';
-import type { BuildCallback, FinishedJobFacts } from './runner-parts.js';
-import type { TraceCarrier } from './trace.js';
+import type { BuildCallback } from '../outbound/callbacks.js';
+import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
+import type { Capabilities } from './capabilities.js';
+import type { TraceCarrier } from '../../lib/trace.js';
 import { removeStored } from './upload.js';
 import type { PayloadCheck } from './valid-job.js';
-import { catalogue, type JobType } from '../catalogue.js';
-import type { Engines } from '../engines/engines.js';
+import { catalogue } from '../catalogue.js';
 import type {
   CancelResult,
   JobFilter,
@@ -30,9 +31,7 @@ export interface JobServiceOptions {
   /** What attempts at a job left there goes when it is cancelled between two of them. */
   storage: Pick<Storage, 'remove'>;
   log: Logger;
-  engines: Pick<Engines, 'has' | 'status'>;
-  /** Why jobs of a type cannot be run here although their engine is; null when they can. */
-  obstacle?: (type: JobType) => string | null;
+  capabilities: Pick<Capabilities, 'whyNot'>;
   events: EventLog;
   validate: (payload: unknown) => PayloadCheck;
   callback: BuildCallback;
@@ -47,8 +46,7 @@ export function createJobService({
   store,
   storage,
   log,
-  engines,
-  obstacle = () => null,
+  capabilities,
   validate,
   events,
   callback,
@@ -70,16 +68,10 @@ export function createJobService({
         throw errors.promptRejected.with({ details: checked.details });
       if (!checked.ok) throw errors.invalidParameters.with({ details: checked.details }, checked.summary);
       const { job } = checked;
-      const { queue, engine } = catalogue[job.type];
+      const { queue } = catalogue[job.type];
       // A shared queue may have other workers for this type; with our own, nobody would ever take the job.
-      if (store.kind === 'embedded') {
-        if (!engines.has(engine))
-          throw errors.unavailable(
-            `No ${engine} engine: ${engines.status(engine).reason ?? 'it is not configured'}`,
-          );
-        const why = obstacle(job.type);
-        if (why !== null) throw errors.unavailable(`${job.type} is not possible here: ${why}`);
-      }
+      const why = store.kind === 'embedded' ? capabilities.whyNot(job.type) : null;
+      if (why !== null) throw errors.unavailable(`${job.type} is not possible here: ${why}`);
       const result = await store.submit({
         queue,
         payload: JSON.stringify({ ...trace, ...(withId as object) }),

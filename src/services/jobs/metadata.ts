@@ -1,17 +1,9 @@
 import type { ErrorType, JobFailure } from './failure.js';
-import type { EnhancementType } from './plan.js';
-import type { BuildCallback, FinishedJobFacts } from './runner-parts.js';
+import type { EnhancementOutcome } from './plan.js';
+import type { BuildCallback } from '../outbound/callbacks.js';
+import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { GpuReading } from '../card/gpu-reading.js';
 import type { FinishedJob } from '../queue/job-store.js';
-
-export interface EnhancementOutcome {
-  type: EnhancementType;
-  success: boolean;
-  seconds: number;
-  /** Where the text came from: a model's name or `original`. */
-  source: string;
-  prompt: string;
-}
 
 export interface CompletionFacts {
   originalPrompt: string;

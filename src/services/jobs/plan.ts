@@ -3,6 +3,16 @@ import type { StageSeconds, TimedStage } from './progress-estimator.js';
 
 export type EnhancementType = 'base' | 'chat' | 'instruct_chat';
 
+/** What became of a job's prompt. */
+export interface EnhancementOutcome {
+  type: EnhancementType;
+  success: boolean;
+  seconds: number;
+  /** Where the text came from: a model's name or `original`. */
+  source: string;
+  prompt: string;
+}
+
 /** A picture a job refers to, fetched before the engine is asked. */
 export interface PlannedReference {
   role: 'reference' | 'start' | 'end';

@@ -1,5 +1,8 @@
+import type { BuildCallback } from '../outbound/callbacks.js';
 import type { JobProgress } from '../queue/job-store.js';
 import type { EventLog } from './job-events.js';
+import type { Attempt } from './attempt.js';
+import type { RunnerContext } from './runner-context.js';
 import type { ProgressTracker, TimedStage } from './progress-estimator.js';
 
 export interface ProgressReporterOptions {
@@ -25,7 +28,7 @@ export function createProgressReporter({
 }: ProgressReporterOptions) {
   let latest: JobProgress | null = null;
   let writtenStage = '';
-  let writtenAtMs = 0;
+  let writtenAtMs = -Infinity;
   let timer: NodeJS.Timeout | null = null;
   let writing: Promise<void> = Promise.resolve();
   let stopped = false;
@@ -37,7 +40,7 @@ export function createProgressReporter({
     const progress = latest;
     latest = null;
     writtenStage = progress.stage;
-    writtenAtMs = Date.now();
+    writtenAtMs = performance.now();
     writing = writing.then(() => (stopped ? undefined : write(progress)));
   }
 
@@ -47,7 +50,7 @@ export function createProgressReporter({
       if (stopped) return progress;
       events.publish(jobId, { event: 'progress', data: progress });
       latest = progress;
-      const dueInMs = writtenAtMs + intervalMs - Date.now();
+      const dueInMs = writtenAtMs + intervalMs - performance.now();
       if (stage !== writtenStage || dueInMs <= 0) flush();
       else timer ??= setTimeout(flush, dueInMs).unref();
       return progress;
@@ -58,5 +61,31 @@ export function createProgressReporter({
       if (timer !== null) clearTimeout(timer);
       await writing;
     },
+  };
+}
+
+/** Writes an attempt's progress to the store, and now and then into a callback. */
+export function createProgressWriter({
+  attempt: { job, reservation, controller },
+  context: { store, limits, version },
+  buildCallback,
+}: {
+  attempt: Attempt;
+  context: Pick<RunnerContext, 'store' | 'limits' | 'version'>;
+  buildCallback: BuildCallback;
+}) {
+  let calledBackAtMs = performance.now();
+  let calls = 0;
+  return async (progress: JobProgress): Promise<void> => {
+    await store.updateProgress(reservation.lease, progress);
+    const everyMs = limits.progressCallbackMs;
+    if (everyMs === 0 || performance.now() - calledBackAtMs < everyMs || controller.signal.aborted) return;
+    calledBackAtMs = performance.now();
+    calls += 1;
+    const { etaSeconds, ...rest } = progress;
+    const { attempt } = reservation;
+    const metadata = { ...rest, eta_seconds: etaSeconds, attempt, worker_version: version };
+    const entry = buildCallback('progress', { jobId: job.id, assets: [], metadata });
+    if (entry !== undefined) await store.outbox.add({ ...entry, id: `${entry.id}:${attempt}.${calls}` });
   };
 }

@@ -1,17 +1,19 @@
 import type { Reservation } from '../queue/job-store.js';
-import { runAttempt, type Attempt, type BystanderCounts } from './attempt.js';
-import { jobTypesOf, type JobType, type QueueName } from '../catalogue.js';
+import { LRUCache } from 'lru-cache';
+import { runAttempt, type Attempt } from './attempt.js';
+import type { HandBackCounts } from './job-outcome.js';
+import type { JobType, QueueName } from '../catalogue.js';
 import { endWithoutResult, factsWithoutResult } from './metadata.js';
 import { JobInterrupt, invalidParameters, type JobFailure } from './failure.js';
-import { persistently } from '../../lib/retry.js';
-import type { RunnerParts } from './runner-parts.js';
+import { retry } from '../../lib/retry.js';
+import type { RunnerContext, WriteToStore } from './runner-context.js';
 import { createSemaphore } from '../../lib/semaphore.js';
 import { linkSignal, wait } from '../../lib/wait.js';
 
 export interface RunnerOptions {
   queue: QueueName;
   engine: 'sdxl' | 'wan';
-  parts: RunnerParts;
+  context: RunnerContext;
   /** Jobs in the pipeline at most: one prepared, one computing, the rest being encoded and uploaded. */
   maxInFlight?: number;
   /**
@@ -31,19 +33,20 @@ export interface RunnerOptions {
 export function createRunner({
   queue,
   engine,
-  parts,
+  context,
   maxInFlight = 4,
   prepareAheadSeconds,
   pollMs = 5000,
 }: RunnerOptions) {
-  const { store, engines } = parts;
-  const log = parts.log.child({ worker: engine });
+  const { store, engines } = context;
+  const log = context.log.child({ worker: engine });
   const inFlight = createSemaphore(maxInFlight);
   const preparing = createSemaphore(1);
   const computing = createSemaphore(1);
   const running = new Map<string, Attempt>();
   const tasks = new Set<Promise<void>>();
-  const bystanders: BystanderCounts = new Map();
+  // What another runner finishes is forgotten here in time.
+  const handBacks: HandBackCounts = new LRUCache<string, number>({ max: 1000 });
   const stopping = new AbortController();
   /** Woken by progress of the computing job and by permits that come free. */
   const wakers = new Set<() => void>();
@@ -51,6 +54,12 @@ export function createRunner({
   let loop: Promise<void> | null = null;
   let offCancel: (() => void) | null = null;
 
+  const write: WriteToStore = (what, action) =>
+    retry(action, {
+      backoff: context.limits.uploadBackoff,
+      limitMs: context.limits.storePatienceMs,
+      onRetry: (err, tries) => log.warn({ err, tries }, `could not ${what}; trying again`),
+    });
   const wake = () => {
     for (const waker of wakers) waker();
   };
@@ -71,11 +80,11 @@ export function createRunner({
         releases.push(await preparing.acquire(signal));
         await engines.whenServing(engine, signal);
         await nearlyFree(signal);
-        const excludeTypes = await parts.possibleElsewhere(jobTypesOf(queue));
+        const excludeTypes = await context.capabilities.leftToOthers(queue);
         const reservation = await store.reserve({
           queue,
-          workerId: parts.workerId,
-          leaseMs: parts.limits.leaseMs,
+          workerId: context.workerId,
+          leaseMs: context.limits.leaseMs,
           begin: true,
           ...(excludeTypes.length > 0 ? { excludeTypes } : {}),
         });
@@ -89,11 +98,11 @@ export function createRunner({
           continue;
         }
         releaseAll();
-        const sinceMs = Date.now();
+        const sinceMs = performance.now();
         await store.waitForWork([queue], pollMs, signal);
         // The store may see work that this runner may not take now (only another instance can run it): then
         // wait, never spin.
-        idleRounds = Date.now() - sinceMs < 50 ? idleRounds + 1 : 0;
+        idleRounds = performance.now() - sinceMs < 50 ? idleRounds + 1 : 0;
         if (idleRounds > 1) await pause(Math.min(1000, 25 * 2 ** Math.min(idleRounds, 6)), signal);
       } catch (error) {
         releaseAll();
@@ -134,17 +143,13 @@ export function createRunner({
     try {
       // Asked for before the stop, answered after it: nobody else will end what begins now.
       if (stopping.signal.aborted) {
-        await persistently(() => store.release(reservation.lease), {
-          what: 'hand the job back',
-          log,
-          backoff: parts.limits.uploadBackoff,
-        });
+        await write('hand the job back', () => store.release(reservation.lease));
         return;
       }
-      const checked = parts.validate(reservation.payload, queue);
+      const checked = context.validate(reservation.payload, queue);
       if (!checked.ok) return await refuse(reservation, checked);
       const identity = { id: checked.job.id, type: checked.job.type, userId: checked.job.user_id };
-      if (reservation.attempt > parts.limits.maxAttempts) return await bury(reservation, identity);
+      if (reservation.attempt > context.limits.maxAttempts) return await bury(reservation, identity);
       const attempt: Attempt = {
         reservation,
         job: checked.job,
@@ -170,8 +175,8 @@ export function createRunner({
               if (seconds !== null && seconds <= prepareAheadSeconds) wake();
             },
           },
-          parts,
-          bystanders,
+          context,
+          handBacks,
         );
       } finally {
         running.delete(key);
@@ -189,21 +194,19 @@ export function createRunner({
    */
   async function refuse(
     reservation: Reservation,
-    checked: Extract<ReturnType<RunnerParts['validate']>, { ok: false }>,
+    checked: Extract<ReturnType<RunnerContext['validate']>, { ok: false }>,
   ): Promise<void> {
     const failure = invalidParameters(checked.summary);
     const { lease } = reservation;
     log.warn({ job_id: checked.id ?? undefined, reason: checked.summary, queue }, 'payload refused');
-    parts.metrics.invalidPayload(queue);
-    await persistently(
-      async () => {
-        if (checked.id === null) return store.deadLetter(lease, checked.summary);
-        return store.deadLetter(lease, checked.summary, {
-          ...failed(checked.id, failure, reservation.attempt),
-          job: { id: checked.id, ...checked.known },
-        });
-      },
-      { what: 'dead-letter a payload', log, backoff: parts.limits.uploadBackoff },
+    context.metrics.invalidPayload(queue);
+    await write('dead-letter a payload', () =>
+      checked.id === null
+        ? store.deadLetter(lease, checked.summary)
+        : store.deadLetter(lease, checked.summary, {
+            ...failed(checked.id, failure, reservation.attempt),
+            job: { id: checked.id, ...checked.known },
+          }),
     );
   }
 
@@ -212,22 +215,21 @@ export function createRunner({
     reservation: Reservation,
     job: { id: string; type: JobType; userId: string },
   ): Promise<void> {
-    const attempts = parts.limits.maxAttempts;
+    const attempts = context.limits.maxAttempts;
     const message = `Generation failed: the worker was lost in each of ${attempts} attempts`;
     log.error({ job_id: job.id }, message);
     const result = failed(job.id, { type: 'WorkerLost', message }, attempts);
-    const written = await persistently(
-      () => store.deadLetter(reservation.lease, message, { ...result, job }),
-      { what: 'dead-letter a job', log, backoff: parts.limits.uploadBackoff },
+    const written = await write('dead-letter a job', () =>
+      store.deadLetter(reservation.lease, message, { ...result, job }),
     );
     if (!written) return;
-    parts.events.publish(job.id, {
+    context.events.publish(job.id, {
       event: 'state',
       data: { status: 'failed', attempts, assets: [], error_message: message },
     });
     const facts = factsWithoutResult(job, 'failed', 'WorkerLost');
-    parts.metrics.jobFinished(facts);
-    parts.onFinished(facts);
+    context.metrics.jobFinished(facts);
+    context.onFinished(facts);
   }
 
   const failed = (jobId: string, failure: Pick<JobFailure, 'type' | 'message'>, attempts: number) =>
@@ -235,9 +237,17 @@ export function createRunner({
       jobId,
       failure,
       attempts,
-      version: parts.version,
-      callback: parts.callback,
+      version: context.version,
+      callback: context.callback,
     });
+
+  /** From this moment on no job is begun; those still being prepared go back. */
+  function stopTaking(): void {
+    if (stopping.signal.aborted) return;
+    stopping.abort(new JobInterrupt('shutdown'));
+    for (const attempt of running.values())
+      if (attempt.phase === 'preparing') attempt.controller.abort(new JobInterrupt('shutdown'));
+  }
 
   return {
     queue,
@@ -256,15 +266,14 @@ export function createRunner({
         phase,
         attempt: reservation.attempt,
       })),
+    stopTaking,
     /**
      * Takes no more jobs; those still being prepared go back at once, those in the engine or being uploaded
      * have until `graceMs` to finish and go back then. Resolves when every job has ended or is back on its
      * queue.
      */
     async stop(graceMs: number): Promise<void> {
-      stopping.abort(new JobInterrupt('shutdown'));
-      for (const attempt of running.values())
-        if (attempt.phase === 'preparing') attempt.controller.abort(new JobInterrupt('shutdown'));
+      stopTaking();
       const timer = setTimeout(() => {
         for (const attempt of running.values()) attempt.controller.abort(new JobInterrupt('shutdown'));
       }, graceMs);

@@ -10,7 +10,8 @@ import type {
 } from '../../inference/engine-protocol.js';
 import type { Engines } from '../engines/engines.js';
 import type { NegativePrompts } from '../models/negative-prompts.js';
-import { catalogue } from '../catalogue.js';
+import { catalogue, defaultReferenceStrength } from '../catalogue.js';
+import { defaultSchedulers } from '../models/model-settings.js';
 import { parseCompelWeights } from './compel-weights.js';
 import type { ValidJob } from './valid-job.js';
 import type { GenerationPlan, PlannedReference } from './plan.js';
@@ -25,9 +26,6 @@ export interface SdxlPlanOptions {
   version: string;
 }
 
-/** Where neither the operator nor the model names one. */
-export const defaultScheduler: SdxlSchedulerName = 'dpmpp_2m_karras';
-const defaultReferenceStrength = 0.85;
 /** Without a size in the job and in the model folder: what SDXL was trained on. */
 const fallbackSize = 1024;
 
@@ -40,7 +38,7 @@ export function planSdxlJob(
   {
     engines,
     negativePrompts,
-    scheduler = defaultScheduler,
+    scheduler = defaultSchedulers.sdxl,
     format = 'png',
     previewEverySteps = 5,
     version,

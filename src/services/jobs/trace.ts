@@ -1,23 +1,8 @@
-import {
-  context,
-  propagation,
-  ROOT_CONTEXT,
-  SpanKind,
-  SpanStatusCode,
-  trace,
-  type Span,
-} from '@opentelemetry/api';
+import { context, propagation, ROOT_CONTEXT, SpanKind, trace, type Span } from '@opentelemetry/api';
 import type { EngineEvent } from '../../inference/engine-protocol.js';
 import type { Reservation } from '../queue/job-store.js';
+import { markFailed, tracer, type TraceCarrier } from '../../lib/trace.js';
 import type { ValidJob } from './valid-job.js';
-
-/** W3C trace context as it travels in payloads and outbox entries. */
-export interface TraceCarrier {
-  traceparent?: string;
-  tracestate?: string;
-}
-
-const tracer = () => trace.getTracer('ourvidz-worker');
 
 /**
  * One attempt as a span under its producer's (the payload's `traceparent`), its stages as spans under that.
@@ -64,7 +49,7 @@ export function traceAttempt({
       try {
         return await context.with(trace.setSpan(own, stage), work);
       } catch (error) {
-        failed(stage, error);
+        markFailed(stage, error);
         throw error;
       } finally {
         endEngineStage();
@@ -86,24 +71,10 @@ export function traceAttempt({
     },
     end(outcome: string, error?: unknown): void {
       span.setAttribute('job.outcome', outcome);
-      if (error !== undefined) failed(span, error);
+      if (error !== undefined) markFailed(span, error);
       span.end();
     },
   };
-}
-
-/** What is sent within `work` belongs to the trace that `carrier` names. */
-export function withinTrace<T>(carrier: TraceCarrier, name: string, work: () => Promise<T>): Promise<T> {
-  if (carrier.traceparent === undefined) return work();
-  const parent = propagation.extract(ROOT_CONTEXT, carrier);
-  const span = tracer().startSpan(name, { kind: SpanKind.PRODUCER }, parent);
-  return context.with(trace.setSpan(parent, span), work).finally(() => span.end());
-}
-
-function failed(span: Span, error: unknown): void {
-  const message = error instanceof Error ? error.message : String(error);
-  span.setStatus({ code: SpanStatusCode.ERROR, message });
-  span.recordException(error instanceof Error ? error : message);
 }
 
 /** Unchecked text of a producer: what is no trace context is none. */

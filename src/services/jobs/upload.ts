@@ -1,66 +1,43 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import type { GeneratedFile } from '../../inference/engine-protocol.js';
-import { backoffDelayMs, type BackoffOptions } from '../../lib/retry.js';
+import { retry } from '../../lib/retry.js';
 import { StorageError, type Storage } from '../storage/storage.js';
 import { assetPath, catalogue, everyPath, posterPath, type JobType } from '../catalogue.js';
 import type { GenerateOutcome } from './plan.js';
-import { wait } from '../../lib/wait.js';
-
-export interface UploadOptions {
-  storage: Storage;
-  bucket: string;
-  job: { user_id: string; id: string };
-  outcome: Pick<GenerateOutcome, 'files' | 'poster'>;
-  signal: AbortSignal;
-  /**
-   * How long a storage that fails for now is tried again before the attempt fails: drawing anew costs far
-   * more.
-   */
-  patienceMs: number;
-  backoff: BackoffOptions;
-  log: Logger;
-  onFile: (done: number) => void;
-}
+import type { RunnerContext } from './runner-context.js';
+import type { ValidJob } from './valid-job.js';
 
 /**
- * Uploads a job's files to the paths that are the same on every attempt. Returns what the callback lists for
- * them, in order, and names the poster of a video.
+ * Uploads a job's files to the paths that are the same on every attempt. A storage that fails for now is tried again for
+ * `limits.uploadPatienceMs`: drawing anew costs far more.
+ * @returns what the callback lists for them, in order, and the poster of a video
  */
-export async function uploadFiles({
-  storage,
-  bucket,
-  job,
-  outcome,
-  signal,
-  patienceMs,
-  backoff,
-  log,
-  onFile,
-}: UploadOptions): Promise<{ assets: string[]; poster?: string }> {
+export async function uploadFiles(
+  job: Pick<ValidJob, 'id' | 'user_id' | 'type'>,
+  outcome: Pick<GenerateOutcome, 'files' | 'poster'>,
+  options: {
+    context: Pick<RunnerContext, 'storage' | 'limits'>;
+    signal: AbortSignal;
+    log: Logger;
+    onFile: (done: number) => void;
+  },
+): Promise<{ assets: string[]; poster?: string }> {
+  const { context, signal, log, onFile } = options;
+  const { uploadBackoff: backoff, uploadPatienceMs } = context.limits;
+  const { bucket } = catalogue[job.type];
   const stored: string[] = [];
-  const deadlineMs = Date.now() + patienceMs;
-  for (const [index, { file, path: target }] of placesOf(job, outcome).entries()) {
-    for (let tries = 1; ; tries += 1) {
-      try {
-        stored.push(
-          await storage.put(
-            bucket,
-            target,
-            { localPath: file.path, contentType: file.contentType, bytes: file.bytes },
-            signal,
-          ),
-        );
-        break;
-      } catch (error) {
-        signal.throwIfAborted();
-        const delayMs = backoffDelayMs(tries, backoff);
-        if ((error instanceof StorageError && !error.retryable) || Date.now() + delayMs > deadlineMs)
-          throw error;
-        log.warn({ err: error, tries, file: index }, 'upload failed; trying again');
-        await wait(delayMs, signal);
-      }
-    }
+  const deadlineMs = performance.now() + uploadPatienceMs;
+  for (const [index, { file, path: target }] of storedFilesOf(job, outcome).entries()) {
+    const local = { localPath: file.path, contentType: file.contentType, bytes: file.bytes };
+    const address = await retry(() => context.storage.put(bucket, target, local, signal), {
+      backoff,
+      limitMs: deadlineMs - performance.now(),
+      signal,
+      isRetryable: (error) => !(error instanceof StorageError) || error.retryable,
+      onRetry: (err, tries) => log.warn({ err, tries, file: index }, 'upload failed; trying again'),
+    });
+    stored.push(address);
     onFile(index + 1);
   }
   const [poster] = stored.splice(outcome.files.length);
@@ -68,7 +45,7 @@ export async function uploadFiles({
 }
 
 /** What is stored of a job, with where: its assets in order, then the poster. */
-export function placesOf(
+export function storedFilesOf(
   job: { user_id: string; id: string },
   { files, poster }: Pick<GenerateOutcome, 'files' | 'poster'>,
 ): Array<{ file: GeneratedFile; path: string }> {

@@ -1,3 +1,4 @@
+import { defaultSchedulers } from '../models/model-settings.js';
 import type { GenerationPlan } from './plan.js';
 import type { TimedStage } from './progress-estimator.js';
 import { seedFromId } from './sdxl-plan.js';
@@ -19,7 +20,7 @@ export interface WanPlanOptions {
   negativePrompt: string | null;
   /** Where the job names none. */
   scheduler?: FlowSchedulerName;
-  shift?: number;
+  shift?: number | undefined;
   /** Of pictures and posters. */
   format?: ImageFormat;
   /** H.264 constant rate factor: 0 is lossless, 51 the worst. */
@@ -28,8 +29,7 @@ export interface WanPlanOptions {
   version: string;
 }
 
-export const defaultFlowScheduler: FlowSchedulerName = 'unipc';
-export const defaultShift = 5;
+const defaultShift = 5;
 /** What Wan 2.1 T2V 1.3B was trained on. */
 const fallbackSize = { width: 832, height: 480 };
 /** Names producers use for the solver. */
@@ -48,7 +48,7 @@ export function planWanJob(
   {
     engines,
     negativePrompt,
-    scheduler: usualScheduler = defaultFlowScheduler,
+    scheduler: usualScheduler = defaultSchedulers.wan,
     shift: usualShift = defaultShift,
     format = 'png',
     crf = 18,

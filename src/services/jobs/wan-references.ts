@@ -1,8 +1,8 @@
 import type { WanReferenceMode } from '../../inference/engine-protocol.js';
+import { defaultReferenceStrength } from '../catalogue.js';
 import type { PlannedReference } from './plan.js';
 import type { ValidJob } from './valid-job.js';
 
-export const defaultReferenceStrength = 0.85;
 /** Guidance with a reference, at strength 0 and at strength 1. */
 const guidanceOfStrength = [5, 9] as const;
 

@@ -9,18 +9,21 @@ import {
 import type { Scene } from './scene-detector.js';
 
 /**
- * What a model folder asks for in its `ourvidz.json`; a folder without one has no wishes. Settings of the
+ * What a model folder asks for in its `ourvidz.json`; a folder without one asks for nothing. Settings of the
  * service go first.
  */
-export interface ModelWishes {
+export interface SdxlSettings {
   autoNegative?: boolean | Record<Scene, string>;
   withoutNegative?: 'zeros' | 'empty';
   /** The sampler it was scored with. */
   scheduler?: SdxlSchedulerName;
 }
 
+/** Where neither the operator nor the model folder names one. */
+export const defaultSchedulers = { sdxl: 'dpmpp_2m_karras', wan: 'unipc' } as const;
+
 /** The same of a WAN folder. */
-export interface WanModelWishes {
+export interface WanSettings {
   /** False: without a negative prompt; a text: this one. */
   autoNegative?: boolean | string;
   scheduler?: FlowSchedulerName;
@@ -28,28 +31,28 @@ export interface WanModelWishes {
   shift?: number;
 }
 
-export async function readModelWishes(modelDir: string): Promise<ModelWishes> {
-  const { autoNegative, withoutNegative, scheduler } = await readWishes(modelDir);
-  const wishes: ModelWishes = {};
-  if (typeof autoNegative === 'boolean' || isSceneTexts(autoNegative)) wishes.autoNegative = autoNegative;
-  if (withoutNegative === 'zeros' || withoutNegative === 'empty') wishes.withoutNegative = withoutNegative;
+export async function readSdxlSettings(modelDir: string): Promise<SdxlSettings> {
+  const { autoNegative, withoutNegative, scheduler } = await readSettings(modelDir);
+  const settings: SdxlSettings = {};
+  if (typeof autoNegative === 'boolean' || isSceneTexts(autoNegative)) settings.autoNegative = autoNegative;
+  if (withoutNegative === 'zeros' || withoutNegative === 'empty') settings.withoutNegative = withoutNegative;
   const known = sdxlSchedulerNames.find((name) => name === scheduler);
-  if (known !== undefined) wishes.scheduler = known;
-  return wishes;
+  if (known !== undefined) settings.scheduler = known;
+  return settings;
 }
 
-export async function readWanWishes(modelDir: string): Promise<WanModelWishes> {
-  const { autoNegative, scheduler, shift } = await readWishes(modelDir);
-  const wishes: WanModelWishes = {};
+export async function readWanSettings(modelDir: string): Promise<WanSettings> {
+  const { autoNegative, scheduler, shift } = await readSettings(modelDir);
+  const settings: WanSettings = {};
   if (typeof autoNegative === 'boolean' || typeof autoNegative === 'string')
-    wishes.autoNegative = autoNegative;
-  if (typeof shift === 'number' && shift > 0 && shift <= 100) wishes.shift = shift;
+    settings.autoNegative = autoNegative;
+  if (typeof shift === 'number' && shift > 0 && shift <= 100) settings.shift = shift;
   const known = flowSchedulerNames.find((name) => name === scheduler);
-  if (known !== undefined) wishes.scheduler = known;
-  return wishes;
+  if (known !== undefined) settings.scheduler = known;
+  return settings;
 }
 
-async function readWishes(modelDir: string): Promise<Record<string, unknown>> {
+async function readSettings(modelDir: string): Promise<Record<string, unknown>> {
   let text: string;
   try {
     text = await readFile(path.join(modelDir, 'ourvidz.json'), 'utf8');

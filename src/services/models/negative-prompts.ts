@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { ModelWishes } from './model-settings.js';
+import type { SdxlSettings } from './model-settings.js';
 import { createSceneDetector, type Scene, type SubjectLists } from './scene-detector.js';
 
 export interface NegativePrompt {
@@ -16,7 +16,7 @@ export interface NegativePromptOptions {
   folder: string;
   /** False: never without the job asking. */
   enabled: boolean;
-  model: Pick<ModelWishes, 'autoNegative' | 'withoutNegative'>;
+  model: { [K in 'autoNegative' | 'withoutNegative']?: SdxlSettings[K] | undefined };
 }
 
 /**
@@ -58,15 +58,15 @@ export type NegativePrompts = Awaited<ReturnType<typeof createNegativePrompts>>;
 export async function readWanNegative({
   folder,
   enabled,
-  wish = true,
+  autoNegative = true,
 }: {
   folder: string;
   enabled: boolean;
-  wish?: boolean | string | undefined;
+  autoNegative?: boolean | string | undefined;
 }): Promise<string | null> {
-  if (!enabled || wish === false) return null;
-  return typeof wish === 'string'
-    ? wish
+  if (!enabled || autoNegative === false) return null;
+  return typeof autoNegative === 'string'
+    ? autoNegative
     : phrases(await readFile(path.join(folder, 'wan.txt'), 'utf8')).join('，');
 }
 

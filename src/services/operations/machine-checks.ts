@@ -1,17 +1,13 @@
 import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access, mkdir, statfs } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
 import type { Check, CheckName, Finding } from './validation.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
 import type { VideoEncoder } from '../models/video-encoder.js';
-import { projectRoot } from '../../lib/project.js';
-import { formatGigabytes } from '../../lib/units.js';
+import { packageVersion, projectRoot } from '../../lib/project.js';
+import { formatGigabytes, gibibyte } from '../../lib/units.js';
 import { videoToolsCure } from '../../lib/video-tools.js';
-
-const require = createRequire(import.meta.url);
-const gibibyte = 1024 ** 3;
 
 /** Writable and with room: a full disk fails jobs late and unclearly. */
 export function checkDataFolder(folder: string, leastFreeBytes = gibibyte): Check {
@@ -93,18 +89,6 @@ export function checkPackages(names: readonly string[]): Check {
           }
         : { check: 'python_dependencies', subject: name, severity: 'ok', message: version };
     });
-}
-
-/** Version of an installed package, or null. */
-export function packageVersion(name: string): string | null {
-  for (const folder of require.resolve.paths(name) ?? []) {
-    try {
-      return (require(`${folder}/${name}/package.json`) as { version: string }).version;
-    } catch {
-      continue;
-    }
-  }
-  return null;
 }
 
 /** Entry points of the engine processes exist. */

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Engines } from '../engines/engines.js';
 import { healthOf } from './health.js';
-import { jobTypesOf, type JobType } from '../catalogue.js';
+import type { Capabilities } from '../jobs/capabilities.js';
 import type { Runner } from '../jobs/runner.js';
 import type { JobStore } from '../queue/job-store.js';
 
@@ -11,8 +11,7 @@ export interface MaintenanceOptions {
   store: Pick<JobStore, 'reclaimExpired' | 'announce'>;
   engines: Pick<Engines, 'has' | 'status' | 'statuses'>;
   runners: ReadonlyArray<Pick<Runner, 'queue' | 'engine' | 'inFlight'>>;
-  /** Why jobs of a type cannot be run here; null when they can. */
-  obstacle: (type: JobType) => string | null;
+  capabilities: Pick<Capabilities, 'possible'>;
   workerId: string;
   leaseMs: number;
   announceMs?: number;
@@ -30,7 +29,7 @@ export function createMaintenance({
   store,
   engines,
   runners,
-  obstacle,
+  capabilities,
   workerId,
   leaseMs,
   announceMs = 10_000,
@@ -67,9 +66,7 @@ export function createMaintenance({
                 { state, jobs_processed: jobsProcessed, error_count: errorCount },
               ]),
           ),
-          job_types: runners
-            .flatMap(({ queue }) => jobTypesOf(queue))
-            .filter((type) => obstacle(type) === null),
+          job_types: runners.flatMap(({ queue }) => capabilities.possible(queue)),
           jobs: runners.flatMap((runner) =>
             runner.inFlight().map(({ id, type, phase }) => ({ id, type, phase, worker: runner.engine })),
           ),

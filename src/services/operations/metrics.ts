@@ -1,7 +1,7 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { Engines } from '../engines/engines.js';
 import { queueNames } from '../catalogue.js';
-import type { RunnerMetrics } from '../jobs/runner-parts.js';
+import type { RunnerMetrics } from '../jobs/runner-context.js';
 import type { JobStore, QueueDepth } from '../queue/job-store.js';
 import type { EngineState } from '../engines/engine-status.js';
 

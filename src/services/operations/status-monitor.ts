@@ -5,7 +5,7 @@ import type { DeviceMemory } from '../card/device-memory.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
 import { queueNames } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';
-import type { FinishedJobFacts } from '../jobs/runner-parts.js';
+import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { JobStore, QueueDepth } from '../queue/job-store.js';
 
 export interface StatusMonitorOptions {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { backoffDelayMs, type BackoffOptions } from '../../lib/retry.js';
-import { withinTrace } from '../jobs/trace.js';
+import { withinTrace } from '../../lib/trace.js';
 import type { Outbox, OutboxEntry } from '../queue/job-store.js';
 import type { CallbackSender } from './sender.js';
 

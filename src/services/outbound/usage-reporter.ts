@@ -1,8 +1,21 @@
 import type { Logger } from 'pino';
-import type { CallbackSender } from './sender.js';
-import type { FinishedJobFacts } from '../jobs/runner-parts.js';
-import { backoffDelayMs, type BackoffOptions } from '../../lib/retry.js';
+import type { CallbackSender, Delivery } from './sender.js';
+import type { JobType } from '../catalogue.js';
+import { retry, type BackoffOptions } from '../../lib/retry.js';
 import { wait } from '../../lib/wait.js';
+
+/** What a finished job leaves for the usage records and metrics. */
+export interface FinishedJobFacts {
+  job: { id: string; type: JobType; userId: string };
+  outcome: 'completed' | 'failed' | 'cancelled';
+  /** `error_type`, or `completed`. */
+  reason: string;
+  generationSeconds: number;
+  assets: number;
+  totalBytes: number;
+  deviceBytes: number | null;
+  stageSeconds: Record<string, number>;
+}
 
 export interface UsageReporterOptions {
   url: string;
@@ -14,6 +27,12 @@ export interface UsageReporterOptions {
   /** Records kept while the endpoint does not answer; beyond that the oldest are dropped. */
   maxWaiting?: number;
   now?: () => number;
+}
+
+class NotDelivered extends Error {
+  constructor(readonly delivery: Exclude<Delivery, { outcome: 'accepted' }>) {
+    super(delivery.reason);
+  }
 }
 
 export type UsageReporter = ReturnType<typeof createUsageReporter>;
@@ -45,16 +64,24 @@ export function createUsageReporter({
   let sending: Promise<void> | null = null;
 
   async function send(record: WaitingRecord): Promise<void> {
-    for (let attempt = 1; ; attempt += 1) {
+    const attempt = async () => {
       const delivery = await sender.send(record);
-      if (delivery.outcome === 'accepted') return;
-      if (delivery.outcome === 'refused' || attempt >= maxAttempts) {
-        dropped += 1;
-        return log.warn({ record: record.id, reason: delivery.reason, dropped }, 'usage record dropped');
-      }
-      if (stopping.signal.aborted) throw new Error(delivery.reason);
-      await wait(Math.max(delivery.afterMs ?? 0, backoffDelayMs(attempt, backoff)), stopping.signal);
-    }
+      if (delivery.outcome !== 'accepted') throw new NotDelivered(delivery);
+    };
+    await retry(attempt, {
+      backoff,
+      attempts: maxAttempts,
+      signal: stopping.signal,
+      isRetryable: (error) => !(error instanceof NotDelivered) || error.delivery.outcome === 'again',
+      afterMs: (error) =>
+        error instanceof NotDelivered && error.delivery.outcome === 'again'
+          ? (error.delivery.afterMs ?? 0)
+          : 0,
+    }).catch((error: unknown) => {
+      stopping.signal.throwIfAborted();
+      dropped += 1;
+      log.warn({ record: record.id, reason: (error as Error).message, dropped }, 'usage record dropped');
+    });
   }
 
   async function sendAll(): Promise<void> {

@@ -1,25 +1,18 @@
 import type { Logger } from 'pino';
 import type { BackoffOptions } from '../../lib/retry.js';
-import type { Engines } from '../engines/engines.js';
 import type { GpuReading } from '../card/gpu-reading.js';
-import type { Callback, CallbackEvent, JobStore } from '../queue/job-store.js';
+import type { JobType, QueueName } from '../catalogue.js';
+import type { Engines } from '../engines/engines.js';
+import type { BuildCallback } from '../outbound/callbacks.js';
+import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
+import type { JobStore } from '../queue/job-store.js';
 import type { Storage } from '../storage/storage.js';
-import type { QueueName } from '../catalogue.js';
+import type { Capabilities } from './capabilities.js';
 import type { EventLog } from './job-events.js';
-import type { EnhancementOutcome } from './metadata.js';
-import type { PayloadCheck, ValidJob } from './valid-job.js';
-import type { EnhancementType, GenerationPlan, PlannedReference } from './plan.js';
+import type { EnhancementOutcome, EnhancementType, GenerationPlan, PlannedReference } from './plan.js';
 import type { ProgressEstimator } from './progress-estimator.js';
+import type { PayloadCheck, ValidJob } from './valid-job.js';
 import type { WorkFolders } from './work-folders.js';
-
-export interface CallbackContent {
-  jobId: string;
-  assets: string[];
-  errorMessage?: string;
-  metadata: Record<string, unknown>;
-}
-/** Builds a callback; undefined when no callback URL is configured. */
-export type BuildCallback = (event: CallbackEvent, content: CallbackContent) => Callback | undefined;
 
 export interface EnhanceRequest {
   userId: string;
@@ -31,28 +24,15 @@ export interface EnhanceRequest {
   context?: string;
 }
 
-/** What a finished job leaves for the usage records and metrics. */
-export interface FinishedJobFacts {
-  job: { id: string; type: ValidJob['type']; userId: string };
-  outcome: 'completed' | 'failed' | 'cancelled';
-  /** `error_type`, or `completed`. */
-  reason: string;
-  generationSeconds: number;
-  assets: number;
-  totalBytes: number;
-  deviceBytes: number | null;
-  stageSeconds: Record<string, number>;
-}
-
 export interface RunnerMetrics {
   jobFinished(facts: FinishedJobFacts): void;
-  attemptFailed(type: ValidJob['type'], errorType: string): void;
+  attemptFailed(type: JobType, errorType: string): void;
   leaseLost(): void;
   invalidPayload(queue: QueueName): void;
 }
 
-/** Everything an attempt needs beside its reservation. */
-export interface RunnerParts {
+/** What runners and their attempts share. */
+export interface RunnerContext {
   workerId: string;
   store: JobStore;
   storage: Storage;
@@ -61,13 +41,10 @@ export interface RunnerParts {
   estimator: ProgressEstimator;
   workFolders: WorkFolders;
   validate: (payload: string, queue: QueueName) => PayloadCheck;
+  /** Throws `NotPossibleHere` for a type that needs what this instance lacks. */
   plan: (job: ValidJob) => GenerationPlan;
-  /** Those of the types whose jobs are to be left to another instance. */
-  possibleElsewhere: (types: readonly ValidJob['type'][]) => Promise<Array<ValidJob['type']>>;
-  /**
-   * Fetches a reference into the folder and returns the file's path; throws `invalidParameters` naming the
-   * field.
-   */
+  capabilities: Pick<Capabilities, 'leftToOthers'>;
+  /** Fetches a reference into the folder and returns the file's path; throws `invalidParameters` naming the field. */
   fetchReference: (reference: PlannedReference, folder: string, signal: AbortSignal) => Promise<string>;
   /** Never throws for a failed enhancement: it then answers with the original prompt. */
   enhance: (request: EnhanceRequest, signal: AbortSignal) => Promise<EnhancementOutcome>;
@@ -87,20 +64,27 @@ export interface RunnerLimits {
   retryBackoff: BackoffOptions;
   uploadPatienceMs: number;
   uploadBackoff: BackoffOptions;
+  /** What a job leaves behind is written to the store through an outage of this length. */
+  storePatienceMs: number;
   progressIntervalMs: number;
   /** A `progress` callback at most this often; 0 for none. */
   progressCallbackMs: number;
   /** Hand-backs without counting the attempt when the engine died under another job's request. */
-  maxBystanderReleases: number;
+  maxUncountedHandBacks: number;
 }
 
-export const defaultLimits: RunnerLimits = {
-  leaseMs: 30_000,
-  maxAttempts: 3,
+export const defaultLimits: Omit<RunnerLimits, 'leaseMs' | 'maxAttempts'> = {
   retryBackoff: { baseMs: 2000, maxMs: 60_000, jitter: 0.2 },
   uploadPatienceMs: 300_000,
   uploadBackoff: { baseMs: 500, maxMs: 15_000, jitter: 0.3 },
+  storePatienceMs: 600_000,
   progressIntervalMs: 500,
   progressCallbackMs: 0,
-  maxBystanderReleases: 3,
+  maxUncountedHandBacks: 3,
 };
+
+/**
+ * Writes to the store until it answers. When it is away for too long the lease runs out and the job is run again,
+ * which is safe.
+ */
+export type WriteToStore = <T>(what: string, action: () => Promise<T>) => Promise<T>;

@@ -1,5 +1,4 @@
 import type { Callback, CallbackEvent } from '../queue/job-store.js';
-import type { BuildCallback } from '../jobs/runner-parts.js';
 
 /** Body of a callback (spec section 4). `status` of a progress callback is `processing`. */
 export interface CallbackBody {
@@ -10,6 +9,15 @@ export interface CallbackBody {
   metadata: Record<string, unknown>;
 }
 
+export interface CallbackContent {
+  jobId: string;
+  assets: string[];
+  errorMessage?: string;
+  metadata: Record<string, unknown>;
+}
+/** Builds a callback; undefined when no callback URL is configured. */
+export type BuildCallback = (event: CallbackEvent, content: CallbackContent) => Callback | undefined;
+
 const statuses: Record<CallbackEvent, CallbackBody['status']> = {
   processing: 'processing',
   progress: 'processing',
@@ -17,15 +25,8 @@ const statuses: Record<CallbackEvent, CallbackBody['status']> = {
   failed: 'failed',
 };
 
-/** Builds callbacks; with no URL there is nobody to call and every answer is undefined. */
-export function createCallbackBuilder({
-  url,
-  now = Date.now,
-}: {
-  url: string | undefined;
-  now?: () => number;
-}): BuildCallback {
-  return (event, { jobId, assets, errorMessage, metadata }): Callback | undefined => {
+export function createCallbackBuilder(url: string | undefined, now = Date.now): BuildCallback {
+  return (event, { jobId, assets, errorMessage, metadata }) => {
     if (url === undefined) return undefined;
     const body: CallbackBody = {
       job_id: jobId,

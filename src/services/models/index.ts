@@ -1,0 +1,44 @@
+import path from 'node:path';
+import { promptsDirOf, type Config } from '../../config.js';
+import { projectRoot } from '../../lib/project.js';
+import { findModelFolders } from './model-folders.js';
+import { defaultSchedulers, readSdxlSettings, readWanSettings } from './model-settings.js';
+import { createNegativePrompts, readWanNegative } from './negative-prompts.js';
+import { createVideoEncoder } from './video-encoder.js';
+
+export const modelsDirOf = (config: Config): string =>
+  config.modelsDir ?? path.join(projectRoot(), 'models/pocket');
+
+/** The model folders, and how pictures and clips are drawn with them where a job does not say. */
+export async function openModels(config: Config) {
+  const folders = await findModelFolders(modelsDirOf(config));
+  const videoEncoder = createVideoEncoder({ command: config.ffmpeg });
+  await videoEncoder.find();
+  const folder = path.join(promptsDirOf(config), 'negative');
+  const enabled = config.autoNegative !== 'off';
+  /** A model may do without negative prompts; the operator may insist. */
+  const insist = <T>(own: T | undefined) => (config.autoNegative === 'on' && own === false ? true : own);
+
+  const sdxl = folders.sdxl.dir === null ? {} : await readSdxlSettings(folders.sdxl.dir);
+  const wan = folders.wan.dir === null ? {} : await readWanSettings(folders.wan.dir);
+  return {
+    folders,
+    videoEncoder,
+    sdxl: {
+      scheduler:
+        config.sdxlScheduler === 'auto' ? (sdxl.scheduler ?? defaultSchedulers.sdxl) : config.sdxlScheduler,
+      negativePrompts: await createNegativePrompts({
+        folder,
+        enabled,
+        model: { ...sdxl, autoNegative: insist(sdxl.autoNegative) },
+      }),
+    },
+    wan: {
+      scheduler:
+        config.wanScheduler === 'auto' ? (wan.scheduler ?? defaultSchedulers.wan) : config.wanScheduler,
+      shift: wan.shift,
+      negativePrompt: await readWanNegative({ folder, enabled, autoNegative: insist(wan.autoNegative) }),
+    },
+  };
+}
+export type Models = Awaited<ReturnType<typeof openModels>>;
