@@ -62,6 +62,9 @@ export interface WeightedPhrase {
   weight: number;
 }
 
+/** Tokens that SDXL's text encoders read at once, start and end token included. */
+export const clipWindow = 77;
+
 export type ReferenceType = 'style' | 'composition' | 'character';
 /** What a picture's file name ends in, by its format. */
 export const pictureExtensions = { png: 'png', webp: 'webp', jpeg: 'jpg' } as const;
@@ -133,7 +136,7 @@ export interface SdxlGenerateResult {
   /** What became of `weights`: used ones in order, and dropped ones with the reason. */
   weightsUsed: WeightedPhrase[];
   weightsDropped: Array<WeightedPhrase & { reason: string }>;
-  /** Tokens of the combined prompt with start and end token, before truncation to the window of 77. */
+  /** Tokens of the combined prompt with start and end token, before truncation to CLIP's window. */
   tokenCount: number;
   truncated: boolean;
   /** How a reference was applied: `ip_adapter`, `img2img`, or none. */
@@ -159,6 +162,15 @@ export interface WanReferences {
   end?: string;
 }
 export type WanReferenceMode = 'none' | 'single' | 'start' | 'end' | 'both';
+
+/** A first or last frame beats a single reference. */
+export function wanReferenceMode({ reference, start, end }: WanReferences): WanReferenceMode {
+  if (start !== undefined && end !== undefined) return 'both';
+  if (start !== undefined) return 'start';
+  if (end !== undefined) return 'end';
+  return reference === undefined ? 'none' : 'single';
+}
+
 /**
  * How known frames enter: `latent_overwrite` and `latent_clean` pin latents of a plain text-to-video model,
  * `vace` uses the checkpoint's own inputs.

@@ -70,11 +70,12 @@ export function throwIfCancelled(signal: AbortSignal): void {
   if (signal.aborted) throw cancelled();
 }
 
-/** Lets messages in: native runs block the main thread, so a cancel can only be heard here. */
-export function yieldToMessages(): Promise<void> {
-  return new Promise((resolve) => {
+/** Lets messages in, since native runs block the main thread: only here a cancel can be heard. */
+export async function checkpoint(signal: AbortSignal): Promise<void> {
+  await new Promise((resolve) => {
     setImmediate(resolve);
   });
+  throwIfCancelled(signal);
 }
 
 // WebGPU reports a failed allocation on the side; what is thrown is that a later command names the buffer it

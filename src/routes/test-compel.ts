@@ -1,10 +1,7 @@
 import type { Handlers } from '../contract/routes.js';
-import type { WeightedPhrase } from '../inference/engine-protocol.js';
+import { clipWindow, type WeightedPhrase } from '../inference/engine-protocol.js';
 import { parseCompelWeights } from '../services/jobs/compel-weights.js';
 import type { RouteContext } from './context.js';
-
-/** CLIP's window, start and end token included. */
-const tokenLimit = 77;
 
 export function testCompelRoutes({ services, disconnect }: RouteContext): Handlers {
   return {
@@ -25,7 +22,7 @@ export function testCompelRoutes({ services, disconnect }: RouteContext): Handle
         dropped_weights: [...(parsed?.valid === true ? parsed.dropped : []), ...described.weightsDropped],
         combined_prompt: combine(prompt, described.weightsUsed),
         token_count: described.tokenCount,
-        token_limit: tokenLimit,
+        token_limit: clipWindow,
         tensor_shapes: described.tensorShapes,
         tokens: described.tokens,
         compel_success: success,

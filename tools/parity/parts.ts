@@ -4,7 +4,7 @@ import path from 'node:path';
 import { loadClipTokenizer } from '../../src/inference/diffusion/clip-tokenizer.js';
 import { parsePrompt, type Fragment } from '../../src/lib/prompt-weights.js';
 import { createGenerator } from '../../src/inference/diffusion/random.js';
-import { readSafetensors } from '../../src/inference/diffusion/safetensors.js';
+import { readSafetensors } from './safetensors.js';
 import { createDpmSolver } from '../../src/inference/diffusion/schedulers/dpm-solver.js';
 import { createEuler } from '../../src/inference/diffusion/schedulers/euler.js';
 import {

@@ -2,7 +2,7 @@ import path from 'node:path';
 import { largestDifference, type Measure, peakSignalToNoise, standardDeviation } from './measure.js';
 import { readPicture } from '../../src/inference/diffusion/pictures.js';
 import { createGenerator } from '../../src/inference/diffusion/random.js';
-import { readSafetensors } from '../../src/inference/diffusion/safetensors.js';
+import { readSafetensors } from './safetensors.js';
 import { createDpmSolver } from '../../src/inference/diffusion/schedulers/dpm-solver.js';
 import { createEuler } from '../../src/inference/diffusion/schedulers/euler.js';
 import type { Scheduler } from '../../src/inference/diffusion/schedulers/scheduler.js';

@@ -1,5 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { Tokenizer } from '@huggingface/tokenizers';
+import type { CreateTokenizer } from './t5-tokenizer.js';
+import { clipWindow } from '../engine-protocol.js';
 
 /**
  * CLIP's byte-level BPE from `vocab.json`, `merges.txt` and the special tokens of the folder's config files.
@@ -17,119 +20,82 @@ interface SpecialTokens {
 }
 type TokenEntry = string | { content: string };
 
-const words = /'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+/gu;
+const words = String.raw`'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+`;
 const endOfWord = '</w>';
 
 export async function loadClipTokenizer(folder: string) {
   const read = async (name: string) => readFile(path.join(folder, name), 'utf8');
-  const vocabulary = new Map(Object.entries(JSON.parse(await read('vocab.json')) as Record<string, number>));
-  const ranks = new Map<string, number>();
-  for (const line of (await read('merges.txt')).split('\n')) {
-    // the first line is a version comment
-    if (line !== '' && !line.startsWith('#version')) ranks.set(line.trimEnd(), ranks.size);
-  }
+  const vocab = JSON.parse(await read('vocab.json')) as Record<string, number>;
+  // the first line is a version comment
+  const merges = (await read('merges.txt'))
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .filter((line) => line !== '' && !line.startsWith('#version'));
   const special = {
     ...(JSON.parse(await read('tokenizer_config.json').catch(() => '{}')) as SpecialTokens),
     ...(JSON.parse(await read('special_tokens_map.json').catch(() => '{}')) as SpecialTokens),
   };
-  const text = (entry: TokenEntry | undefined, fallback: string) =>
+  const nameOf = (entry: TokenEntry | undefined, fallback: string) =>
     entry === undefined ? fallback : typeof entry === 'string' ? entry : entry.content;
   const idOf = (token: string) => {
-    const id = vocabulary.get(token);
+    const id = vocab[token];
     if (id === undefined) throw new Error(`${folder}/vocab.json has no token ${JSON.stringify(token)}`);
     return id;
   };
-  const bosToken = text(special.bos_token, '<|startoftext|>');
-  const eosToken = text(special.eos_token, '<|endoftext|>');
-  const padToken = text(special.pad_token, eosToken);
-  const unknownId = idOf(text(special.unk_token, eosToken));
+  const bosToken = nameOf(special.bos_token, '<|startoftext|>');
+  const eosToken = nameOf(special.eos_token, '<|endoftext|>');
+  const padToken = nameOf(special.pad_token, eosToken);
+  const unknownToken = nameOf(special.unk_token, eosToken);
+  const [bosId, eosId, padId] = [idOf(bosToken), idOf(eosToken), idOf(padToken)];
+  idOf(unknownToken);
   const specialTokens = [...new Set([bosToken, eosToken, padToken])];
-  const specialPattern = new RegExp(`(${specialTokens.map(escapeRegExp).join('|')})`, 'u');
-  const tokenTexts = new Map([...vocabulary].map(([token, id]) => [id, token]));
-  const cache = new Map<string, readonly number[]>();
-
-  /** Ids of one pre-token, by merging the pair of lowest rank until none is left. */
-  function encodeWord(word: string): readonly number[] {
-    const known = cache.get(word);
-    if (known !== undefined) return known;
-    let symbols = Array.from(Buffer.from(word, 'utf8'), (byte) => byteSymbols[byte] as string);
-    symbols[symbols.length - 1] += endOfWord;
-    while (symbols.length > 1) {
-      let best = Infinity;
-      let at = -1;
-      for (let i = 0; i + 1 < symbols.length; i += 1) {
-        const rank = ranks.get(`${symbols[i]} ${symbols[i + 1]}`) ?? Infinity;
-        if (rank < best) {
-          best = rank;
-          at = i;
-        }
-      }
-      if (at < 0) break;
-      symbols = mergeAll(symbols, symbols[at] as string, symbols[at + 1] as string);
-    }
-    const ids = symbols.map((symbol) => vocabulary.get(symbol) ?? unknownId);
-    // prompts share words; the bound keeps a hostile stream of new words from growing it for ever
-    if (cache.size >= 20_000) cache.clear();
-    cache.set(word, ids);
-    return ids;
-  }
-
-  /** Token ids without start, end and padding. */
-  function encode(input: string): number[] {
-    return input.split(specialPattern).flatMap((part) => {
-      if (specialTokens.includes(part)) return [idOf(part)];
-      const normalised = part.normalize('NFC').replace(/\s+/gu, ' ').toLowerCase();
-      return (normalised.match(words) ?? []).flatMap((word) => encodeWord(word));
-    });
-  }
-
+  const tokenizer = new (Tokenizer as CreateTokenizer)(
+    {
+      added_tokens: specialTokens.map((content) => ({ id: idOf(content), content, special: true })),
+      normalizer: {
+        type: 'Sequence',
+        normalizers: [
+          { type: 'NFC' },
+          { type: 'Replace', pattern: { Regex: String.raw`\s+` }, content: ' ' },
+          { type: 'Lowercase' },
+        ],
+      },
+      pre_tokenizer: {
+        type: 'Sequence',
+        pretokenizers: [
+          { type: 'Split', pattern: { Regex: words }, behavior: 'Removed', invert: true },
+          { type: 'ByteLevel', add_prefix_space: false, use_regex: true },
+        ],
+      },
+      post_processor: null,
+      decoder: { type: 'ByteLevel' },
+      model: { type: 'BPE', vocab, merges, unk_token: unknownToken, end_of_word_suffix: endOfWord },
+    },
+    {},
+  );
   const maxLength =
     special.model_max_length !== undefined && special.model_max_length < 10_000
       ? special.model_max_length
-      : 77;
-  const [bosId, eosId, padId] = [idOf(bosToken), idOf(eosToken), idOf(padToken)];
+      : clipWindow;
+
   return {
     maxLength,
     bosId,
     eosId,
     padId,
-    encode,
+    /**
+     * Token ids without start, end and padding. Lower case is one character's at a time: a sigma at the end of
+     * a word stays what it is elsewhere.
+     */
+    encode: (text: string): number[] => tokenizer.encode(text.replaceAll('Σ', 'σ')).ids,
     /** Start, up to `maxLength - 2` ids, end, padding: always `maxLength` long. */
     frame(ids: readonly number[]): number[] {
       const framed = [bosId, ...ids.slice(0, maxLength - 2), eosId];
       return [...framed, ...new Array<number>(maxLength - framed.length).fill(padId)];
     },
-    endsWord: (id: number) => (tokenTexts.get(id) ?? '').endsWith(endOfWord),
+    endsWord: (id: number) => (tokenizer.id_to_token(id) ?? '').endsWith(endOfWord),
     /** The token as a person would write it, without the end-of-word mark. */
-    tokenText(id: number): string {
-      const token = (tokenTexts.get(id) ?? '').replace(endOfWord, '');
-      return specialTokens.includes(token)
-        ? token
-        : Buffer.from(Array.from(token, (symbol) => symbolBytes.get(symbol) ?? 63)).toString('utf8');
-    },
+    tokenText: (id: number): string =>
+      tokenizer.decode([id], { clean_up_tokenization_spaces: false }).replace(/ $/, ''),
   };
 }
-
-function mergeAll(symbols: string[], left: string, right: string): string[] {
-  const merged: string[] = [];
-  for (let i = 0; i < symbols.length; i += 1) {
-    if (symbols[i] === left && symbols[i + 1] === right) {
-      merged.push(left + right);
-      i += 1;
-    } else merged.push(symbols[i] as string);
-  }
-  return merged;
-}
-
-function escapeRegExp(text: string): string {
-  return text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
-}
-
-/** GPT-2's printable stand-ins for the 256 bytes (openai/gpt-2, src/encoder.py, bytes_to_unicode). */
-const byteSymbols: readonly string[] = (() => {
-  const printable = (byte: number) =>
-    (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174 && byte <= 255);
-  let next = 256;
-  return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : next++));
-})();
-const symbolBytes = new Map(byteSymbols.map((symbol, byte) => [symbol, byte]));

@@ -1,23 +1,56 @@
 import type { Picture } from './pictures.js';
+import { createGenerator } from './random.js';
 
 /**
  * Colours of latents without the decoder: RGB = matrix·latent + offset, one linear map for every position.
  */
 export interface LatentPreview {
+  /**
+   * One pixel for each latent.
+   * @param width of the picture that the latents stand for, in pixels, as is `height`
+   */
   render(latents: Float32Array, width: number, height: number): Picture;
 }
 
+interface LatentSpace {
+  channels: number;
+  /** Pixels a side of one latent. */
+  scale: number;
+}
+
 /**
- * Fits the map by least squares from one decoded example, so that it suits whatever VAE the folder holds.
+ * Learns the map from one decoded example, so that it suits whatever VAE the folder holds: soft blots of every
+ * colour that latents can mean, `blots` a side.
+ */
+export async function learnLatentPreview(
+  { channels, scale, blots }: LatentSpace & { blots: number },
+  decode: (latents: Float32Array, side: number) => Promise<Float32Array>,
+): Promise<LatentPreview> {
+  const side = 16;
+  const coarse = createGenerator(1).randn(channels * blots ** 2);
+  const latents = Float32Array.from({ length: channels * side ** 2 }, (_, i) => {
+    const [c, y, x] = [Math.floor(i / side ** 2), Math.floor(i / side) % side, i % side];
+    const blot = Math.floor((y * blots) / side) * blots + Math.floor((x * blots) / side);
+    return coarse[c * blots ** 2 + blot] as number;
+  });
+  return fitLatentPreview(latents, await decode(latents, side), {
+    channels,
+    scale,
+    width: side,
+    height: side,
+  });
+}
+
+/**
+ * Fits the map by least squares.
  * @param latents [channels, h, w]
  * @param decoded the decoder's output for them, [3, h·scale, w·scale] in [-1, 1]
  */
-export function fitLatentPreview(
+function fitLatentPreview(
   latents: Float32Array,
   decoded: Float32Array,
-  shape: { channels: number; width: number; height: number; scale: number },
+  { channels, width, height, scale }: LatentSpace & { width: number; height: number },
 ): LatentPreview {
-  const { channels, width, height, scale } = shape;
   const positions = width * height;
   const terms = channels + 1;
   const features = (at: number) =>
@@ -40,7 +73,8 @@ export function fitLatentPreview(
   }
   const map = solve(left, right);
   return {
-    render(current, w, h) {
+    render(current, pixelsWide, pixelsHigh) {
+      const [w, h] = [pixelsWide / scale, pixelsHigh / scale];
       const data = new Uint8ClampedArray(w * h * 3);
       for (let at = 0; at < w * h; at += 1) {
         for (let k = 0; k < 3; k += 1) {

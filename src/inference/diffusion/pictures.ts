@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
 import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
-import type { GeneratedFile, ImageFormat } from '../engine-protocol.js';
+import { type GeneratedFile, type ImageFormat, pictureExtensions } from '../engine-protocol.js';
 
 const contentTypes: Record<ImageFormat, string> = {
   png: 'image/png',
@@ -10,13 +11,30 @@ const contentTypes: Record<ImageFormat, string> = {
   jpeg: 'image/jpeg',
 };
 
+/** What a request says of the picture files it wants. */
+interface PictureRequest {
+  /** Existing folder. */
+  outputDir: string;
+  format: ImageFormat;
+  /** Its first `Seed: {seed}` becomes the picture's own. */
+  parametersText: string;
+}
+
+/** File of the picture that a request calls `name`. */
+export function pictureFile({ outputDir, format }: PictureRequest, name: string): string {
+  return path.join(outputDir, `${name}.${pictureExtensions[format]}`);
+}
+
 /** Encodes, with the generation parameters inside the file, and writes it whole or not at all. */
 export async function writeImage(
-  file: string,
+  request: PictureRequest,
+  name: string,
   picture: Picture,
-  options: { format: ImageFormat; parameters: string; seed: number },
+  seed: number,
 ): Promise<GeneratedFile> {
-  const bytes = await encodeImage(picture, options);
+  const parameters = request.parametersText.replace('Seed: {seed}', `Seed: ${seed}`);
+  const bytes = await encodeImage(picture, request.format, parameters);
+  const file = pictureFile(request, name);
   const partial = `${file}.part`;
   const handle = await open(partial, 'w');
   try {
@@ -31,19 +49,16 @@ export async function writeImage(
   await rename(partial, file);
   return {
     path: file,
-    contentType: contentTypes[options.format],
+    contentType: contentTypes[request.format],
     bytes: bytes.length,
     sha256: createHash('sha256').update(bytes).digest('hex'),
     width: picture.width,
     height: picture.height,
-    seed: options.seed,
+    seed,
   };
 }
 
-async function encodeImage(
-  picture: Picture,
-  { format, parameters }: { format: ImageFormat; parameters: string },
-): Promise<Buffer> {
+async function encodeImage(picture: Picture, format: ImageFormat, parameters: string): Promise<Buffer> {
   const image = sharp(picture.data, { raw: { width: picture.width, height: picture.height, channels: 3 } });
   if (format === 'png')
     return insertText(await image.png({ compressionLevel: 6 }).toBuffer(), 'parameters', parameters);
@@ -57,7 +72,7 @@ async function encodeImage(
  * Adds an iTXt chunk (UTF-8, PNG specification 11.3.3.4) behind the header; the keyword is the one
  * A1111-style tools read.
  */
-export function insertText(png: Buffer, keyword: string, text: string): Buffer {
+function insertText(png: Buffer, keyword: string, text: string): Buffer {
   const body = Buffer.concat([
     Buffer.from('iTXt'),
     Buffer.from(keyword, 'latin1'),
@@ -73,24 +88,25 @@ export function insertText(png: Buffer, keyword: string, text: string): Buffer {
 }
 
 /** Reads a picture file fitted to a size: centre crop, never stretched. */
-export async function readPicture(file: string, width: number, height: number): Promise<Picture> {
-  const data = await sharp(file)
-    .rotate()
-    .flatten({ background: '#ffffff' })
-    .resize(width, height, { fit: 'cover', kernel: 'lanczos3' })
-    .toColourspace('srgb')
-    .removeAlpha()
-    .raw()
-    .toBuffer();
-  return { data: new Uint8Array(data), width, height };
+export function readPicture(file: string, width: number, height: number): Promise<Picture> {
+  return readFitted(file, width, height, 'cover');
 }
 
 /** Reads a picture file fitted to a size whole, with white around it where its shape differs. */
-export async function readPadded(file: string, width: number, height: number): Promise<Picture> {
+export function readPadded(file: string, width: number, height: number): Promise<Picture> {
+  return readFitted(file, width, height, 'contain');
+}
+
+async function readFitted(
+  file: string,
+  width: number,
+  height: number,
+  fit: 'cover' | 'contain',
+): Promise<Picture> {
   const data = await sharp(file)
     .rotate()
     .flatten({ background: '#ffffff' })
-    .resize(width, height, { fit: 'contain', background: '#ffffff', kernel: 'lanczos3' })
+    .resize(width, height, { fit, background: '#ffffff', kernel: 'lanczos3' })
     .toColourspace('srgb')
     .removeAlpha()
     .raw()

@@ -15,11 +15,12 @@ interface TokenizerJson {
 }
 
 /** What is used of the library, whose own declarations do not resolve under Node's module rules. */
-type CreateTokenizer = new (
+export type CreateTokenizer = new (
   definition: object,
   settings: object,
 ) => {
   encode(text: string): { ids: number[]; tokens: string[] };
+  decode(ids: number[], options: { clean_up_tokenization_spaces: boolean }): string;
   token_to_id(token: string): number | undefined;
   id_to_token(id: number): string | undefined;
 };

@@ -1,4 +1,4 @@
-import { describeFailure, throwIfCancelled, yieldToMessages } from '../engine.js';
+import { checkpoint, describeFailure } from '../engine.js';
 import type { OnnxSession, Values } from './session.js';
 
 /** Rows that fit into one call. Learns: a call that ran out of memory is not tried at that size again. */
@@ -48,8 +48,7 @@ export async function runInRows(
     result ??= new Float32Array((part.length / count) * rows);
     result.set(part, (part.length / count) * row);
     row += count;
-    await yieldToMessages();
-    throwIfCancelled(signal);
+    await checkpoint(signal);
   }
   return result ?? new Float32Array(0);
 }

@@ -14,7 +14,7 @@ import {
  * vector.
  */
 export interface Conditioning {
-  /** Row-major [tokens, width], tokens a multiple of 77. */
+  /** Row-major [tokens, width], tokens a multiple of CLIP's window. */
   embeds: Float32Array;
   tokens: number;
   /** [projection width]. */

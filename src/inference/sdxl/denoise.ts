@@ -1,6 +1,6 @@
 import { concat, guide } from '../diffusion/guidance.js';
 import type { Scheduler } from '../diffusion/schedulers/index.js';
-import { throwIfCancelled, yieldToMessages } from '../engine.js';
+import { checkpoint } from '../engine.js';
 import { runInRows, type RowLimit } from '../onnx/rows.js';
 import type { FloatTensor } from '../onnx/session.js';
 import type { Conditioning } from './conditioning.js';
@@ -67,8 +67,7 @@ export async function denoise(
 
   let latents = start;
   for (const [index, timestep] of scheduler.timesteps.entries()) {
-    await yieldToMessages();
-    throwIfCancelled(signal);
+    await checkpoint(signal);
     const scaled = scheduler.scaleModelInput(latents, index);
     const feeds = {
       ...conditioning,

@@ -1,5 +1,4 @@
 import { rm } from 'node:fs/promises';
-import path from 'node:path';
 import { type AdapterInput, denoise } from './denoise.js';
 import type { SdxlModel } from './model.js';
 import { adapterInput, imageToImageStrength } from './reference.js';
@@ -7,16 +6,12 @@ import type { EncodedText, TextCache } from './text-cache.js';
 import { decodeLatents, encodePicture } from './vae.js';
 import { concat } from '../diffusion/guidance.js';
 import type { LatentPreview } from '../diffusion/latent-preview.js';
-import { cropCentre, type Picture, readPicture, writeImage, writePreview } from '../diffusion/pictures.js';
+import { cropCentre, type Picture, pictureFile, readPicture, writeImage } from '../diffusion/pictures.js';
 import { createGenerator, type Generator } from '../diffusion/random.js';
 import { createSdxlScheduler, type Scheduler } from '../diffusion/schedulers/index.js';
-import {
-  type GeneratedFile,
-  pictureExtensions,
-  type SdxlGenerateParams,
-  type SdxlGenerateResult,
-} from '../engine-protocol.js';
-import { EngineFailure, type RequestContext, throwIfCancelled, yieldToMessages } from '../engine.js';
+import { followStages, type Stages } from '../diffusion/stages.js';
+import type { GeneratedFile, SdxlGenerateParams, SdxlGenerateResult } from '../engine-protocol.js';
+import { EngineFailure, type RequestContext, throwIfCancelled } from '../engine.js';
 import type { RowLimit } from '../onnx/rows.js';
 
 export interface Pipeline {
@@ -29,6 +24,22 @@ export interface Pipeline {
   rowLimit: RowLimit;
 }
 
+/** What the stages of one request share. */
+interface Request {
+  pipeline: Pipeline;
+  /** As asked, but for the size: between the graph's multiples a picture is drawn a little larger and cropped. */
+  drawn: SdxlGenerateParams;
+  stages: Stages;
+  signal: AbortSignal;
+}
+
+interface Inputs {
+  text: EncodedText;
+  reference: PreparedReference;
+  /** Schedulers keep history: each batch has its own. */
+  createScheduler(): Scheduler;
+}
+
 /**
  * Ancestral samplers draw their step noise from a generator of its own, this far from the image's seed (as
  * the recorded references do).
@@ -37,112 +48,92 @@ const stepNoiseSeedOffset = 100_000;
 
 /**
  * One SDXL request: text once, then batch by batch denoise and decode on the device, files written while the
- * next one computes.
+ * next one computes. A request that fails or is cancelled leaves no picture behind.
  */
 export async function generateImages(
   pipeline: Pipeline,
   params: SdxlGenerateParams,
   context: RequestContext,
 ): Promise<SdxlGenerateResult> {
-  const { model } = pipeline;
-  requireSize(model, params);
-  // sizes between the graph's multiples are drawn a little larger and cropped
-  const drawn = {
-    ...params,
-    width: roundUp(params.width, model.sizeMultiple),
-    height: roundUp(params.height, model.sizeMultiple),
-  };
-  const timings: Record<string, number> = { text: 0, reference: 0, denoise: 0, decode: 0, encode: 0 };
-  const clock = createClock(timings);
+  const { signal } = context;
+  const stages = followStages(context);
+  const request: Request = { pipeline, drawn: drawnSize(pipeline.model, params), stages, signal };
+  const { numImages } = params;
   const writing: Array<Promise<GeneratedFile>> = [];
-  let text: EncodedText | undefined;
-  let reference: PreparedReference = {};
-  let scheduler: Scheduler | undefined;
   try {
-    await context.compute(async () => {
-      throwIfCancelled(context.signal);
-      context.emit({ kind: 'progress', stage: 'text', step: 0, steps: 1 });
-      text = await clock('text', () => pipeline.texts.encode(params));
-      if (params.reference !== undefined) {
-        context.emit({ kind: 'progress', stage: 'reference', step: 0, steps: 1 });
-        reference = await clock('reference', () => prepareReference(pipeline, drawn));
-      }
-      for (let first = 0; first < params.numImages; first += pipeline.batchSize) {
-        scheduler = createSdxlScheduler(params.scheduler, model.schedulerConfig, {
-          steps: params.steps,
-          ...(reference.strength === undefined ? {} : { strength: reference.strength }),
-        });
-        const images = Math.min(pipeline.batchSize, params.numImages - first);
-        const latents = await drawLatents(pipeline, drawn, {
-          first,
-          images,
-          text,
-          reference,
-          scheduler,
-          clock,
-          context,
-        });
-        const size = latents.length / images;
-        for (let image = first; image < first + images; image += 1) {
-          context.emit({ kind: 'progress', stage: 'decode', step: image, steps: params.numImages });
-          const whole = await clock('decode', () =>
+    const inputs = await context.compute(async () => {
+      throwIfCancelled(signal);
+      const encoded = await encodeInputs(request);
+      for (let first = 0; first < numImages; first += pipeline.batchSize) {
+        const images = Math.min(pipeline.batchSize, numImages - first);
+        const latents = await drawLatents(request, encoded, first, images);
+        for (let i = 0; i < images; i += 1) {
+          stages.report('decode', first + i, numImages);
+          const whole = await stages.timed('decode', () =>
             decodeLatents(
-              model,
-              latents.subarray((image - first) * size, (image - first + 1) * size),
-              drawn.width,
-              drawn.height,
+              pipeline.model,
+              latents[i] as Float32Array,
+              request.drawn.width,
+              request.drawn.height,
             ),
           );
+          await stages.checkpoint();
           const picture = cropCentre(whole, params.width, params.height);
-          await yieldToMessages();
-          throwIfCancelled(context.signal);
-          const name = `${image}.${pictureExtensions[params.format]}`;
-          const seed = params.seed + image;
-          const write = clock('encode', () =>
-            writeImage(path.join(params.outputDir, name), picture, {
-              format: params.format,
-              parameters: params.parametersText.replace('Seed: {seed}', `Seed: ${seed}`),
-              seed,
-            }),
+          const write = stages.timed('encode', () =>
+            writeImage(params, String(first + i), picture, params.seed + first + i),
           );
           write.catch(() => undefined);
           writing.push(write);
         }
       }
+      return encoded;
     });
-    context.emit({ kind: 'progress', stage: 'encode', step: 0, steps: params.numImages });
+    stages.report('encode', 0, numImages);
     const files = await Promise.all(writing);
-    throwIfCancelled(context.signal);
-    context.emit({ kind: 'progress', stage: 'encode', step: params.numImages, steps: params.numImages });
-    return describeResult(
-      params,
-      files,
-      timings,
-      text,
-      reference,
-      params.explain ? explain(pipeline, params, text, scheduler, timings) : undefined,
-    );
+    throwIfCancelled(signal);
+    stages.report('encode', numImages, numImages);
+    return describeResult(request, inputs, files);
   } catch (error) {
     await Promise.allSettled(writing);
     await Promise.all(
-      Array.from({ length: params.numImages }, (_, i) =>
-        rm(path.join(params.outputDir, `${i}.${pictureExtensions[params.format]}`), { force: true }),
-      ),
+      Array.from({ length: numImages }, (_, i) => rm(pictureFile(params, String(i)), { force: true })),
     );
     throw error;
   }
 }
 
-type Clock = <T>(stage: string, work: () => Promise<T>) => Promise<T>;
-
-function createClock(timings: Record<string, number>): Clock {
-  return async (stage, work) => {
-    const startedAt = performance.now();
-    try {
-      return await work();
-    } finally {
-      timings[stage] = (timings[stage] ?? 0) + (performance.now() - startedAt) / 1000;
+/** @throws EngineFailure `invalid_parameters` for sizes that are no whole number of latents */
+function drawnSize(model: SdxlModel, params: SdxlGenerateParams): SdxlGenerateParams {
+  for (const field of ['width', 'height'] as const) {
+    if (!Number.isInteger(params[field]) || params[field] <= 0 || params[field] % model.vaeScale !== 0) {
+      throw new EngineFailure(
+        'invalid_parameters',
+        `config.${field} must be a positive multiple of ${model.vaeScale}`,
+        `config.${field}`,
+      );
     }
+  }
+  const roundUp = (pixels: number) => Math.ceil(pixels / model.sizeMultiple) * model.sizeMultiple;
+  return { ...params, width: roundUp(params.width), height: roundUp(params.height) };
+}
+
+async function encodeInputs({ pipeline, drawn, stages }: Request): Promise<Inputs> {
+  stages.report('text', 0, 1);
+  const text = await stages.timed('text', () => pipeline.texts.encode(drawn));
+  let reference: PreparedReference = {};
+  if (drawn.reference !== undefined) {
+    stages.report('reference', 0, 1);
+    reference = await stages.timed('reference', () => prepareReference(pipeline.model, drawn));
+  }
+  const { strength } = reference;
+  return {
+    text,
+    reference,
+    createScheduler: () =>
+      createSdxlScheduler(drawn.scheduler, pipeline.model.schedulerConfig, {
+        steps: drawn.steps,
+        ...(strength === undefined ? {} : { strength }),
+      }),
   };
 }
 
@@ -153,76 +144,61 @@ interface PreparedReference {
   strength?: number;
 }
 
-async function prepareReference(pipeline: Pipeline, params: SdxlGenerateParams): Promise<PreparedReference> {
-  if (params.reference === undefined) return {};
-  const layers = pipeline.model.adapterLayers;
-  if (layers !== null) return { adapter: await adapterInput(pipeline.model, params.reference, layers) };
+async function prepareReference(
+  model: SdxlModel,
+  { reference, width, height }: SdxlGenerateParams,
+): Promise<PreparedReference> {
+  if (reference === undefined) return {};
+  if (model.adapterLayers !== null)
+    return { adapter: await adapterInput(model, reference, model.adapterLayers) };
   return {
-    picture: await readPicture(params.reference.path, params.width, params.height),
-    strength: imageToImageStrength(params.reference),
+    picture: await readPicture(reference.path, width, height),
+    strength: imageToImageStrength(reference),
   };
 }
 
-interface Batch {
-  /** Index of the first image within the request. */
-  first: number;
-  images: number;
-  text: EncodedText;
-  reference: PreparedReference;
-  scheduler: Scheduler;
-  clock: Clock;
-  context: RequestContext;
-}
-
-/** Latents [images, C, h, w] of images that are denoised together, each from its own seed. */
+/**
+ * Latents [C, h, w] of images that are denoised together, each from its own seed.
+ * @param first index of the first image within the request
+ */
 async function drawLatents(
-  pipeline: Pipeline,
-  params: SdxlGenerateParams,
-  { first, images, text, reference, scheduler, clock, context }: Batch,
-): Promise<Float32Array> {
-  const { model } = pipeline;
-  const { width, height } = params;
-  const seeds = Array.from({ length: images }, (_, i) => params.seed + first + i);
+  { pipeline, drawn, stages, signal }: Request,
+  { text, reference, createScheduler }: Inputs,
+  first: number,
+  images: number,
+): Promise<Float32Array[]> {
+  const { model, preview, rowLimit } = pipeline;
+  const scheduler = createScheduler();
+  const seeds = Array.from({ length: images }, (_, i) => drawn.seed + first + i);
   const starts: Float32Array[] = [];
   for (const seed of seeds)
-    starts.push(await startLatents(model, params, createGenerator(seed), reference.picture, scheduler));
+    starts.push(await startLatents(model, drawn, createGenerator(seed), reference.picture, scheduler));
   const size = starts[0]?.length ?? 0;
   const stepNoises = seeds.map((seed) => createGenerator(seed + stepNoiseSeedOffset));
-  const stepsOfImage = scheduler.timesteps.length;
-  return clock('denoise', () =>
+  const steps = scheduler.timesteps.length;
+  const latents = await stages.timed('denoise', () =>
     denoise(model, concat(starts), {
       images,
-      rowLimit: pipeline.rowLimit,
+      rowLimit,
       positive: text.positive,
       negative: text.negative,
-      guidanceScale: params.guidanceScale,
-      width,
-      height,
+      guidanceScale: drawn.guidanceScale,
+      width: drawn.width,
+      height: drawn.height,
       scheduler,
       stepNoise: () => concat(stepNoises.map((generator) => generator.randn(size))),
       ...(reference.adapter === undefined ? {} : { adapter: reference.adapter }),
-      signal: context.signal,
+      signal,
       async onStep(index, current) {
-        const step = first * stepsOfImage + (index + 1) * images;
-        context.emit({ kind: 'progress', stage: 'denoise', step, steps: stepsOfImage * params.numImages });
-        if (
-          pipeline.preview !== null &&
-          params.previewEverySteps > 0 &&
-          (index + 1) % params.previewEverySteps === 0 &&
-          index + 1 < stepsOfImage
-        ) {
-          const file = path.join(params.outputDir, `preview-${step}.webp`);
-          const pixels = pipeline.preview.render(
-            current.subarray(0, size),
-            width / model.vaeScale,
-            height / model.vaeScale,
-          );
-          await writePreview(file, pixels, width, height);
-          context.emit({ kind: 'preview', step, path: file, contentType: 'image/webp' });
-        }
+        const reported = first * steps + (index + 1) * images;
+        stages.report('denoise', reported, steps * drawn.numImages);
+        await stages.preview(drawn, { step: index + 1, steps, reported }, preview, () =>
+          current.subarray(0, size),
+        );
       },
     }),
   );
+  return seeds.map((_, i) => latents.subarray(i * size, (i + 1) * size));
 }
 
 /**
@@ -242,61 +218,38 @@ async function startLatents(
   return scheduler.addNoise(original, generator.randn(count));
 }
 
-const roundUp = (pixels: number, multiple: number) => Math.ceil(pixels / multiple) * multiple;
-
-function requireSize(model: SdxlModel, params: SdxlGenerateParams): void {
-  for (const field of ['width', 'height'] as const) {
-    if (!Number.isInteger(params[field]) || params[field] <= 0 || params[field] % model.vaeScale !== 0) {
-      throw new EngineFailure(
-        'invalid_parameters',
-        `config.${field} must be a positive multiple of ${model.vaeScale}`,
-        `config.${field}`,
-      );
-    }
-  }
-}
-
-/** What `--explain` shows: names and numbers, never a tensor. */
-function explain(
-  { texts, rowLimit }: Pipeline,
-  { scheduler: name }: SdxlGenerateParams,
-  text: EncodedText | undefined,
-  scheduler: Scheduler | undefined,
-  timings: Record<string, number>,
-): Record<string, unknown> {
-  return {
-    tokens: text?.tokens ?? [],
-    negative_tokens: text?.negativeTokens ?? [],
-    scheduler: name,
-    timesteps: scheduler?.timesteps ?? [],
-    sigmas: Array.from(scheduler?.sigmas ?? []),
-    timings,
-    text_from_cache: text?.fromCache ?? false,
-    text_cache: texts.use(),
-    ...(Number.isFinite(rowLimit.rows) ? { rows_per_unet_call: rowLimit.rows } : {}),
-  };
-}
-
-function describeResult(
-  params: SdxlGenerateParams,
-  files: GeneratedFile[],
-  timings: Record<string, number>,
-  text: EncodedText | undefined,
-  reference: PreparedReference,
-  explanation: Record<string, unknown> | undefined,
-): SdxlGenerateResult {
-  if (text === undefined) throw new Error('a finished request has its text encoded');
-  const { combined } = text;
+function describeResult(request: Request, inputs: Inputs, files: GeneratedFile[]): SdxlGenerateResult {
+  const { drawn, stages } = request;
+  const { combined } = inputs.text;
   return {
     files,
-    timings,
+    timings: stages.timings,
     weightsUsed: combined.used,
     weightsDropped: combined.dropped,
     tokenCount: combined.tokenCount,
     truncated: combined.truncated,
-    ...(params.reference === undefined
+    ...(drawn.reference === undefined
       ? {}
-      : { referenceMethod: reference.adapter === undefined ? 'img2img' : 'ip_adapter' }),
-    ...(explanation === undefined ? {} : { explain: explanation }),
+      : { referenceMethod: inputs.reference.adapter === undefined ? 'img2img' : 'ip_adapter' }),
+    ...(drawn.explain ? { explain: explain(request, inputs) } : {}),
+  };
+}
+
+/** What `--explain` shows: names and numbers, never a tensor. */
+function explain(
+  { pipeline: { texts, rowLimit }, drawn, stages }: Request,
+  { text, createScheduler }: Inputs,
+): Record<string, unknown> {
+  const { timesteps, sigmas } = createScheduler();
+  return {
+    tokens: text.tokens,
+    negative_tokens: text.negativeTokens,
+    scheduler: drawn.scheduler,
+    timesteps,
+    sigmas: Array.from(sigmas),
+    timings: stages.timings,
+    text_from_cache: text.fromCache,
+    text_cache: texts.use(),
+    ...(Number.isFinite(rowLimit.rows) ? { rows_per_unet_call: rowLimit.rows } : {}),
   };
 }

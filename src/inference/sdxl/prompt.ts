@@ -1,5 +1,5 @@
 import { parsePrompt, plainText, type Fragment, type ParsedPrompt } from '../../lib/prompt-weights.js';
-import type { WeightedPhrase } from '../engine-protocol.js';
+import { clipWindow, type WeightedPhrase } from '../engine-protocol.js';
 import type { SdxlModel } from './model.js';
 import { countTokens } from './windows.js';
 
@@ -30,7 +30,7 @@ export function combinePrompt(
   const base: ParsedPrompt = parseWeights
     ? parsePrompt(prompt)
     : { kind: 'prompt', fragments: [{ text: prompt.trim(), weight: 1 }] };
-  const window = model.encoders[0]?.tokenizer.maxLength ?? 77;
+  const window = model.encoders[0]?.tokenizer.maxLength ?? clipWindow;
   // Chunked prompts get as many windows as they need: nothing overruns.
   const limit = model.longPrompts === 'chunk' ? Infinity : window;
   const count = (fragments: readonly Fragment[]) =>

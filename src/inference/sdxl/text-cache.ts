@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import {
   type Conditioning,
   conditionPrompt,
@@ -33,12 +34,9 @@ type TextParams = Pick<SdxlGenerateParams, 'prompt' | 'negativePrompt' | 'weight
 
 export type TextCache = ReturnType<typeof createTextCache>;
 
-/**
- * Encodes prompts once: a batch shares one encoding, and a prompt that comes again is not encoded again
- * (least recently used goes first).
- */
+/** Encodes prompts once: a batch shares one encoding, and a prompt that comes again is not encoded again. */
 export function createTextCache(model: SdxlModel, capacity = 64) {
-  const entries = new Map<string, EncodedText>();
+  const entries = new LRUCache<string, EncodedText>({ max: capacity });
   let [hits, misses] = [0, 0];
 
   async function encodeNow({
@@ -74,13 +72,13 @@ export function createTextCache(model: SdxlModel, capacity = 64) {
     async encode(params: TextParams): Promise<EncodedText> {
       const key = JSON.stringify([params.prompt, params.negativePrompt, params.weights, params.parseWeights]);
       const known = entries.get(key);
-      if (known === undefined) misses += 1;
-      else hits += 1;
-      const text = known === undefined ? await encodeNow(params) : { ...known, fromCache: true };
-      entries.delete(key);
+      if (known !== undefined) {
+        hits += 1;
+        return { ...known, fromCache: true };
+      }
+      misses += 1;
+      const text = await encodeNow(params);
       entries.set(key, text);
-      const oldest = entries.keys().next();
-      if (entries.size > capacity && oldest.done !== true) entries.delete(oldest.value);
       return text;
     },
     use: (): TextCacheUse => ({ entries: entries.size, capacity, hits, misses }),

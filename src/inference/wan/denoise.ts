@@ -1,6 +1,6 @@
 import { concat, guide } from '../diffusion/guidance.js';
 import { createFlowScheduler, flowSchedulerSigmas, type Scheduler } from '../diffusion/schedulers/index.js';
-import { throwIfCancelled, yieldToMessages } from '../engine.js';
+import { checkpoint } from '../engine.js';
 import type { FlowSchedulerName } from '../engine-protocol.js';
 import { runInRows } from '../onnx/rows.js';
 import type { FloatTensor } from '../onnx/session.js';
@@ -93,8 +93,7 @@ export async function denoise(
   let latents =
     known === null ? noise : mixKnownFrames(noise, shape, known, scheduler.sigmas[first] as number);
   for (const [index, timestep] of scheduler.timesteps.entries()) {
-    await yieldToMessages();
-    throwIfCancelled(signal);
+    await checkpoint(signal);
     const shown = known?.clean === true && held(index) ? showKnownFrames(latents, shape, known) : latents;
     const feeds = {
       ...conditioning,

@@ -1,98 +1,83 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { availableParallelism, tmpdir } from 'node:os';
-import path from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { generateClip, type WanPipeline } from './generate.js';
-import { openWanModel, probeGraph, type WanModel } from './model.js';
+import { openWanModel, probeGraph } from './model.js';
 import { createPromptCache } from './text.js';
 import { decodeClip } from './vae.js';
-import { fitLatentPreview, type LatentPreview } from '../diffusion/latent-preview.js';
-import { createGenerator } from '../diffusion/random.js';
-import { type Engine, EngineFailure, requireModelFiles } from '../engine.js';
-import { chooseDevice } from '../onnx/device.js';
+import { createDiffusionEngine } from '../diffusion/diffusion-engine.js';
+import { learnLatentPreview } from '../diffusion/latent-preview.js';
+import type { Engine } from '../engine.js';
 import { findVideoTools, videoToolsCure } from '../../lib/video-tools.js';
 
-/** Wan 2.1 behind the engine protocol. */
 export function createWanEngine(): Engine {
-  let pipeline: WanPipeline | undefined;
-  const loaded = (): WanPipeline => {
-    if (pipeline === undefined) throw new EngineFailure('not_loaded', 'load the Wan model first');
-    return pipeline;
-  };
+  return createDiffusionEngine<WanPipeline>({
+    kind: 'wan',
+    probeGraph,
 
-  return {
-    async load({ modelDir, device: preference, threads: asked, options = {} }, log) {
-      const startedAt = performance.now();
-      requireModelFiles('wan', modelDir);
-      await pipeline?.model.release();
-      pipeline = undefined;
-      const threads = asked > 0 ? asked : Math.min(availableParallelism(), 16);
-      const { device, notes } = await chooseDevice(preference, path.join(modelDir, probeGraph), threads);
+    async open({ modelDir, device, threads, options = {} }, log) {
       const model = await openWanModel(modelDir, { device, threads });
       const findTools = () =>
         findVideoTools(typeof options['ffmpeg'] === 'string' ? options['ffmpeg'] : undefined);
       const videoTools = await findTools();
-      if (videoTools === null) log('warn', `Videos cannot be encoded here, pictures can. ${videoToolsCure}`);
-      pipeline = { model, texts: createPromptCache(model), preview: null, videoTools, findTools };
-      return {
-        device,
-        deviceNotes: notes,
-        loadSeconds: (performance.now() - startedAt) / 1000,
-        model: {
-          name: path.basename(modelDir),
-          features: [...model.features, ...(videoTools === null ? [] : ['video_encoder'])],
-          defaultWidth: model.defaultWidth,
-          defaultHeight: model.defaultHeight,
-          defaultFrames: model.defaultFrames,
-          sizeMultiple: model.sizeMultiple,
+      if (videoTools === null) log('warn', `Only pictures can be made here, no videos. ${videoToolsCure}`);
+      return { model, texts: createPromptCache(model), preview: null, videoTools, findTools };
+    },
+
+    describe: ({ model, videoTools }) => ({
+      features: [...model.features, ...(videoTools === null ? [] : ['video_encoder'])],
+      defaultWidth: model.defaultWidth,
+      defaultHeight: model.defaultHeight,
+      defaultFrames: model.defaultFrames,
+      sizeMultiple: model.sizeMultiple,
+    }),
+
+    // two latent frames, so that both of the VAE's graphs and the video encoder have run
+    drawSmall: (pipeline, outputDir, context) => {
+      const { model, videoTools } = pipeline;
+      const output = videoTools === null ? 'image' : 'video';
+      return generateClip(
+        pipeline,
+        {
+          jobId: 'warm-up',
+          outputDir,
+          prompt: 'a red circle',
+          negativePrompt: null,
+          steps: 2,
+          guidanceScale: 5,
+          shift: 5,
+          scheduler: 'unipc',
+          width: model.defaultWidth,
+          height: model.defaultHeight,
+          frames: output === 'image' ? 1 : 1 + model.framesPerLatent,
+          seed: 0,
+          output,
+          format: 'png',
+          crf: 23,
+          framesPerSecond: 16,
+          references: {},
+          referenceStrength: null,
+          previewEverySteps: 0,
+          parametersText: '',
+          explain: false,
         },
-      };
+        context,
+      );
     },
 
-    /** Two latent frames, so that every graph and the video encoder have run. */
-    async warmUp(context) {
-      const ready = loaded();
-      const { model, videoTools } = ready;
-      const outputDir = await mkdtemp(path.join(tmpdir(), 'ourvidz-warm-up-'));
-      const video = videoTools !== null;
-      try {
-        await generateClip(
-          ready,
-          {
-            jobId: 'warm-up',
-            outputDir,
-            prompt: 'a red circle',
-            negativePrompt: null,
-            steps: 2,
-            guidanceScale: 5,
-            shift: 5,
-            scheduler: 'unipc',
-            width: model.defaultWidth,
-            height: model.defaultHeight,
-            frames: video ? 1 + model.framesPerLatent : 1,
-            seed: 0,
-            output: video ? 'video' : 'image',
-            format: 'png',
-            crf: 23,
-            framesPerSecond: 16,
-            references: {},
-            referenceStrength: null,
-            previewEverySteps: 0,
-            parametersText: '',
-            explain: false,
-          },
-          context,
-        );
-      } finally {
-        await rm(outputDir, { recursive: true, force: true });
-      }
-      await context.compute(async () => {
-        ready.preview = await fitPreview(model);
-      });
-    },
+    fitPreview: ({ model }) =>
+      learnLatentPreview(
+        { channels: model.channels, scale: model.vaeScale, blots: 8 },
+        async (latents, side) => {
+          let decoded = new Float32Array();
+          const shape = { channels: model.channels, frames: 1, height: side, width: side };
+          await decodeClip(model, latents, shape, async (frame) => {
+            decoded = Float32Array.from(frame);
+          });
+          return decoded;
+        },
+      ),
 
-    methods: {
+    methods: (loaded) => ({
       'wan.generate': async (params, context) => {
         try {
           return await generateClip(loaded(), params, context);
@@ -101,43 +86,7 @@ export function createWanEngine(): Engine {
           collectGarbage();
         }
       },
-    },
-
-    async unload() {
-      await pipeline?.model.release();
-      pipeline = undefined;
-    },
-  };
-}
-
-/**
- * Colours of normalised latents, learnt from one decoded frame of soft blots of every colour the latents can
- * mean.
- */
-async function fitPreview(model: WanModel): Promise<LatentPreview> {
-  const side = 16;
-  const blots = 8;
-  const coarse = createGenerator(1).randn(model.channels * blots * blots);
-  const latents = Float32Array.from({ length: model.channels * side * side }, (_, i) => {
-    const [c, y, x] = [Math.floor(i / side ** 2), Math.floor(i / side) % side, i % side];
-    return coarse[
-      c * blots * blots + Math.floor((y * blots) / side) * blots + Math.floor((x * blots) / side)
-    ] as number;
-  });
-  let decoded = new Float32Array();
-  await decodeClip(
-    model,
-    latents,
-    { channels: model.channels, frames: 1, height: side, width: side },
-    async (frame) => {
-      decoded = Float32Array.from(frame);
-    },
-  );
-  return fitLatentPreview(latents, decoded, {
-    channels: model.channels,
-    width: side,
-    height: side,
-    scale: model.vaeScale,
+    }),
   });
 }
 

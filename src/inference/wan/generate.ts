@@ -1,25 +1,25 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { denoise, type Denoised } from './denoise.js';
-import { latentShape, type LatentShape, takeFrame } from './latents.js';
+import { dropFrames, latentShape, type LatentShape, takeFrame } from './latents.js';
 import { requireValid, type WanModel } from './model.js';
-import { encodeReferences, type KnownLatents, referenceMode } from './references.js';
+import { encodeReferences, type KnownLatents } from './references.js';
 import type { EncodedPrompt, PromptCache } from './text.js';
 import { prepareVace, type VaceControl } from './vace.js';
 import { decodeClip } from './vae.js';
 import { requireVideoTools } from '../diffusion/ffmpeg.js';
 import type { LatentPreview } from '../diffusion/latent-preview.js';
-import { type Picture, toPictures, writeImage, writePreview } from '../diffusion/pictures.js';
+import { type Picture, pictureFile, toPictures, writeImage } from '../diffusion/pictures.js';
 import { createGenerator } from '../diffusion/random.js';
+import { followStages, type Stages } from '../diffusion/stages.js';
 import { openVideo, type VideoWriter } from '../diffusion/video-file.js';
 import {
   type GeneratedFile,
-  pictureExtensions,
   type WanGenerateParams,
   type WanGenerateResult,
-  type WanReferenceMethod,
+  wanReferenceMode,
 } from '../engine-protocol.js';
-import { type RequestContext, throwIfCancelled, yieldToMessages } from '../engine.js';
+import { type RequestContext, throwIfCancelled } from '../engine.js';
 import type { VideoTools } from '../../lib/video-tools.js';
 
 export interface WanPipeline {
@@ -33,16 +33,22 @@ export interface WanPipeline {
   findTools?: () => Promise<VideoTools | null>;
 }
 
-/** What the stages of one request hand on. */
-interface Run {
-  positive?: EncodedPrompt;
-  negative?: EncodedPrompt;
-  known: KnownLatents | null;
-  control?: VaceControl;
-  denoised?: Denoised;
+/** What the stages of one request share. */
+interface Request {
+  pipeline: WanPipeline;
+  params: WanGenerateParams;
+  /** Of the clip, without what VACE puts in front of it. */
+  shape: LatentShape;
+  stages: Stages;
+  signal: AbortSignal;
 }
 
-type Clock = <T>(stage: string, work: () => Promise<T>) => Promise<T>;
+interface Inputs {
+  positive: EncodedPrompt;
+  negative: EncodedPrompt;
+  known: KnownLatents | null;
+  control: VaceControl | null;
+}
 
 /**
  * One Wan request: text, references, denoising and decoding on the device; frames go into the encoder while
@@ -55,243 +61,178 @@ export async function generateClip(
   context: RequestContext,
 ): Promise<WanGenerateResult> {
   const { model } = pipeline;
+  const { signal } = context;
   requireValid(model, params);
   if (params.output === 'video') pipeline.videoTools ??= (await pipeline.findTools?.()) ?? null;
   const tools = params.output === 'video' ? requireVideoTools(pipeline.videoTools) : null;
-  const timings: Record<string, number> = { text: 0, reference: 0, denoise: 0, decode: 0, encode: 0 };
-  const clock: Clock = async (stage, work) => {
-    const startedAt = performance.now();
-    try {
-      return await work();
-    } finally {
-      timings[stage] = (timings[stage] ?? 0) + (performance.now() - startedAt) / 1000;
-    }
-  };
-  const run: Run = { known: null };
+  const videoFile = path.join(params.outputDir, '0.mp4');
+  const stages = followStages(context);
+  const request: Request = { pipeline, params, shape: latentShape(model, params), stages, signal };
   let video: VideoWriter | undefined;
-  let poster: Picture | undefined;
   try {
-    await context.compute(async () => {
-      throwIfCancelled(context.signal);
-      const shape = latentShape(model, params);
-      await encodeInputs(pipeline, params, shape, run, context, clock);
-      const latents = await clock('denoise', () => drawLatents(pipeline, params, shape, run, context));
-      throwIfCancelled(context.signal);
-      if (tools !== null) {
-        video = openVideo(tools, path.join(params.outputDir, '0.mp4'), {
-          ...params,
-          parameters: params.parametersText,
-          signal: context.signal,
-        });
-      }
-      context.emit({ kind: 'progress', stage: 'decode', step: 0, steps: shape.frames });
-      await clock('decode', () =>
-        decodeClip(model, latents, shape, async (chunk, latentFrame) => {
-          for (const picture of toPictures(chunk, params.width, params.height)) {
-            poster ??= picture;
-            await video?.write(picture);
-          }
-          context.emit({ kind: 'progress', stage: 'decode', step: latentFrame + 1, steps: shape.frames });
-          await yieldToMessages();
-          throwIfCancelled(context.signal);
-        }),
-      );
+    const { inputs, denoised, first } = await context.compute(async () => {
+      throwIfCancelled(signal);
+      const encoded = await encodeInputs(request);
+      const drawn = await stages.timed('denoise', () => drawLatents(request, encoded));
+      throwIfCancelled(signal);
+      if (tools !== null)
+        video = openVideo(tools, videoFile, { ...params, parameters: params.parametersText, signal });
+      return { inputs: encoded, denoised: drawn, first: await decode(request, drawn.latents, video) };
     });
-    const files = await clock('encode', () => writeFiles(params, video, poster as Picture, context));
-    return describeResult(model, params, run, files, timings);
+    const files = await stages.timed('encode', () => writeFiles(request, video, first));
+    return describeResult(request, inputs, denoised, files);
   } catch (error) {
     await video?.abandon();
-    await Promise.all(
-      ['0.mp4', pictureName(params)].map((name) => rm(path.join(params.outputDir, name), { force: true })),
-    );
+    for (const file of [videoFile, pictureFile(params, pictureName(params))]) await rm(file, { force: true });
     throw error;
   }
 }
 
-async function encodeInputs(
-  pipeline: WanPipeline,
-  params: WanGenerateParams,
-  shape: LatentShape,
-  run: Run,
-  context: RequestContext,
-  clock: Clock,
-): Promise<void> {
-  const { model } = pipeline;
-  context.emit({ kind: 'progress', stage: 'text', step: 0, steps: 2 });
-  await clock('text', async () => {
-    run.positive = await pipeline.texts(params.prompt);
-    await yieldToMessages();
-    throwIfCancelled(context.signal);
-    context.emit({ kind: 'progress', stage: 'text', step: 1, steps: 2 });
-    run.negative = await pipeline.texts(params.negativePrompt ?? '');
+async function encodeInputs({ pipeline, params, shape, stages }: Request): Promise<Inputs> {
+  const { model, texts } = pipeline;
+  const { references, referenceStrength: strength } = params;
+  stages.report('text', 0, 2);
+  const [positive, negative] = await stages.timed('text', async () => {
+    const wanted = await texts(params.prompt);
+    await stages.checkpoint();
+    stages.report('text', 1, 2);
+    return [wanted, await texts(params.negativePrompt ?? '')] as const;
   });
   const isVace = model.vaceHints > 0;
-  if (!isVace && referenceMode(params.references) === 'none') return;
-  const checkpoint = async () => {
-    await yieldToMessages();
-    throwIfCancelled(context.signal);
-  };
-  await checkpoint();
-  context.emit({ kind: 'progress', stage: 'reference', step: 0, steps: 1 });
-  await clock('reference', async () => {
-    if (isVace)
-      run.control = await prepareVace(model, params.references, shape, params.referenceStrength, checkpoint);
-    else run.known = await encodeReferences(model, params.references, shape, params.referenceStrength);
-  });
+  if (!isVace && wanReferenceMode(references) === 'none')
+    return { positive, negative, known: null, control: null };
+  await stages.checkpoint();
+  stages.report('reference', 0, 1);
+  return stages.timed('reference', async () => ({
+    positive,
+    negative,
+    known: isVace ? null : await encodeReferences(model, references, shape, strength),
+    control: isVace ? await prepareVace(model, references, shape, strength, stages.checkpoint) : null,
+  }));
 }
 
 /** Latents [C, F, h, w] of the clip from the seed's noise. */
 async function drawLatents(
-  pipeline: WanPipeline,
-  params: WanGenerateParams,
-  clip: LatentShape,
-  run: Run,
-  context: RequestContext,
-): Promise<Float32Array> {
-  const { model } = pipeline;
-  const { positive, negative, known, control } = run;
-  if (positive === undefined || negative === undefined)
-    throw new Error('text is encoded before anything is drawn');
+  { pipeline, params, shape: clip, stages, signal }: Request,
+  { positive, negative, known, control }: Inputs,
+): Promise<Denoised> {
   const inFront = control?.referenceFrames ?? 0;
   const shape = { ...clip, frames: clip.frames + inFront };
   const noise = createGenerator(params.seed).randn(
     shape.channels * shape.frames * shape.height * shape.width,
   );
-  const started = { steps: params.steps };
-  context.emit({ kind: 'progress', stage: 'denoise', step: 0, steps: params.steps });
-  run.denoised = await denoise(model, noise, shape, {
+  let { steps } = params;
+  stages.report('denoise', 0, steps);
+  const denoised = await denoise(pipeline.model, noise, shape, {
+    ...params,
     positive,
     negative,
     known,
-    ...params,
-    ...(control === undefined ? {} : { control }),
-    signal: context.signal,
-    onSchedule(steps) {
-      started.steps = steps;
+    ...(control === null ? {} : { control }),
+    signal,
+    onSchedule(count) {
+      steps = count;
     },
     async onStep(index, _latents, prediction) {
-      const step = index + 1;
-      context.emit({ kind: 'progress', stage: 'denoise', step, steps: started.steps });
-      if (
-        pipeline.preview === null ||
-        params.previewEverySteps === 0 ||
-        step % params.previewEverySteps !== 0 ||
-        step === started.steps
-      )
-        return;
-      const file = path.join(params.outputDir, `preview-${step}.webp`);
-      const middle = takeFrame(prediction, shape, inFront + Math.floor(clip.frames / 2));
-      await writePreview(
-        file,
-        pipeline.preview.render(middle, shape.width, shape.height),
-        params.width,
-        params.height,
+      stages.report('denoise', index + 1, steps);
+      await stages.preview(params, { step: index + 1, steps }, pipeline.preview, () =>
+        takeFrame(prediction, shape, inFront + Math.floor(clip.frames / 2)),
       );
-      context.emit({ kind: 'preview', step, path: file, contentType: 'image/webp' });
     },
   });
-  return inFront === 0 ? run.denoised.latents : dropFrames(run.denoised.latents, shape, inFront);
+  return { ...denoised, latents: dropFrames(denoised.latents, shape, inFront) };
 }
 
-function dropFrames(
+/**
+ * Decodes the clip into the video's encoder, if there is one.
+ * @returns the first picture
+ */
+async function decode(
+  { pipeline, params, shape, stages }: Request,
   latents: Float32Array,
-  { channels, frames, height, width }: LatentShape,
-  count: number,
-): Float32Array {
-  const area = height * width;
-  const kept = new Float32Array(channels * (frames - count) * area);
-  for (let c = 0; c < channels; c += 1)
-    kept.set(
-      latents.subarray((c * frames + count) * area, (c + 1) * frames * area),
-      c * (frames - count) * area,
-    );
-  return kept;
+  video: VideoWriter | undefined,
+): Promise<Picture> {
+  let first: Picture | undefined;
+  stages.report('decode', 0, shape.frames);
+  await stages.timed('decode', () =>
+    decodeClip(pipeline.model, latents, shape, async (chunk, latentFrame) => {
+      for (const picture of toPictures(chunk, params.width, params.height)) {
+        first ??= picture;
+        await video?.write(picture);
+      }
+      stages.report('decode', latentFrame + 1, shape.frames);
+      await stages.checkpoint();
+    }),
+  );
+  return first as Picture;
 }
 
-const pictureName = ({ output, format }: WanGenerateParams) =>
-  `${output === 'video' ? 'poster' : '0'}.${pictureExtensions[format]}`;
+const pictureName = ({ output }: WanGenerateParams) => (output === 'video' ? 'poster' : '0');
 
 /** The video and its poster, which is its first frame; or the picture. */
 async function writeFiles(
-  params: WanGenerateParams,
+  { params, stages, signal }: Request,
   video: VideoWriter | undefined,
-  picture: Picture,
-  context: RequestContext,
+  first: Picture,
 ): Promise<GeneratedFile[]> {
   const steps = video === undefined ? 1 : params.frames;
   let last = -1;
   const report = (step: number) => {
-    if (step > last) context.emit({ kind: 'progress', stage: 'encode', step, steps });
+    if (step > last) stages.report('encode', step, steps);
     last = Math.max(step, last);
   };
   report(0);
-  const parameters = params.parametersText.replace('Seed: {seed}', `Seed: ${params.seed}`);
-  const still = () =>
-    writeImage(path.join(params.outputDir, pictureName(params)), picture, {
-      format: params.format,
-      parameters,
-      seed: params.seed,
-    });
-  const files =
-    video === undefined
-      ? [await still()]
-      : [
-          await video.finish((frames) => {
-            report(Math.min(frames, steps - 1));
-          }),
-          await still(),
-        ];
-  throwIfCancelled(context.signal);
+  const encoded = await video?.finish((frames) => {
+    report(Math.min(frames, steps - 1));
+  });
+  const still = await writeImage(params, pictureName(params), first, params.seed);
+  throwIfCancelled(signal);
   report(steps);
-  return files;
+  return encoded === undefined ? [still] : [encoded, still];
 }
 
 function describeResult(
-  model: WanModel,
-  params: WanGenerateParams,
-  { positive, negative, known, control, denoised }: Run,
+  { pipeline, params, stages }: Request,
+  inputs: Inputs,
+  { scheduler }: Denoised,
   files: GeneratedFile[],
-  timings: Record<string, number>,
 ): WanGenerateResult {
-  if (positive === undefined || denoised === undefined)
-    throw new Error('a finished request has its text encoded and its latents drawn');
-  const mode = referenceMode(params.references);
-  const method: WanReferenceMethod | undefined =
-    mode === 'none'
-      ? undefined
-      : control !== undefined
-        ? 'vace'
-        : known?.clean === true
-          ? 'latent_clean'
-          : 'latent_overwrite';
-  const tokens = positive.ids.map((id) => ({ token: model.tokenizer.tokenText(id), id }));
+  const { positive, known, control } = inputs;
+  const mode = wanReferenceMode(params.references);
+  const method = control !== null ? 'vace' : known?.clean === true ? 'latent_clean' : 'latent_overwrite';
   return {
     files,
-    timings,
+    timings: stages.timings,
     frames: params.frames,
     tokenCount: positive.tokenCount,
     truncated: positive.truncated,
     referenceMode: mode,
-    ...(method === undefined ? {} : { referenceMethod: method }),
+    ...(mode === 'none' ? {} : { referenceMethod: method }),
     ...(params.explain
-      ? {
-          explain: {
-            tokens,
-            negative_token_count: negative?.tokenCount ?? 0,
-            timesteps: denoised.scheduler.timesteps,
-            sigmas: Array.from(denoised.scheduler.sigmas),
-            timings,
-            ...(known === null
-              ? {}
-              : {
-                  reference: {
-                    firmness: known.firmness,
-                    released_below_sigma: known.release,
-                    latent_frames: [...known.frames.keys()],
-                  },
-                }),
-          },
-        }
+      ? { explain: { ...explain(pipeline.model, inputs, scheduler), timings: stages.timings } }
       : {}),
+  };
+}
+
+/** What `--explain` shows: names and numbers, never a tensor. */
+function explain(
+  { tokenizer }: WanModel,
+  { positive, negative, known }: Inputs,
+  { timesteps, sigmas }: Denoised['scheduler'],
+): Record<string, unknown> {
+  return {
+    tokens: positive.ids.map((id) => ({ token: tokenizer.tokenText(id), id })),
+    negative_token_count: negative.tokenCount,
+    timesteps,
+    sigmas: Array.from(sigmas),
+    ...(known === null
+      ? {}
+      : {
+          reference: {
+            firmness: known.firmness,
+            released_below_sigma: known.release,
+            latent_frames: [...known.frames.keys()],
+          },
+        }),
   };
 }

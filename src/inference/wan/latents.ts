@@ -46,6 +46,23 @@ export function putFrame(
     latents.set(values.subarray(c * area, (c + 1) * area), (c * frames + frame) * area);
 }
 
+/** A clip without its first `count` latent frames. */
+export function dropFrames(
+  latents: Float32Array,
+  { channels, frames, height, width }: LatentShape,
+  count: number,
+): Float32Array {
+  if (count === 0) return latents;
+  const area = height * width;
+  const kept = new Float32Array(channels * (frames - count) * area);
+  for (let c = 0; c < channels; c += 1)
+    kept.set(
+      latents.subarray((c * frames + count) * area, (c + 1) * frames * area),
+      c * (frames - count) * area,
+    );
+  return kept;
+}
+
 /** (VAE's latents - mean) / deviation, channel by channel; any number of values a channel. */
 export function normalise(model: WanModel, latents: Float32Array): Float32Array {
   const area = latents.length / model.channels;

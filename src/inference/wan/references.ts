@@ -2,15 +2,7 @@ import { type LatentShape, putFrame } from './latents.js';
 import type { WanModel } from './model.js';
 import { encodeFirstFrame, encodeLastFrame } from './vae.js';
 import { readPicture } from '../diffusion/pictures.js';
-import type { WanReferenceMode, WanReferences } from '../engine-protocol.js';
-
-/** Which of the five modes a request is in; a start or end beats a single reference. */
-export function referenceMode({ reference, start, end }: WanReferences): WanReferenceMode {
-  if (start !== undefined && end !== undefined) return 'both';
-  if (start !== undefined) return 'start';
-  if (end !== undefined) return 'end';
-  return reference === undefined ? 'none' : 'single';
-}
+import { wanReferenceMode, type WanReferences } from '../engine-protocol.js';
 
 /** Latent frames whose content is given, and how they are held. */
 export interface KnownLatents {
@@ -55,7 +47,7 @@ export async function encodeReferences(
   shape: LatentShape,
   strength: number | null,
 ): Promise<KnownLatents | null> {
-  const mode = referenceMode(references);
+  const mode = wanReferenceMode(references);
   if (mode === 'none') return null;
   const read = (file: string) =>
     readPicture(file, shape.width * model.vaeScale, shape.height * model.vaeScale);

@@ -1,4 +1,5 @@
 import { decodeHTML } from 'entities';
+import { LRUCache } from 'lru-cache';
 import type { WanModel } from './model.js';
 import { truncateIds } from '../diffusion/t5-tokenizer.js';
 
@@ -40,18 +41,12 @@ export async function encodePrompt(model: WanModel, prompt: string): Promise<Enc
 
 export type PromptCache = ReturnType<typeof createPromptCache>;
 
-/**
- * Encodes a text once: the negative prompt of every job, and prompts that come again (least recently used
- * goes first).
- */
+/** Encodes a text once: the negative prompt of every job, and prompts that come again. */
 export function createPromptCache(model: WanModel, capacity = 16) {
-  const entries = new Map<string, EncodedPrompt>();
+  const entries = new LRUCache<string, EncodedPrompt>({ max: capacity });
   return async (prompt: string): Promise<EncodedPrompt> => {
     const encoded = entries.get(prompt) ?? (await encodePrompt(model, prompt));
-    entries.delete(prompt);
     entries.set(prompt, encoded);
-    const oldest = entries.keys().next();
-    if (entries.size > capacity && oldest.done !== true) entries.delete(oldest.value);
     return encoded;
   };
 }

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap';
 import { openTiny, pipelineOf, recordingContext, temporaryFolder, wanParams } from './support.js';
 import { readPadded, readPicture, toPlanes } from '../../../src/inference/diffusion/pictures.js';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
-import type { WanReferences } from '../../../src/inference/engine-protocol.js';
+import { wanReferenceMode, type WanReferences } from '../../../src/inference/engine-protocol.js';
 import { denoise } from '../../../src/inference/wan/denoise.js';
 import { generateClip } from '../../../src/inference/wan/generate.js';
 import { latentShape, type LatentShape, takeFrame } from '../../../src/inference/wan/latents.js';
@@ -14,7 +14,6 @@ import {
   holdOf,
   type KnownLatents,
   pictureStartLevel,
-  referenceMode,
 } from '../../../src/inference/wan/references.js';
 import { encodePrompt } from '../../../src/inference/wan/text.js';
 import { decodeClip, encodeFirstFrame, encodeLastFrame } from '../../../src/inference/wan/vae.js';
@@ -89,7 +88,7 @@ t.test('the five modes; a start or an end beats a single reference', async (t) =
     [{ reference: 'r', end: 'e' }, 'end'],
     [{ reference: 'r', start: 's', end: 'e' }, 'both'],
   ];
-  for (const [references, mode] of modes) t.equal(referenceMode(references), mode);
+  for (const [references, mode] of modes) t.equal(wanReferenceMode(references), mode);
 });
 
 t.test('pictures are cropped or padded, never stretched', async (t) => {
@@ -125,7 +124,7 @@ t.test(
     ] as const) {
       const known = await encodeReferences(model, references, shape, 1);
       const latents = await run(model, shape, known);
-      const name = referenceMode(references);
+      const name = wanReferenceMode(references);
       for (const frame of [0, 1, 2, 3]) {
         const values = takeFrame(latents, shape, frame);
         if (held.includes(frame as never))

@@ -3,7 +3,7 @@ import path from 'node:path';
 import sharp from 'sharp';
 import t, { type Test } from 'tap';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
-import { readSafetensors } from '../../../src/inference/diffusion/safetensors.js';
+import { readSafetensors } from '../../../tools/parity/safetensors.js';
 import type { WanReferences } from '../../../src/inference/engine-protocol.js';
 import { denoise } from '../../../src/inference/wan/denoise.js';
 import { generateClip } from '../../../src/inference/wan/generate.js';

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { halfToFloat } from './half.js';
+import { halfToFloat } from '../../src/inference/diffusion/half.js';
 
 export interface StoredTensor {
   dims: number[];

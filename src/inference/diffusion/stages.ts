@@ -1,0 +1,56 @@
+import path from 'node:path';
+import type { LatentPreview } from './latent-preview.js';
+import { writePreview } from './pictures.js';
+import { checkpoint, type RequestContext } from '../engine.js';
+import type { EngineStage } from '../engine-protocol.js';
+
+interface PreviewRequest {
+  outputDir: string;
+  /** 0: none. */
+  previewEverySteps: number;
+  /** Pixels that the latents stand for. */
+  width: number;
+  height: number;
+}
+
+export type Stages = ReturnType<typeof followStages>;
+
+/** What a request tells while it is drawn: progress, previews, and seconds by stage when it is done. */
+export function followStages({ emit, signal }: RequestContext) {
+  const timings: Record<string, number> = { text: 0, reference: 0, denoise: 0, decode: 0, encode: 0 };
+
+  function report(stage: EngineStage, step: number, steps: number): void {
+    emit({ kind: 'progress', stage, step, steps });
+  }
+
+  return {
+    timings,
+    report,
+    checkpoint: () => checkpoint(signal),
+    /** Adds the seconds that `work` takes to its stage. */
+    async timed<T>(stage: EngineStage, work: () => Promise<T>): Promise<T> {
+      const startedAt = performance.now();
+      try {
+        return await work();
+      } finally {
+        timings[stage] = (timings[stage] ?? 0) + (performance.now() - startedAt) / 1000;
+      }
+    },
+    /**
+     * Writes and announces a preview after the steps that are due; never after the last, whose picture follows
+     * anyway. `step` counts within one schedule of `steps`, `reported` over the whole request.
+     */
+    async preview(
+      { outputDir, previewEverySteps, width, height }: PreviewRequest,
+      { step, steps, reported = step }: { step: number; steps: number; reported?: number },
+      look: LatentPreview | null,
+      latents: () => Float32Array,
+    ): Promise<void> {
+      if (look === null || previewEverySteps === 0 || step % previewEverySteps !== 0 || step === steps)
+        return;
+      const file = path.join(outputDir, `preview-${reported}.webp`);
+      await writePreview(file, look.render(latents(), width, height), width, height);
+      emit({ kind: 'preview', step: reported, path: file, contentType: 'image/webp' });
+    },
+  };
+}
