@@ -1,3 +1,5 @@
+import { EventEmitter, once } from 'node:events';
+
 /** Resolves after `ms`; on abort rejects with the signal's reason. */
 export function wait(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -58,4 +60,24 @@ export async function within(ms: number, promise: Promise<unknown>): Promise<boo
     () => true,
   );
   return Promise.race([settled, late]).finally(() => clearTimeout(timer));
+}
+
+/** For something whose changes others wait for. */
+export function createChanges() {
+  const emitter = new EventEmitter().setMaxListeners(0);
+  return {
+    emit: () => void emitter.emit('change'),
+    /** Looks at the condition with every change; rejects with the signal's reason on abort. */
+    async until(condition: () => boolean, signal: AbortSignal | undefined): Promise<void> {
+      while (!condition()) {
+        signal?.throwIfAborted();
+        await once(emitter, 'change', { signal }).catch(() => signal?.throwIfAborted());
+      }
+    },
+    /** Returns the unsubscribe function. */
+    subscribe(listener: () => void): () => void {
+      emitter.on('change', listener);
+      return () => emitter.off('change', listener);
+    },
+  };
 }

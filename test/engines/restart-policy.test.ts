@@ -2,9 +2,9 @@ import t from 'tap';
 import { createRestartPolicy } from '../../src/services/engines/restart-policy.js';
 
 const options = {
-  baseMs: 10_000,
-  maxMs: 60_000,
-  jitter: 0,
+  restartBaseMs: 10_000,
+  restartMaxMs: 60_000,
+  restartJitter: 0,
   stablePeriodMs: 120_000,
   maxFailedStarts: 5,
   failedRetryMs: 600_000,
@@ -46,7 +46,9 @@ t.test(
 
 t.test('jitter spreads the delay around its value', async (t) => {
   const of = (random: number) =>
-    createRestartPolicy({ ...options, jitter: 0.2, random: () => random }).diedStarting({ hopeless: false });
+    createRestartPolicy({ ...options, restartJitter: 0.2, random: () => random }).diedStarting({
+      hopeless: false,
+    });
   t.same(
     [of(0), of(0.5), of(1)].map((each) => each.action === 'wait' && each.delayMs),
     [8000, 10_000, 12_000],

@@ -69,3 +69,17 @@ export function describeExit(exit: EngineExit): string {
 export function engineDied(kind: string, exit: EngineExit, bystander = false): EngineError {
   return new EngineError('engine_died', `The ${kind} engine ${describeExit(exit)}`, { exit, bystander });
 }
+
+/** fork itself fails where memory or descriptors are short. */
+export const neverStarted = (why: string): EngineExit => ({
+  code: null,
+  signal: null,
+  reason: why,
+  lastStage: null,
+  jobId: null,
+  atMs: Date.now(),
+});
+
+/** A missing or invalid model folder: trying again changes nothing. */
+export const isHopeless = (error: EngineError | null): boolean =>
+  ['model_missing', 'model_invalid', 'invalid_parameters'].includes(error?.code ?? '');

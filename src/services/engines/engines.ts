@@ -8,7 +8,7 @@ import type { EnginesView, EngineStatus } from './engine-status.js';
 import { errors } from '../../lib/errors.js';
 import type { DeviceMemory } from '../card/device-memory.js';
 import { EngineError } from './engine-error.js';
-import type { CallOptions } from './engine-child.js';
+import type { CallOptions } from './engine-requests.js';
 import { createSupervisor, type Supervisor, type SupervisorOptions } from './supervisor.js';
 
 export interface EnginesOptions {
@@ -95,7 +95,7 @@ export function createEngines({ engines, absent = {}, memory }: EnginesOptions):
     for (const each of supervisors.values()) {
       if (each.lazy || stopping.signal.aborted) continue;
       each.start();
-      await firstOutcome(each, stopping.signal);
+      await each.whenStarted(stopping.signal).catch(() => {});
     }
   }
 
@@ -108,7 +108,7 @@ export function createEngines({ engines, absent = {}, memory }: EnginesOptions):
     async restart(kind, options) {
       if (!supervisors.has(kind))
         throw errors.unavailable(`The ${kind} worker cannot be restarted: ${status(kind).reason}`);
-      await supervisor(kind).restart(options);
+      supervisor(kind).restart(options);
     },
     whenServing: (kind, signal) => supervisor(kind).whenServing(signal),
     release: (kind, { force, why }) =>
@@ -133,20 +133,4 @@ export function createEngines({ engines, absent = {}, memory }: EnginesOptions):
       await Promise.all([...supervisors.values()].map((each) => each.stop(options)));
     },
   };
-}
-
-/** Until the engine is ready or its start has failed once. */
-function firstOutcome(supervisor: Supervisor, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const settle = () => {
-      const { state } = supervisor.status();
-      if (!signal.aborted && (state === 'starting' || state === 'warming')) return;
-      off();
-      signal.removeEventListener('abort', settle);
-      resolve();
-    };
-    const off = supervisor.onChange(settle);
-    signal.addEventListener('abort', settle);
-    settle();
-  });
 }

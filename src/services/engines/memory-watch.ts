@@ -1,5 +1,5 @@
 import type { MemoryReport } from '../../inference/engine-protocol.js';
-import type { EngineProcess } from './engine-child.js';
+import type { EngineProcess } from './engine-process.js';
 
 /**
  * Main memory of an engine's process: asked for while it is idle, told by its heartbeat in between. A process
@@ -47,3 +47,4 @@ export function createMemoryWatch({ growthLimitBytes }: { growthLimitBytes: numb
     },
   };
 }
+export type MemoryWatch = ReturnType<typeof createMemoryWatch>;

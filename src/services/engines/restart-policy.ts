@@ -1,10 +1,10 @@
 import { backoffDelayMs } from '../../lib/retry.js';
 
 export interface RestartPolicyOptions {
-  baseMs: number;
-  maxMs: number;
+  restartBaseMs: number;
+  restartMaxMs: number;
   /** Share of the delay that is random. */
-  jitter: number;
+  restartJitter: number;
   stablePeriodMs: number;
   maxFailedStarts: number;
   /** 0 for never. */
@@ -27,9 +27,9 @@ export type RestartDecision =
  * stable period passed.
  */
 export function createRestartPolicy({
-  baseMs,
-  maxMs,
-  jitter,
+  restartBaseMs: baseMs,
+  restartMaxMs: maxMs,
+  restartJitter: jitter,
   stablePeriodMs,
   maxFailedStarts,
   failedRetryMs,
