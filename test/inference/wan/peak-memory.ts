@@ -10,6 +10,7 @@ import { findVideoTools } from '../../../src/lib/video-tools.js';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
 import { openVideo } from '../../../src/inference/diffusion/video-file.js';
 import { latentShape } from '../../../src/inference/wan/latents.js';
+import { collectGarbage } from '../../../src/inference/wan/engine.js';
 import { openWanModel } from '../../../src/inference/wan/model.js';
 import { toPictures } from '../../../src/inference/diffusion/pictures.js';
 import { decodeClip } from '../../../src/inference/wan/vae.js';
@@ -38,6 +39,7 @@ const video = openVideo(tools, path.join(folder, '0.mp4'), {
 });
 await decodeClip(model, latents, shape, async (chunk) => {
   for (const picture of toPictures(chunk, side, side)) await video.write(picture);
+  collectGarbage();
 });
 const file = await video.finish(() => {});
 process.stdout.write(JSON.stringify({ before, peak: await status('VmHWM'), frames: file.frames }));

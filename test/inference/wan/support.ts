@@ -1,16 +1,45 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { findVideoTools } from '../../../src/lib/video-tools.js';
 import type { RequestContext } from '../../../src/inference/engine.js';
 import type { EngineEvent, WanGenerateParams } from '../../../src/inference/engine-protocol.js';
+import { collectGarbage } from '../../../src/inference/wan/engine.js';
 import type { WanPipeline } from '../../../src/inference/wan/generate.js';
 import { openWanModel, type WanModel } from '../../../src/inference/wan/model.js';
 import { createPromptCache } from '../../../src/inference/wan/text.js';
 import { projectRoot } from '../../../src/lib/project.js';
 
 export const tinyFolder = path.join(projectRoot(), 'test/parity/models/wan-tiny');
+
+/** Long enough to be cancelled at every point. */
+export const longClip = { width: 128, height: 128, frames: 41, steps: 3 };
+/** Progress events at which the cancellation tests cancel. */
+export const cancelPoints = [
+  ['text', 0],
+  ['denoise', 1],
+  ['decode', 0],
+  ['decode', 4],
+  ['encode', 0],
+] as const;
+
+/**
+ * Bytes held by tensors and by the process, without what is only waiting to be freed: the least of several
+ * readings, because V8 frees a buffer's memory on another thread, some time after it was collected.
+ */
+export async function heldBytes(readings = 10): Promise<{ tensors: number; process: number }> {
+  const least = { tensors: Infinity, process: Infinity };
+  for (let i = 0; i < readings; i += 1) {
+    collectGarbage();
+    await sleep(20);
+    const { rss, external, arrayBuffers } = process.memoryUsage();
+    least.tensors = Math.min(least.tensors, Math.max(external, arrayBuffers));
+    least.process = Math.min(least.process, rss);
+  }
+  return least;
+}
 
 export async function openTiny(t: Test): Promise<WanModel> {
   const model = await openWanModel(tinyFolder, { device: 'cpu', threads: 1 });
