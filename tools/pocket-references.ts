@@ -8,7 +8,7 @@ import { mkdir, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import type { ReferenceType } from '../src/inference/engine-protocol.js';
+import type { ReferenceType } from '../src/inference/generation.js';
 import { openPainter, pocketSdxl } from './pocket-check/draw.js';
 import { measureReferences, referencePairs } from './pocket-check/references.js';
 

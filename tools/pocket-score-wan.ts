@@ -8,7 +8,7 @@
 import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { flowSchedulerNames } from '../src/inference/engine-protocol.js';
+import { flowSchedulerNames } from '../src/inference/generation.js';
 import { projectRoot } from '../src/lib/project.js';
 import { judgeClip, type ClipItem, type HeldOutClip } from './pocket-check/clip.js';
 import { drawClip } from './pocket-check/clip-world.js';

@@ -7,7 +7,7 @@
 import { copyFile, mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { sdxlSchedulerNames } from '../src/inference/engine-protocol.js';
+import { sdxlSchedulerNames } from '../src/inference/generation.js';
 import { heldOut, openPainter, pocketSdxl } from './pocket-check/draw.js';
 import { judge } from './pocket-check/judge.js';
 

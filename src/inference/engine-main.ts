@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { setPriority } from 'node:os';
 import { Worker } from 'node:worker_threads';
+import { createSemaphore } from '../lib/semaphore.js';
 import { cancelled, describeFailure, EngineFailure, type Engine, type RequestContext } from './engine.js';
 import type { EngineKind, EngineMethod, FromEngine, MemoryReport, ToEngine } from './engine-protocol.js';
 
@@ -22,7 +23,9 @@ const loaders: Partial<Record<EngineKind, () => Promise<Engine>>> = {
 const heartbeatSource = `
   const { writeSync } = require('node:fs');
   const beat = () => {
-    try { writeSync(4, JSON.stringify({ at: Date.now(), rssBytes: process.memoryUsage.rss() }) + '\\n'); } catch (error) {
+    try {
+      writeSync(4, JSON.stringify({ rssBytes: process.memoryUsage.rss() }) + '\\n');
+    } catch (error) {
       if (error.code === 'EPIPE' || error.code === 'ECONNRESET') process.kill(process.pid, 'SIGKILL');
     }
   };
@@ -50,9 +53,8 @@ async function main(kind: EngineKind): Promise<void> {
   await lowerRunningThreads();
   new Worker(heartbeatSource, { eval: true }).unref();
   // On Linux this lowers the main thread and all it starts from here on, the kernels' threads included, but
-  // not the
-  // heartbeat above: computing takes what the service and the heartbeat leave, so that `/health` answers as
-  // when idle.
+  // not the heartbeat above: computing takes what the service and the heartbeat leave, so that `/health`
+  // answers as when idle.
   setPriority(computingPriority);
   const engine = await load();
   serve(engine);
@@ -71,11 +73,12 @@ async function lowerRunningThreads(): Promise<void> {
 
 function serve(engine: Engine): void {
   const running = new Map<string, AbortController>();
-  const device = createComputeLock();
+  /** One request computes at a time. */
+  const device = createSemaphore(1);
   let loaded = false;
 
   process.on('message', (message: ToEngine) => {
-    if (message.type === 'cancel') running.get(message.id)?.abort();
+    if (message.type === 'cancel') running.get(message.id)?.abort(cancelled());
     else void answer(message);
   });
 
@@ -89,18 +92,13 @@ function serve(engine: Engine): void {
         send({ type: 'event', id: request.id, event });
       },
       async compute(work) {
-        if (device.busy())
-          send({
-            type: 'event',
-            id: request.id,
-            event: { kind: 'progress', stage: 'waiting', step: 0, steps: 0 },
-          });
+        if (device.free() === 0) context.emit({ kind: 'progress', stage: 'waiting', step: 0, steps: 0 });
         const release = await device.acquire(controller.signal);
         try {
           return await work();
         } finally {
           release();
-          send({ type: 'event', id: request.id, event: { kind: 'computeDone' } });
+          context.emit({ kind: 'computeDone' });
         }
       },
     };
@@ -139,10 +137,6 @@ function serve(engine: Engine): void {
         const { rss, heapUsed } = process.memoryUsage();
         return { rssBytes: rss, heapBytes: heapUsed, ...(await engine.memory?.()) } satisfies MemoryReport;
       }
-      case 'unload':
-        await context.compute(() => engine.unload());
-        loaded = false;
-        return {};
       default: {
         const method = engine.methods[request.method] as
           ((params: unknown, context: RequestContext) => Promise<unknown>) | undefined;
@@ -156,39 +150,6 @@ function serve(engine: Engine): void {
       }
     }
   }
-}
-
-/** First come, first served; a waiting request that is cancelled leaves the line. */
-function createComputeLock() {
-  let held = false;
-  const line: Array<() => void> = [];
-  const release = () => {
-    const next = line.shift();
-    if (next === undefined) held = false;
-    else next();
-  };
-  return {
-    busy: () => held,
-    acquire(signal: AbortSignal): Promise<() => void> {
-      if (signal.aborted) return Promise.reject(cancelled());
-      if (!held) {
-        held = true;
-        return Promise.resolve(release);
-      }
-      return new Promise((resolve, reject) => {
-        const enter = () => {
-          signal.removeEventListener('abort', leave);
-          resolve(release);
-        };
-        const leave = () => {
-          line.splice(line.indexOf(enter), 1);
-          reject(cancelled());
-        };
-        line.push(enter);
-        signal.addEventListener('abort', leave, { once: true });
-      });
-    },
-  };
 }
 
 await main(process.argv[2] as EngineKind);

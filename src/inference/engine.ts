@@ -1,15 +1,6 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import type {
-  EngineErrorBody,
-  EngineErrorCode,
-  EngineEvent,
-  EngineMethod,
-  EngineMethods,
-  LoadParams,
-  LoadResult,
-  MemoryReport,
-} from './engine-protocol.js';
+import type { EngineErrorBody, EngineErrorCode, EngineEvent, EngineMethod, EngineMethods, LoadParams, LoadResult, MemoryReport } from './engine-protocol.js';
 import { requiredFiles } from './model-layout.js';
 
 /** What a request may do besides returning: report, and learn that nobody wants its answer any more. */

@@ -1,5 +1,5 @@
 import type { Handlers } from '../contract/routes.js';
-import { clipWindow, type WeightedPhrase } from '../inference/engine-protocol.js';
+import { clipWindow, type WeightedPhrase } from '../inference/generation.js';
 import { parseCompelWeights } from '../services/jobs/compel-weights.js';
 import type { RouteContext } from './context.js';
 

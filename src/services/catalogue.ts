@@ -1,4 +1,4 @@
-import { pictureExtensions } from '../inference/engine-protocol.js';
+import { pictureExtensions } from '../inference/generation.js';
 
 /**
  * The ten job types, stated once (spec section 2): queue, engine, defaults, limits, bucket.

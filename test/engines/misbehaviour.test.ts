@@ -4,11 +4,8 @@ import path from 'node:path';
 import { Writable } from 'node:stream';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
-import type {
-  EngineKind,
-  QwenGenerateParams,
-  WanGenerateParams,
-} from '../../src/inference/engine-protocol.js';
+import type { EngineKind } from '../../src/inference/engine-protocol.js';
+import type { QwenGenerateParams, WanGenerateParams } from '../../src/inference/generation.js';
 import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
 import { build } from '../helpers/build.js';
 import { generateParams, testEngineEntry, until } from './support.js';

@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import { ownFile } from '../../src/lib/processes.js';
-import type { EngineKind, SdxlGenerateParams } from '../../src/inference/engine-protocol.js';
+import type { EngineKind } from '../../src/inference/engine-protocol.js';
+import type { SdxlGenerateParams } from '../../src/inference/generation.js';
 import type { EngineStatus } from '../../src/services/engines/engine-status.js';
 import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
 

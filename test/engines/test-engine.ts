@@ -11,21 +11,16 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { takeMemory } from './simulated-gpu.js';
+import type { EngineErrorBody, EngineEvent, EngineKind, FromEngine, LoadParams, ToEngine } from '../../src/inference/engine-protocol.js';
 import type {
-  EngineErrorBody,
-  EngineEvent,
-  EngineKind,
-  FromEngine,
   GeneratedFile,
-  LoadParams,
   QwenGenerateParams,
   QwenGenerateResult,
   SdxlGenerateParams,
   SdxlGenerateResult,
-  ToEngine,
   WanGenerateParams,
   WanGenerateResult,
-} from '../../src/inference/engine-protocol.js';
+} from '../../src/inference/generation.js';
 
 const kind = (process.argv[2] ?? 'sdxl') as EngineKind;
 const send = (message: FromEngine) => process.send?.(message);
@@ -75,8 +70,6 @@ async function handle(request: Extract<ToEngine, { type: 'request' }>): Promise<
       return { seconds: 0 };
     case 'memory':
       return { rssBytes: process.memoryUsage().rss, heapBytes: process.memoryUsage().heapUsed };
-    case 'unload':
-      return {};
     case 'sdxl.describePrompt':
       return {
         tokenCount: 3,

@@ -6,13 +6,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import type {
-  EngineErrorBody,
-  FromEngine,
-  QwenGenerateParams,
-  QwenGenerateResult,
-  ToEngine,
-} from '../../src/inference/engine-protocol.js';
+import type { EngineErrorBody, FromEngine, ToEngine } from '../../src/inference/engine-protocol.js';
+import type { QwenGenerateParams, QwenGenerateResult } from '../../src/inference/generation.js';
 
 const send = (message: FromEngine) => process.send?.(message);
 const running = new Map<string, AbortController>();

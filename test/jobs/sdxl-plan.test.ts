@@ -1,10 +1,7 @@
 import path from 'node:path';
 import t from 'tap';
-import type {
-  LoadResult,
-  SdxlGenerateParams,
-  SdxlGenerateResult,
-} from '../../src/inference/engine-protocol.js';
+import type { LoadResult } from '../../src/inference/engine-protocol.js';
+import type { SdxlGenerateParams, SdxlGenerateResult } from '../../src/inference/generation.js';
 import { projectRoot } from '../../src/lib/project.js';
 import type { Engines } from '../../src/services/engines/engines.js';
 import { createNegativePrompts } from '../../src/services/models/negative-prompts.js';

@@ -1,10 +1,7 @@
 import path from 'node:path';
 import t from 'tap';
-import type {
-  LoadResult,
-  WanGenerateParams,
-  WanGenerateResult,
-} from '../../src/inference/engine-protocol.js';
+import type { LoadResult } from '../../src/inference/engine-protocol.js';
+import type { WanGenerateParams, WanGenerateResult } from '../../src/inference/generation.js';
 import { projectRoot } from '../../src/lib/project.js';
 import type { Engines } from '../../src/services/engines/engines.js';
 import { wanFrames } from '../../src/services/catalogue.js';

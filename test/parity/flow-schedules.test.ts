@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
 import { createFlowScheduler } from '../../src/inference/diffusion/schedulers/index.js';
-import { flowSchedulerNames, type FlowSchedulerName } from '../../src/inference/engine-protocol.js';
+import { flowSchedulerNames, type FlowSchedulerName } from '../../src/inference/generation.js';
 import { projectRoot } from '../../src/lib/project.js';
 import { largestDifference } from '../../tools/parity/measure.js';
 

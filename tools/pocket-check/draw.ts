@@ -3,11 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
 import type { RequestContext } from '../../src/inference/engine.js';
-import type {
-  LoadResult,
-  SdxlGenerateParams,
-  SdxlGenerateResult,
-} from '../../src/inference/engine-protocol.js';
+import type { LoadResult } from '../../src/inference/engine-protocol.js';
+import type { SdxlGenerateParams, SdxlGenerateResult } from '../../src/inference/generation.js';
 import { createSdxlEngine } from '../../src/inference/sdxl/engine.js';
 import { projectRoot } from '../../src/lib/project.js';
 import type { HeldOut } from './judge.js';

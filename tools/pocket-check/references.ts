@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { ReferenceType } from '../../src/inference/engine-protocol.js';
+import type { ReferenceType } from '../../src/inference/generation.js';
 import type { Painter } from './draw.js';
 import { backgroundOf, blobsOf, classify, palette, shapeOf, type Blob, type Pixels } from './picture.js';
 import { colours, drawScene, randomFrom, shapes, type Scene } from './scenes.js';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
 import type { RequestContext } from '../../src/inference/engine.js';
-import type { FlowSchedulerName, WanGenerateParams } from '../../src/inference/engine-protocol.js';
+import type { FlowSchedulerName, WanGenerateParams } from '../../src/inference/generation.js';
 import { findVideoTools } from '../../src/lib/video-tools.js';
 import { toPictures, toPlanes } from '../../src/inference/diffusion/pictures.js';
 import { createWanEngine } from '../../src/inference/wan/engine.js';

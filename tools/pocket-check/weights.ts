@@ -1,4 +1,4 @@
-import type { SdxlGenerateParams } from '../../src/inference/engine-protocol.js';
+import type { SdxlGenerateParams } from '../../src/inference/generation.js';
 import { order, type HeldOut } from './judge.js';
 import type { Painter } from './draw.js';
 import { backgroundOf, blobsOf, classify, type Pixels } from './picture.js';

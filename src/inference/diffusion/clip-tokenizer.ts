@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
 import type { CreateTokenizer } from './t5-tokenizer.js';
-import { clipWindow } from '../engine-protocol.js';
+import { clipWindow } from '../generation.js';
 
 /**
  * CLIP's byte-level BPE from `vocab.json`, `merges.txt` and the special tokens of the folder's config files.

@@ -3,7 +3,7 @@ import { open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
-import { type GeneratedFile, type ImageFormat, pictureExtensions } from '../engine-protocol.js';
+import { type GeneratedFile, type ImageFormat, pictureExtensions } from '../generation.js';
 
 const contentTypes: Record<ImageFormat, string> = {
   png: 'image/png',

@@ -5,7 +5,7 @@ import { createReadStream } from 'node:fs';
 import { open, rename, rm, stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { cancelled, EngineFailure, throwIfCancelled } from '../engine.js';
-import type { GeneratedFile } from '../engine-protocol.js';
+import type { GeneratedFile } from '../generation.js';
 import type { VideoTools } from '../../lib/video-tools.js';
 import { probeVideo, type VideoFacts } from './ffmpeg.js';
 import type { Picture } from './pictures.js';

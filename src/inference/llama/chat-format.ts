@@ -1,5 +1,5 @@
 import type { LlamaModel, Token } from 'node-llama-cpp';
-import type { QwenGenerateParams } from '../engine-protocol.js';
+import type { QwenGenerateParams } from '../generation.js';
 
 type Messages = NonNullable<QwenGenerateParams['messages']>;
 

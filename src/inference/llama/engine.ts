@@ -4,7 +4,7 @@ import { generate } from './generate.js';
 import { findModelFiles, type ModelFiles, type ModelSettings, openModel, type TextModel } from './model.js';
 import { openLlama } from './runtime.js';
 import { createThreadLimit, type ThreadLimit } from './turns.js';
-import type { QwenGenerateParams } from '../engine-protocol.js';
+import type { QwenGenerateParams } from '../generation.js';
 import { type Engine, EngineFailure, type EngineLog, type RequestContext } from '../engine.js';
 
 interface Loaded {

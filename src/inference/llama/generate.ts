@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import type { LlamaContextSequence, LlamaModel, SequenceEvaluateOptions, Token } from 'node-llama-cpp';
-import type { QwenGenerateParams, QwenGenerateResult } from '../engine-protocol.js';
+import type { QwenGenerateParams, QwenGenerateResult } from '../generation.js';
 import { EngineFailure, throwIfCancelled, type RequestContext } from '../engine.js';
 import { completionTokens, type PromptTokens } from './chat-format.js';
 import { promptChunk, type TextModel } from './model.js';

@@ -10,7 +10,7 @@ import { cropCentre, type Picture, pictureFile, readPicture, writeImage } from '
 import { createGenerator, type Generator } from '../diffusion/random.js';
 import { createSdxlScheduler, type Scheduler } from '../diffusion/schedulers/index.js';
 import { followStages, type Stages } from '../diffusion/stages.js';
-import type { GeneratedFile, SdxlGenerateParams, SdxlGenerateResult } from '../engine-protocol.js';
+import type { GeneratedFile, SdxlGenerateParams, SdxlGenerateResult } from '../generation.js';
 import { EngineFailure, type RequestContext, throwIfCancelled } from '../engine.js';
 import type { RowLimit } from '../onnx/rows.js';
 

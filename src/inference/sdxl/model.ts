@@ -4,7 +4,8 @@ import path from 'node:path';
 import { largestDecode } from './tiled-decode.js';
 import { loadClipTokenizer } from '../diffusion/clip-tokenizer.js';
 import type { NoiseScheduleConfig } from '../diffusion/schedulers/noise-schedule.js';
-import type { Device, ReferenceType } from '../engine-protocol.js';
+import type { Device } from '../engine-protocol.js';
+import type { ReferenceType } from '../generation.js';
 import { EngineFailure, requireModelFiles } from '../engine.js';
 import { openSession } from '../onnx/session.js';
 

@@ -1,5 +1,5 @@
 import { parsePrompt, plainText, type Fragment, type ParsedPrompt } from '../../lib/prompt-weights.js';
-import { clipWindow, type WeightedPhrase } from '../engine-protocol.js';
+import { clipWindow, type WeightedPhrase } from '../generation.js';
 import type { SdxlModel } from './model.js';
 import { countTokens } from './windows.js';
 

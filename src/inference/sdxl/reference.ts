@@ -2,7 +2,7 @@ import type { AdapterInput } from './denoise.js';
 import type { AdapterLayers, SdxlModel } from './model.js';
 import { encodeMean } from './vae.js';
 import { readPicture, toPlanes } from '../diffusion/pictures.js';
-import type { ReferenceType } from '../engine-protocol.js';
+import type { ReferenceType } from '../generation.js';
 
 export interface Reference {
   path: string;

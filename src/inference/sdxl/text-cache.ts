@@ -9,7 +9,7 @@ import {
 import type { SdxlModel } from './model.js';
 import { type CombinedPrompt, combinePrompt } from './prompt.js';
 import { frameFragments } from './windows.js';
-import type { DescribePromptParams, DescribePromptResult, SdxlGenerateParams } from '../engine-protocol.js';
+import type { DescribePromptParams, DescribePromptResult, SdxlGenerateParams } from '../generation.js';
 
 export interface EncodedText {
   positive: Conditioning;

@@ -1,7 +1,7 @@
 import { concat, guide } from '../diffusion/guidance.js';
 import { createFlowScheduler, flowSchedulerSigmas, type Scheduler } from '../diffusion/schedulers/index.js';
 import { checkpoint } from '../engine.js';
-import type { FlowSchedulerName } from '../engine-protocol.js';
+import type { FlowSchedulerName } from '../generation.js';
 import { runInRows } from '../onnx/rows.js';
 import type { FloatTensor } from '../onnx/session.js';
 import type { LatentShape } from './latents.js';

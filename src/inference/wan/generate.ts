@@ -18,7 +18,7 @@ import {
   type WanGenerateParams,
   type WanGenerateResult,
   wanReferenceMode,
-} from '../engine-protocol.js';
+} from '../generation.js';
 import { type RequestContext, throwIfCancelled } from '../engine.js';
 import type { VideoTools } from '../../lib/video-tools.js';
 

@@ -3,7 +3,8 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { isCache } from './vae.js';
 import { loadT5Tokenizer } from '../diffusion/t5-tokenizer.js';
-import type { Device, WanGenerateParams } from '../engine-protocol.js';
+import type { Device } from '../engine-protocol.js';
+import type { WanGenerateParams } from '../generation.js';
 import { EngineFailure, requireModelFiles } from '../engine.js';
 import { openSession } from '../onnx/session.js';
 

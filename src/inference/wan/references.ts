@@ -2,7 +2,7 @@ import { type LatentShape, putFrame } from './latents.js';
 import type { WanModel } from './model.js';
 import { encodeFirstFrame, encodeLastFrame } from './vae.js';
 import { readPicture } from '../diffusion/pictures.js';
-import { wanReferenceMode, type WanReferences } from '../engine-protocol.js';
+import { wanReferenceMode, type WanReferences } from '../generation.js';
 
 /** Latent frames whose content is given, and how they are held. */
 export interface KnownLatents {

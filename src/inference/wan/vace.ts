@@ -2,7 +2,7 @@ import type { LatentShape } from './latents.js';
 import type { WanModel } from './model.js';
 import { encodeClip, encodeFirstFrame } from './vae.js';
 import { readPadded, readPicture, toPlanes } from '../diffusion/pictures.js';
-import type { WanReferences } from '../engine-protocol.js';
+import type { WanReferences } from '../generation.js';
 import type { FloatTensor } from '../onnx/session.js';
 
 /** Inputs of a VACE transformer beside the latents. */

@@ -1,13 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Logger } from 'pino';
-import type {
-  EngineKind,
-  EngineMethod,
-  EngineMethods,
-  FromEngine,
-  ToEngine,
-} from '../../inference/engine-protocol.js';
+import type { EngineKind, EngineMethod, EngineMethods, FromEngine, ToEngine } from '../../inference/engine-protocol.js';
 import { ownLoader } from '../../lib/processes.js';
 import type { LogRing } from './child-environment.js';
 import { engineDied, EngineError, type EngineExit } from './engine-error.js';

@@ -1,10 +1,5 @@
-import type {
-  DescribePromptParams,
-  DescribePromptResult,
-  EngineKind,
-  LoadResult,
-  MemoryReport,
-} from '../../inference/engine-protocol.js';
+import type { EngineKind, LoadResult, MemoryReport } from '../../inference/engine-protocol.js';
+import type { DescribePromptParams, DescribePromptResult } from '../../inference/generation.js';
 
 export type EngineState =
   | 'stopped'

@@ -1,9 +1,5 @@
-import type {
-  DescribePromptParams,
-  EngineKind,
-  EngineMethod,
-  EngineMethods,
-} from '../../inference/engine-protocol.js';
+import type { EngineKind, EngineMethod, EngineMethods } from '../../inference/engine-protocol.js';
+import type { DescribePromptParams } from '../../inference/generation.js';
 import type { EnginesView, EngineStatus } from './engine-status.js';
 import { errors } from '../../lib/errors.js';
 import type { DeviceMemory } from '../card/device-memory.js';

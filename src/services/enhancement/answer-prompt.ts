@@ -1,4 +1,5 @@
-import type { EngineEvent, QwenGenerateParams } from '../../inference/engine-protocol.js';
+import type { EngineEvent } from '../../inference/engine-protocol.js';
+import type { QwenGenerateParams } from '../../inference/generation.js';
 import { EngineError } from '../engines/engine-error.js';
 import type { Engines } from '../engines/engines.js';
 import { orAborted } from '../../lib/wait.js';

@@ -1,4 +1,4 @@
-import type { QwenGenerateResult } from '../../inference/engine-protocol.js';
+import type { QwenGenerateResult } from '../../inference/generation.js';
 import { wait } from '../../lib/wait.js';
 import type { Strategy } from './templates.js';
 

@@ -1,6 +1,6 @@
 import type { Turn } from './sessions.js';
 import { fillTemplate, placeholder, type Strategy, type Target, type Template } from './templates.js';
-import type { QwenGenerateParams } from '../../inference/engine-protocol.js';
+import type { QwenGenerateParams } from '../../inference/generation.js';
 
 /** What one request asks, as all its attempts share it. */
 export interface Question {

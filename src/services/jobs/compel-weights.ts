@@ -1,4 +1,4 @@
-import type { WeightedPhrase } from '../../inference/engine-protocol.js';
+import type { WeightedPhrase } from '../../inference/generation.js';
 import { parseWeightList } from '../../lib/prompt-weights.js';
 
 export const maxWeights = 6;

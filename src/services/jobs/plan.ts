@@ -1,4 +1,5 @@
-import type { EngineEvent, GeneratedFile } from '../../inference/engine-protocol.js';
+import type { EngineEvent } from '../../inference/engine-protocol.js';
+import type { GeneratedFile } from '../../inference/generation.js';
 import type { StageSeconds, TimedStage } from './progress-estimator.js';
 
 export type EnhancementType = 'base' | 'chat' | 'instruct_chat';

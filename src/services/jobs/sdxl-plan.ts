@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
+import type { LoadResult } from '../../inference/engine-protocol.js';
 import type {
   ImageFormat,
-  LoadResult,
   ReferenceType,
   SdxlGenerateParams,
   SdxlGenerateResult,
   SdxlSchedulerName,
   WeightedPhrase,
-} from '../../inference/engine-protocol.js';
+} from '../../inference/generation.js';
 import type { Engines } from '../engines/engines.js';
 import type { NegativePrompts } from '../models/negative-prompts.js';
 import { catalogue, defaultReferenceStrength } from '../catalogue.js';

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
-import type { GeneratedFile } from '../../inference/engine-protocol.js';
+import type { GeneratedFile } from '../../inference/generation.js';
 import { retry } from '../../lib/retry.js';
 import { StorageError, type Storage } from '../storage/storage.js';
 import { assetPath, catalogue, everyPath, posterPath, type JobType } from '../catalogue.js';

@@ -1,5 +1,5 @@
 import type { ErrorDetail } from '../../lib/errors.js';
-import type { ReferenceType } from '../../inference/engine-protocol.js';
+import type { ReferenceType } from '../../inference/generation.js';
 import type { JobType } from '../catalogue.js';
 import type { EnhancementType } from './plan.js';
 

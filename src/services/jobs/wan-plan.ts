@@ -6,13 +6,13 @@ import type { ValidJob } from './valid-job.js';
 import { resolveWanReferences, wanGuidance } from './wan-references.js';
 import { catalogue, framesPerSecond, wanFrames } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';
+import type { LoadResult } from '../../inference/engine-protocol.js';
 import type {
   FlowSchedulerName,
   ImageFormat,
-  LoadResult,
   WanGenerateParams,
   WanGenerateResult,
-} from '../../inference/engine-protocol.js';
+} from '../../inference/generation.js';
 
 export interface WanPlanOptions {
   engines: Pick<Engines, 'call' | 'status'>;

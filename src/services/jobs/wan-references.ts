@@ -1,4 +1,4 @@
-import type { WanReferenceMode } from '../../inference/engine-protocol.js';
+import type { WanReferenceMode } from '../../inference/generation.js';
 import { defaultReferenceStrength } from '../catalogue.js';
 import type { PlannedReference } from './plan.js';
 import type { ValidJob } from './valid-job.js';

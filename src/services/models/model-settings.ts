@@ -5,7 +5,7 @@ import {
   sdxlSchedulerNames,
   type FlowSchedulerName,
   type SdxlSchedulerName,
-} from '../../inference/engine-protocol.js';
+} from '../../inference/generation.js';
 import type { Scene } from './scene-detector.js';
 
 /**

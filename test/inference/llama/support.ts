@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { Test } from 'tap';
-import type { EngineEvent, QwenGenerateParams } from '../../../src/inference/engine-protocol.js';
+import type { EngineEvent } from '../../../src/inference/engine-protocol.js';
+import type { QwenGenerateParams } from '../../../src/inference/generation.js';
 import type { RequestContext } from '../../../src/inference/engine.js';
 import { openModel, type ModelSettings, type TextModel } from '../../../src/inference/llama/model.js';
 import { openLlama } from '../../../src/inference/llama/runtime.js';

@@ -4,7 +4,7 @@ import path from 'node:path';
 import sharp from 'sharp';
 import t, { type Test } from 'tap';
 import { EngineFailure, type RequestContext } from '../../../src/inference/engine.js';
-import type { SdxlGenerateParams } from '../../../src/inference/engine-protocol.js';
+import type { SdxlGenerateParams } from '../../../src/inference/generation.js';
 import { generateImages, type Pipeline } from '../../../src/inference/sdxl/generate.js';
 import { openSdxlModel, type SdxlModel } from '../../../src/inference/sdxl/model.js';
 import { createTextCache } from '../../../src/inference/sdxl/text-cache.js';

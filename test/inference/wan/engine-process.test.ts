@@ -87,8 +87,6 @@ t.test('load, warm-up, clip, cancel, clip: through the engine process', { skip }
     1,
     'it goes on working',
   );
-  await engine.ask('unload', {});
-  await t.rejects(engine.ask('wan.generate', wanParams(await temporaryFolder(t))), { code: 'not_loaded' });
 });
 
 t.test('an engine that is killed takes its encoder with it', { skip }, async (t) => {

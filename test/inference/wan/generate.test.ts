@@ -7,12 +7,12 @@ import { openTiny, pipelineOf, recordingContext, temporaryFolder, wanParams } fr
 import { requireCommand } from '../../helpers/requirements.js';
 import { toPictures } from '../../../src/inference/diffusion/pictures.js';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
+import type { EngineEvent } from '../../../src/inference/engine-protocol.js';
 import {
-  type EngineEvent,
   type FlowSchedulerName,
   flowSchedulerNames,
   type WanGenerateParams,
-} from '../../../src/inference/engine-protocol.js';
+} from '../../../src/inference/generation.js';
 import { denoise } from '../../../src/inference/wan/denoise.js';
 import { generateClip } from '../../../src/inference/wan/generate.js';
 import { latentShape } from '../../../src/inference/wan/latents.js';

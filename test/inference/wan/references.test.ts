@@ -4,7 +4,7 @@ import t, { type Test } from 'tap';
 import { openTiny, pipelineOf, recordingContext, temporaryFolder, wanParams } from './support.js';
 import { readPadded, readPicture, toPlanes } from '../../../src/inference/diffusion/pictures.js';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
-import { wanReferenceMode, type WanReferences } from '../../../src/inference/engine-protocol.js';
+import { wanReferenceMode, type WanReferences } from '../../../src/inference/generation.js';
 import { denoise } from '../../../src/inference/wan/denoise.js';
 import { generateClip } from '../../../src/inference/wan/generate.js';
 import { latentShape, type LatentShape, takeFrame } from '../../../src/inference/wan/latents.js';

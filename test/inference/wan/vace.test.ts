@@ -4,7 +4,7 @@ import sharp from 'sharp';
 import t, { type Test } from 'tap';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
 import { readSafetensors } from '../../../tools/parity/safetensors.js';
-import type { WanReferences } from '../../../src/inference/engine-protocol.js';
+import type { WanReferences } from '../../../src/inference/generation.js';
 import { denoise } from '../../../src/inference/wan/denoise.js';
 import { generateClip } from '../../../src/inference/wan/generate.js';
 import { latentShape } from '../../../src/inference/wan/latents.js';

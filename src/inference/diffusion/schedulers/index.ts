@@ -4,7 +4,7 @@ import { createFlowEuler, flowEulerSigmas, flowSigmas } from './flow.js';
 import type { NoiseScheduleConfig } from './noise-schedule.js';
 import type { EditPrediction, ScheduleOptions, Scheduler } from './scheduler.js';
 import { createFlowUniPc, createUniPc } from './unipc.js';
-import type { FlowSchedulerName, SdxlSchedulerName } from '../../engine-protocol.js';
+import type { FlowSchedulerName, SdxlSchedulerName } from '../../generation.js';
 
 export type { Scheduler } from './scheduler.js';
 
