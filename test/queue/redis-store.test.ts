@@ -3,7 +3,7 @@ import { Redis } from 'ioredis';
 import t, { type Test } from 'tap';
 import { createRedisStore, type RedisStoreOptions } from '../../src/services/queue/redis/store.js';
 import { openRedis, redisOrSkip, startRedis } from '../helpers/redis.js';
-import type { JobStore } from '../../src/services/queue/job-store.js';
+import { mostDeadLetters, type JobStore } from '../../src/services/queue/job-store.js';
 import { createClock, runStoreSuite, type Clock } from './store-suite.js';
 import {
   cancelled,
@@ -105,6 +105,29 @@ if (redisOrSkip(t)) {
       );
     },
   );
+
+  await t.test('beyond their number the oldest dead letters go', async (t) => {
+    const { store, clock } = await open(t);
+    const extra = 7;
+    const batch = admin.pipeline();
+    for (let index = 0; index < mostDeadLetters + extra; index += 1) {
+      batch.hset(`ourvidz:deadletter:${index}`, 'payload', 'x', 'queue', 'sdxl_queue');
+      batch.zadd('ourvidz:deadletters', clock.now() + index, String(index));
+    }
+    await batch.exec();
+    await store.reclaimExpired();
+    t.equal(await admin.zcard('ourvidz:deadletters'), mostDeadLetters);
+    t.equal(await admin.exists('ourvidz:deadletter:0', 'ourvidz:deadletter:6'), 0);
+    t.equal(await admin.exists('ourvidz:deadletter:7'), 1);
+  });
+
+  await t.test('what another program left among the instances is passed over', async (t) => {
+    const { store, clock } = await open(t);
+    const instance = { workerId: 'w1', host: 'h', pid: 1, startedAtMs: 0, seenAtMs: clock.now(), status: {} };
+    await store.announce(instance, 1000);
+    await admin.hset('ourvidz:instances', { text: 'no json', number: '7', other: '{"instance":{}}' });
+    t.same(await store.instances(), [instance]);
+  });
 
   await t.test('the same reservation sent twice is one reservation', async (t) => {
     const { store } = await open(t);

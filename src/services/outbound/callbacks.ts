@@ -1,4 +1,4 @@
-import type { Callback, CallbackEvent } from '../queue/job-store.js';
+import type { Callback, CallbackEvent } from '../queue/outbox.js';
 
 /** Body of a callback (spec section 4). `status` of a progress callback is `processing`. */
 export interface CallbackBody {

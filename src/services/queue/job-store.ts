@@ -1,4 +1,5 @@
 import type { JobType, QueueName } from '../catalogue.js';
+import type { Callback, Outbox } from './outbox.js';
 
 /**
  * One interface, two queues: embedded (LevelDB, one process) and Redis (shared by any number of processes).
@@ -45,10 +46,7 @@ export interface JobRecord {
   lastError?: string;
 }
 
-/**
- * Proof of ownership of a running job. Every write of a runner carries it and is refused once the lease is
- * lost.
- */
+/** Proof of ownership of a running job: every write of a runner carries it, and is refused once it is lost. */
 export interface Lease {
   queue: QueueName;
   /** The store's own key of the reservation; unique per claim, never the payload's bytes. */
@@ -88,46 +86,17 @@ export interface ReserveRequest {
   begin?: boolean;
 }
 
-export type CallbackEvent = 'processing' | 'progress' | 'completed' | 'failed';
-
-/** What is to be said of a job. `id` is stable over retries and re-runs: receivers drop duplicates by it. */
-export interface Callback {
-  /**
-   * `{jobId}:{event}`, or with a suffix for events that repeat (`{jobId}:progress:{n}`); doubles as
-   * `webhook-id` and idempotency key.
-   */
-  id: string;
-  jobId: string;
-  event: CallbackEvent;
-  url: string;
-  /** The exact bytes to send. */
-  body: string;
-  /** By the clock of the process that made it; only its age in hours is looked at. */
-  createdAtMs: number;
-  /** Trace that its delivery belongs to. */
-  traceparent?: string;
-  tracestate?: string;
-}
-
-/** A callback waiting to be delivered. */
-export interface OutboxEntry extends Callback {
-  /** By the store's clock. */
-  nextAttemptAtMs: number;
-  attempts: number;
-  lastError?: string;
-}
-
 export interface FinishedJob {
   status: 'completed' | 'failed' | 'cancelled';
   assets: string[];
   errorMessage?: string;
   metadata: Record<string, unknown>;
-  /**
-   * Terminal callback; absent when no callback URL is configured. A pending `processing` entry of the job is
-   * dropped.
-   */
+  /** Absent when no callback URL is configured. Drops a pending `processing` entry of the job. */
   callback?: Callback;
 }
+
+/** Beyond this the oldest letters go; older ones than the retention go, too. */
+export const mostDeadLetters = 10_000;
 
 export interface DeadLetter {
   id: string;
@@ -146,10 +115,7 @@ export interface SubmitRequest {
   payload: string;
   job: { id: string; type: JobType; userId: string };
   idempotencyKey?: string;
-  /**
-   * What "the same payload" means for the key, when the payload holds generated parts (an id). Default: a
-   * digest of the payload.
-   */
+  /** What "the same payload" means for the key; default: a digest of it. For payloads with a generated id. */
   fingerprint?: string;
   /** Refuse (`full`) when this many jobs wait already; 0 for no limit. */
   maxWaiting?: number;
@@ -289,26 +255,4 @@ export interface JobStore {
   /** Round trip to the store, for readiness. Throws when it does not answer. */
   ping(): Promise<void>;
   close(): Promise<void>;
-}
-
-export interface Outbox {
-  /**
-   * Adds an entry, due at once, outside a job's terminal write (progress callbacks). Same id replaces.
-   * Dropped silently once the job is terminal.
-   */
-  add(callback: Callback): Promise<void>;
-  /**
-   * Takes up to `limit` due entries for this relay for `leaseMs`. Entries of one job come in order: never a
-   * later one while an earlier is undelivered.
-   */
-  claimDue(workerId: string, limit: number, leaseMs: number): Promise<OutboxEntry[]>;
-  delivered(id: string): Promise<void>;
-  /** The delivery failed; the next attempt is due `delayMs` from now. */
-  reschedule(id: string, delayMs: number, error: string): Promise<void>;
-  /** Gives up; the entry is kept for inspection and `retry`. */
-  deadLetter(id: string, reason: string): Promise<void>;
-  pending(): Promise<number>;
-  listDead(limit: number): Promise<OutboxEntry[]>;
-  /** Puts dead entries back in line (all, or one). Returns how many. */
-  retryDead(id?: string): Promise<number>;
 }

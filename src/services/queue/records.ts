@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import {
+  terminalStatuses,
   type FinishedJob,
   type JobFilter,
   type JobProgress,
   type JobRecord,
-  terminalStatuses,
 } from './job-store.js';
 import type { JobType, QueueName } from '../catalogue.js';
 

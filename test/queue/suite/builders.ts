@@ -1,14 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../store-suite.js';
 import { catalogue, type JobType } from '../../../src/services/catalogue.js';
-import type {
-  CallbackEvent,
-  FinishedJob,
-  JobRecord,
-  JobStore,
-  OutboxEntry,
-  Reservation,
-} from '../../../src/services/queue/job-store.js';
+import type { FinishedJob, JobRecord, JobStore, Reservation } from '../../../src/services/queue/job-store.js';
+import type { CallbackEvent, OutboxEntry } from '../../../src/services/queue/outbox.js';
 
 export const leaseMs = 30_000;
 export const userId = '5b0f7a52-6f0c-4f2b-9a3c-0d9f2f6a1b11';

@@ -158,4 +158,18 @@ export async function testDeadLetters(t: Test, open: OpenHarness): Promise<void>
     t.same(await claimed(later), [`${job.id}:completed`], 'its callback is still to be delivered');
     t.equal(await tryReserve(later), null);
   });
+
+  await t.test('dead letters are forgotten after the retention', async (t) => {
+    const { store, clock, reopen } = await open(t, { retentionMs: 3_600_000 });
+    await store.push('sdxl_queue', 'old');
+    await store.deadLetter((await reserve(store)).lease, 'not JSON');
+    clock.advance(3_000_000);
+    await store.push('sdxl_queue', 'new');
+    await store.deadLetter((await reserve(store)).lease, 'not JSON');
+    clock.advance(700_000);
+    const later = await reopen();
+    await later.reclaimExpired();
+    t.match(await later.deadLetters(undefined, 10), [{ payload: 'new' }]);
+    t.equal((await later.deadLetters(undefined, 10)).length, 1);
+  });
 }

@@ -310,4 +310,15 @@ export async function testLeases(t: Test, open: OpenHarness): Promise<void> {
     t.match(await reserve(later), { payload: 'not json' });
     t.equal(await tryReserve(later), null);
   });
+
+  await t.test('a type that only looks like known ones in a row begins no job', async (t) => {
+    const { store } = await open(t);
+    const job = someJob();
+    await store.push(
+      'sdxl_queue',
+      JSON.stringify({ id: job.id, type: 'sdxl_image_fast,sdxl_image_high', user_id: job.userId }),
+    );
+    const reservation = await store.reserve({ queue: 'sdxl_queue', workerId: 'w', leaseMs, begin: true });
+    t.match(reservation, { begun: false });
+  });
 }

@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { isJobType, type JobType } from '../../catalogue.js';
 import { begunRecord, createRecord, finishedRecord, isTerminal, waitingRecord } from '../records.js';
-import type { Callback, DeadLetter, FinishedJob, JobRecord, JobStore, Lease } from '../job-store.js';
+import type { FinishedJob, JobRecord, JobStore, Lease } from '../job-store.js';
+import type { Callback } from '../outbox.js';
 import type { Context, LeasedEntry } from './context.js';
+import { createDeadLetterWrite } from './dead-letters.js';
 import { sortable, type Change, type StoredJob, type Write } from './database.js';
 import type { StoredEntry } from './waiting-line.js';
 
@@ -91,6 +93,8 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
     lease.jobId !== '' && (await context.loadJob(lease.jobId))?.finishedByToken === lease.token;
 
   return {
+    deadLetter: createDeadLetterWrite(context, { finishedBefore, finishedJob, forgetRunning }),
+
     reserve: ({ queue, workerId, leaseMs, excludeTypes = [], begin = false }) =>
       mutex.run(async () => {
         for (;;) {
@@ -214,54 +218,6 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
           dueMs: dueAtOnce(held.entry),
           durable: true,
         });
-        return true;
-      }),
-
-    deadLetter: (lease, reason, result) =>
-      mutex.run(async () => {
-        const held = leases.get(lease.token);
-        if (held === undefined) return finishedBefore(lease);
-        const { entry } = held;
-        const payload = (await database.payloads.get(sortable(entry.seq))) ?? '';
-        const letter: DeadLetter = {
-          id: `${sortable(now())}-${randomUUID()}`,
-          queue: entry.queue,
-          payload,
-          reason,
-          attempts: entry.attempts,
-          atMs: now(),
-          ...(entry.jobId === '' ? {} : { jobId: entry.jobId }),
-        };
-        const writes = [
-          ...context.deleteEntry(entry.seq),
-          database.deadLetters.put(letter.id, { letter, token: lease.token }),
-        ];
-        let ended: Change | undefined;
-        if (result !== undefined) {
-          const stored = await context.loadJob(result.job.id);
-          if (
-            stored === undefined ||
-            !(isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq))
-          ) {
-            const type = (result.job.type ?? entry.type) as JobRecord['type'];
-            const job = stored ?? {
-              record: createRecord(
-                { id: result.job.id, type, userId: result.job.userId ?? entry.userId },
-                entry.queue,
-                entry.queuedAtMs,
-              ),
-            };
-            ended = finishedJob(
-              { ...job, record: { ...job.record, attempts: entry.attempts } },
-              lease.token,
-              result,
-            );
-          }
-        }
-        await database.write([...writes, ...(ended?.writes ?? [])], { durable: true });
-        ended?.apply();
-        context.dropLease(lease.token);
-        if (running.get(lease.jobId)?.entrySeq === entry.seq) forgetRunning(lease.jobId);
         return true;
       }),
 

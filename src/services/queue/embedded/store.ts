@@ -1,7 +1,8 @@
 import { type Context, openContext } from './context.js';
-import { type Change, sortable, type Write } from './database.js';
+import { sortable, type Write } from './database.js';
+import { createDeadLetters } from './dead-letters.js';
 import { createLeaseCalls } from './leases.js';
-import type { InstanceInfo, JobRecord, JobStore } from '../job-store.js';
+import { mostDeadLetters, type InstanceInfo, type JobRecord, type JobStore } from '../job-store.js';
 import {
   createRecord,
   digestOf,
@@ -10,7 +11,6 @@ import {
   listingKey,
   matches,
   peekPayload,
-  requeuedRecord,
 } from '../records.js';
 import { untilWork } from '../until-work.js';
 import { queueNames } from '../../catalogue.js';
@@ -82,6 +82,7 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
     kind: 'embedded',
     outbox: outbox.outbox,
     ...createLeaseCalls(context, prune),
+    ...createDeadLetters(context),
 
     submit: ({ queue, payload, job, idempotencyKey, fingerprint = digestOf(payload), maxWaiting = 0 }) =>
       mutex.run(async () => {
@@ -195,49 +196,6 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
       };
     },
 
-    async deadLetters(queue, limit) {
-      const letters = [];
-      for await (const [, { letter }] of database.deadLetters.entries({ reverse: true })) {
-        if (letters.length >= limit) break;
-        if (queue === undefined || letter.queue === queue) letters.push(letter);
-      }
-      return letters;
-    },
-
-    requeueDeadLetter: (id) =>
-      mutex.run(async () => {
-        const found = await database.deadLetters.get(id);
-        if (found === undefined) return false;
-        const { letter, token } = found;
-        const { id: jobId, type, userId } = peekPayload(letter.payload);
-        const added = context.newEntry({ queue: letter.queue, jobId, type, userId }, letter.payload);
-        const writes: Write[] = [...added.writes, database.deadLetters.del(id)];
-        const stored = letter.jobId === undefined ? undefined : await context.loadJob(letter.jobId);
-        let unsaid: Change | undefined;
-        // A job that ended otherwise stays as it is.
-        if (stored !== undefined && isTerminal(stored.record) && stored.finishedByToken === token) {
-          const { finishedAtMs } = stored.record;
-          if (finishedAtMs !== undefined)
-            writes.push(database.finished.del(`${sortable(finishedAtMs)}:${stored.record.id}`));
-          unsaid = await outbox.dropAll(stored.record.id);
-          writes.push(
-            ...unsaid.writes,
-            ...context.saveJob({ record: requeuedRecord(stored.record), entrySeq: added.entry.seq }),
-          );
-        }
-        await database.write(writes, { durable: true });
-        unsaid?.apply();
-        added.enter();
-        return true;
-      }),
-
-    dropDeadLetter: (id) =>
-      mutex.run(async () => {
-        if ((await database.deadLetters.get(id)) === undefined) return false;
-        await database.write([database.deadLetters.del(id)], { durable: true });
-        return true;
-      }),
-
     async announce(instance, ttlMs) {
       instances.set(instance.workerId, { ...instance, forgetAtMs: now() + ttlMs });
     },
@@ -260,7 +218,7 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
 }
 
 /**
- * Forgets finished jobs, idempotency keys and dead callbacks older than the retention; looks once a minute at
+ * Forgets finished jobs, idempotency keys, dead letters and callbacks older than the retention; looks once a minute at
  * most.
  */
 function createPruner({ database, now, retentionMs }: Context) {
@@ -279,6 +237,12 @@ function createPruner({ database, now, retentionMs }: Context) {
     }
     for await (const [key, { atMs }] of database.idempotencyKeys.entries()) {
       if (atMs + retentionMs <= now()) writes.push(database.idempotencyKeys.del(key));
+    }
+    let letters = 0;
+    for await (const [key, { letter }] of database.deadLetters.entries({ reverse: true })) {
+      letters += 1;
+      if (letters > mostDeadLetters || letter.atMs + retentionMs <= now())
+        writes.push(database.deadLetters.del(key));
     }
     for await (const [key, { atMs }] of database.deadCallbacks.entries()) {
       if (atMs + retentionMs <= now()) writes.push(database.deadCallbacks.del(key));

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { jobTypes, queueNames } from '../../catalogue.js';
-import type { JobStore, Lease } from '../job-store.js';
+import { mostDeadLetters, type JobStore, type Lease } from '../job-store.js';
 import { callbackArguments, finishArguments } from './records.js';
 import type { RunScript } from './scripts.js';
 import type { createSignals } from './signals.js';
@@ -40,7 +40,7 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
   // start.
   const tokenStart = `${randomBytes(9).toString('base64url')}.`;
   let nextToken = 1;
-  let housekeepingAtMs = 0;
+  let housekeepingAtMs = -Infinity;
   let sweptTo = '';
 
   /** Ends a lease by a script that answers 1, or 0 when the lease was lost. */
@@ -159,9 +159,16 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
         } while (batch.length === batchSize);
       }
       if (ids.length > 0) signals.notice();
-      if (Date.now() >= housekeepingAtMs) {
-        housekeepingAtMs = Date.now() + housekeepingIntervalMs;
-        sweptTo = (await run('housekeep', queueNames[0], retentionMs, batchSize, sweptTo)) as string;
+      if (performance.now() >= housekeepingAtMs) {
+        housekeepingAtMs = performance.now() + housekeepingIntervalMs;
+        sweptTo = (await run(
+          'housekeep',
+          queueNames[0],
+          retentionMs,
+          batchSize,
+          sweptTo,
+          mostDeadLetters,
+        )) as string;
       }
       return ids;
     },

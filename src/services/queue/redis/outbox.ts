@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
 import { queueNames } from '../../catalogue.js';
-import type { Outbox } from '../job-store.js';
+import type { Outbox } from '../outbox.js';
 import { callbackArguments, parseCallback } from './records.js';
 import type { RunScript } from './scripts.js';
 

@@ -1,6 +1,7 @@
 import { catalogue, isJobType, queueNames, type JobType, type QueueName } from '../../catalogue.js';
 import { createRecord, isTerminal } from '../records.js';
-import type { Callback, FinishedJob, JobProgress, JobRecord, JobStatus, OutboxEntry } from '../job-store.js';
+import type { FinishedJob, JobProgress, JobRecord, JobStatus } from '../job-store.js';
+import type { Callback, OutboxEntry } from '../outbox.js';
 import type { Argument } from './scripts.js';
 
 /** The hash of a job as a record; null when there is none. */

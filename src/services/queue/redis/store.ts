@@ -1,7 +1,8 @@
 import { queueNames, type JobType, type QueueName } from '../../catalogue.js';
 import { createRecord, digestOf, isTerminal, listingKey, matches } from '../records.js';
-import type { DeadLetter, InstanceInfo, JobRecord, JobStore } from '../job-store.js';
+import type { JobRecord, JobStore } from '../job-store.js';
 import { createConnector, type StoreLog } from './connection.js';
+import { createDeadLetters, createInstances } from './dead-letters.js';
 import { createLeaseCalls } from './leases.js';
 import { createRedisOutbox } from './outbox.js';
 import { finishArguments, parseRecord } from './records.js';
@@ -122,12 +123,6 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     return position < 0 ? null : position;
   }
 
-  async function serverTimeMs(): Promise<number> {
-    if (now !== undefined) return now();
-    const [seconds, micros] = await redis.time();
-    return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
-  }
-
   return {
     kind: 'redis',
     outbox: createRedisOutbox({
@@ -138,6 +133,8 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       changes: () => callbackChanges,
     }),
     ...createLeaseCalls({ run, signals, retentionMs, held }),
+    ...createDeadLetters({ redis, run, prefix }),
+    ...createInstances({ redis, prefix, now }),
     waitForWork: signals.waitForWork,
 
     async submit({
@@ -238,54 +235,6 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       return { waiting, delayed, running, oldestAgeSeconds: ageMs < 0 ? null : ageMs / 1000 };
     },
 
-    async deadLetters(queue, limit) {
-      const letters: DeadLetter[] = [];
-      for (let start = 0; letters.length < limit; start += 100) {
-        const ids = await redis.zrevrange(`${prefix}deadletters`, start, start + 99);
-        const hashes = await Promise.all(ids.map((id) => redis.hgetall(`${prefix}deadletter:${id}`)));
-        hashes.forEach((hash, index) => {
-          const letter = parseDeadLetter(ids[index] ?? '', hash);
-          if (letter !== null && letters.length < limit && (queue === undefined || letter.queue === queue))
-            letters.push(letter);
-        });
-        if (ids.length < 100) break;
-      }
-      return letters;
-    },
-
-    async requeueDeadLetter(id) {
-      const queue = (await redis.hget(`${prefix}deadletter:${id}`, 'queue')) as QueueName | null;
-      return queue !== null && (await run('requeue-dead-letter', queue, id)) === 1;
-    },
-
-    async dropDeadLetter(id) {
-      const results = await redis
-        .multi()
-        .del(`${prefix}deadletter:${id}`)
-        .zrem(`${prefix}deadletters`, id)
-        .exec();
-      return results?.[0]?.[1] === 1;
-    },
-
-    async announce(instance, ttlMs) {
-      await redis.hset(
-        `${prefix}instances`,
-        instance.workerId,
-        JSON.stringify({ instance, forgetAtMs: (await serverTimeMs()) + ttlMs }),
-      );
-    },
-
-    async instances() {
-      const [hash, nowMs] = await Promise.all([redis.hgetall(`${prefix}instances`), serverTimeMs()]);
-      const alive: InstanceInfo[] = [];
-      for (const [workerId, text] of Object.entries(hash)) {
-        const { instance, forgetAtMs } = JSON.parse(text) as { instance: InstanceInfo; forgetAtMs: number };
-        if (forgetAtMs > nowMs) alive.push(instance);
-        else await redis.hdel(`${prefix}instances`, workerId);
-      }
-      return alive;
-    },
-
     onCancel(listener) {
       signals.emitter.on('cancel', listener);
       return () => signals.emitter.off('cancel', listener);
@@ -301,19 +250,5 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       if (redis.status === 'ready') await redis.quit().catch(() => undefined);
       connector.disconnectAll();
     },
-  };
-}
-
-function parseDeadLetter(id: string, hash: Record<string, string>): DeadLetter | null {
-  const { payload, queue, reason, job, attempts, at } = hash;
-  if (payload === undefined || queue === undefined) return null;
-  return {
-    id,
-    queue: queue as QueueName,
-    payload,
-    reason: reason ?? '',
-    attempts: Number(attempts ?? 0),
-    atMs: Number(at ?? 0),
-    ...(job === undefined || job === '' ? {} : { jobId: job }),
   };
 }

@@ -1,12 +1,22 @@
 -- with: callbacks jobs
--- Forgets finished jobs and dead callbacks older than the retention. Jobs are looked at from the oldest on, as many as the
+-- Forgets finished jobs, dead callbacks and dead letters older than the retention, and the oldest letters beyond their number. Jobs are looked at from the oldest on, as many as the
 -- limit allows, after the listing member where the last call stopped: a job made within the retention cannot be due.
--- ARGV: retention ms, limit, listing member ('' for the oldest). Returns where to go on ('' when all were looked at).
+-- ARGV: retention ms, limit, listing member ('' for the oldest), most dead letters. Returns where to go on ('' when all were looked at).
 local before, limit = now - tonumber(ARGV[3]), tonumber(ARGV[4])
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', callbacks_dead, '-inf', before, 'LIMIT', 0, limit)) do
   redis.call('ZREM', callbacks_dead, id)
   redis.call('DEL', callback_key(id))
 end
+local letters = prefix .. 'deadletters'
+local function forget_letters(ids)
+  for _, id in ipairs(ids) do
+    redis.call('ZREM', letters, id)
+    redis.call('DEL', prefix .. 'deadletter:' .. id)
+  end
+end
+forget_letters(redis.call('ZRANGEBYSCORE', letters, '-inf', before, 'LIMIT', 0, limit))
+local extra = math.min(redis.call('ZCARD', letters) - tonumber(ARGV[6]), limit)
+if extra > 0 then forget_letters(redis.call('ZRANGE', letters, 0, extra - 1)) end
 local oldest = ARGV[5] ~= '' and '(' .. ARGV[5] or '+'
 local members = redis.call('ZREVRANGEBYLEX', listing, oldest, '[' .. listing_member('', before), 'LIMIT', 0, limit)
 for _, member in ipairs(members) do

@@ -97,7 +97,7 @@ while true do
       end
       if job[3] == '1' then cancel = '1' end
     end
-    if begin_types ~= '' and kind ~= '' and string.find(begin_types, ',' .. kind .. ',', 1, true) then
+    if begin_types ~= '' and kind ~= '' and not string.find(kind, ',', 1, true) and string.find(begin_types, ',' .. kind .. ',', 1, true) then
       begun = begin(id, kind, user, attempts, queued, job)
       duplicate = not begun
       if begun and cancel == '1' then redis.call('HSET', job_key(id), 'cancel', '1') end

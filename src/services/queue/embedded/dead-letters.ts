@@ -1,0 +1,119 @@
+import { randomUUID } from 'node:crypto';
+import { createRecord, isTerminal, peekPayload, requeuedRecord } from '../records.js';
+import type { DeadLetter, FinishedJob, JobRecord, JobStore, Lease } from '../job-store.js';
+import type { Context } from './context.js';
+import { sortable, type Change, type StoredJob, type Write } from './database.js';
+
+/** What operators look at and put back. */
+export function createDeadLetters({
+  database,
+  mutex,
+  outbox,
+  ...context
+}: Context): Pick<JobStore, 'deadLetters' | 'requeueDeadLetter' | 'dropDeadLetter'> {
+  return {
+    async deadLetters(queue, limit) {
+      const letters = [];
+      for await (const [, { letter }] of database.deadLetters.entries({ reverse: true })) {
+        if (letters.length >= limit) break;
+        if (queue === undefined || letter.queue === queue) letters.push(letter);
+      }
+      return letters;
+    },
+
+    requeueDeadLetter: (id) =>
+      mutex.run(async () => {
+        const found = await database.deadLetters.get(id);
+        if (found === undefined) return false;
+        const { letter, token } = found;
+        const { id: jobId, type, userId } = peekPayload(letter.payload);
+        const added = context.newEntry({ queue: letter.queue, jobId, type, userId }, letter.payload);
+        const writes: Write[] = [...added.writes, database.deadLetters.del(id)];
+        const stored = letter.jobId === undefined ? undefined : await context.loadJob(letter.jobId);
+        let unsaid: Change | undefined;
+        // A job that ended otherwise stays as it is.
+        if (stored !== undefined && isTerminal(stored.record) && stored.finishedByToken === token) {
+          const { finishedAtMs } = stored.record;
+          if (finishedAtMs !== undefined)
+            writes.push(database.finished.del(`${sortable(finishedAtMs)}:${stored.record.id}`));
+          unsaid = await outbox.dropAll(stored.record.id);
+          writes.push(
+            ...unsaid.writes,
+            ...context.saveJob({ record: requeuedRecord(stored.record), entrySeq: added.entry.seq }),
+          );
+        }
+        await database.write(writes, { durable: true });
+        unsaid?.apply();
+        added.enter();
+        return true;
+      }),
+
+    dropDeadLetter: (id) =>
+      mutex.run(async () => {
+        if ((await database.deadLetters.get(id)) === undefined) return false;
+        await database.write([database.deadLetters.del(id)], { durable: true });
+        return true;
+      }),
+  };
+}
+
+interface LeaseParts {
+  finishedBefore: (lease: Lease) => Promise<boolean>;
+  finishedJob: (job: StoredJob, token: string, result: FinishedJob) => Change;
+  forgetRunning: (jobId: string) => void;
+}
+
+/** Keeps a payload that will not be tried again, and ends its job where there is one to end. */
+export function createDeadLetterWrite(
+  context: Context,
+  { finishedBefore, finishedJob, forgetRunning }: LeaseParts,
+): JobStore['deadLetter'] {
+  const { database, mutex, now, leases, running } = context;
+  return (lease, reason, result) =>
+    mutex.run(async () => {
+      const held = leases.get(lease.token);
+      if (held === undefined) return finishedBefore(lease);
+      const { entry } = held;
+      const payload = (await database.payloads.get(sortable(entry.seq))) ?? '';
+      const letter: DeadLetter = {
+        id: `${sortable(now())}-${randomUUID()}`,
+        queue: entry.queue,
+        payload,
+        reason,
+        attempts: entry.attempts,
+        atMs: now(),
+        ...(entry.jobId === '' ? {} : { jobId: entry.jobId }),
+      };
+      const writes = [
+        ...context.deleteEntry(entry.seq),
+        database.deadLetters.put(letter.id, { letter, token: lease.token }),
+      ];
+      let ended: Change | undefined;
+      if (result !== undefined) {
+        const stored = await context.loadJob(result.job.id);
+        if (
+          stored === undefined ||
+          !(isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq))
+        ) {
+          const type = (result.job.type ?? entry.type) as JobRecord['type'];
+          const job = stored ?? {
+            record: createRecord(
+              { id: result.job.id, type, userId: result.job.userId ?? entry.userId },
+              entry.queue,
+              entry.queuedAtMs,
+            ),
+          };
+          ended = finishedJob(
+            { ...job, record: { ...job.record, attempts: entry.attempts } },
+            lease.token,
+            result,
+          );
+        }
+      }
+      await database.write([...writes, ...(ended?.writes ?? [])], { durable: true });
+      ended?.apply();
+      context.dropLease(lease.token);
+      if (running.get(lease.jobId)?.entrySeq === entry.seq) forgetRunning(lease.jobId);
+      return true;
+    });
+}
