@@ -1,7 +1,15 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import type { EngineErrorBody, EngineErrorCode, EngineEvent, EngineMethod, EngineMethods, LoadParams, LoadResult, MemoryReport } from './engine-protocol.js';
-import { requiredFiles } from './model-layout.js';
+import type {
+  EngineErrorBody,
+  EngineErrorCode,
+  EngineEvent,
+  EngineMethod,
+  EngineMethods,
+  LoadParams,
+  LoadResult,
+  MemoryReport,
+} from './engine-protocol.js';
 
 /** What a request may do besides returning: report, and learn that nobody wants its answer any more. */
 export interface RequestContext {
@@ -71,8 +79,11 @@ export async function checkpoint(signal: AbortSignal): Promise<void> {
 
 // WebGPU reports a failed allocation on the side; what is thrown is that a later command names the buffer it
 // did not get
-const outOfMemory =
-  /out of memory|failed to allocate|bad_alloc|BFCArena|allocation failed|not enough memory|OUT_OF_DEVICE_MEMORY|\[Invalid Buffer/i;
+const outOfMemory = new RegExp(
+  'out of memory|failed to allocate|bad_alloc|BFCArena|allocation failed|not enough memory|' +
+    'OUT_OF_DEVICE_MEMORY|\\[Invalid Buffer',
+  'i',
+);
 const deviceLost =
   /device (was |is )?lost|device removed|CUDA error|CUDA failure|CUDNN_STATUS|VK_ERROR_DEVICE_LOST/i;
 
@@ -91,6 +102,38 @@ export function describeFailure(error: unknown): EngineErrorBody {
   return { code: 'engine_failed', message };
 }
 
+/**
+ * Files without which an engine cannot open its model folder (docs/models.md); validation names the same ones
+ * before it tries.
+ */
+export const requiredFiles = {
+  sdxl: [
+    'model_index.json',
+    'scheduler/scheduler_config.json',
+    'unet/config.json',
+    'unet/model.onnx',
+    'vae_decoder/model.onnx',
+    'text_encoder/config.json',
+    'text_encoder/model.onnx',
+    'text_encoder_2/config.json',
+    'text_encoder_2/model.onnx',
+    'tokenizer/vocab.json',
+    'tokenizer/merges.txt',
+    'tokenizer_2/vocab.json',
+    'tokenizer_2/merges.txt',
+  ],
+  wan: [
+    'model_index.json',
+    'tokenizer/tokenizer.json',
+    'text_encoder/model.onnx',
+    'transformer/config.json',
+    'transformer/model.onnx',
+    'vae_decoder/config.json',
+    'vae_decoder/init.onnx',
+    'vae_decoder/step.onnx',
+  ],
+} as const;
+
 const kinds = {
   sdxl: { name: 'an SDXL', layout: 'docs/models.md' },
   wan: { name: 'a Wan', layout: 'docs/export.md' },
@@ -103,6 +146,6 @@ export function requireModelFiles(engine: keyof typeof requiredFiles, folder: st
   if (missing.length > 0)
     throw new EngineFailure(
       'model_missing',
-      `${folder} is not ${name} model folder: ${missing.join(', ')} missing (${layout} states the layout)`,
+      `${folder} is not ${name} model folder: it lacks ${missing.join(', ')} (${layout} describes the layout)`,
     );
 }

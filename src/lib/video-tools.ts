@@ -13,7 +13,8 @@ export interface VideoTools {
 }
 
 export const videoToolsCure =
-  'Install ffmpeg with libx264 (on Debian: apt-get install ffmpeg), name it in FFMPEG, or run npm ci without --omit=optional.';
+  'Install ffmpeg with libx264 (on Debian: apt-get install ffmpeg), name it in FFMPEG, ' +
+  'or run npm ci without --omit=optional.';
 
 /**
  * The system's ffmpeg and ffprobe, else those of the npm packages; only an ffmpeg with libx264 counts. Null:

@@ -5,7 +5,7 @@ import { loadClipTokenizer } from '../../src/inference/diffusion/clip-tokenizer.
 import { parsePrompt, type Fragment } from '../../src/lib/prompt-weights.js';
 import { createGenerator } from '../../src/inference/diffusion/random.js';
 import { readSafetensors } from './safetensors.js';
-import { createDpmSolver } from '../../src/inference/diffusion/schedulers/dpm-solver.js';
+import { createDpmSolver, createFlowUniPc } from '../../src/inference/diffusion/schedulers/multistep.js';
 import { createEuler } from '../../src/inference/diffusion/schedulers/euler.js';
 import {
   createFlowEuler,
@@ -14,7 +14,6 @@ import {
 } from '../../src/inference/diffusion/schedulers/flow.js';
 import type { NoiseScheduleConfig } from '../../src/inference/diffusion/schedulers/noise-schedule.js';
 import type { ScheduleOptions, Scheduler } from '../../src/inference/diffusion/schedulers/scheduler.js';
-import { createFlowUniPc } from '../../src/inference/diffusion/schedulers/unipc.js';
 import type { SdxlModel } from '../../src/inference/sdxl/model.js';
 import { conditionText } from '../../src/inference/sdxl/conditioning.js';
 import { frameFragments } from '../../src/inference/sdxl/windows.js';

@@ -3,7 +3,7 @@ import { largestDifference, type Measure, peakSignalToNoise, standardDeviation }
 import { readPicture } from '../../src/inference/diffusion/pictures.js';
 import { createGenerator } from '../../src/inference/diffusion/random.js';
 import { readSafetensors } from './safetensors.js';
-import { createDpmSolver } from '../../src/inference/diffusion/schedulers/dpm-solver.js';
+import { createDpmSolver } from '../../src/inference/diffusion/schedulers/multistep.js';
 import { createEuler } from '../../src/inference/diffusion/schedulers/euler.js';
 import type { Scheduler } from '../../src/inference/diffusion/schedulers/scheduler.js';
 import { conditionText, zeroConditioning } from '../../src/inference/sdxl/conditioning.js';

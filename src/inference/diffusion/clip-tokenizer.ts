@@ -4,13 +4,6 @@ import { Tokenizer } from '@huggingface/tokenizers';
 import type { CreateTokenizer } from './t5-tokenizer.js';
 import { clipWindow } from '../generation.js';
 
-/**
- * CLIP's byte-level BPE from `vocab.json`, `merges.txt` and the special tokens of the folder's config files.
- * Equals transformers' CLIPTokenizer; a pad token that is an ordinary word of the text ("!" in SDXL's second
- * tokenizer) is cut out before the BPE, as there.
- */
-export type ClipTokenizer = Awaited<ReturnType<typeof loadClipTokenizer>>;
-
 interface SpecialTokens {
   bos_token?: TokenEntry;
   eos_token?: TokenEntry;
@@ -23,6 +16,11 @@ type TokenEntry = string | { content: string };
 const words = String.raw`'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+`;
 const endOfWord = '</w>';
 
+/**
+ * CLIP's byte-level BPE from `vocab.json`, `merges.txt` and the special tokens of the folder's config files.
+ * Equals transformers' CLIPTokenizer; a pad token that is an ordinary word of the text ("!" in SDXL's second
+ * tokenizer) is cut out before the BPE, as there.
+ */
 export async function loadClipTokenizer(folder: string) {
   const read = async (name: string) => readFile(path.join(folder, name), 'utf8');
   const vocab = JSON.parse(await read('vocab.json')) as Record<string, number>;

@@ -9,7 +9,7 @@ export function requireVideoTools(tools: VideoTools | null): VideoTools {
   if (tools === null)
     throw new EngineFailure(
       'encoder_missing',
-      `Videos cannot be encoded: neither the system nor the packages have ffmpeg with libx264 and ffprobe. ${videoToolsCure}`,
+      `Videos cannot be encoded: ffprobe, or ffmpeg with libx264, is not installed. ${videoToolsCure}`,
     );
   return tools;
 }

@@ -3,12 +3,6 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
 
-/**
- * SentencePiece unigram tokenizers of the T5 family, from the folder's `tokenizer.json` and
- * `tokenizer_config.json`.
- */
-export type T5Tokenizer = Awaited<ReturnType<typeof loadT5Tokenizer>>;
-
 interface TokenizerJson {
   model: { byte_fallback?: boolean; vocab: Array<[string, number]>; unk_id: number };
   [part: string]: unknown;
@@ -28,6 +22,7 @@ export type CreateTokenizer = new (
 /** Wan's length for text, where the folder's own is "no limit". */
 const wanTextLength = 512;
 
+/** A SentencePiece unigram tokenizer, from the folder's `tokenizer.json` and `tokenizer_config.json`. */
 export async function loadT5Tokenizer(folder: string) {
   const read = async (name: string) => JSON.parse(await readFile(path.join(folder, name), 'utf8')) as unknown;
   const definition = (await read('tokenizer.json')) as TokenizerJson;

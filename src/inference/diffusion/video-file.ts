@@ -10,7 +10,7 @@ import type { VideoTools } from '../../lib/video-tools.js';
 import { probeVideo, type VideoFacts } from './ffmpeg.js';
 import type { Picture } from './pictures.js';
 
-export interface VideoOptions {
+interface VideoOptions {
   width: number;
   height: number;
   framesPerSecond: number;
@@ -193,7 +193,8 @@ function requireWhole(
   if (!right)
     throw new EngineFailure(
       'engine_failed',
-      `The encoded video is not what was asked for: ${JSON.stringify(facts)} instead of ${JSON.stringify({ ...asked, seconds })}`,
+      'The encoded video is not what was asked for: ' +
+        `${JSON.stringify(facts)} instead of ${JSON.stringify({ ...asked, seconds })}`,
     );
 }
 

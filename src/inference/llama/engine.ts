@@ -3,7 +3,7 @@ import type { Llama } from 'node-llama-cpp';
 import { generate } from './generate.js';
 import { findModelFiles, type ModelFiles, type ModelSettings, openModel, type TextModel } from './model.js';
 import { openLlama } from './runtime.js';
-import { createThreadLimit, type ThreadLimit } from './turns.js';
+import { createThreadLimit, type ThreadLimit } from './threads.js';
 import type { QwenGenerateParams } from '../generation.js';
 import { type Engine, EngineFailure, type EngineLog, type RequestContext } from '../engine.js';
 
@@ -28,7 +28,7 @@ const defaultContextTokens = 2560;
 export function createQwenEngine(): Engine {
   let loaded: Loaded | undefined;
   const ready = (): Loaded => {
-    if (loaded === undefined) throw new EngineFailure('not_loaded', 'load the prompt model first');
+    if (loaded === undefined) throw new EngineFailure('not_loaded', 'The prompt model is not loaded');
     return loaded;
   };
 

@@ -34,7 +34,7 @@ export async function generate(
   if (promptTokens > mostInput)
     throw new EngineFailure(
       'invalid_parameters',
-      `the prompt has ${promptTokens} tokens, ${mostInput} are the most`,
+      `The prompt has ${promptTokens} tokens; at most ${mostInput} are allowed`,
       'prompt',
     );
   const maxTokens = Math.min(params.maxTokens, text.contextSize - promptTokens - 1);
@@ -88,15 +88,15 @@ function promptOf(
 ): PromptTokens {
   if (mode === 'completion') {
     if (prompt === undefined || prompt === '')
-      throw new EngineFailure('invalid_parameters', 'there is nothing to complete', 'prompt');
+      throw new EngineFailure('invalid_parameters', 'There is no text to complete', 'prompt');
     return completionTokens(text.model, prompt, sharedLength);
   }
   if (messages === undefined || messages.length === 0)
-    throw new EngineFailure('invalid_parameters', 'there is nothing to answer', 'messages');
+    throw new EngineFailure('invalid_parameters', 'There is no message to answer', 'messages');
   if (text.formatChat === null)
     throw new EngineFailure(
       'model_missing',
-      `${text.name} has no ChatML marks in its vocabulary: it cannot chat`,
+      `The model ${text.name} cannot chat: it does not know the ChatML tokens`,
     );
   return text.formatChat(messages);
 }

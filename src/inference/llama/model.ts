@@ -3,8 +3,14 @@ import path from 'node:path';
 import type { Llama, LlamaContext, LlamaModel } from 'node-llama-cpp';
 import { createChatFormat } from './chat-format.js';
 import { createSequencePool } from './sequences.js';
-import { chooseThreads } from './threads.js';
-import { createPace, createStepTogether, createThreadLimit, type Pace, type ThreadLimit } from './turns.js';
+import {
+  chooseThreads,
+  createPace,
+  createStepTogether,
+  createThreadLimit,
+  type Pace,
+  type ThreadLimit,
+} from './threads.js';
 import { describeFailure, EngineFailure, type EngineLog } from '../engine.js';
 
 export interface ModelSettings {
@@ -37,7 +43,7 @@ export async function openModel(
 
 async function load(llama: Llama, file: string, settings: ModelSettings, log: EngineLog, limit: ThreadLimit) {
   if (!(await stat(file).catch(() => null))?.isFile())
-    throw new EngineFailure('model_missing', `${file} is no file`);
+    throw new EngineFailure('model_missing', `The model file ${file} does not exist`);
   let model: LlamaModel | undefined;
   try {
     model = await llama.loadModel({ modelPath: file, gpuLayers: llama.gpu === false ? 0 : 'max' });
@@ -88,14 +94,17 @@ function loadFailure(error: unknown, file: string): EngineFailure {
   if (code === 'out_of_memory' || /insufficient memory|too large for the available/i.test(message)) {
     return new EngineFailure(
       'out_of_memory',
-      `there is not enough memory for ${path.basename(file)}: ${message}`,
+      `There is not enough memory for ${path.basename(file)}: ${message}`,
       undefined,
       { cause: error },
     );
   }
-  return new EngineFailure('model_invalid', `${file} cannot be loaded: ${message}`, undefined, {
-    cause: error,
-  });
+  return new EngineFailure(
+    'model_invalid',
+    `The model file ${file} cannot be loaded: ${message}`,
+    undefined,
+    { cause: error },
+  );
 }
 
 /** Which GGUF file completes texts and which one answers chats; one file may do both. */
@@ -134,22 +143,27 @@ async function list(folder: string): Promise<string[]> {
   try {
     names = await readdir(folder);
   } catch (error) {
-    throw new EngineFailure('model_missing', `${folder} cannot be read: ${(error as Error).message}`);
+    throw new EngineFailure(
+      'model_missing',
+      `The model folder ${folder} cannot be read: ${(error as Error).message}`,
+    );
   }
   const files = names
     .filter((name) => /\.gguf$/i.test(name) && !laterPart.test(name))
     .sort()
     .map((name) => path.join(folder, name));
-  if (files.length === 0) throw new EngineFailure('model_missing', `${folder} holds no .gguf file`);
+  if (files.length === 0)
+    throw new EngineFailure('model_missing', `The model folder ${folder} contains no .gguf file`);
   return files;
 }
 
 function only(files: string[], folder: string): string {
   const [file] = files;
   if (file === undefined || files.length > 1) {
+    const names = files.map((each) => path.basename(each)).join(', ');
     throw new EngineFailure(
       'model_invalid',
-      `${folder} holds several models (${files.map((each) => path.basename(each)).join(', ')}): keep one, or one base and one instruct model`,
+      `The model folder ${folder} contains several models (${names}). Keep one, or one base and one instruct model.`,
     );
   }
   return file;

@@ -60,8 +60,14 @@ async function problemOf(llama: Llama, backend: 'cuda' | 'vulkan'): Promise<stri
 function explain(device: Device, message: string): string {
   const reason = message.split('\n')[0]?.slice(0, 300) ?? '';
   if (device === 'cuda')
-    return `cuda was not taken for the prompt model: llama.cpp's CUDA back end did not load (${reason}). Put the CUDA 12 or 13 runtime and cuBLAS on the loader path.`;
+    return (
+      `cuda is not used for the prompt model: llama.cpp's CUDA back end did not load (${reason}). ` +
+      'Put the CUDA 12 or 13 runtime and cuBLAS on the loader path.'
+    );
   if (device === 'webgpu')
-    return `webgpu was not taken for the prompt model: no usable Vulkan device (${reason}). Install the GPU driver and libvulkan1.`;
+    return (
+      `webgpu is not used for the prompt model: no usable Vulkan device (${reason}). ` +
+      'Install the GPU driver and libvulkan1.'
+    );
   return `llama.cpp did not load on the CPU (${reason}).`;
 }

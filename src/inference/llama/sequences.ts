@@ -55,9 +55,12 @@ export function createSequencePool(sequences: readonly LlamaContextSequence[]) {
     try {
       await forget(slot.sequence, keep);
     } catch (error) {
-      throw new EngineFailure('device_lost', 'a sequence could not be cleared of its text', undefined, {
-        cause: error,
-      });
+      throw new EngineFailure(
+        'device_lost',
+        'The text of an earlier request could not be removed from the model',
+        undefined,
+        { cause: error },
+      );
     }
     idle.push(slot);
     line.shift()?.();
@@ -95,8 +98,6 @@ export function createSequencePool(sequences: readonly LlamaContextSequence[]) {
     size: sequences.length,
   };
 }
-export type SequencePool = ReturnType<typeof createSequencePool>;
-
 /** Erases the cells of all tokens from `keep` on. */
 async function forget(sequence: LlamaContextSequence, keep: number): Promise<void> {
   const { nextTokenIndex } = sequence;

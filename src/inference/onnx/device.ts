@@ -10,7 +10,7 @@ import { EngineFailure } from '../engine.js';
 /**
  * Picks the first device on which a small graph of the model opens. `auto` tries cuda, webgpu, cpu; a named
  * device is tried alone, because an operator who asks for a GPU must not get a CPU in silence.
- * @returns the device, and for every one that was not taken a sentence with its cure
+ * @returns the device, and for every one that is not used a sentence with its cure
  * @throws EngineFailure `engine_failed` when the named device does not open
  */
 export async function chooseDevice(
@@ -42,7 +42,7 @@ export async function chooseDevice(
 const providerFile = 'libonnxruntime_providers_cuda.so';
 
 /** What the CUDA provider needs and what of it is there. */
-export interface CudaLibraries {
+interface CudaLibraries {
   /** Folder of onnxruntime-node's binding, where the provider's libraries belong. */
   folder: string;
   installed: boolean;
@@ -80,21 +80,33 @@ export function missingLibraries(listing: string): string[] {
   return [...new Set(names)].filter((name) => !name.startsWith('libonnxruntime'));
 }
 
-/** One sentence on why a device was not taken, and one with the cure. */
+/** One sentence on why a device is not used, and one with the cure. */
 export function explainDevice(device: Device, message: string, cuda: CudaLibraries | null): string {
   if (device === 'cuda') return explainCuda(message, cuda);
   const reason = shorten(message);
   if (device === 'webgpu')
-    return `webgpu was not taken: no usable GPU through Vulkan (${reason}). Install the GPU's driver, libvulkan1, libgl1 and libegl1; in an NVIDIA container set NVIDIA_DRIVER_CAPABILITIES=all.`;
-  return `cpu was not taken: the CPU did not open the model (${reason}). See whether its files are whole: ourvidz models verify.`;
+    return (
+      `webgpu is not used: no usable GPU through Vulkan (${reason}). Install the GPU's driver, ` +
+      'libvulkan1, libgl1 and libegl1; in an NVIDIA container set NVIDIA_DRIVER_CAPABILITIES=all.'
+    );
+  return (
+    `cpu is not used: the CPU did not open the model (${reason}). ` +
+    'Check that its files are complete: ourvidz models verify.'
+  );
 }
 
 function explainCuda(message: string, cuda: CudaLibraries | null): string {
   if (process.platform !== 'linux' || process.arch !== 'x64')
-    return `cuda was not taken: onnxruntime-node has it for Linux on x64 only. Nothing to do on ${process.platform} ${process.arch}.`;
-  if (cuda !== null && !cuda.installed) {
-    return `cuda was not taken: ${providerFile} is not beside onnxruntime-node's binding. Run node node_modules/onnxruntime-node/script/install.js --onnxruntime-node-install=cuda12, or put the file of the same version into ${cuda.folder} (docs/models.md).`;
-  }
+    return (
+      'cuda is not used: onnxruntime-node has it for Linux on x64 only. ' +
+      `Nothing to do on ${process.platform} ${process.arch}.`
+    );
+  if (cuda !== null && !cuda.installed)
+    return (
+      `cuda is not used: ${providerFile} is not beside onnxruntime-node's binding. ` +
+      'Run node node_modules/onnxruntime-node/script/install.js --onnxruntime-node-install=cuda12, ' +
+      `or put the file of the same version into ${cuda.folder} (docs/models.md).`
+    );
   if (cuda !== null && cuda.missing.length > 0) {
     const version = /libcu(?:dart|blas|blasLt)\.so\.(\d+)/.exec(cuda.missing.join(' '))?.[1];
     const needs = [
@@ -103,9 +115,15 @@ function explainCuda(message: string, cuda: CudaLibraries | null): string {
         : []),
       ...(cuda.missing.some((name) => name.startsWith('libcudnn')) ? ['cuDNN 9'] : []),
     ];
-    return `cuda was not taken: the loader does not find ${cuda.missing.join(', ')}. Install ${needs.join(' and ') || 'them'} and put their folder into LD_LIBRARY_PATH (docs/models.md).`;
+    return (
+      `cuda is not used: the loader does not find ${cuda.missing.join(', ')}. ` +
+      `Install ${needs.join(' and ') || 'them'} and put their folder into LD_LIBRARY_PATH (docs/models.md).`
+    );
   }
-  return `cuda was not taken: the CUDA provider did not start (${shorten(message)}). See that nvidia-smi shows the GPU here and that its driver is new enough for the CUDA version in docs/models.md.`;
+  return (
+    `cuda is not used: the CUDA provider did not start (${shorten(message)}). Check that nvidia-smi shows ` +
+    'the GPU here and that its driver is new enough for the CUDA version in docs/models.md.'
+  );
 }
 
 /** The part of a native message that says something: without source file, function and condition. */

@@ -21,7 +21,7 @@ export type KeptTensor = Tensor;
 
 export type OnnxSession = Awaited<ReturnType<typeof openSession>>;
 
-export interface SessionOptions {
+interface SessionOptions {
   device: Device;
   threads: number;
   /**

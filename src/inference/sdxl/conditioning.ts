@@ -25,7 +25,7 @@ export interface Conditioning {
  * One encoder's penultimate hidden state `[tokens, width]`, no final layer norm, for framed ids; mask 1
  * attends, 0 does not.
  */
-export interface HiddenState {
+interface HiddenState {
   data: Float32Array;
   tokens: number;
   width: number;
@@ -36,7 +36,7 @@ type Encoder = SdxlModel['encoders'][number];
 /**
  * Runs one encoder on one framed prompt. `mask` needs a graph with `attention_mask`; stock exports have none.
  */
-export async function encodeHidden(
+async function encodeHidden(
   encoder: Encoder,
   ids: readonly number[],
   mask?: readonly number[],
@@ -51,7 +51,7 @@ export async function encodeHidden(
 }
 
 /** The second encoder's projected end-of-text row. */
-export async function encodePooled(encoder: Encoder, ids: readonly number[]): Promise<Float32Array> {
+async function encodePooled(encoder: Encoder, ids: readonly number[]): Promise<Float32Array> {
   const { text_embeds } = await encoder.session.run(
     { input_ids: { data: ids, dims: [1, ids.length] }, ...maskFeed(encoder, ids) },
     ['text_embeds'],
@@ -66,7 +66,7 @@ function maskFeed(encoder: Encoder, ids: readonly number[], mask?: readonly numb
 }
 
 /** Joins the two encoders on the feature axis: [tokens, w1] and [tokens, w2] become [tokens, w1 + w2]. */
-export function joinFeatures(first: HiddenState, second: HiddenState): Float32Array {
+function joinFeatures(first: HiddenState, second: HiddenState): Float32Array {
   const width = first.width + second.width;
   const joined = new Float32Array(first.tokens * width);
   for (let row = 0; row < first.tokens; row += 1) {

@@ -39,7 +39,7 @@ interface VaeConfig {
 /** Graph that is opened first, to learn which device works. */
 export const probeGraph = 'text_encoder/model.onnx';
 
-export interface SdxlModelOptions {
+interface SdxlModelOptions {
   device: Device;
   threads: number;
   deviceMemoryBytes?: number | null;
@@ -154,7 +154,7 @@ export interface AdapterLayers {
  * @throws EngineFailure `model_missing` when it is not of this form or names another number of layers than
  *   the UNet takes factors
  */
-export function readAdapterLayers(text: string, factors: number): AdapterLayers {
+function readAdapterLayers(text: string, factors: number): AdapterLayers {
   const table = JSON.parse(text) as Partial<AdapterLayers>;
   const layers = table.layers ?? [];
   const unknown = (['composition', 'style', 'character'] as const).flatMap((type) => {

@@ -23,7 +23,7 @@ export interface EncodedText {
 }
 
 /** How often texts were found, since the model was loaded. */
-export interface TextCacheUse {
+interface TextCacheUse {
   entries: number;
   capacity: number;
   hits: number;

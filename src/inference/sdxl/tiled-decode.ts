@@ -1,7 +1,7 @@
 import type { Device } from '../engine-protocol.js';
 
 /** One tile of a plane: where its latents lie, and the extent around them. */
-export interface Tile {
+interface Tile {
   x: number;
   y: number;
   width: number;

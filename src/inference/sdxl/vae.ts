@@ -62,7 +62,7 @@ export async function decodeToFloats(
   if (!sample.data.every(Number.isFinite)) {
     throw new EngineFailure(
       'engine_failed',
-      'The VAE decoder produced values that are not numbers: an fp16 SDXL VAE overflows. Export vae_decoder in fp32 or use fp16-fix weights.',
+      'The VAE decoder overflowed, as an fp16 SDXL VAE does. Export vae_decoder in fp32 or use fp16-fix weights.',
     );
   }
   return sample.data;
@@ -74,7 +74,7 @@ export async function encodeMean(model: SdxlModel, picture: Picture): Promise<Fl
   if (encoder?.outputNames.includes('latent_parameters') !== true)
     throw new EngineFailure(
       'model_missing',
-      "This model folder has no vae_encoder that tells its latents' mean, which its image_encoder reads",
+      "The folder's image_encoder needs a vae_encoder with the output latent_parameters, which is not there",
     );
   const { latent_parameters: parameters } = await encoder.run(
     { sample: { data: toPlanes(picture), dims: [1, 3, picture.height, picture.width] } },
@@ -100,7 +100,7 @@ export async function encodePicture(
   if (encoder === null)
     throw new EngineFailure(
       'model_missing',
-      'This model folder has no vae_encoder: it cannot take reference images',
+      'Reference images need a vae_encoder, which this model folder does not have',
     );
   const feeds = { sample: { data: toPlanes(picture), dims: [1, 3, picture.height, picture.width] } };
   if (!encoder.outputNames.includes('latent_parameters')) {

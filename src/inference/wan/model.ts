@@ -158,7 +158,7 @@ export function requireValid(model: WanModel, params: WanGenerateParams): void {
   if (!(params.shift > 0)) refuse('config.sample_shift', 'must be greater than 0');
   const { reference, start, end } = references;
   if (model.vaeEncoder === null && (reference ?? start ?? end) !== undefined)
-    refuse('config.image', 'this model folder has no vae_encoder: it cannot take reference images');
+    refuse('config.image', 'needs a vae_encoder, which this model folder does not have');
 }
 
 const isCount = (value: number) => Number.isInteger(value) && value > 0;

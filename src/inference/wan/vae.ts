@@ -28,7 +28,7 @@ export async function decodeClip(
       if (!data.every(Number.isFinite))
         throw new EngineFailure(
           'engine_failed',
-          'The VAE decoder produced values that are not numbers. Export vae_decoder with float32 arithmetic (tools/export/wan.py).',
+          'The VAE decoder overflowed. Export vae_decoder with float32 arithmetic (tools/export/wan.py).',
         );
       await onChunk(data, frame);
     }
@@ -52,7 +52,7 @@ export async function encodeClip(
   if (model.vaeEncoder === null)
     throw new EngineFailure(
       'model_missing',
-      'This model folder has no vae_encoder: it cannot take reference images',
+      'Reference images need a vae_encoder, which this model folder does not have',
     );
   const stream = createCausalStream(model.vaeEncoder, 'video_frames', 'latent_mean');
   const encoded: Float32Array[] = [];
@@ -105,7 +105,7 @@ export async function encodeLastFrame(model: WanModel, picture: Picture): Promis
 }
 
 /** The two graphs of one half of the causal VAE: the first chunk of a clip, and every later one. */
-export interface CausalGraphs {
+interface CausalGraphs {
   init: OnnxSession;
   step: OnnxSession;
 }

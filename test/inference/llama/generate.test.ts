@@ -6,9 +6,8 @@ import t from 'tap';
 import { completionTokens } from '../../../src/inference/llama/chat-format.js';
 import { findModelFiles } from '../../../src/inference/llama/model.js';
 import { generate } from '../../../src/inference/llama/generate.js';
-import { createPace, createThreadLimit } from '../../../src/inference/llama/turns.js';
 import { createSequencePool } from '../../../src/inference/llama/sequences.js';
-import { chooseThreads } from '../../../src/inference/llama/threads.js';
+import { chooseThreads, createPace, createThreadLimit } from '../../../src/inference/llama/threads.js';
 import { chatParams, completionParams, instruction, openTextModel, requestContext } from './support.js';
 
 const text = await openTextModel(t);
@@ -97,7 +96,7 @@ t.test('limits: tokens of the answer, of the prompt, stop texts', async (t) => {
   await t.rejects(ask(completionParams('many words '.repeat(60), { maxInputTokens: 64 })), {
     code: 'invalid_parameters',
     field: 'prompt',
-    message: /64 are the most/,
+    message: /at most 64 are allowed/,
   });
   await t.rejects(ask(chatParams('many words '.repeat(1000))), { code: 'invalid_parameters' });
   await t.rejects(ask(chatParams('', { messages: [] })), { code: 'invalid_parameters', field: 'messages' });

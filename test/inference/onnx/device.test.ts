@@ -20,7 +20,7 @@ t.test(
     for (const [index, note] of notes.entries()) {
       t.match(
         note,
-        new RegExp(`^${order[index]} was not taken: [^\\n]+\\. (Install|Run|See|Nothing)`),
+        new RegExp(`^${order[index]} is not used: [^\\n]+\\. (Install|Run|Check|Nothing)`),
         'a reason and a cure on one line',
       );
       t.notMatch(note, /onnxruntime_src/, 'no source paths of the runtime');
@@ -34,11 +34,11 @@ t.test('a device that was asked for and does not open is an error, never another
   for (const wanted of order.slice(0, order.indexOf(device)))
     await t.rejects(chooseDevice(wanted, graph, 1), {
       code: 'engine_failed',
-      message: new RegExp(`^${wanted} was not taken`),
+      message: new RegExp(`^${wanted} is not used`),
     });
   await t.rejects(chooseDevice('cpu', path.join(projectRoot(), 'package.json'), 1), {
     code: 'engine_failed',
-    message: /^cpu was not taken: .*ourvidz models verify/,
+    message: /^cpu is not used: .*ourvidz models verify/,
   });
 });
 

@@ -2,12 +2,12 @@ import { withFinalZero } from './noise-schedule.js';
 import { type EditPrediction, firstStep, type ScheduleOptions, type Scheduler } from './scheduler.js';
 
 /** `s·u / (1 + (s-1)·u)`: moves a flow-matching schedule toward noise for larger pictures. */
-export function shiftSigma(u: number, shift: number): number {
+function shiftSigma(u: number, shift: number): number {
   return (shift * u) / (1 + (shift - 1) * u);
 }
 
 /** Sigma grids in use for Wan; those of UniPC differ by up to 0.004 and give different videos. */
-export type FlowGrid = 'wan' | 'wan_dpm' | 'diffusers';
+type FlowGrid = 'wan' | 'wan_dpm' | 'diffusers';
 
 /**
  * Noise levels of N flow-matching steps, without the final 0.

@@ -1,9 +1,8 @@
-import { createDpmSolver, createFlowDpmSolver } from './dpm-solver.js';
 import { createEuler } from './euler.js';
 import { createFlowEuler, flowEulerSigmas, flowSigmas } from './flow.js';
 import type { NoiseScheduleConfig } from './noise-schedule.js';
+import { createDpmSolver, createFlowDpmSolver, createFlowUniPc, createUniPc } from './multistep.js';
 import type { EditPrediction, ScheduleOptions, Scheduler } from './scheduler.js';
-import { createFlowUniPc, createUniPc } from './unipc.js';
 import type { FlowSchedulerName, SdxlSchedulerName } from '../../generation.js';
 
 export type { Scheduler } from './scheduler.js';
@@ -32,7 +31,7 @@ export function createSdxlScheduler(
   }
 }
 
-export interface FlowScheduleOptions extends ScheduleOptions {
+interface FlowScheduleOptions extends ScheduleOptions {
   /** Moves the noise levels toward noise: `s·u / (1 + (s-1)·u)`. */
   shift: number;
   /** Sees, and may change, every x0 prediction. */

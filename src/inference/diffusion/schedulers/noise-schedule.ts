@@ -2,7 +2,7 @@
 
 const fround = Math.fround;
 
-export type TimestepSpacing = 'leading' | 'trailing' | 'linspace';
+type TimestepSpacing = 'leading' | 'trailing' | 'linspace';
 
 /** The keys of `scheduler_config.json` that change the schedule; absent ones have SDXL base's values. */
 export interface NoiseScheduleConfig {
@@ -15,7 +15,7 @@ export interface NoiseScheduleConfig {
   prediction_type?: string;
 }
 
-export interface NoiseSchedule {
+interface NoiseSchedule {
   trainSteps: number;
   spacing: TimestepSpacing;
   stepsOffset: number;
@@ -38,7 +38,7 @@ export function createNoiseSchedule(config: NoiseScheduleConfig = {}): NoiseSche
     throw new Error(`beta_schedule ${beta_schedule} is not supported`);
   if (prediction_type !== 'epsilon') throw new Error(`prediction_type ${prediction_type} is not supported`);
   if (timestep_spacing !== 'leading' && timestep_spacing !== 'trailing' && timestep_spacing !== 'linspace')
-    throw new Error(`timestep_spacing ${timestep_spacing} is not known`);
+    throw new Error(`timestep_spacing ${timestep_spacing} is not supported`);
   const scaled = beta_schedule === 'scaled_linear';
   const first = scaled ? Math.sqrt(beta_start) : beta_start;
   const last = scaled ? Math.sqrt(beta_end) : beta_end;
@@ -67,7 +67,7 @@ export function sigmaAt(schedule: NoiseSchedule, timestep: number): number {
 }
 
 /** numpy's rounding: halves to even. */
-export function roundHalfEven(value: number): number {
+function roundHalfEven(value: number): number {
   const floor = Math.floor(value);
   const rest = value - floor;
   if (rest !== 0.5) return Math.round(value);
@@ -92,7 +92,7 @@ export function eulerTimesteps(schedule: NoiseSchedule, steps: number): number[]
  * Timesteps of DPM-Solver and UniPC, which leave room for one more step (diffusers,
  * DPMSolverMultistepScheduler.set_timesteps).
  */
-export function solverTimesteps(schedule: NoiseSchedule, steps: number): number[] {
+function solverTimesteps(schedule: NoiseSchedule, steps: number): number[] {
   const { trainSteps, spacing, stepsOffset } = schedule;
   if (spacing === 'linspace')
     return Array.from({ length: steps }, (_, i) => roundHalfEven(((trainSteps - 1) * (steps - i)) / steps));
@@ -104,7 +104,7 @@ export function solverTimesteps(schedule: NoiseSchedule, steps: number): number[
 }
 
 /** Karras et al. 2022 (arXiv 2206.00364), equation 5, rho 7, over the table's whole range. */
-export function karrasSigmas(schedule: NoiseSchedule, steps: number): number[] {
+function karrasSigmas(schedule: NoiseSchedule, steps: number): number[] {
   const table = schedule.sigmaTable;
   const low = (table[0] as number) ** (1 / 7);
   const high = (table[table.length - 1] as number) ** (1 / 7);
