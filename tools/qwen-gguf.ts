@@ -10,7 +10,7 @@ import { createWriteStream } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readGgufFileInfo } from 'node-llama-cpp';
-import { floatToHalf } from '../src/inference/diffusion/half.js';
+import { floatToHalf } from '../src/inference/diffusion/floats.js';
 import { createGenerator } from '../src/inference/diffusion/random.js';
 import { projectRoot } from '../src/lib/project.js';
 

@@ -1,6 +1,6 @@
 import path from 'node:path';
 import t from 'tap';
-import { loadClipTokenizer } from '../../src/inference/diffusion/clip-tokenizer.js';
+import { loadClipTokenizer } from '../../src/inference/diffusion/tokenizers.js';
 import { projectRoot } from '../../src/lib/project.js';
 
 const load = (name: string) =>

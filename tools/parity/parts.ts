@@ -1,7 +1,7 @@
 /** Noise, schedulers, tokens and prompt weights against the kit's records; whole runs are in sdxl.ts. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { loadClipTokenizer } from '../../src/inference/diffusion/clip-tokenizer.js';
+import { loadClipTokenizer } from '../../src/inference/diffusion/tokenizers.js';
 import { parsePrompt, type Fragment } from '../../src/lib/prompt-weights.js';
 import { createGenerator } from '../../src/inference/diffusion/random.js';
 import { readSafetensors } from './safetensors.js';

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { halfToFloat } from '../../src/inference/diffusion/half.js';
+import { halfToFloat } from '../../src/inference/diffusion/floats.js';
 
 export interface StoredTensor {
   dims: number[];

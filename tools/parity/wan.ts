@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createGenerator } from '../../src/inference/diffusion/random.js';
 import { readSafetensors } from './safetensors.js';
-import { loadT5Tokenizer, truncateIds } from '../../src/inference/diffusion/t5-tokenizer.js';
+import { loadT5Tokenizer, truncateIds } from '../../src/inference/diffusion/tokenizers.js';
 import { denoise } from '../../src/inference/wan/denoise.js';
 import { denormalise, latentShape, type LatentShape } from '../../src/inference/wan/latents.js';
 import type { WanModel } from '../../src/inference/wan/model.js';

@@ -1,6 +1,6 @@
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { Device } from '../engine-protocol.js';
-import { floatsToHalves, halvesToFloats } from '../diffusion/half.js';
+import { floatsToHalves, halvesToFloats } from '../diffusion/floats.js';
 
 /** A tensor as the pipelines hold it: float32 or integers, whatever type the graph asks for at its border. */
 export interface Values {

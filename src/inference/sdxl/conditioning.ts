@@ -1,6 +1,6 @@
 import type { SdxlModel } from './model.js';
 import { frameFragments, type WeightedIds } from './windows.js';
-import { concat } from '../diffusion/guidance.js';
+import { concat } from '../diffusion/floats.js';
 import {
   type Fragment,
   type ParsedPrompt,

@@ -1,4 +1,4 @@
-import { concat, guide } from '../diffusion/guidance.js';
+import { concat, guide } from '../diffusion/floats.js';
 import type { Scheduler } from '../diffusion/schedulers/index.js';
 import { checkpoint } from '../engine.js';
 import { runInRows, type RowLimit } from '../onnx/rows.js';

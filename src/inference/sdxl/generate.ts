@@ -4,7 +4,7 @@ import type { SdxlModel } from './model.js';
 import { adapterInput, imageToImageStrength } from './reference.js';
 import type { EncodedText, TextCache } from './text-cache.js';
 import { decodeLatents, encodePicture } from './vae.js';
-import { concat } from '../diffusion/guidance.js';
+import { concat } from '../diffusion/floats.js';
 import type { LatentPreview } from '../diffusion/latent-preview.js';
 import { cropCentre, type Picture, pictureFile, readPicture, writeImage } from '../diffusion/pictures.js';
 import { createGenerator, type Generator } from '../diffusion/random.js';

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { largestDecode } from './tiled-decode.js';
-import { loadClipTokenizer } from '../diffusion/clip-tokenizer.js';
+import { loadClipTokenizer } from '../diffusion/tokenizers.js';
 import type { NoiseScheduleConfig } from '../diffusion/schedulers/noise-schedule.js';
 import type { Device } from '../engine-protocol.js';
 import type { ReferenceType } from '../generation.js';

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { isCache } from './vae.js';
-import { loadT5Tokenizer } from '../diffusion/t5-tokenizer.js';
+import { loadT5Tokenizer } from '../diffusion/tokenizers.js';
 import type { Device } from '../engine-protocol.js';
 import type { WanGenerateParams } from '../generation.js';
 import { EngineFailure, requireModelFiles } from '../engine.js';

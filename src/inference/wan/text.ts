@@ -1,7 +1,7 @@
 import { decodeHTML } from 'entities';
 import { LRUCache } from 'lru-cache';
 import type { WanModel } from './model.js';
-import { truncateIds } from '../diffusion/t5-tokenizer.js';
+import { truncateIds } from '../diffusion/tokenizers.js';
 
 export interface EncodedPrompt {
   /** [maxLength, width]; rows beyond the text are zeros, which the transformer attends to like any others. */
