@@ -12,7 +12,7 @@ import { buildApp } from './app.js';
 import { ConfigError, readConfig, type Config } from './config.js';
 import { createLog } from './logging.js';
 import { createServices } from './services/index.js';
-import { reportAfterStart } from './services/operations/startup-report.js';
+import { reportAfterStart } from './services/operations/validation.js';
 import { startTracing } from './tracing.js';
 
 /** For what must happen after the jobs' own grace: flushing, ending engine processes. */

@@ -3,7 +3,7 @@ import type { Handlers } from '../contract/routes.js';
 import { errors } from '../lib/errors.js';
 import type { EngineKind } from '../inference/engine-protocol.js';
 import { formatCelsius, formatGigabytes, formatPercent } from '../lib/units.js';
-import type { GpuReading } from '../services/card/gpu-reading.js';
+import type { GpuReading } from '../services/card/gpu-monitor.js';
 import type { EngineStatus } from '../services/engines/engine-status.js';
 import { packageVersion } from '../lib/project.js';
 import type { RouteContext } from './context.js';

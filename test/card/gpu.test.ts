@@ -2,14 +2,13 @@ import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
 import { formatCelsius, formatGigabytes, formatPercent } from '../../src/lib/units.js';
-import { createGpuMonitor } from '../../src/services/card/gpu-monitor.js';
+import { createGpuMonitor, type GpuReading } from '../../src/services/card/gpu-monitor.js';
 import {
   createNvidiaSmiProbe,
   createSysfsProbe,
   parseComputeApps,
   parseNvidiaSmi,
 } from '../../src/services/card/gpu-probes.js';
-import type { GpuReading } from '../../src/services/card/gpu-reading.js';
 
 const gibibyte = 1024 ** 3;
 const line = 'NVIDIA RTX 6000 Ada Generation, 49140, 12800, 85, 72, 550.54.15\n';
@@ -56,6 +55,14 @@ t.test('memory by process: none is told where the driver hides it', async (t) =>
       [4711, 7412 * 2 ** 20],
       [4712, 512 * 2 ** 20],
     ],
+  );
+  t.same(
+    [...(parseComputeApps('4711, 7412\n4712, 1\n4711, 88\n') ?? [])],
+    [
+      [4711, 7500 * 2 ** 20],
+      [4712, 2 ** 20],
+    ],
+    'what a process holds on several cards is added up',
   );
   t.equal(parseComputeApps('4711, [N/A]\n'), null);
   t.equal(parseComputeApps(''), null);

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { engineEnvironment } from '../../src/services/engines/child-environment.js';
+import { engineEnvironment } from '../../src/services/engines/engine-options.js';
 
 t.test('engines see what native runtimes read and no secret', async (t) => {
   const given = {

@@ -6,7 +6,7 @@ import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import type { EngineKind } from '../../src/inference/engine-protocol.js';
 import type { QwenGenerateParams, WanGenerateParams } from '../../src/inference/generation.js';
-import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
+import type { SupervisorOptions } from '../../src/services/engines/engine-options.js';
 import { build } from '../helpers/build.js';
 import { generateParams, testEngineEntry, until } from './support.js';
 

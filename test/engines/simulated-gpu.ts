@@ -1,7 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { isAlive } from '../../src/lib/processes.js';
-import type { GpuProbe } from '../../src/services/card/gpu-reading.js';
+import type { GpuProbe } from '../../src/services/card/gpu-monitor.js';
 
 /**
  * A card as a folder: one file per process with the bytes it holds, which end with the process as a real

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { createEngines } from '../../src/services/engines/engines.js';
-import { createLogRing } from '../../src/services/engines/child-environment.js';
+import { createLogRing } from '../../src/services/engines/engine-process.js';
 import { testEngine, until } from './support.js';
 
 t.test(

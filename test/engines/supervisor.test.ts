@@ -5,7 +5,8 @@ import t, { type Test } from 'tap';
 import { isAlive } from '../../src/lib/processes.js';
 import type { EngineEvent } from '../../src/inference/engine-protocol.js';
 import { EngineError } from '../../src/services/engines/engine-error.js';
-import { createSupervisor, type SupervisorOptions } from '../../src/services/engines/supervisor.js';
+import type { SupervisorOptions } from '../../src/services/engines/engine-options.js';
+import { createSupervisor } from '../../src/services/engines/supervisor.js';
 import type { EngineState } from '../../src/services/engines/engine-status.js';
 import { generateParams, testEngine, until } from './support.js';
 

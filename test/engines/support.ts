@@ -3,7 +3,7 @@ import { ownFile } from '../../src/lib/processes.js';
 import type { EngineKind } from '../../src/inference/engine-protocol.js';
 import type { SdxlGenerateParams } from '../../src/inference/generation.js';
 import type { EngineStatus } from '../../src/services/engines/engine-status.js';
-import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
+import type { SupervisorOptions } from '../../src/services/engines/engine-options.js';
 
 export const testEngineEntry = ownFile('test/engines/test-engine');
 export const silentLog = pino({ level: 'silent' });

@@ -11,7 +11,14 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { takeMemory } from './simulated-gpu.js';
-import type { EngineErrorBody, EngineEvent, EngineKind, FromEngine, LoadParams, ToEngine } from '../../src/inference/engine-protocol.js';
+import type {
+  EngineErrorBody,
+  EngineEvent,
+  EngineKind,
+  FromEngine,
+  LoadParams,
+  ToEngine,
+} from '../../src/inference/engine-protocol.js';
 import type {
   GeneratedFile,
   QwenGenerateParams,

@@ -4,7 +4,7 @@ import { ownFile } from '../../src/lib/processes.js';
 import { silentLog, testEngine } from '../engines/support.js';
 import { projectRoot } from '../../src/lib/project.js';
 import { createEngines } from '../../src/services/engines/engines.js';
-import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
+import type { SupervisorOptions } from '../../src/services/engines/engine-options.js';
 import { type DenyList, emptyDenyList } from '../../src/services/enhancement/deny-list.js';
 import { createEnhancement, type EnhancementLimits } from '../../src/services/enhancement/enhancement.js';
 import { createMemorySessions, type SessionStore } from '../../src/services/enhancement/sessions.js';

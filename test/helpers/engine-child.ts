@@ -1,5 +1,10 @@
 import { fork, type ChildProcess } from 'node:child_process';
-import type { EngineEvent, EngineMethod, EngineMethods, FromEngine } from '../../src/inference/engine-protocol.js';
+import type {
+  EngineEvent,
+  EngineMethod,
+  EngineMethods,
+  FromEngine,
+} from '../../src/inference/engine-protocol.js';
 import { ownFile, ownLoader } from '../../src/lib/processes.js';
 
 export interface EngineChild {

@@ -5,7 +5,7 @@ import path from 'node:path';
 import type { Test } from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
 import { createEngines } from '../../src/services/engines/engines.js';
-import type { SupervisorOptions } from '../../src/services/engines/supervisor.js';
+import type { SupervisorOptions } from '../../src/services/engines/engine-options.js';
 import { createEventLog } from '../../src/services/jobs/job-events.js';
 import { createJobService } from '../../src/services/jobs/job-service.js';
 import type { PayloadCheck, ValidJob } from '../../src/services/jobs/valid-job.js';

@@ -8,7 +8,7 @@ import { wanFrames } from '../../src/services/catalogue.js';
 import { planWanJob, type WanPlanOptions } from '../../src/services/jobs/wan-plan.js';
 import { resolveWanReferences, wanGuidance } from '../../src/services/jobs/wan-references.js';
 import type { ValidJob } from '../../src/services/jobs/valid-job.js';
-import { readWanSettings } from '../../src/services/models/model-settings.js';
+import { readWanSettings } from '../../src/services/models/model-folders.js';
 import { readWanNegative } from '../../src/services/models/negative-prompts.js';
 
 const base: ValidJob = {

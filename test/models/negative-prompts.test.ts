@@ -1,7 +1,7 @@
 import path from 'node:path';
 import t from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
-import { readSdxlSettings } from '../../src/services/models/model-settings.js';
+import { readSdxlSettings } from '../../src/services/models/model-folders.js';
 import { createNegativePrompts } from '../../src/services/models/negative-prompts.js';
 import type { Scene } from '../../src/services/models/scene-detector.js';
 

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { checkEngines } from '../../src/services/operations/model-checks.js';
 import { checkFfmpeg, checkNativeRuntimes } from '../../src/services/operations/machine-checks.js';
-import { createVideoEncoder } from '../../src/services/models/video-encoder.js';
+import { createVideoEncoder } from '../../src/lib/video-tools.js';
 import type { EngineStatus } from '../../src/services/engines/engine-status.js';
 import { engineStatus } from '../engines/support.js';
 

@@ -1,7 +1,7 @@
 import { Writable } from 'node:stream';
 import { pino } from 'pino';
 import t from 'tap';
-import { reportAfterStart } from '../../src/services/operations/startup-report.js';
+import { reportAfterStart } from '../../src/services/operations/validation.js';
 import { testEngineEntry, until } from '../engines/support.js';
 import { build } from '../helpers/build.js';
 

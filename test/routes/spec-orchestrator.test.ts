@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap';
-import type { GpuReading } from '../../src/services/card/gpu-reading.js';
+import type { GpuReading } from '../../src/services/card/gpu-monitor.js';
 import { testEngineEntry, until } from '../engines/support.js';
 import { build } from '../helpers/build.js';
 

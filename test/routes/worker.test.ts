@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import t, { type Test } from 'tap';
-import type { GpuReading } from '../../src/services/card/gpu-reading.js';
+import type { GpuReading } from '../../src/services/card/gpu-monitor.js';
 import { build, testApiKey } from '../helpers/build.js';
 import { testEngineEntry, until } from '../engines/support.js';
 

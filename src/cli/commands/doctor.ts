@@ -8,7 +8,7 @@ import type { components } from '../../contract/generated.js';
 import { createGpuMonitor } from '../../services/card/gpu-monitor.js';
 import { createNvidiaSmiProbe, createSysfsProbe } from '../../services/card/gpu-probes.js';
 import { findModelFolders } from '../../services/models/model-folders.js';
-import { createVideoEncoder } from '../../services/models/video-encoder.js';
+import { createVideoEncoder } from '../../lib/video-tools.js';
 import { engineEntry } from '../../services/engines/engine-options.js';
 import { modelsDirOf } from '../../services/models/index.js';
 import { createSharedStore } from '../../services/queue/index.js';

@@ -48,6 +48,38 @@ export function committedBytes(models: readonly BudgetedModel[]): number {
   );
 }
 
+/** None is taken to need more than the card has: one that is thought too large may still try. */
+export function withinCapacity(models: Iterable<BudgetedModel>, capacityBytes: number): BudgetedModel[] {
+  return [...models].map((model) => {
+    const residentBytes = Math.min(model.residentBytes, capacityBytes);
+    return {
+      ...model,
+      residentBytes,
+      workingBytes: Math.min(model.workingBytes, capacityBytes - residentBytes),
+    };
+  });
+}
+
+/** It fits beside what is loaded, with room for the largest work of any of them. */
+export function mayLoad(name: string, models: readonly BudgetedModel[], capacityBytes: number): boolean {
+  const own = models.find((model) => model.name === name);
+  const works = models
+    .filter((model) => !model.busy && (model.resident || model === own))
+    .map(({ workingBytes }) => workingBytes);
+  return committedBytes(models) + (own?.residentBytes ?? 0) + Math.max(0, ...works) <= capacityBytes;
+}
+
+/** It is loaded and idle, and its work fits beside all that is going on. */
+export function mayCompute(name: string, models: readonly BudgetedModel[], capacityBytes: number): boolean {
+  const own = models.find((model) => model.name === name);
+  return (
+    own !== undefined &&
+    own.resident &&
+    !own.busy &&
+    committedBytes(models) + own.workingBytes <= capacityBytes
+  );
+}
+
 /**
  * Who computes next on a card. A busy model is never ended. Requests for models that are loaded go first,
  * because loading costs more than most jobs; after `patienceMs` age wins over that. A model somebody waits

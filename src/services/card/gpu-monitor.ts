@@ -1,4 +1,24 @@
-import type { GpuProbe, GpuReading } from './gpu-reading.js';
+/** What is known of one GPU at one moment. A field is null when the platform does not tell. */
+export interface GpuReading {
+  name: string;
+  totalBytes: number | null;
+  usedBytes: number | null;
+  /** 0–1. */
+  utilization: number | null;
+  temperatureCelsius: number | null;
+  driver: string | null;
+}
+
+/**
+ * Where readings come from: `nvidia-smi`, `/sys`, or a simulated card in tests. Null: there is no GPU to be
+ * seen.
+ */
+export interface GpuProbe {
+  readonly source: string;
+  read(): Promise<GpuReading | null>;
+  /** Device memory by process id, bytes; null when the platform does not tell. */
+  processes?(): Promise<ReadonlyMap<number, number> | null>;
+}
 
 export interface GpuMonitorOptions {
   /** Asked in order; the first that sees a GPU is kept. */
@@ -20,7 +40,7 @@ export function createGpuMonitor({
   probes,
   configuredTotalBytes,
   maxAgeMs = 2000,
-  now = Date.now,
+  now = () => performance.now(),
 }: GpuMonitorOptions) {
   let chosen: GpuProbe | undefined;
   let cached: { atMs: number; reading: GpuReading | null } | undefined;

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import type { GpuProbe, GpuReading } from './gpu-reading.js';
+import type { GpuProbe, GpuReading } from './gpu-monitor.js';
 
 const run = promisify(execFile);
 const mebibyte = 1024 * 1024;
@@ -51,9 +51,10 @@ export function parseComputeApps(output: string): ReadonlyMap<number, number> | 
     .split('\n')
     .map((line) => line.split(',').map((cell) => (cell.trim() === '' ? NaN : Number(cell))))
     .filter((pair) => pair.length === 2 && pair.every(Number.isFinite));
-  return pairs.length === 0
-    ? null
-    : new Map(pairs.map(([pid = 0, mebibytes = 0]) => [pid, mebibytes * mebibyte]));
+  const bytes = new Map<number, number>();
+  // a process that computes on several cards has a row for each
+  for (const [pid = 0, mebibytes = 0] of pairs) bytes.set(pid, (bytes.get(pid) ?? 0) + mebibytes * mebibyte);
+  return pairs.length === 0 ? null : bytes;
 }
 
 /** Parses one CSV line; a value the driver does not support ("[N/A]") is null. */

@@ -2,9 +2,8 @@ import type { Logger } from 'pino';
 import type { Config } from '../../config.js';
 import { gibibyte } from '../../lib/units.js';
 import { createDeviceMemory, type DeviceMemoryOptions } from './device-memory.js';
-import { createGpuMonitor } from './gpu-monitor.js';
+import { createGpuMonitor, type GpuProbe } from './gpu-monitor.js';
 import { createNvidiaSmiProbe, createSysfsProbe } from './gpu-probes.js';
-import type { GpuProbe } from './gpu-reading.js';
 
 const probesOfThisMachine = () => [createNvidiaSmiProbe(), createSysfsProbe()];
 

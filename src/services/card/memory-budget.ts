@@ -1,5 +1,14 @@
 import type { Logger } from 'pino';
-import { committedBytes, decideAdmission, type BudgetedModel, type Footprint } from './admission-policy.js';
+import {
+  committedBytes,
+  decideAdmission,
+  mayCompute,
+  mayLoad,
+  withinCapacity,
+  type BudgetedModel,
+  type Footprint,
+  type WaitingRequest,
+} from './admission-policy.js';
 
 export interface MemoryBudgetOptions {
   /** What the card has for these models, bytes; null: not known, and nothing is held back. */
@@ -55,13 +64,7 @@ export function createMemoryBudget({
       },
     ]),
   );
-  const waiting: Array<{
-    id: number;
-    model: string;
-    sinceMs: number;
-    admit: (release: () => void) => void;
-    refuse: (error: Error) => void;
-  }> = [];
+  const waiting: Array<WaitingRequest & { admit: (release: () => void) => void }> = [];
   let uses = 0;
   let nextId = 1;
   let deciding = false;
@@ -69,16 +72,8 @@ export function createMemoryBudget({
   let timer: NodeJS.Timeout | undefined;
 
   const capacityOf = async () => (await capacityBytes().catch(() => null)) ?? Infinity;
-  /** As the policy sees them: none needs more than there is. */
-  const within = (capacity: number): BudgetedModel[] =>
-    [...models.values()].map((model) => {
-      const residentBytes = Math.min(model.residentBytes, capacity);
-      return {
-        ...model,
-        residentBytes,
-        workingBytes: Math.min(model.workingBytes, capacity - residentBytes),
-      };
-    });
+  /** As the policy sees them. */
+  const within = (capacity: number) => withinCapacity(models.values(), capacity);
 
   async function decide(): Promise<void> {
     again = true;
@@ -103,7 +98,7 @@ export function createMemoryBudget({
       capacityBytes: capacity,
       models: within(capacity),
       waiting,
-      nowMs: Date.now(),
+      nowMs: performance.now(),
       patienceMs,
     });
     if (decision.action === 'admit') {
@@ -123,13 +118,12 @@ export function createMemoryBudget({
       again = true;
     } else {
       const oldest = waiting[0];
-      if (oldest !== undefined && patienceMs !== Infinity) later(oldest.sinceMs + patienceMs - Date.now());
+      if (oldest !== undefined && patienceMs !== Infinity)
+        later(oldest.sinceMs + patienceMs - performance.now());
     }
   }
 
-  /**
-   * Nobody may report in the meantime: an overdue request, or an eviction that failed, is looked at again.
-   */
+  /** Nobody may report meanwhile: an overdue request, or an eviction that failed, is looked at again. */
   function later(ms: number): void {
     clearTimeout(timer);
     if (ms > 0) timer = setTimeout(() => void decide(), ms).unref();
@@ -176,41 +170,29 @@ export function createMemoryBudget({
       const id = nextId++;
       return new Promise((admit, refuse) => {
         const onAbort = () => {
-          if (remove(id) !== undefined) {
-            refuse(signal?.reason as Error);
-            void decide();
-          }
+          if (remove(id) === undefined) return;
+          refuse(signal?.reason as Error);
+          void decide();
         };
         signal?.addEventListener('abort', onAbort, { once: true });
         waiting.push({
           id,
           model: name,
-          sinceMs: Date.now(),
+          sinceMs: performance.now(),
           admit: (release) => {
             signal?.removeEventListener('abort', onAbort);
             admit(release);
           },
-          refuse,
         });
         void decide();
       });
     },
-    /**
-     * As `use`, for work that must not disturb: only when it is loaded and idle, there is room now, and
-     * nobody waits for any.
-     */
+    /** As `use`, for work that must not disturb: only when it is loaded and idle and nobody waits for room. */
     async useIfFree(name: string): Promise<(() => void) | null> {
       const model = models.get(name);
       if (model === undefined) return () => {};
       const capacity = await capacityOf();
-      const all = within(capacity);
-      const working = all.find((each) => each.name === name)?.workingBytes ?? 0;
-      return waiting.length === 0 &&
-        model.resident &&
-        !model.busy &&
-        committedBytes(all) + working <= capacity
-        ? enter(model)
-        : null;
+      return waiting.length === 0 && mayCompute(name, within(capacity), capacity) ? enter(model) : null;
     },
     /**
      * True when `name` may be loaded now: it is being waited for, or fits beside what is loaded with room for
@@ -221,15 +203,7 @@ export function createMemoryBudget({
       if (model === undefined) return true;
       if (!model.resident) {
         const capacity = await capacityOf();
-        const all = within(capacity);
-        const own = all.find((each) => each.name === name);
-        const largestWork = Math.max(
-          0,
-          ...all
-            .filter((each) => !each.busy && (each.resident || each === own))
-            .map((each) => each.workingBytes),
-        );
-        if (committedBytes(all) + (own?.residentBytes ?? 0) + largestWork > capacity) return false;
+        if (!mayLoad(name, within(capacity), capacity)) return false;
       }
       model.resident = true;
       model.hollow = false;
@@ -266,12 +240,9 @@ export function createMemoryBudget({
       if (model === undefined) return;
       const capacity = await capacityOf();
       const lesson = Math.max(model.workingBytes * (lessonFactor - 1), model.totalBytes * leastLesson);
-      if (capacity !== Infinity)
-        resize(
-          model,
-          model.residentBytes,
-          Math.max(model.totalBytes, Math.min(model.totalBytes + lesson, capacity)),
-        );
+      if (capacity === Infinity) return;
+      const total = Math.max(model.totalBytes, Math.min(model.totalBytes + lesson, capacity));
+      resize(model, model.residentBytes, total);
     },
     stop(): void {
       clearTimeout(timer);

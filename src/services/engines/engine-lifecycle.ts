@@ -1,14 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoadResult } from '../../inference/engine-protocol.js';
 import { createChanges } from '../../lib/wait.js';
-import { noGate } from '../card/memory-gate.js';
-import { createLogRing } from './child-environment.js';
+import { noGate } from '../card/device-memory.js';
 import { describeExit, EngineError, isHopeless, neverStarted, type EngineExit } from './engine-error.js';
-import { startEngineProcess, type EngineProcess } from './engine-process.js';
+import { createLogRing, startEngineProcess, type EngineProcess } from './engine-process.js';
 import type { EngineEnd, EngineState } from './engine-status.js';
 import type { MemoryWatch } from './memory-watch.js';
 import { createRestartPolicy } from './restart-policy.js';
-import { settingsOf, type SupervisorOptions } from './supervisor-options.js';
+import { settingsOf, type SupervisorOptions } from './engine-options.js';
 import type { WorkRecord } from './work-record.js';
 
 /** The longest a timer can be set to. */

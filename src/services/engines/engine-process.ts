@@ -1,9 +1,14 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Logger } from 'pino';
-import type { EngineKind, EngineMethod, EngineMethods, FromEngine, ToEngine } from '../../inference/engine-protocol.js';
+import type {
+  EngineKind,
+  EngineMethod,
+  EngineMethods,
+  FromEngine,
+  ToEngine,
+} from '../../inference/engine-protocol.js';
 import { ownLoader } from '../../lib/processes.js';
-import type { LogRing } from './child-environment.js';
 import { engineDied, EngineError, type EngineExit } from './engine-error.js';
 import { createEngineRequests, type CallOptions, type PendingRequest } from './engine-requests.js';
 import { createWatchdog, type WatchdogLimits } from './watchdog.js';
@@ -163,3 +168,16 @@ export type EngineProcess = ReturnType<typeof startEngineProcess>;
 function stageOf({ stage, step, steps }: PendingRequest): string {
   return steps > 0 ? `${stage} ${step}/${steps}` : stage;
 }
+
+/** The last `limit` lines an engine wrote, over restarts, newest last. */
+export function createLogRing(limit = 200) {
+  const lines: string[] = [];
+  return {
+    push(line: string): void {
+      lines.push(line.length > 4000 ? `${line.slice(0, 4000)}…` : line);
+      if (lines.length > limit) lines.splice(0, lines.length - limit);
+    },
+    lines: (): string[] => [...lines],
+  };
+}
+export type LogRing = ReturnType<typeof createLogRing>;

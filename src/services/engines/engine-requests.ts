@@ -1,4 +1,11 @@
-import type { EngineEvent, EngineMethod, EngineMethods, EngineStage, FromEngine, ToEngine } from '../../inference/engine-protocol.js';
+import type {
+  EngineEvent,
+  EngineMethod,
+  EngineMethods,
+  EngineStage,
+  FromEngine,
+  ToEngine,
+} from '../../inference/engine-protocol.js';
 import { EngineError, engineErrorFrom } from './engine-error.js';
 import type { StageLimits } from './watchdog.js';
 

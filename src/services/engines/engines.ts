@@ -5,7 +5,8 @@ import { errors } from '../../lib/errors.js';
 import type { DeviceMemory } from '../card/device-memory.js';
 import { EngineError } from './engine-error.js';
 import type { CallOptions } from './engine-requests.js';
-import { createSupervisor, type Supervisor, type SupervisorOptions } from './supervisor.js';
+import type { SupervisorOptions } from './engine-options.js';
+import { createSupervisor, type Supervisor } from './supervisor.js';
 
 export interface EnginesOptions {
   /** In start order; an engine that loads while another one does would only make both slower. */

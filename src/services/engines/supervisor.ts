@@ -1,15 +1,13 @@
 import type { EngineMethod, EngineMethods } from '../../inference/engine-protocol.js';
-import { noGate } from '../card/memory-gate.js';
+import { noGate } from '../card/device-memory.js';
 import { EngineError } from './engine-error.js';
 import { createEngineLifecycle } from './engine-lifecycle.js';
 import type { EngineProcess } from './engine-process.js';
 import type { CallOptions } from './engine-requests.js';
 import type { EngineStatus } from './engine-status.js';
 import { createMemoryWatch } from './memory-watch.js';
-import { settingsOf, type SupervisorOptions } from './supervisor-options.js';
+import { settingsOf, type SupervisorOptions } from './engine-options.js';
 import { createWorkRecord, isJob } from './work-record.js';
-
-export type { SupervisorOptions } from './supervisor-options.js';
 
 /**
  * One engine for the rest of the service: lets requests in once its process is ready and has room, and has

@@ -1,6 +1,6 @@
 import { catalogue, jobTypesOf, type JobType, type QueueName } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';
-import { noVideoEncoder, type VideoEncoder } from '../models/video-encoder.js';
+import { noVideoEncoder, type VideoEncoder } from '../../lib/video-tools.js';
 import type { JobStore } from '../queue/job-store.js';
 
 export interface CapabilitiesOptions {

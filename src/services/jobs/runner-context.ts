@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { BackoffOptions } from '../../lib/retry.js';
-import type { GpuReading } from '../card/gpu-reading.js';
+import type { GpuReading } from '../card/gpu-monitor.js';
 import type { JobType, QueueName } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';
 import type { BuildCallback } from '../outbound/callbacks.js';

@@ -11,7 +11,7 @@ import type {
 import type { Engines } from '../engines/engines.js';
 import type { NegativePrompts } from '../models/negative-prompts.js';
 import { catalogue, defaultReferenceStrength } from '../catalogue.js';
-import { defaultSchedulers } from '../models/model-settings.js';
+import { defaultSchedulers } from '../models/model-folders.js';
 import { parseCompelWeights } from './compel-weights.js';
 import type { ValidJob } from './valid-job.js';
 import type { GenerationPlan, PlannedReference } from './plan.js';

@@ -1,4 +1,4 @@
-import { defaultSchedulers } from '../models/model-settings.js';
+import { defaultSchedulers } from '../models/model-folders.js';
 import type { GenerationPlan } from './plan.js';
 import type { TimedStage } from './progress-estimator.js';
 import { seedFromId } from './sdxl-plan.js';

@@ -1,10 +1,9 @@
 import path from 'node:path';
 import { promptsDirOf, type Config } from '../../config.js';
 import { projectRoot } from '../../lib/project.js';
-import { findModelFolders } from './model-folders.js';
-import { defaultSchedulers, readSdxlSettings, readWanSettings } from './model-settings.js';
+import { findModelFolders, defaultSchedulers, readSdxlSettings, readWanSettings } from './model-folders.js';
 import { createNegativePrompts, readWanNegative } from './negative-prompts.js';
-import { createVideoEncoder } from './video-encoder.js';
+import { createVideoEncoder } from '../../lib/video-tools.js';
 
 export const modelsDirOf = (config: Config): string =>
   config.modelsDir ?? path.join(projectRoot(), 'models/pocket');

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { SdxlSettings } from './model-settings.js';
+import type { SdxlSettings } from './model-folders.js';
 import { createSceneDetector, type Scene, type SubjectLists } from './scene-detector.js';
 
 export interface NegativePrompt {

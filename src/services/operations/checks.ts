@@ -13,7 +13,7 @@ import { type Check, createValidation, type Finding, type NamedCheck } from './v
 import type { GpuMonitor } from '../card/gpu-monitor.js';
 import type { Engines } from '../engines/engines.js';
 import type { ModelFolder } from '../models/model-folders.js';
-import type { VideoEncoder } from '../models/video-encoder.js';
+import type { VideoEncoder } from '../../lib/video-tools.js';
 import type { JobStore } from '../queue/job-store.js';
 import type { Storage } from '../storage/storage.js';
 import type { EngineKind } from '../../inference/engine-protocol.js';

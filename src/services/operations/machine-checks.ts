@@ -4,10 +4,9 @@ import { access, mkdir, statfs } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import type { Check, CheckName, Finding } from './validation.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
-import type { VideoEncoder } from '../models/video-encoder.js';
+import { type VideoEncoder, videoToolsCure } from '../../lib/video-tools.js';
 import { packageVersion, projectRoot } from '../../lib/project.js';
 import { formatGigabytes, gibibyte } from '../../lib/units.js';
-import { videoToolsCure } from '../../lib/video-tools.js';
 
 /** Writable and with room: a full disk fails jobs late and unclearly. */
 export function checkDataFolder(folder: string, leastFreeBytes = gibibyte): Check {
