@@ -1,13 +1,13 @@
 # Two images from one build: `docker build --target cpu .` and `docker build --target cuda .`
 # The CUDA one fetches onnxruntime's CUDA libraries from NuGet while it is built, and needs the NVIDIA container toolkit to run.
-ARG NODE_VERSION=22
+ARG NODE_VERSION=24
 ARG CUDA_IMAGE=nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04
 
 FROM node:${NODE_VERSION}-bookworm-slim AS node
 
 FROM node AS build
 WORKDIR /app
-COPY package.json package-lock.json .npmrc ./
+COPY package.json package-lock.json ./
 # No package needs its install script: native code comes ready in the packages.
 RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY tsconfig.json openapi.yaml ./
@@ -15,7 +15,9 @@ COPY tools tools
 COPY bench bench
 COPY test test
 COPY src src
-RUN npm run build --silent && npm prune --omit=dev --ignore-scripts --no-audit --no-fund
+# The image's own Node runs everything: the one that package.json brings for other machines stays out.
+RUN npm run build --silent && npm prune --omit=dev --ignore-scripts --no-audit --no-fund \
+  && rm -rf node_modules/.bin/node node_modules/node-linux-*
 
 FROM build AS build-cuda
 RUN ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/install.js

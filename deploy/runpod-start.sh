@@ -29,6 +29,8 @@ if [[ ! -f dist/src/server.js ]]; then
   say 'building'
   npm ci --no-audit --no-fund
 fi
+# The Node that package.json brings, whatever the pod's own is.
+export PATH="$PWD/node_modules/.bin:$PATH"
 
 # Says what is missing before anything waits for it; the service itself decides what it cannot do without.
 node dist/src/cli/main.js doctor --local >&2 || say "doctor ended with $?: see above"

@@ -24,7 +24,12 @@ export function onnxFile({ inputs, outputs, external = [] }: OnnxFile): Buffer {
     number(1, 8),
     bytes(
       7,
-      bytes(1, bytes(4, 'Identity')),
+      bytes(
+        1,
+        ...Object.keys(inputs).map((name) => bytes(1, name)),
+        ...Object.keys(outputs).map((name) => bytes(2, name)),
+        bytes(4, 'Identity'),
+      ),
       bytes(2, 'graph'),
       ...external.map(([location, offset, length]) =>
         bytes(
@@ -39,5 +44,6 @@ export function onnxFile({ inputs, outputs, external = [] }: OnnxFile): Buffer {
       ...Object.entries(inputs).map((each) => border(11, each)),
       ...Object.entries(outputs).map((each) => border(12, each)),
     ),
+    bytes(8, bytes(1, ''), number(2, 17)),
   ]);
 }

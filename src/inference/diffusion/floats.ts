@@ -22,7 +22,7 @@ export function concat(parts: readonly Float32Array[]): Float32Array {
 
 const bits = new DataView(new ArrayBuffer(4));
 
-/** IEEE 754 half precision, which not every Node has a typed array for. */
+/** IEEE 754 half precision; tensors of fp16 graphs cross as Uint16Array. */
 export function halfToFloat(half: number): number {
   const sign = (half & 0x8000) === 0 ? 1 : -1;
   const exponent = (half >> 10) & 0x1f;

@@ -19,6 +19,8 @@ export interface FloatTensor {
  */
 export type KeptTensor = Tensor;
 
+withUint16ForHalves();
+
 export type OnnxSession = Awaited<ReturnType<typeof openSession>>;
 
 interface SessionOptions {
@@ -154,6 +156,18 @@ async function createSession(
     ...settings,
     preferredOutputLocation: Object.fromEntries(kept.map((name) => [name, 'gpu-buffer' as const])),
   });
+}
+
+/**
+ * The binding reads no values from a Float16Array, which Node 24 has and the library would take: it decides with
+ * its first tensor, which is made here while that type is out of sight.
+ */
+function withUint16ForHalves(): void {
+  const globals = globalThis as { Float16Array?: unknown };
+  const known = globals.Float16Array;
+  delete globals.Float16Array;
+  new Tensor('float16', new Uint16Array(1), [1]);
+  if (known !== undefined) globals.Float16Array = known;
 }
 
 function requireTensor(tensor: Tensor | undefined): Tensor {

@@ -1,7 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { readFile } from 'node:fs/promises';
 import { createClient } from '@supabase/supabase-js';
-import { WebSocket } from 'undici';
 import { chunkBytes, uploadResumable } from './resumable-upload.js';
 import { checkPlace, type Storage, StorageError } from './storage.js';
 import { storageErrorFrom } from './supabase-errors.js';
@@ -44,8 +43,6 @@ export function createSupabaseStorage({
   const callSignal = new AsyncLocalStorage<AbortSignal>();
   const { storage } = createClient(url, serviceKey, {
     auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
-    // Never connected; without a WebSocket of its own Node 20 cannot even make the client.
-    realtime: { transport: WebSocket as never },
     global: {
       fetch: (input, init) => {
         const given = callSignal.getStore();

@@ -1,0 +1,56 @@
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import t from 'tap';
+import { projectRoot } from '../../src/lib/project.js';
+
+const root = projectRoot();
+interface Lock {
+  packages: Record<
+    string,
+    { version: string; hasInstallScript?: boolean; resolved?: string; os?: string | string[]; bin?: object }
+  >;
+}
+const read = (file: string) => JSON.parse(readFileSync(path.join(root, file), 'utf8')) as unknown;
+const { packages } = read('package-lock.json') as Lock;
+const { allowScripts, optionalDependencies } = read('package.json') as {
+  allowScripts: Record<string, boolean>;
+  optionalDependencies: Record<string, string>;
+};
+
+t.test('the lock file runs no denied script and warns of no Node that we do not use', async (t) => {
+  const { status, stderr } = spawnSync(process.execPath, ['tools/tidy-lockfile.mjs', '--check'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  t.equal(status, 0, stderr);
+  for (const [location, { hasInstallScript = false }] of Object.entries(packages)) {
+    const name = location.split('node_modules/').at(-1) ?? '';
+    if (hasInstallScript) t.equal(allowScripts[name], true, `${name} has a script that is allowed`);
+  }
+});
+
+t.test('packages come from the registry alone, for every system', async (t) => {
+  for (const [location, { resolved = 'https://registry.npmjs.org/' }] of Object.entries(packages))
+    t.match(resolved, /^https:\/\/registry\.npmjs\.org\//, location);
+  for (const name of Object.keys(optionalDependencies)) {
+    const { version, os, bin } = packages[`node_modules/${name}`] ?? {};
+    t.match(
+      { version, os: [os].flat()[0], bin },
+      { version: /^2[46]\./, os: /linux|darwin|win32/, bin: { node: /node/ } },
+    );
+  }
+  for (const system of ['linux-x64', 'darwin-arm64', 'win32-x64'])
+    t.ok(packages[`node_modules/@img/sharp-${system}`], `sharp for ${system}`);
+});
+
+t.test('programs of this project run on the Node that the packages bring', async (t) => {
+  const { stdout } = spawnSync('npm', ['exec', '--offline', '--', 'node', '--version'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  const own = ['node', 'node-bin']
+    .map((prefix) => packages[`node_modules/${prefix}-${process.platform}-${process.arch}`])
+    .find((found) => found !== undefined);
+  t.equal(stdout.trim(), `v${own?.version}`);
+});
