@@ -1,6 +1,6 @@
 import type { Handlers } from '../contract/routes.js';
-import { clipWindow, type WeightedPhrase } from '../inference/generation.js';
-import { parseCompelWeights } from '../services/jobs/compel-weights.js';
+import { clipWindow } from '../inference/generation.js';
+import { formatWeight, parseCompelWeights } from '../services/jobs/compel-weights.js';
 import type { RouteContext } from './context.js';
 
 export function testCompelRoutes({ services, disconnect }: RouteContext): Handlers {
@@ -20,7 +20,7 @@ export function testCompelRoutes({ services, disconnect }: RouteContext): Handle
         compel_weights: text,
         parsed_weights: weights,
         dropped_weights: [...(parsed?.valid === true ? parsed.dropped : []), ...described.weightsDropped],
-        combined_prompt: combine(prompt, described.weightsUsed),
+        combined_prompt: [prompt, ...described.weightsUsed.map(formatWeight)].join(', '),
         token_count: described.tokenCount,
         token_limit: clipWindow,
         tensor_shapes: described.tensorShapes,
@@ -32,8 +32,4 @@ export function testCompelRoutes({ services, disconnect }: RouteContext): Handle
       };
     },
   };
-}
-
-function combine(prompt: string, weights: WeightedPhrase[]): string {
-  return [prompt, ...weights.map(({ text, weight }) => `(${text}:${weight})`)].join(', ');
 }

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
+import { clipWindow } from '../../src/inference/generation.js';
 import {
-  clipWindow,
   estimateTokens,
   fitToWindow,
   type CountTokens,

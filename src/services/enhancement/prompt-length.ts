@@ -1,8 +1,6 @@
 import { lostWords } from './keep-words.js';
 import type { Engines } from '../engines/engines.js';
-
-/** CLIP's window, with its start and end token. */
-export const clipWindow = 77;
+import { clipWindow } from '../../inference/generation.js';
 
 /** Tokens of a prompt with start and end token; null when nobody can count now. */
 export type CountTokens = (prompt: string, signal: AbortSignal) => Promise<number | null>;

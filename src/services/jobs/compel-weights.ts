@@ -43,6 +43,11 @@ export function parseCompelWeights(text: string): CompelWeightsResult {
   return { valid: true, weights: unique.slice(0, maxWeights), dropped, normalised };
 }
 
+/** A weighted phrase as producers write it. */
+export function formatWeight({ text, weight }: WeightedPhrase): string {
+  return `(${text}:${weight})`;
+}
+
 function shorten(text: string): string {
   return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }

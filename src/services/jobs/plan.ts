@@ -1,5 +1,6 @@
-import type { EngineEvent } from '../../inference/engine-protocol.js';
-import type { GeneratedFile } from '../../inference/generation.js';
+import { createHash } from 'node:crypto';
+import type { EngineEvent, LoadResult } from '../../inference/engine-protocol.js';
+import type { GeneratedFile, SdxlGenerateResult, WanGenerateResult } from '../../inference/generation.js';
 import type { StageSeconds, TimedStage } from './progress-estimator.js';
 
 export type EnhancementType = 'base' | 'chat' | 'instruct_chat';
@@ -64,4 +65,40 @@ export interface GenerationPlan {
   /** Facts known before the engine runs: seeds, sizes, strategy, reference mode, … */
   metadata: Record<string, unknown>;
   generate(context: GenerateContext): Promise<GenerateOutcome>;
+}
+
+/** A job without a seed gets one of its id: another attempt of the same job draws the same pictures. */
+export function seedFromId(id: string): number {
+  return createHash('sha256').update(id).digest().readUInt32BE(0) % (2 ** 32 - 8);
+}
+
+/** What is written into a file's metadata, in the form that A1111-style tools read; undefined is left out. */
+export function parametersText(
+  { prompt, negativePrompt }: { prompt: string; negativePrompt: string | null },
+  settings: Record<string, string | number | undefined>,
+): string {
+  // the engine fills in the first `Seed: {seed}`: it must be ours, not a prompt's
+  const unmarked = (text: string) => text.replaceAll('Seed: {seed}', 'Seed:{seed}');
+  return [
+    unmarked(prompt),
+    ...(negativePrompt ? [unmarked(`Negative prompt: ${negativePrompt}`)] : []),
+    Object.entries(settings)
+      .filter(([, value]) => value !== undefined)
+      .map(([name, value]) => `${name}: ${value}`)
+      .join(', '),
+  ].join('\n');
+}
+
+/** What the engine says of a drawn job, whichever engine it is. */
+export function drawnMetadata(
+  result: SdxlGenerateResult | WanGenerateResult,
+  loaded: LoadResult | null,
+): Record<string, unknown> {
+  return {
+    token_count: result.tokenCount,
+    prompt_truncated: result.truncated,
+    ...(result.referenceMethod === undefined ? {} : { reference_method: result.referenceMethod }),
+    ...(result.explain === undefined ? {} : { explain: result.explain }),
+    ...(loaded === null ? {} : { model: loaded.model.name, device: loaded.device }),
+  };
 }

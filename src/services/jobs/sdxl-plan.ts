@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { LoadResult } from '../../inference/engine-protocol.js';
 import type {
   ImageFormat,
@@ -12,9 +11,15 @@ import type { Engines } from '../engines/engines.js';
 import type { NegativePrompts } from '../models/negative-prompts.js';
 import { catalogue, defaultReferenceStrength } from '../catalogue.js';
 import { defaultSchedulers } from '../models/model-folders.js';
-import { parseCompelWeights } from './compel-weights.js';
+import { formatWeight, parseCompelWeights } from './compel-weights.js';
 import type { ValidJob } from './valid-job.js';
-import type { GenerationPlan, PlannedReference } from './plan.js';
+import {
+  drawnMetadata,
+  type GenerationPlan,
+  parametersText,
+  type PlannedReference,
+  seedFromId,
+} from './plan.js';
 
 export interface SdxlPlanOptions {
   engines: Pick<Engines, 'call' | 'status'>;
@@ -117,7 +122,18 @@ export function planSdxlJob(
           ...base,
           outputDir,
           prompt,
-          parametersText: parametersText({ ...base, prompt }, loaded?.model.name, version),
+          parametersText: parametersText(
+            { ...base, prompt: [prompt, ...compel.weights.map(formatWeight)].join(', ') },
+            {
+              Steps: base.steps,
+              Sampler: base.scheduler,
+              'CFG scale': base.guidanceScale,
+              Seed: '{seed}',
+              Size: `${width}x${height}`,
+              Model: loaded?.model.name,
+              Version: `ourvidz ${version}`,
+            },
+          ),
           ...(reference !== null && path !== undefined
             ? { reference: { path, type: reference.type, strength: reference.strength } }
             : {}),
@@ -178,11 +194,7 @@ function outcomeMetadata(
     ...(compel.weights.length > 0
       ? { compel_weights_used: result.weightsUsed, compel_weights_dropped: dropped }
       : {}),
-    token_count: result.tokenCount,
-    prompt_truncated: result.truncated,
-    ...(result.referenceMethod === undefined ? {} : { reference_method: result.referenceMethod }),
-    ...(result.explain === undefined ? {} : { explain: result.explain }),
-    ...(loaded === null ? {} : { model: loaded.model.name, device: loaded.device }),
+    ...drawnMetadata(result, loaded),
   };
 }
 
@@ -206,36 +218,4 @@ function sizeOf(
     width: config.width ?? loaded?.model.defaultWidth ?? fallbackSize,
     height: config.height ?? loaded?.model.defaultHeight ?? fallbackSize,
   };
-}
-
-/** A job without a seed gets one of its id: another attempt of the same job draws the same pictures. */
-export function seedFromId(id: string): number {
-  return createHash('sha256').update(id).digest().readUInt32BE(0) % (2 ** 32 - 8);
-}
-
-/** The engine fills in the first `Seed: {seed}`: it must be ours, not a prompt's. */
-function unmarked(text: string): string {
-  return text.replaceAll('Seed: {seed}', 'Seed:{seed}');
-}
-
-function parametersText(
-  params: Omit<SdxlGenerateParams, 'outputDir' | 'parametersText'>,
-  model: string | undefined,
-  version: string,
-): string {
-  const weights = params.weights.map(({ text, weight }) => `(${text}:${weight})`).join(', ');
-  const lines = [
-    unmarked(weights === '' ? params.prompt : `${params.prompt}, ${weights}`),
-    ...(params.negativePrompt ? [unmarked(`Negative prompt: ${params.negativePrompt}`)] : []),
-    [
-      `Steps: ${params.steps}`,
-      `Sampler: ${params.scheduler}`,
-      `CFG scale: ${params.guidanceScale}`,
-      'Seed: {seed}',
-      `Size: ${params.width}x${params.height}`,
-      ...(model === undefined ? [] : [`Model: ${model}`]),
-      `Version: ourvidz ${version}`,
-    ].join(', '),
-  ];
-  return lines.join('\n');
 }

@@ -1,7 +1,6 @@
 import { defaultSchedulers } from '../models/model-folders.js';
-import type { GenerationPlan } from './plan.js';
+import { drawnMetadata, type GenerationPlan, parametersText, seedFromId } from './plan.js';
 import type { TimedStage } from './progress-estimator.js';
-import { seedFromId } from './sdxl-plan.js';
 import type { ValidJob } from './valid-job.js';
 import { resolveWanReferences, wanGuidance } from './wan-references.js';
 import { catalogue, framesPerSecond, wanFrames } from '../catalogue.js';
@@ -156,7 +155,20 @@ export function planWanJob(
           outputDir,
           prompt,
           references: paths,
-          parametersText: parametersText({ ...base, prompt }, loaded?.model.name, version),
+          parametersText: parametersText(
+            { prompt, negativePrompt },
+            {
+              Steps: steps,
+              Sampler: scheduler,
+              Shift: shift,
+              'CFG scale': guidanceScale,
+              Seed: seed,
+              Size: `${width}x${height}`,
+              Frames: type.output === 'video' ? frames : undefined,
+              Model: loaded?.model.name,
+              Version: `ourvidz ${version}`,
+            },
+          ),
         },
         { signal, onEvent, ...(expectedStageSeconds === undefined ? {} : { expectedStageSeconds }) },
       );
@@ -185,12 +197,8 @@ function outcomeMetadata(result: WanGenerateResult, loaded: LoadResult | null): 
   return {
     frames: result.frames,
     ...(main?.durationSeconds === undefined ? {} : { duration_seconds: main.durationSeconds }),
-    token_count: result.tokenCount,
-    prompt_truncated: result.truncated,
     reference_mode: result.referenceMode,
-    ...(result.referenceMethod === undefined ? {} : { reference_method: result.referenceMethod }),
-    ...(result.explain === undefined ? {} : { explain: result.explain }),
-    ...(loaded === null ? {} : { model: loaded.model.name, device: loaded.device }),
+    ...drawnMetadata(result, loaded),
   };
 }
 
@@ -205,27 +213,4 @@ function sizeOf(
     width: loaded?.model.defaultWidth ?? fallbackSize.width,
     height: loaded?.model.defaultHeight ?? fallbackSize.height,
   };
-}
-
-function parametersText(
-  params: Omit<WanGenerateParams, 'outputDir' | 'parametersText' | 'references'>,
-  model: string | undefined,
-  version: string,
-): string {
-  const settings = [
-    `Steps: ${params.steps}`,
-    `Sampler: ${params.scheduler}`,
-    `Shift: ${params.shift}`,
-    `CFG scale: ${params.guidanceScale}`,
-    `Seed: ${params.seed}`,
-    `Size: ${params.width}x${params.height}`,
-    ...(params.output === 'video' ? [`Frames: ${params.frames}`] : []),
-    ...(model === undefined ? [] : [`Model: ${model}`]),
-    `Version: ourvidz ${version}`,
-  ];
-  return [
-    params.prompt,
-    ...(params.negativePrompt ? [`Negative prompt: ${params.negativePrompt}`] : []),
-    settings.join(', '),
-  ].join('\n');
 }

@@ -1,4 +1,4 @@
-import type { WanReferenceMode } from '../../inference/generation.js';
+import { type WanReferenceMode, wanReferenceMode } from '../../inference/generation.js';
 import { defaultReferenceStrength } from '../catalogue.js';
 import type { PlannedReference } from './plan.js';
 import type { ValidJob } from './valid-job.js';
@@ -47,9 +47,8 @@ export function resolveWanReferences(job: Pick<ValidJob, 'config' | 'metadata'>)
           ['config.image', config.image],
           ['metadata.reference_image_url', metadata.reference_image_url],
         );
-  const [first] = planned;
-  if (first === undefined) return { mode: 'none', planned, strength: null };
-  const mode = planned.length === 2 ? 'both' : first.role === 'reference' ? 'single' : first.role;
+  const mode = wanReferenceMode(Object.fromEntries(planned.map(({ role, url }) => [role, url])));
+  if (mode === 'none') return { mode, planned, strength: null };
   const strength =
     metadata.reference_strength === undefined ? defaultReferenceStrength : metadata.reference_strength;
   return { mode, planned, strength };
