@@ -1,73 +1,23 @@
 import path from 'node:path';
+import { flag, folder, integer, list, oneOf, Refused, text, url, type Read } from './lib/environment.js';
 import { projectRoot } from './lib/project.js';
 
 /**
  * The environment as one typed, frozen value. Every variable is declared once, with unit, default and rule;
- * `.env.example` lists the same. Only `server.ts` and the command line read `process.env`.
+ * `.env.example` lists the same.
  */
 
 type Problem = { variable: string; value: string; rule: string };
-type Read<T> = (text: string | undefined) => T;
 interface Setting<T> {
   variable: string;
   secret?: boolean;
   read: Read<T>;
 }
 
-class Refused extends Error {}
-
-const text =
-  (fallback?: string): Read<string | undefined> =>
-  (value) =>
-    value ?? fallback;
-const path_ =
-  (fallback: string): Read<string> =>
-  (value) =>
-    path.resolve(value ?? fallback);
-const integer =
-  (fallback: number, minimum: number, maximum: number): Read<number> =>
-  (value) => {
-    if (value === undefined) return fallback;
-    const number = Number(value);
-    if (!/^\d{1,15}$/.test(value) || number < minimum || number > maximum)
-      throw new Refused(`a whole number from ${minimum} to ${maximum}`);
-    return number;
-  };
-const oneOf =
-  <T extends string, F extends T | undefined>(fallback: F, ...allowed: T[]): Read<T | F> =>
-  (value) => {
-    if (value === undefined) return fallback;
-    if (!allowed.includes(value as T)) throw new Refused(`one of ${allowed.join(', ')}`);
-    return value as T;
-  };
-const flag =
-  (fallback: boolean): Read<boolean> =>
-  (value) => {
-    if (value === undefined) return fallback;
-    if (['1', 'true', 'on', 'yes'].includes(value.toLowerCase())) return true;
-    if (['0', 'false', 'off', 'no'].includes(value.toLowerCase())) return false;
-    throw new Refused('on or off');
-  };
-const url =
-  (...protocols: string[]): Read<string | undefined> =>
-  (value) => {
-    if (value === undefined) return undefined;
-    if (!URL.canParse(value) || !protocols.includes(new URL(value).protocol))
-      throw new Refused(
-        `an address starting with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
-      );
-    return value.replace(/\/+$/, '');
-  };
-const list = (): Read<string[]> => (value) =>
-  (value ?? '')
-    .split(',')
-    .map((item) => item.trim())
-    .filter((item) => item !== '');
-
 const settings = {
   host: { variable: 'HOST', read: text('127.0.0.1') },
   port: { variable: 'PORT', read: integer(7860, 0, 65535) },
-  dataDir: { variable: 'DATA_DIR', read: path_('data') },
+  dataDir: { variable: 'DATA_DIR', read: folder('data') },
   modelsDir: { variable: 'MODELS_DIR', read: text() },
   apiKey: { variable: 'WAN_WORKER_API_KEY', secret: true, read: text() },
   logLevel: {
@@ -161,9 +111,11 @@ export type Config = Readonly<Omit<Settings, Filled> & { [K in Filled]: NonNulla
 /** All problems of an environment in one error, ready for a terminal. */
 export class ConfigError extends Error {
   constructor(readonly problems: readonly Problem[]) {
-    super(
-      `The environment has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}:\n${problems.map(({ variable, value, rule }) => `  ${variable} is ${value}; it must be ${rule}`).join('\n')}`,
+    const count = problems.length === 1 ? 'a problem' : `${problems.length} problems`;
+    const lines = problems.map(
+      ({ variable, value, rule }) => `  ${variable} is ${value}; it must be ${rule}`,
     );
+    super([`The environment has ${count}:`, ...lines].join('\n'));
     this.name = 'ConfigError';
   }
 }

@@ -6,10 +6,10 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import closeWithGrace from 'close-with-grace';
-import { config as loadEnvFile } from 'dotenv';
 import { Registry } from 'prom-client';
 import { buildApp } from './app.js';
 import { ConfigError, readConfig, type Config } from './config.js';
+import { readEnvironment } from './lib/environment.js';
 import { createLog } from './logging.js';
 import { createServices } from './services/index.js';
 import { reportAfterStart } from './services/operations/validation.js';
@@ -18,7 +18,8 @@ import { startTracing } from './tracing.js';
 /** For what must happen after the jobs' own grace: flushing, ending engine processes. */
 const closingMs = 15_000;
 
-loadEnvFile({ quiet: true });
+// Libraries that read the environment themselves (OpenTelemetry) find what .env says, too.
+Object.assign(process.env, readEnvironment());
 try {
   await run(readConfig(process.env));
 } catch (error) {

@@ -12,7 +12,7 @@ export interface Tracing {
  * is loaded, and the calls to its API in the services do nothing.
  */
 export async function startTracing(
-  config: Pick<Config, 'otlpEndpoint' | 'otlpHeaders' | 'otlpServiceName'>,
+  config: Pick<Config, 'otlpEndpoint' | 'otlpServiceName'>,
   { version }: { version: string },
 ): Promise<Tracing | undefined> {
   if (config.otlpEndpoint === undefined) return undefined;
@@ -29,10 +29,8 @@ export async function startTracing(
     import('@opentelemetry/instrumentation'),
     import('@opentelemetry/instrumentation-undici'),
   ]);
-  const exporter = new OTLPTraceExporter({
-    url: `${config.otlpEndpoint}/v1/traces`,
-    headers: parseHeaders(config.otlpHeaders),
-  });
+  // It reads OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_HEADERS itself.
+  const exporter = new OTLPTraceExporter();
   const provider = new NodeTracerProvider({
     resource: resourceFromAttributes({
       'service.name': config.otlpServiceName,
@@ -53,14 +51,4 @@ export async function startTracing(
       await provider.shutdown();
     },
   };
-}
-
-/** `name=value,name=value`, values percent-encoded, as OTEL_EXPORTER_OTLP_HEADERS is written. */
-function parseHeaders(text: string | undefined): Record<string, string> {
-  const pairs = (text ?? '').split(',').map((pair) => pair.split('=', 2).map((part) => part.trim()));
-  return Object.fromEntries(
-    pairs
-      .filter(([name, value]) => name !== '' && value !== undefined)
-      .map(([name = '', value = '']) => [name, decodeURIComponent(value)]),
-  );
 }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { parse } from 'dotenv';
+import { readEnvironment } from '../lib/environment.js';
 
 export interface Connection {
   /** Origin of the service, without a trailing slash. */
@@ -23,7 +23,7 @@ export function resolveConnection(
   environment: NodeJS.ProcessEnv = process.env,
   workingFolder = process.cwd(),
 ): Connection {
-  const settings: NodeJS.ProcessEnv = { ...readEnvFile(path.join(workingFolder, '.env')), ...environment };
+  const settings = readEnvironment(environment, workingFolder);
   const url = (
     options.url ??
     settings['OURVIDZ_URL'] ??
@@ -46,14 +46,6 @@ export function readGeneratedKey(dataDir: string): string | undefined {
     return readFileSync(path.join(dataDir, 'api-key'), 'utf8').trim() || undefined;
   } catch {
     return undefined;
-  }
-}
-
-function readEnvFile(file: string): Record<string, string> {
-  try {
-    return parse(readFileSync(file));
-  } catch {
-    return {};
   }
 }
 

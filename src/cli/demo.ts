@@ -12,6 +12,7 @@ import { followJob } from './job-view.js';
 import { createProgressDisplay } from './progress-view.js';
 import { saveAssets } from './save-assets.js';
 import { findFreePort } from '../lib/free-port.js';
+import { readEnvironment } from '../lib/environment.js';
 import { ownProgram } from '../lib/processes.js';
 
 /**
@@ -39,6 +40,7 @@ const connectedSettings = [
   'RUNPOD_POD_ID',
 ];
 
+const settings = readEnvironment();
 const say = (line = '') => process.stdout.write(`${line}\n`);
 
 const program = new Command('npm run demo --')
@@ -50,9 +52,9 @@ await program.parseAsync();
 
 async function runDemo(prompt: string, options: { exit?: boolean }): Promise<void> {
   const startedAtMs = Date.now();
-  const port = await findFreePort(Number(process.env['PORT'] ?? defaultPort));
+  const port = await findFreePort(Number(settings['PORT'] ?? defaultPort));
   const url = `http://127.0.0.1:${port}`;
-  const dataDir = path.resolve(process.env['DATA_DIR'] ?? 'data');
+  const dataDir = path.resolve(settings['DATA_DIR'] ?? 'data');
   const logFile = path.join(dataDir, 'demo.log');
   await mkdir(dataDir, { recursive: true });
 
@@ -92,7 +94,7 @@ function startService(port: number, dataDir: string, logFile: string): ChildProc
   // Set to nothing rather than left out: a .env file fills in only what is absent.
   const disconnected = Object.fromEntries(connectedSettings.map((name) => [name, '']));
   const child = spawn(process.execPath, ownProgram('src/server'), {
-    env: { ...process.env, ...disconnected, HOST: '127.0.0.1', PORT: String(port), DATA_DIR: dataDir },
+    env: { ...settings, ...disconnected, HOST: '127.0.0.1', PORT: String(port), DATA_DIR: dataDir },
     stdio: ['ignore', 'pipe', 'pipe'],
     // Ctrl-C reaches the service once, through the handlers above, not a second time through the terminal's
     // group.
@@ -113,10 +115,7 @@ async function drawPicture(
   const timeout = AbortSignal.timeout(pictureTimeoutMs);
   const deadline = AbortSignal.any([signal, timeout]);
   await waitForHealth(url, deadline);
-  const client = createClient({
-    url,
-    apiKey: process.env['WAN_WORKER_API_KEY'] ?? readGeneratedKey(dataDir),
-  });
+  const client = createClient({ url, apiKey: settings['WAN_WORKER_API_KEY'] ?? readGeneratedKey(dataDir) });
   const id = randomUUID();
   say(`Drawing "${prompt}"`);
   await client.request('POST', '/jobs', {

@@ -1,5 +1,8 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import t from 'tap';
 import { resolveConnection } from '../../src/cli/connection.js';
+import { projectRoot } from '../../src/lib/project.js';
 
 t.test('flags win over the environment, the environment over .env, .env over defaults', async (t) => {
   const folder = t.testdir({ '.env': 'PORT=7001\nWAN_WORKER_API_KEY=from-env-file\n' });
@@ -33,5 +36,15 @@ t.test(
       t.equal(resolveConnection({ url }, {}, folder).apiKey, 'generated', url);
     for (const url of ['https://worker.example', 'http://10.0.0.1:7860', 'not a url'])
       t.equal(resolveConnection({ url }, {}, folder).apiKey, undefined, url);
+  },
+);
+
+t.test(
+  '.env.example used as it is leaves the generated key in force: what is empty is not set',
+  async (t) => {
+    const example = readFileSync(path.join(projectRoot(), '.env.example'), 'utf8');
+    const folder = t.testdir({ '.env': example, data: { 'api-key': 'generated\n' } });
+    t.same(resolveConnection({}, {}, folder), { url: 'http://127.0.0.1:7860', apiKey: 'generated' });
+    t.equal(resolveConnection({}, { WAN_WORKER_API_KEY: ' ' }, folder).apiKey, 'generated');
   },
 );

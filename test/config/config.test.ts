@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { parse } from 'dotenv';
+import { parseEnv } from 'node:util';
 import t from 'tap';
 import { callbackUrlOf, ConfigError, readConfig, redisUrlOf, variables } from '../../src/config.js';
 import { projectRoot } from '../../src/lib/project.js';
@@ -34,7 +34,7 @@ t.test('an empty environment is a complete one', async (t) => {
 });
 
 t.test('.env.example lists every variable with its default, and nothing else', async (t) => {
-  const example = parse(readFileSync(path.join(projectRoot(), '.env.example')));
+  const example = parseEnv(readFileSync(path.join(projectRoot(), '.env.example'), 'utf8'));
   t.same(Object.keys(example).sort(), [...variables].sort());
   t.same({ ...readConfig(example) }, { ...readConfig({}) }, 'used as it is, it changes nothing');
 });
@@ -125,5 +125,18 @@ t.test('addresses derived from others', async (t) => {
   t.equal(
     callbackUrlOf(readConfig({ ...supabase, CALLBACK_URL: 'https://hooks.test/a' })),
     'https://hooks.test/a',
+  );
+});
+
+t.test('a percent sign in the password of an address is a problem like any other', async (t) => {
+  const [problem] = problemsOf({
+    REDIS_URL: 'redis://default:pa%ss@host',
+    WAN_WORKER_API_KEY: 'long-enough-key',
+  });
+  t.match(problem, { variable: 'REDIS_URL', rule: /% written as %25/ });
+  t.notMatch(problem?.value, /pa%ss/, 'and is not shown');
+  t.same(
+    problemsOf({ REDIS_URL: 'redis://default:pa%25ss@host', WAN_WORKER_API_KEY: 'long-enough-key' }),
+    [],
   );
 });

@@ -141,7 +141,7 @@ t.test('ourvidz against a service with a generated key', async (t) => {
 });
 
 t.test('the demo draws the prompt it is given, says where everything is, and ends', async (t) => {
-  const folder = t.testdir({});
+  const folder = t.testdir({ '.env': 'WAN_WORKER_API_KEY=the-key-of-this-env-file\n' });
   const demo = await start('demo', ['a blue heart', '--exit'], folder, { PORT: '7860' }).done;
   t.equal(demo.code, 0, demo.stdout + demo.stderr);
   const file = /^The picture: (.+)$/m.exec(demo.stdout)?.[1] ?? '';

@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import { config as loadEnvFile } from 'dotenv';
 import { pino } from 'pino';
 import { exitCodes, formatTable, print } from '../output.js';
 import { clientOf, isJson } from '../client.js';
@@ -9,6 +8,7 @@ import { createGpuMonitor } from '../../services/card/gpu-monitor.js';
 import { createNvidiaSmiProbe, createSysfsProbe } from '../../services/card/gpu-probes.js';
 import { findModelFolders } from '../../services/models/model-folders.js';
 import { createVideoEncoder } from '../../lib/video-tools.js';
+import { readEnvironment } from '../../lib/environment.js';
 import { engineEntry } from '../../services/engines/engine-options.js';
 import { modelsDirOf } from '../../services/models/index.js';
 import { createSharedStore } from '../../services/queue/index.js';
@@ -53,10 +53,9 @@ async function askService(command: Command): Promise<Finding[]> {
  * For a service that does not start. The embedded queue is left alone: it may belong to a running process.
  */
 async function examineHere(): Promise<Finding[]> {
-  loadEnvFile({ quiet: true });
   let config: Config;
   try {
-    config = readConfig(process.env);
+    config = readConfig(readEnvironment());
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return error.problems.map(({ variable, value, rule }) => ({

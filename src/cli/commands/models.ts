@@ -8,7 +8,7 @@ import {
 } from '../models/catalogue.js';
 import { listPulled, type PulledFolder, verifyFolder } from '../models/files.js';
 import { createHub } from '../models/hub.js';
-import { findPlaces, type Places } from '../models/places.js';
+import { findModelLocations, type ModelLocations } from '../models/locations.js';
 import { gigabytes, planPull, type PullPlan, requireSpace, runPull } from '../models/pull.js';
 import { CliError, exitCodes, formatTable, print } from '../output.js';
 import { isJson } from '../client.js';
@@ -33,20 +33,22 @@ export function registerModels(program: Command): void {
     .argument('[name]', 'one model with all its choices')
     .option('--to <folder>', 'models folder (MODELS_DIR)')
     .action(async (name: string | undefined, flags: { to?: string }, command: Command) => {
-      const places = findPlaces(flags.to);
-      const pulled = await listPulled(places.modelsDir);
+      const locations = findModelLocations(flags.to);
+      const pulled = await listPulled(locations.modelsDir);
       const shown = name === undefined ? readCatalogue() : [findModel(name)];
       print(
         isJson(command),
         {
-          models_dir: places.modelsDir,
+          models_dir: locations.modelsDir,
           models: shown.map((model) => ({
             ...model,
             here: pulled.some(({ record }) => record.name === model.name),
           })),
         },
         () =>
-          name === undefined ? describeAll(shown, pulled, places) : describeModel(shown[0] as PublishedModel),
+          name === undefined
+            ? describeAll(shown, pulled, locations)
+            : describeModel(shown[0] as PublishedModel),
       );
     });
 
@@ -79,15 +81,15 @@ Examples:
     .argument('[names...]', 'only these')
     .option('--to <folder>', 'models folder (MODELS_DIR)')
     .action(async (names: string[], flags: { to?: string }, command: Command) =>
-      verify(names, findPlaces(flags.to), isJson(command)),
+      verify(names, findModelLocations(flags.to), isJson(command)),
     );
 }
 
 async function pull(name: string, flags: PullFlags, asJson: boolean): Promise<void> {
   const model = findModel(name);
   const quantisation = chooseQuantisation(model, flags.quant);
-  const places = findPlaces(flags.to);
-  const hub = createHub(places);
+  const locations = findModelLocations(flags.to);
+  const hub = createHub(locations);
   const interrupted = new AbortController();
   const onInterrupt = () =>
     interrupted.abort(
@@ -98,7 +100,7 @@ async function pull(name: string, flags: PullFlags, asJson: boolean): Promise<vo
     );
   process.once('SIGINT', onInterrupt).once('SIGTERM', onInterrupt);
   try {
-    const plan = await planPull(model, { quantisation, revision: flags.revision, hub, places });
+    const plan = await planPull(model, { quantisation, revision: flags.revision, hub, locations });
     if (flags.dryRun === true) {
       print(asJson, summary(plan), () => describePlan(plan));
       await requireSpace(plan);
@@ -118,7 +120,7 @@ async function pull(name: string, flags: PullFlags, asJson: boolean): Promise<vo
     try {
       await runPull(plan, {
         hub,
-        cacheDir: places.cacheDir,
+        cacheDir: locations.cacheDir,
         force: flags.force === true,
         signal: interrupted.signal,
         onBytes: view.add,
@@ -129,22 +131,22 @@ async function pull(name: string, flags: PullFlags, asJson: boolean): Promise<vo
     } finally {
       view.stop();
     }
-    print(asJson, summary(plan), () => describeNext(plan, places));
+    print(asJson, summary(plan), () => describeNext(plan, locations));
   } finally {
     process.off('SIGINT', onInterrupt).off('SIGTERM', onInterrupt);
     await hub.close();
   }
 }
 
-async function verify(names: string[], places: Places, asJson: boolean): Promise<void> {
+async function verify(names: string[], locations: ModelLocations, asJson: boolean): Promise<void> {
   const wanted = names.map((name) => findModel(name).name);
-  const pulled = (await listPulled(places.modelsDir)).filter(
+  const pulled = (await listPulled(locations.modelsDir)).filter(
     ({ record }) => wanted.length === 0 || wanted.includes(record.name),
   );
   const absent = wanted.filter((name) => !pulled.some(({ record }) => record.name === name));
   if (pulled.length === 0 || absent.length > 0)
     throw new CliError(
-      `${absent.join(', ') || 'No model'} was pulled into ${places.modelsDir}`,
+      `${absent.join(', ') || 'No model'} was pulled into ${locations.modelsDir}`,
       exitCodes.notFound,
     );
   const view = createTransferView(
@@ -202,7 +204,10 @@ function describePlan({
   return `${model.title}${quantisation === undefined ? '' : `, ${quantisation}`}\n${model.repository} at ${commit.slice(0, 12)}, ${model.licence}\n${files.length} files, ${gigabytes(totalBytes)}${presentBytes > 0 ? `, ${gigabytes(presentBytes)} of them here` : ''} -> ${folder}${memory}`;
 }
 
-function describeNext({ model, folder, totalBytes }: PullPlan, { modelsDir, isDefault }: Places): string {
+function describeNext(
+  { model, folder, totalBytes }: PullPlan,
+  { modelsDir, isDefault }: ModelLocations,
+): string {
   const fill = (text: string) => text.replaceAll('{source}', folder).replaceAll('{models}', modelsDir);
   const lines = [`${model.name}: ${gigabytes(totalBytes)} in ${folder}, every file checked`];
   lines.push(...(model.notes ?? []));
@@ -218,7 +223,7 @@ function describeNext({ model, folder, totalBytes }: PullPlan, { modelsDir, isDe
 function describeAll(
   models: readonly PublishedModel[],
   pulled: readonly PulledFolder[],
-  places: Places,
+  locations: ModelLocations,
 ): string {
   const state = (model: PublishedModel) => {
     const here = pulled.find(({ record }) => record.name === model.name);
@@ -234,7 +239,7 @@ function describeAll(
     state(model),
     model.title,
   ]);
-  return `${formatTable(['NAME', 'ENGINE', 'FORM', 'SIZE', 'STATE', 'WHAT'], rows)}\n\nModels folder: ${places.modelsDir}`;
+  return `${formatTable(['NAME', 'ENGINE', 'FORM', 'SIZE', 'STATE', 'WHAT'], rows)}\n\nModels folder: ${locations.modelsDir}`;
 }
 
 function describeModel(model: PublishedModel): string {

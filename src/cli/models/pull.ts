@@ -6,7 +6,7 @@ import { selectFiles, type PublishedModel } from './catalogue.js';
 import { downloadFile, type DownloadOptions } from './download.js';
 import type { Hub, HubFile } from './hub.js';
 import { takeLock } from './lock.js';
-import { cachedBlob, type Places } from './places.js';
+import { cachedBlob, type ModelLocations } from './locations.js';
 import { readRecord, recordName, type SourceRecord, sizeOf } from './files.js';
 
 export interface PullPlan {
@@ -39,16 +39,20 @@ export async function planPull(
     quantisation,
     revision = model.revision,
     hub,
-    places,
-  }: { quantisation: string | undefined; revision?: string | undefined; hub: Hub; places: Places },
+    locations,
+  }: { quantisation: string | undefined; revision?: string | undefined; hub: Hub; locations: ModelLocations },
 ): Promise<PullPlan> {
   const commit = /^[0-9a-f]{40}$/.test(revision)
     ? revision
     : await hub.resolveRevision(model.repository, revision);
   const files = selectFiles(model, quantisation, await hub.listFiles(model.repository, commit));
-  const folder = path.join(places.modelsDir, ...(model.kind === 'source' ? ['sources'] : []), model.folder);
+  const folder = path.join(
+    locations.modelsDir,
+    ...(model.kind === 'source' ? ['sources'] : []),
+    model.folder,
+  );
   const incoming = path.join(
-    places.modelsDir,
+    locations.modelsDir,
     '.incoming',
     `${model.name}${quantisation === undefined ? '' : `-${quantisation}`}-${commit.slice(0, 12)}`,
   );

@@ -28,7 +28,7 @@ export function checkUrl(text: string, { allowedHosts }: ReferencePolicy, base?:
   if (base === undefined && !/^[a-z][a-z0-9+.-]*:/i.test(text))
     return refuse('url', 'must be an https address');
   if (base === undefined && /^https?:/i.test(text) && !/^https?:\/\/[^/]/i.test(text))
-    return refuse('url', 'must have // and a host behind its scheme');
+    return refuse('url', 'must be a complete address, such as https://example.com/picture.png');
   const url = URL.parse(text, base?.href);
   if (url === null) return refuse('url', 'is not an address that can be read');
   if (url.protocol !== 'https:' && url.protocol !== 'http:')

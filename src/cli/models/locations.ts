@@ -1,11 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
-import { parse } from 'dotenv';
+import { readEnvironment } from '../../lib/environment.js';
 import { projectRoot } from '../../lib/project.js';
 import type { HubFile } from './hub.js';
 
-export interface Places {
+export interface ModelLocations {
   /** Where model folders lie. */
   modelsDir: string;
   /** True: neither `--to` nor `MODELS_DIR` says so, and the service must be told. */
@@ -21,30 +21,25 @@ export interface Places {
  * pocket models' folder, even though the service reads it by default: there they would stand beside models of
  * the same engines. `HF_ENDPOINT`, `HF_TOKEN` and `HF_HOME` mean what they mean to the hub's own tools.
  */
-export function findPlaces(
+export function findModelLocations(
   to: string | undefined,
   environment: NodeJS.ProcessEnv = process.env,
   workingFolder = process.cwd(),
-): Places {
-  const file = path.join(workingFolder, '.env');
-  const settings: NodeJS.ProcessEnv = {
-    ...(existsSync(file) ? parse(readFileSync(file)) : {}),
-    ...environment,
-  };
-  const setting = (name: string) => (settings[name]?.trim() ? settings[name].trim() : undefined);
+): ModelLocations {
+  const settings = readEnvironment(environment, workingFolder);
   const home =
-    setting('HF_HOME') ??
-    path.join(setting('XDG_CACHE_HOME') ?? path.join(homedir(), '.cache'), 'huggingface');
+    settings['HF_HOME'] ??
+    path.join(settings['XDG_CACHE_HOME'] ?? path.join(homedir(), '.cache'), 'huggingface');
   const tokenFile = path.join(home, 'token');
-  const chosen = to ?? setting('MODELS_DIR');
+  const chosen = to ?? settings['MODELS_DIR'];
   return {
     modelsDir: path.resolve(workingFolder, chosen ?? path.join(projectRoot(), 'models/full')),
     isDefault: chosen === undefined,
-    endpoint: setting('HF_ENDPOINT') ?? 'https://huggingface.co',
+    endpoint: settings['HF_ENDPOINT'] ?? 'https://huggingface.co',
     token:
-      setting('HF_TOKEN') ??
+      settings['HF_TOKEN'] ??
       (existsSync(tokenFile) ? readFileSync(tokenFile, 'utf8').trim() || undefined : undefined),
-    cacheDir: setting('HF_HUB_CACHE') ?? path.join(home, 'hub'),
+    cacheDir: settings['HF_HUB_CACHE'] ?? path.join(home, 'hub'),
   };
 }
 

@@ -1,0 +1,85 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { parseEnv } from 'node:util';
+
+/**
+ * The settings of a working folder, read alike by the service and every command: the environment, and beneath it the
+ * folder's `.env`. What is empty or blank is not set; set to nothing, a variable hides the one in `.env`.
+ */
+export function readEnvironment(
+  environment: NodeJS.ProcessEnv = process.env,
+  workingFolder = process.cwd(),
+): NodeJS.ProcessEnv {
+  const together = { ...readEnvFile(path.join(workingFolder, '.env')), ...environment };
+  const entries = Object.entries(together).map(([name, value]) => [name, value?.trim()] as const);
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined && value !== ''));
+}
+
+function readEnvFile(file: string): NodeJS.Dict<string> {
+  try {
+    return parseEnv(readFileSync(file, 'utf8'));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
+    throw error;
+  }
+}
+
+/** Why a value is refused, as the rest of "it must be …". */
+export class Refused extends Error {}
+
+/** Reads one variable; undefined when it is not set. @throws Refused */
+export type Read<T> = (text: string | undefined) => T;
+
+/** For values that are there. */
+const reader =
+  <T, F>(fallback: F, parse: (value: string) => T): Read<T | F> =>
+  (value) =>
+    value === undefined ? fallback : parse(value);
+
+export const text = (fallback?: string): Read<string | undefined> => reader(fallback, (value) => value);
+
+export const folder =
+  (fallback: string): Read<string> =>
+  (value) =>
+    path.resolve(value ?? fallback);
+
+export const integer = (fallback: number, minimum: number, maximum: number): Read<number> =>
+  reader(fallback, (value) => {
+    const number = Number(value);
+    if (/^\d{1,15}$/.test(value) && number >= minimum && number <= maximum) return number;
+    throw new Refused(`a whole number from ${minimum} to ${maximum}`);
+  });
+
+export const oneOf = <T extends string, F extends T | undefined>(fallback: F, ...allowed: T[]): Read<T | F> =>
+  reader(fallback, (value) => {
+    if (allowed.includes(value as T)) return value as T;
+    throw new Refused(`one of ${allowed.join(', ')}`);
+  });
+
+export const flag = (fallback: boolean): Read<boolean> =>
+  reader(fallback, (value) => {
+    if (['1', 'true', 'on', 'yes'].includes(value.toLowerCase())) return true;
+    if (['0', 'false', 'off', 'no'].includes(value.toLowerCase())) return false;
+    throw new Refused('on or off');
+  });
+
+export const url = (...protocols: string[]): Read<string | undefined> =>
+  reader(undefined, (value) => {
+    if (!URL.canParse(value) || !protocols.includes(new URL(value).protocol))
+      throw new Refused(
+        `an address starting with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`,
+      );
+    try {
+      const { username, password } = new URL(value);
+      decodeURIComponent(username + password);
+    } catch {
+      throw new Refused('an address whose user and password have % written as %25');
+    }
+    return value.replace(/\/+$/, '');
+  });
+
+export const list = (): Read<string[]> => (value) =>
+  (value ?? '')
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== '');
