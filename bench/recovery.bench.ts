@@ -1,5 +1,5 @@
 /**
- * How long an engine is away after each kind of trouble, from the blow to `ready` again, and what `/health`
+ * How long an engine is away after each kind of failure, until it is `ready` again, and what `/health`
  * says meanwhile. First the real service with real engines, limits and delays, at kill and stop; then, for
  * what real engines do not do on command, the test engine under the same supervisor. Gate: each within what
  * docs/operations.md states plus a start.

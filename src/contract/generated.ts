@@ -795,7 +795,7 @@ export interface components {
             resting?: boolean;
             /** @description What is wrong with it, in words; it is why `status` is not healthy */
             trouble?: string | null;
-            /** @description Its last computing: a job, a warm-up, or the look after a failed job whether the device still works */
+            /** @description Its last run: a job, a warm-up, or the check after a failed job whether the device still works */
             last_operation?: {
                 ok: boolean;
                 /** Format: date-time */

@@ -81,3 +81,13 @@ export function createChanges() {
     },
   };
 }
+
+/** Hands out one answer for `maxAgeMs` from the moment it was asked for. */
+export function sharedFor<T>(maxAgeMs: number, ask: () => Promise<T>): () => Promise<T> {
+  let latest: { atMs: number; answer: Promise<T> } | undefined;
+  return () => {
+    if (latest === undefined || performance.now() - latest.atMs > maxAgeMs)
+      latest = { atMs: performance.now(), answer: ask() };
+    return latest.answer;
+  };
+}

@@ -7,6 +7,8 @@ import {
   isUp,
   troubleOf,
 } from '../services/operations/health.js';
+import { orAborted, sharedFor } from '../lib/wait.js';
+import { describeState } from '../services/engines/engine-status.js';
 import type { Services } from '../services/index.js';
 import type { RouteContext } from './context.js';
 
@@ -36,12 +38,10 @@ export function healthRoutes({ services }: RouteContext): Handlers {
 
 /**
  * Ready: queue and storage answer, every engine has had its first start, and at least one can draw, as its
- * last computing showed. An engine in trouble, replaced or loading again while another works is told, and no
+ * last run showed. An engine in trouble, replaced or loading again while another works is told, and no
  * reason to turn jobs away.
  */
 function createReadinessCheck({ engines, store, storage }: Services) {
-  let latest: { atMs: number; answer: Promise<{ ready: boolean; reasons: string[] }> } | undefined;
-
   async function check() {
     const [queue, files] = await Promise.all([
       answers(() => store.ping()),
@@ -56,10 +56,7 @@ function createReadinessCheck({ engines, store, storage }: Services) {
     for (const status of known) {
       const trouble = troubleOf(status);
       if (trouble !== null) told.push(trouble);
-      else if (!isUp(status))
-        (hasComputed(status) ? told : blocking).push(
-          `the ${status.kind} engine is ${status.state.replace('_', ' ')}`,
-        );
+      else if (!isUp(status)) (hasComputed(status) ? told : blocking).push(`the ${describeState(status)}`);
     }
     const withoutQwen = engines.has('qwen') ? troubleOf(engines.status('qwen')) : null;
     if (withoutQwen !== null) told.push(withoutQwen);
@@ -68,23 +65,13 @@ function createReadinessCheck({ engines, store, storage }: Services) {
     return { ready: blocking.length === 0, reasons: [...blocking, ...told] };
   }
 
-  return () => {
-    if (latest === undefined || Date.now() - latest.atMs > readinessMaxAgeMs)
-      latest = { atMs: Date.now(), answer: check() };
-    return latest.answer;
-  };
+  return sharedFor(readinessMaxAgeMs, check);
 }
 
-async function answers(ping: (signal: AbortSignal) => Promise<void>): Promise<boolean> {
+function answers(ping: (signal: AbortSignal) => Promise<void>): Promise<boolean> {
   const signal = AbortSignal.timeout(pingTimeoutMs);
-  const late = new Promise<false>((resolve) =>
-    signal.addEventListener('abort', () => resolve(false), { once: true }),
+  return orAborted(ping(signal), signal).then(
+    () => true,
+    () => false,
   );
-  return Promise.race([
-    ping(signal).then(
-      () => true,
-      () => false,
-    ),
-    late,
-  ]);
 }

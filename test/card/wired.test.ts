@@ -170,13 +170,13 @@ t.test(
       },
     });
     await until('qwen', () => engines.status('qwen').state === 'ready');
-    t.match(engines.status('wan'), { state: 'stopped', resting: true, reason: /no room/, errorCount: 0 });
+    t.match(engines.status('wan'), { state: 'stopped', resting: true, reason: /not enough GPU memory/, errorCount: 0 });
     await draw('wan');
     t.same(released, ['qwen', 'sdxl']);
     t.match(engines.status('sdxl'), {
       state: 'stopped',
       resting: true,
-      reason: 'gave its memory to wan; starts with its next request',
+      reason: 'stopped to make room for wan; starts with its next request',
     });
     await draw('sdxl');
     t.same(released, ['qwen', 'sdxl'], 'it computes beside an idle wan');

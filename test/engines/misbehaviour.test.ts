@@ -193,7 +193,7 @@ for (const kind of ['sdxl', 'wan', 'qwen'] as const) {
     await ends(
       'a broken device',
       async () => t.match(await engine.ask('breaks for good'), /illegal memory access/),
-      { reason: /its device works no more/, stage: null, errors: 2 },
+      { reason: /its device no longer works/, stage: null, errors: 2 },
     );
 
     const { pid, errorCount } = engine.status();
@@ -216,18 +216,18 @@ for (const kind of ['sdxl', 'wan', 'qwen'] as const) {
     const ready = await engine.inject({ url: '/ready' });
     t.match(
       [ready.statusCode, ready.json<{ reasons: string[] }>().reasons],
-      [503, [kind === 'qwen' ? 'there is no engine' : 'no engine can draw', `the ${kind} engine is failed`]],
+      [503, [kind === 'qwen' ? 'there is no engine' : 'no engine can draw', `the ${kind} engine has failed`]],
     );
     t.match(await engine.route(), {
       status: 'failed',
-      trouble: `the ${kind} engine is failed`,
+      trouble: `the ${kind} engine has failed`,
       last_operation: { ok: false },
     });
     t.ok(
       (await engine.lastExit()).lines.some((line) => line.includes('cannot allocate device memory')),
       'what it wrote before it died',
     );
-    t.match(await engine.ask('a circle'), /engine is failed/, 'refused at once, not kept waiting');
+    t.match(await engine.ask('a circle'), /engine has failed/, 'refused at once, not kept waiting');
 
     await writeFile(engine.flag, '');
     t.equal((await engine.call('POST', `/worker/restart/${kind}`)).statusCode, 200);

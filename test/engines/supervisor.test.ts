@@ -235,12 +235,12 @@ t.test('after a failed job the device is looked at: it works, or its process is 
   );
   t.not(supervisor.status().pid, pid);
   t.match(supervisor.status(), {
-    lastExit: { reason: /its device works no more: an illegal memory access/, signal: 'SIGKILL' },
+    lastExit: { reason: /its device no longer works: an illegal memory access/, signal: 'SIGKILL' },
     lastOperation: { ok: true },
     recovering: false,
   });
   t.ok(
-    supervisor.logs().some((line) => /supervisor was killed \(its device works no more/.test(line)),
+    supervisor.logs().some((line) => /supervisor was killed \(its device no longer works/.test(line)),
     'the reason stands among its lines',
   );
   t.equal((await draw('a circle')).files.length, 1);
@@ -297,7 +297,7 @@ t.test('a start that hangs is killed by the watchdog', async (t) => {
   t.match(supervisor.status(), { loaded: null, jobsProcessed: 0 });
   const silent = supervise(t, { env: { TEST_ENGINE_SILENT: '1' }, helloTimeoutMs: 300 });
   silent.supervisor.start();
-  await until('a reason', () => /said nothing/.test(silent.supervisor.status().reason ?? ''));
+  await until('a reason', () => /did not report in/.test(silent.supervisor.status().reason ?? ''));
 });
 
 t.test('restart drains first; force does not', async (t) => {
@@ -360,7 +360,7 @@ t.test('a restart while it is being ended for another: it ends first', async (t)
   await until('work', () => supervisor.status().state === 'busy');
   const { pid } = supervisor.status();
   let ended = false;
-  const ending = supervisor.stop({ force: false, rest: 'gave its memory to wan' }).then(() => {
+  const ending = supervisor.stop({ force: false, rest: 'stopped to make room for wan' }).then(() => {
     ended = true;
   });
   supervisor.restart({ force: false });

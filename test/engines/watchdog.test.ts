@@ -64,7 +64,7 @@ function watch() {
 t.test('a process that never says hello', async (t) => {
   const { pass } = watch();
   t.equal(pass(59), null);
-  t.equal(pass(2), 'said nothing for 60 s after its start');
+  t.equal(pass(2), 'did not report in within 60 s of its start');
 });
 
 t.test('a heart that stops, not one that was not heard because this process stood still', async (t) => {
@@ -111,7 +111,7 @@ t.test('a cancellation that is not heard: three of its longest steps, at least t
     watchdog.hello();
     const request = ask('denoise', { steps: 4, longestStepMs, cancelledAtMs: now() });
     t.equal(pass(seconds - 1), null);
-    t.equal(pass(2), `did not stop within ${seconds} s of a cancellation`);
+    t.equal(pass(2), `did not stop within ${seconds} s after a cancellation`);
     t.equal(request.stage, 'denoise');
   }
 });

@@ -259,7 +259,7 @@ t.test('loaded on demand or ahead, unloaded when idle or when somebody needs the
   await until('the request at the model', () => state() === 'busy');
   await engines.release('qwen', {
     force: false,
-    why: 'gave its memory to wan; starts with its next request',
+    why: 'stopped to make room for wan; starts with its next request',
   });
   t.equal(engines.status('qwen').loaded, null);
   t.match(await busy, { success: true });

@@ -48,7 +48,7 @@ t.test('engines: state, device notes and what to do', async (t) => {
     { severity: 'error', message: /shape/, cure: /restart\/sdxl/ },
   ]);
   t.match(await check({ state: 'warming' }), [{ severity: 'warning' }]);
-  t.match(await check({ state: 'stopped', resting: true, reason: 'gave its memory to wan' }), [
+  t.match(await check({ state: 'stopped', resting: true, reason: 'stopped to make room for wan' }), [
     { severity: 'ok' },
   ]);
   t.match(await check({ state: 'stopped', reason: 'not started yet' }), [{ severity: 'warning' }]);

@@ -219,8 +219,15 @@ t.test('health and readiness say what is broken', async (t) => {
     ['busy', {}, 'healthy', true, 200, []],
     ['draining', {}, 'healthy', true, 200, []],
     ['starting', { lastOperation: null }, 'healthy', false, 503, ['the sdxl engine is starting']],
-    ['backing_off', {}, 'unhealthy', false, 503, ['no engine can draw', 'the sdxl engine is backing off']],
-    ['failed', {}, 'unhealthy', false, 503, ['no engine can draw', 'the sdxl engine is failed']],
+    [
+      'backing_off',
+      {},
+      'unhealthy',
+      false,
+      503,
+      ['no engine can draw', 'the sdxl engine failed and waits before its next start'],
+    ],
+    ['failed', {}, 'unhealthy', false, 503, ['no engine can draw', 'the sdxl engine has failed']],
     ['ready', { dead: true }, 'healthy', true, 503, ['the queue does not answer']],
     ['busy', { silentMs: 4000 }, 'healthy', true, 200, []],
     [
@@ -229,7 +236,7 @@ t.test('health and readiness say what is broken', async (t) => {
       'degraded',
       true,
       503,
-      ['no engine can draw', 'the sdxl engine has been silent for 6 s'],
+      ['no engine can draw', 'the sdxl engine has not responded for 6 s'],
     ],
     [
       'ready',
@@ -237,13 +244,13 @@ t.test('health and readiness say what is broken', async (t) => {
       'degraded',
       true,
       503,
-      ['no engine can draw', 'the last computing of the sdxl engine failed'],
+      ['no engine can draw', 'the last run of the sdxl engine failed'],
     ],
     ['starting', { lastOperation: null, wan: able }, 'healthy', true, 503, ['the sdxl engine is starting']],
     ['starting', { wan: able }, 'healthy', true, 200, ['the sdxl engine is starting']],
     ['restarting', { wan: able }, 'healthy', true, 200, ['the sdxl engine is restarting']],
     ['restarting', {}, 'healthy', false, 503, ['no engine can draw', 'the sdxl engine is restarting']],
-    ['failed', { wan: able }, 'degraded', true, 200, ['the sdxl engine is failed']],
+    ['failed', { wan: able }, 'degraded', true, 200, ['the sdxl engine has failed']],
   ] as const;
   for (const [
     state,
@@ -268,6 +275,24 @@ t.test('health and readiness say what is broken', async (t) => {
     t.equal(ready.statusCode, code, `${next}: readiness`);
     t.same(ready.json(), { ready: code === 200, reasons }, 'and why');
   }
+});
+
+t.test('readiness is looked at again after a second, also when the clock is set back', async (t) => {
+  const { services } = await buildWithEngine(t);
+  let queueAnswers = true;
+  const store = {
+    ...services.store,
+    ping: () => (queueAnswers ? Promise.resolve() : Promise.reject(new Error('down'))),
+  };
+  const { inject } = await build(t, { services: { engines: services.engines, store } });
+  t.equal((await inject({ url: '/ready' })).statusCode, 200);
+  queueAnswers = false;
+  const { now } = Date;
+  t.teardown(() => {
+    Date.now = now;
+  });
+  Date.now = () => now() - 3_600_000;
+  await until('not ready', async () => (await inject({ url: '/ready' })).statusCode === 503, 5000);
 });
 
 t.test('health is the loop alone: it answers though the store never does', async (t) => {

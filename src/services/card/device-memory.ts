@@ -96,8 +96,8 @@ export function createDeviceMemory({
       shared: kind === 'qwen',
     })),
     async evict(name, wanted) {
-      log.info({ engine: name, wanted }, `${name} engine gives its memory to ${wanted}`);
-      await evict(name as EngineKind, `gave its memory to ${wanted}; starts with its next request`);
+      log.info({ engine: name, wanted }, `stopping the ${name} engine to make room for ${wanted}`);
+      await evict(name as EngineKind, `stopped to make room for ${wanted}; starts with its next request`);
       held.delete(name as EngineKind);
     },
   });
@@ -188,7 +188,7 @@ export function createDeviceMemory({
       await capacity();
       timer = setInterval(() => {
         sampling ??= sample()
-          .catch((error: unknown) => log.debug({ err: error }, 'device memory not read'))
+          .catch((error: unknown) => log.debug({ err: error }, 'could not read the GPU memory in use'))
           .finally(() => {
             sampling = undefined;
           });

@@ -89,7 +89,7 @@ export function createEngineLifecycle(
     while (wanted) {
       setState('starting');
       if (!(await memoryGate.reserve())) {
-        rest = 'there is no room for its model on the GPU now; starts when a request needs it';
+        rest = 'not enough GPU memory is free now; starts when a request needs it';
         wanted = false;
       }
       if (!wanted) break;
@@ -98,7 +98,7 @@ export function createEngineLifecycle(
       plan = null;
       if (planned === 'stop' || !wanted) break;
       restarts += 1;
-      if (planned === 'restart') setState('restarting', 'asked to');
+      if (planned === 'restart') setState('restarting', reason);
       else await recover(life);
     }
     recovering = false;
@@ -219,7 +219,7 @@ export function createEngineLifecycle(
       wanted = true;
       // one that is being ended ends, for whoever waits for its memory, and begins anew
       plan ??= 'restart';
-      setState('draining', 'asked to restart');
+      setState('draining', 'restart requested');
       if (force || readySinceMs === null || isIdle()) engine.kill('restart', { ordered: true });
     },
 
@@ -233,7 +233,7 @@ export function createEngineLifecycle(
       pause?.abort();
       if (engine !== null) {
         plan = 'stop';
-        setState('draining', why ?? 'asked to stop');
+        setState('draining', why ?? 'stop requested');
         if (force || readySinceMs === null) engine.kill('stop', { ordered: true });
         else endWhenIdle();
       }

@@ -12,6 +12,17 @@ export type EngineState =
   | 'backing_off'
   | 'failed';
 
+const stateWords: Partial<Record<EngineState, string>> = {
+  warming: 'is warming up',
+  draining: 'is finishing its requests',
+  backing_off: 'failed and waits before its next start',
+  failed: 'has failed',
+};
+
+/** `sdxl engine is starting` */
+export const describeState = ({ kind, state }: Pick<EngineStatus, 'kind' | 'state'>): string =>
+  `${kind} engine ${stateWords[state] ?? `is ${state}`}`;
+
 export interface EngineStatus {
   kind: EngineKind;
   state: EngineState;
@@ -27,7 +38,7 @@ export interface EngineStatus {
   reason: string | null;
   /** `stopped` until a request needs it: that is no trouble. */
   resting: boolean;
-  /** Its last computing, warm-up included; null before the first. */
+  /** Its last run, warm-up included; null before the first. */
   lastOperation: EngineOperation | null;
   /** Jobs that ended in an error of the engine or its device since one succeeded. */
   failuresInRow: number;

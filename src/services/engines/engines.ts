@@ -109,7 +109,10 @@ export function createEngines({ engines, absent = {}, memory }: EnginesOptions):
     },
     whenServing: (kind, signal) => supervisor(kind).whenServing(signal),
     release: (kind, { force, why }) =>
-      supervisor(kind).stop({ force, rest: why ?? 'gave its memory back; starts with its next request' }),
+      supervisor(kind).stop({
+        force,
+        rest: why ?? 'stopped to free its memory; starts with its next request',
+      }),
     async describePrompt(params: DescribePromptParams, signal) {
       try {
         return await supervisor('sdxl').call('sdxl.describePrompt', params, { signal });

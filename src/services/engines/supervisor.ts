@@ -4,7 +4,7 @@ import { EngineError } from './engine-error.js';
 import { createEngineLifecycle } from './engine-lifecycle.js';
 import type { EngineProcess } from './engine-process.js';
 import type { CallOptions } from './engine-requests.js';
-import type { EngineStatus } from './engine-status.js';
+import { describeState, type EngineStatus } from './engine-status.js';
 import { createMemoryWatch } from './memory-watch.js';
 import { settingsOf, type SupervisorOptions } from './engine-options.js';
 import { createWorkRecord, isJob } from './work-record.js';
@@ -52,7 +52,7 @@ export function createSupervisor(options: SupervisorOptions) {
       const { state, reason } = lifecycle.view();
       throw new EngineError(
         'engine_unavailable',
-        `The ${kind} engine is ${state}: ${reason ?? 'no reason known'}`,
+        `The ${describeState({ kind, state })}: ${reason ?? 'no reason known'}`,
       );
     }, signal);
 
@@ -94,7 +94,7 @@ export function createSupervisor(options: SupervisorOptions) {
     const process = lifecycle.process();
     if (process === null) {
       leave();
-      throw new EngineError('engine_unavailable', `The ${kind} engine went away`);
+      throw new EngineError('engine_unavailable', `The ${kind} engine has stopped`);
     }
     return occupy(process, leave, null, async () => {
       try {
@@ -168,7 +168,9 @@ export function createSupervisor(options: SupervisorOptions) {
         if (error instanceof EngineError && error.code === 'out_of_memory')
           lifecycle.replace('there is no memory left even for a small picture');
         else
-          process.kill(`its device works no more: ${error instanceof Error ? error.message : String(error)}`);
+          process.kill(
+            `its device no longer works: ${error instanceof Error ? error.message : String(error)}`,
+          );
       }
     });
   }

@@ -78,7 +78,7 @@ export function createWatchdog(
     const leastMs = stage === 'load' ? stageLimitsMs.load : cancelGraceMs;
     const graceMs = besideMs + Math.max(leastMs, 3 * longestStepMs, 3 * usualStepMs);
     if (cancelledAtMs !== null && now() - cancelledAtMs > graceMs)
-      return `did not stop within ${seconds(graceMs)} of a cancellation`;
+      return `did not stop within ${seconds(graceMs)} after a cancellation`;
     const limitMs = besideMs + measuredLimitMs(stage, stageLimitsMs[stage], expectedSeconds, steps);
     return now() - request.sinceMs > limitMs ? `no progress in stage ${stage} for ${seconds(limitMs)}` : null;
   }
@@ -98,7 +98,7 @@ export function createWatchdog(
       forgiveOwnPause(requests);
       if (!saidHello)
         return now() - startedAtMs > helloTimeoutMs
-          ? { reason: `said nothing for ${seconds(helloTimeoutMs)} after its start`, request: null }
+          ? { reason: `did not report in within ${seconds(helloTimeoutMs)} of its start`, request: null }
           : null;
       if (now() - lastBeatMs > heartbeatTimeoutMs)
         return { reason: `no heartbeat for ${seconds(heartbeatTimeoutMs)}`, request: null };

@@ -72,8 +72,8 @@ export function createServiceChecks({
         storage.kind === 'supabase' ? 'supabase storage' : 'storage',
         (signal) => storage.ping(signal),
         storage.kind === 'supabase'
-          ? 'See that SUPABASE_URL and SUPABASE_SERVICE_KEY are right.'
-          : 'See that DATA_DIR can be written.',
+          ? 'Check that SUPABASE_URL and SUPABASE_SERVICE_KEY are right.'
+          : 'Check that DATA_DIR can be written.',
       ),
     },
     ...(supabaseUrl === undefined || storage.kind === 'supabase'
@@ -85,7 +85,7 @@ export function createServiceChecks({
             run: checkServer(
               'supabase',
               (signal) => reach(supabaseUrl, signal),
-              'See that SUPABASE_URL is right and this machine reaches it.',
+              'Check that SUPABASE_URL is right and this machine reaches it.',
             ),
           },
         ]),
@@ -135,7 +135,9 @@ function checkStore(store: Pick<JobStore, 'kind' | 'ping'>): NamedCheck {
     run: checkServer(
       redis ? 'redis' : 'queue',
       () => store.ping(),
-      redis ? 'See that REDIS_URL is right and the server runs.' : 'See that DATA_DIR can be written.',
+      redis
+        ? 'Check that REDIS_URL is right and the server is running.'
+        : 'Check that DATA_DIR can be written.',
     ),
   };
 }

@@ -1,5 +1,5 @@
 import type { Engines } from '../engines/engines.js';
-import type { EngineStatus } from '../engines/engine-status.js';
+import { describeState, type EngineStatus } from '../engines/engine-status.js';
 
 export type Health = 'healthy' | 'degraded' | 'unhealthy';
 
@@ -28,12 +28,11 @@ export const hasComputed = ({ lastOperation }: EngineStatus): boolean => lastOpe
  */
 export function troubleOf(status: EngineStatus): string | null {
   const { kind, state, lastOperation, silentMs } = status;
-  if (isDown(status)) return `the ${kind} engine is ${state.replace('_', ' ')}`;
-  if (status.recovering) return `the ${kind} engine is ${state.replace('_', ' ')} after it ended`;
+  if (isDown(status)) return `the ${describeState(status)}`;
+  if (status.recovering) return `the ${describeState(status)} after a failure`;
   if (silentMs !== null && silentMs > silenceMs && state !== 'starting')
-    return `the ${kind} engine has been silent for ${Math.round(silentMs / 1000)} s`;
-  if (lastOperation?.ok === false && state !== 'stopped')
-    return `the last computing of the ${kind} engine failed`;
+    return `the ${kind} engine has not responded for ${Math.round(silentMs / 1000)} s`;
+  if (lastOperation?.ok === false && state !== 'stopped') return `the last run of the ${kind} engine failed`;
   return null;
 }
 

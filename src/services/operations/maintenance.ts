@@ -42,10 +42,7 @@ export function createMaintenance({
   async function reclaim(): Promise<void> {
     const ids = await store.reclaimExpired();
     if (ids.length > 0)
-      log.warn(
-        { job_ids: ids.slice(0, 20), count: ids.length },
-        'jobs of lost runners are back on their queues',
-      );
+      log.warn({ job_ids: ids.slice(0, 20), count: ids.length }, 'requeued jobs whose worker is gone');
   }
 
   async function announce(knownForMs = 3 * announceMs): Promise<void> {
@@ -91,7 +88,7 @@ export function createMaintenance({
 
   return {
     start(): void {
-      every(Math.max(1000, leaseMs / 3), 'taking back expired leases', reclaim);
+      every(Math.max(1000, leaseMs / 3), 'requeueing jobs with expired leases', reclaim);
       every(announceMs, 'announcing this instance', () => announce());
     },
     /** Nobody is to count on it any more, nor wait for its announcement to run out. */
@@ -99,7 +96,7 @@ export function createMaintenance({
       timers.forEach((timer) => clearInterval(timer));
       await Promise.race([
         announce(0).catch((error: unknown) =>
-          log.debug({ err: error }, 'this instance was not taken off the list'),
+          log.debug({ err: error }, 'could not remove this instance from the list'),
         ),
         sleep(goodbyeMs, undefined, { ref: false }),
       ]);

@@ -1,8 +1,9 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { sharedFor } from '../../lib/wait.js';
 import type { Engines } from '../engines/engines.js';
 import { queueNames } from '../catalogue.js';
 import type { RunnerMetrics } from '../jobs/runner-context.js';
-import type { JobStore, QueueDepth } from '../queue/job-store.js';
+import type { JobStore } from '../queue/job-store.js';
 import type { EngineState } from '../engines/engine-status.js';
 
 const engineStates: readonly EngineState[] = [
@@ -73,18 +74,9 @@ export function createServiceMetrics({ registry, store, engines }: ServiceMetric
     registers,
   });
 
-  let cached: { atMs: number; depths: Promise<Array<readonly [string, QueueDepth]>> } | null = null;
-  function depths(): Promise<Array<readonly [string, QueueDepth]>> {
-    if (cached === null || Date.now() - cached.atMs > depthMaxAgeMs) {
-      cached = {
-        atMs: Date.now(),
-        depths: Promise.all(
-          queueNames.map(async (queue) => [queue, await store.depth(queue)] as const),
-        ).catch(() => []),
-      };
-    }
-    return cached.depths;
-  }
+  const depths = sharedFor(depthMaxAgeMs, () =>
+    Promise.all(queueNames.map(async (queue) => [queue, await store.depth(queue)] as const)).catch(() => []),
+  );
 
   new Gauge({
     name: 'ourvidz_queue_jobs',

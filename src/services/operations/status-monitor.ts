@@ -42,7 +42,7 @@ export function createStatusMonitor({
   activeJobs,
   dataDir,
   maxWaiting,
-  now = Date.now,
+  now = () => performance.now(),
 }: StatusMonitorOptions) {
   const trends = createTrends();
   const warnedAtMs = new Map<string, number>();

@@ -39,7 +39,7 @@ export function createValidation({
                     subject,
                     severity: 'error',
                     message: `no answer within ${limitMs / 1000} s`,
-                    cure: 'See why it hangs, then validate again.',
+                    cure: 'Find out why it hangs, then validate again.',
                   },
                 ]);
               }, limitMs);
