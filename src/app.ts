@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import fastifyStatic from '@fastify/static';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { Config } from './config.js';
@@ -93,6 +94,7 @@ export async function buildApp({
       apiKey,
       failuresPerMinute: config.rateLimit ? failuresPerMinute : null,
     });
+    await scope.register(fastifyStatic, { serve: false });
     contract.register(scope, 'protected', {
       ...jobRoutes(context),
       ...assetRoutes(context),

@@ -37,7 +37,7 @@ export interface OpenApiDocument {
   paths: Record<string, { parameters?: Parameter[] } & Partial<Record<Method, Operation>>>;
   components: { schemas: Record<string, Schema>; responses: Record<string, ResponseObject> };
 }
-export const methods = ['get', 'post', 'delete'] as const;
+export const methods = ['get', 'head', 'post', 'delete'] as const;
 export type Method = (typeof methods)[number];
 
 /** One route of the contract: everything needed to register it. */

@@ -170,7 +170,8 @@ export interface paths {
         post?: never;
         delete?: never;
         options?: never;
-        head?: never;
+        /** What a finished file is, without it */
+        head: operations["headAsset"];
         patch?: never;
         trace?: never;
     };
@@ -1245,6 +1246,19 @@ export interface operations {
                     "application/octet-stream": string;
                 };
             };
+            /** @description The part of it that `Range` asks for */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/png": string;
+                    "image/webp": string;
+                    "image/jpeg": string;
+                    "video/mp4": string;
+                    "application/octet-stream": string;
+                };
+            };
             /** @description Not modified */
             304: {
                 headers: {
@@ -1254,6 +1268,55 @@ export interface operations {
             };
             503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
+        };
+    };
+    headAsset: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                bucket: string;
+                path: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Its type */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Those of the part that `Range` asks for */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Not modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description As GET would answer */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description As GET would answer */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
         };
     };
     enhancePrompt: {

@@ -56,6 +56,11 @@ export const errors = {
     400,
     (summary: string) => `Invalid parameters: ${summary}`,
   ),
+  rangeNotSatisfiable: createAppError(
+    'RANGE_NOT_SATISFIABLE',
+    416,
+    () => 'The file does not have the bytes that Range asks for',
+  ),
   invalidJson: createAppError(
     'INVALID_JSON',
     400,

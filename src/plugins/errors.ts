@@ -54,6 +54,8 @@ export function renderError(
   if (error.statusCode === 401) reply.header('www-authenticate', 'Bearer realm="ourvidz"');
   if (error.retryAfterSeconds !== undefined)
     reply.header('retry-after', String(Math.ceil(error.retryAfterSeconds)));
+  const range = (thrown as { headers?: Record<string, string> }).headers?.['Content-Range'];
+  if (error.statusCode === 416 && range !== undefined) reply.header('content-range', range);
   return reply
     .code(error.statusCode)
     .header('x-request-id', request.id)
@@ -99,6 +101,7 @@ function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {
     case 'FST_ERR_BAD_URL':
       return errors.badRequest('The path cannot be decoded');
   }
+  if (statusCode === 416) return errors.rangeNotSatisfiable();
   if (statusCode === 404) return errors.notFound('This');
   if (statusCode >= 400 && statusCode < 500) return new AppError('BAD_REQUEST', statusCode, message);
   return errors.internal();

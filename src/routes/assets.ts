@@ -1,28 +1,26 @@
+import type { FastifyReply } from 'fastify';
 import type { Handlers } from '../contract/routes.js';
 import { errors } from '../lib/errors.js';
 import type { RouteContext } from './context.js';
 
-export function assetRoutes({ services }: RouteContext): Handlers {
-  return {
-    async getAsset(request, reply) {
-      const { bucket, path } = request.params;
-      const asset = await services.assets?.open(bucket, path);
-      if (asset === undefined || asset === null) throw errors.notFound(`Asset ${bucket}/${path}`);
-      const etag = `"${asset.bytes.toString(36)}-${Math.trunc(asset.modifiedAt.getTime()).toString(36)}"`;
-      // A later attempt of the same job may write the same name again: ask each time, send it once.
+/** Files of the folder storage: whole, in ranges, or not again when the client has them. */
+export function assetRoutes({ services: { assets } }: RouteContext): Handlers {
+  async function send(
+    { params: { bucket, path } }: { params: { bucket: string; path: string } },
+    reply: FastifyReply,
+  ): Promise<FastifyReply> {
+    const asset = await assets?.find(bucket, path);
+    if (assets === undefined || asset === undefined || asset === null)
+      throw errors.notFound(`Asset ${bucket}/${path}`);
+    return (
       reply
-        .header('etag', etag)
-        .header('last-modified', asset.modifiedAt.toUTCString())
-        .header('cache-control', 'private, no-cache');
-      if (request.headers['if-none-match'] === etag) {
-        asset.stream.destroy();
-        return reply.code(304).send();
-      }
-      return reply
         .type(asset.contentType)
-        .header('content-length', asset.bytes)
         .header('x-content-type-options', 'nosniff')
-        .send(asset.stream);
-    },
-  };
+        // A later attempt of the same job may write the same name again: ask each time, send it once.
+        .header('cache-control', 'private, no-cache')
+        .sendFile(asset.file, assets.root, { cacheControl: false, contentType: false, dotfiles: 'allow' })
+    );
+  }
+
+  return { getAsset: send, headAsset: send };
 }

@@ -90,7 +90,7 @@ export async function build(
     inject,
     /** With the key. */
     call: (
-      method: 'GET' | 'POST' | 'DELETE',
+      method: 'GET' | 'HEAD' | 'POST' | 'DELETE',
       url: string,
       body?: unknown,
       headers: Record<string, string> = {},

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
 import path from 'node:path';
 import sharp from 'sharp';
+import type { LightMyRequestResponse } from 'fastify';
 import t, { type Test } from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
 import { goodPayloads } from '../fixtures/malformed-payloads.js';
@@ -27,6 +29,49 @@ async function buildWaiting(t: Test) {
   });
 }
 const fresh = () => ({ ...goodPayloads.sdxl, id: randomUUID() });
+
+/** Conditional and partial requests, as browsers and players make them. */
+async function checkConditions(
+  t: Test,
+  call: Awaited<ReturnType<typeof build>>['call'],
+  asset: string,
+  { rawPayload: whole, headers }: LightMyRequestResponse,
+) {
+  const get = (asked: Record<string, string>) => call('GET', asset, undefined, asked);
+  const etag = String(headers['etag']);
+  const modified = String(headers['last-modified']);
+  t.equal((await get({ 'if-none-match': etag })).statusCode, 304);
+  t.equal((await get({ 'if-none-match': `"other", ${etag}` })).statusCode, 304, 'one of a list');
+  t.equal((await get({ 'if-none-match': '"other"' })).statusCode, 200);
+  t.equal((await get({ 'if-modified-since': modified })).statusCode, 304);
+  const part = await get({ range: 'bytes=10-19' });
+  t.equal(part.statusCode, 206);
+  t.same(part.rawPayload, whole.subarray(10, 20));
+  t.equal(part.headers['content-range'], `bytes 10-19/${whole.length}`);
+  t.same((await get({ range: 'bytes=-5' })).rawPayload, whole.subarray(-5), 'the end');
+  const beyond = await get({ range: `bytes=${whole.length}-` });
+  t.match(beyond, { statusCode: 416, headers: { 'content-range': `bytes */${whole.length}` } });
+  const head = await call('HEAD', asset);
+  t.match(head, { statusCode: 200, payload: '', headers: { 'content-length': String(whole.length), etag } });
+  t.equal((await call('HEAD', asset.replace('0.png', '9.png'))).statusCode, 404);
+  for (let count = 0; count < 20; count += 1) await get({ 'if-none-match': etag });
+  await waitFor(() => openFiles().every((file) => !file.endsWith(path.basename(asset))), {
+    what: 'every file that was looked at to be closed again',
+  });
+}
+
+/** What this process has open, on Linux. */
+function openFiles(): string[] {
+  const folder = '/proc/self/fd';
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).flatMap((name) => {
+    try {
+      return [readlinkSync(path.join(folder, name))];
+    } catch {
+      return [];
+    }
+  });
+}
 
 t.test('submit: 202, Location, position; the same id twice is one job', async (t) => {
   const { call } = await buildWaiting(t);
@@ -194,10 +239,7 @@ t.test('a job from submission to its picture, as a client sees it', async (t) =>
     'x-content-type-options': 'nosniff',
   });
   t.match(await sharp(picture.rawPayload).metadata(), { format: 'png', width: 64, height: 64 });
-  t.equal(
-    (await call('GET', asset, undefined, { 'if-none-match': picture.headers['etag'] as string })).statusCode,
-    304,
-  );
+  await checkConditions(t, call, asset, picture);
   for (const wrong of [
     asset.replace('0.png', '9.png'),
     asset.replace('sdxl_image_fast', 'sdxl_image_high'),

@@ -36,14 +36,16 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
   const base = path.resolve(root);
   const targetOf = (bucket: string, name: string) => path.join(base, bucket, name);
 
-  /** The file's real place, null when there is none or a link in it leads out of the bucket. */
-  async function find(bucket: string, name: string): Promise<string | null> {
+  /**
+   * A regular file's real place: null when there is none, when the bucket is itself a link, or a link in it leads out.
+   * Anything else (a pipe, say) is never opened: that could wait for ever.
+   */
+  async function findFile(bucket: string, name: string): Promise<string | null> {
+    if (!isPlace(bucket, name)) return null;
     try {
-      const [folder, file] = await Promise.all([
-        realpath(path.join(base, bucket)),
-        realpath(targetOf(bucket, name)),
-      ]);
-      return file.startsWith(folder + path.sep) ? file : null;
+      const folder = path.join(await realpath(base), bucket);
+      const file = await realpath(path.join(folder, name));
+      return file.startsWith(folder + path.sep) && (await stat(file)).isFile() ? file : null;
     } catch {
       return null;
     }
@@ -83,9 +85,9 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
     },
     async read(bucket, name, maxBytes, signal) {
       checkPlace(bucket, name);
-      const file = await find(bucket, name);
+      const file = await findFile(bucket, name);
       const info = file === null ? null : await stat(file).catch(() => null);
-      if (file === null || info === null || !info.isFile())
+      if (file === null || info === null)
         throw new StorageError(`${bucket}/${name} does not exist`, 'not_found', false);
       if (info.size > maxBytes)
         throw new StorageError(
@@ -117,20 +119,13 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
       await mkdir(base, { recursive: true });
       await access(base, constants.W_OK);
     },
-    async open(bucket, name) {
-      const file = isPlace(bucket, name) ? await find(bucket, name) : null;
-      const handle = file === null ? null : await open(file).catch(() => null);
-      if (file === null || handle === null) return null;
-      const info = await handle.stat();
-      if (!info.isFile()) {
-        await handle.close();
-        return null;
-      }
+    root: base,
+    async find(bucket, name) {
+      const file = await findFile(bucket, name);
+      if (file === null) return null;
       return {
-        stream: handle.createReadStream(),
+        file: path.relative(await realpath(base), file),
         contentType: contentTypes[path.extname(file)] ?? 'application/octet-stream',
-        bytes: info.size,
-        modifiedAt: info.mtime,
       };
     },
   };

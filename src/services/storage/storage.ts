@@ -1,5 +1,3 @@
-import type { Readable } from 'node:stream';
-
 /** Where assets go: a folder served by the service, or Supabase Storage. Both pass the same suite. */
 export interface Storage {
   readonly kind: 'folder' | 'supabase';
@@ -36,11 +34,10 @@ export class StorageError extends Error {
 }
 
 export interface AssetService {
-  /** Null when there is no such asset. Never leaves the storage folder, whatever the path says. */
-  open(
-    bucket: string,
-    path: string,
-  ): Promise<{ stream: Readable; contentType: string; bytes: number; modifiedAt: Date } | null>;
+  /** Folder of the buckets. */
+  readonly root: string;
+  /** A regular file below `root`, as a path from there; null when there is none, or a link leads out of its bucket. */
+  find(bucket: string, path: string): Promise<{ file: string; contentType: string } | null>;
 }
 
 /**
