@@ -1,5 +1,13 @@
-/** Bytes; GB means this everywhere. */
+export const mebibyte = 1024 ** 2;
+/** GB means this everywhere people read it. */
 export const gibibyte = 1024 ** 3;
+
+/** Numbers for people and records: to a thousandth unless more digits matter. */
+export const rounded = (value: number, digits = 3): number => Number(value.toFixed(digits));
+
+/** Of 10⁹ bytes: what callbacks and usage records carry. */
+export const decimalGigabytes = (bytes: number | null): number | null =>
+  bytes === null ? null : rounded(bytes / 1e9);
 
 /**
  * `12.5GB`, `48GB`, `0GB`: the string form of spec section 8 (GiB, one decimal unless whole). Null, unknown:

@@ -1,16 +1,20 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { EngineKind } from '../../inference/engine-protocol.js';
-import { gibibyte as gib } from '../../lib/units.js';
+import { gibibyte } from '../../lib/units.js';
 import type { Footprint } from './admission-policy.js';
 
 const weightFiles = /\.(onnx|onnx_data|data|bin|gguf|safetensors)$/;
 /** A CUDA context with its libraries. */
-const contextBytes = 0.4 * gib;
+const contextBytes = 0.4 * gibibyte;
 /** What sessions keep beside the weights: copies in other layouts, constants. */
 const overhead = 1.1;
 /** At the usual sizes with full-size weights: 1024 × 1024, 81 frames of 832 × 480, eight conversations. */
-const fullSizeWorkingBytes: Record<EngineKind, number> = { sdxl: 5 * gib, wan: 9 * gib, qwen: 1.5 * gib };
+const fullSizeWorkingBytes: Record<EngineKind, number> = {
+  sdxl: 5 * gibibyte,
+  wan: 9 * gibibyte,
+  qwen: 1.5 * gibibyte,
+};
 /** A model a hundred times smaller does not compute in gigabytes. */
 const workingPerWeight = 2;
 

@@ -2,10 +2,10 @@ import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { mebibyte } from '../../lib/units.js';
 import type { GpuProbe, GpuReading } from './gpu-monitor.js';
 
 const run = promisify(execFile);
-const mebibyte = 1024 * 1024;
 const query = 'name,memory.total,memory.used,utilization.gpu,temperature.gpu,driver_version';
 
 /**

@@ -1,4 +1,5 @@
 import type { MemoryReport } from '../../inference/engine-protocol.js';
+import { mebibyte } from '../../lib/units.js';
 import type { EngineProcess } from './engine-process.js';
 
 /**
@@ -12,7 +13,7 @@ export function createMemoryWatch({ growthLimitBytes }: { growthLimitBytes: numb
   let paused = false;
 
   const growth = () => (report === null || rssAtReady === null ? 0 : report.rssBytes - rssAtReady);
-  const mebibytes = (bytes: number) => Math.round(bytes / 2 ** 20);
+  const mebibytes = (bytes: number) => Math.round(bytes / mebibyte);
 
   return {
     report: () => report,

@@ -4,6 +4,7 @@ import type { BuildCallback } from '../outbound/callbacks.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { GpuReading } from '../card/gpu-monitor.js';
 import type { FinishedJob } from '../queue/job-store.js';
+import { decimalGigabytes, rounded } from '../../lib/units.js';
 
 export interface CompletionFacts {
   originalPrompt: string;
@@ -40,27 +41,27 @@ export function completionMetadata(facts: CompletionFacts): Record<string, unkno
   const usedBytes = facts.gpu?.usedBytes ?? facts.engineBytes;
   const totalBytes = facts.gpu?.totalBytes ?? null;
   // Receivers recompute the ratio from the two fields: it is taken from the seconds as reported.
-  const generationSeconds = round(facts.generationSeconds);
+  const generationSeconds = rounded(facts.generationSeconds);
   return {
     ...neutral,
     generation_time: generationSeconds,
     enhancement_type: facts.enhancement?.type ?? null,
     enhancement_success: facts.enhancement?.success ?? false,
-    enhancement_time: round(facts.enhancement?.seconds ?? 0),
+    enhancement_time: rounded(facts.enhancement?.seconds ?? 0),
     enhancement_source: facts.enhancement?.source ?? null,
     original_prompt: facts.originalPrompt,
     enhanced_prompt: facts.prompt,
     expected_time: facts.expectedSeconds,
     performance_ratio: facts.expectedSeconds > 0 ? generationSeconds / facts.expectedSeconds : null,
-    vram_used_gb: gigabytes(usedBytes),
-    vram_total_gb: gigabytes(totalBytes),
+    vram_used_gb: decimalGigabytes(usedBytes),
+    vram_total_gb: decimalGigabytes(totalBytes),
     vram_utilization:
-      usedBytes !== null && totalBytes !== null && totalBytes > 0 ? round(usedBytes / totalBytes, 4) : null,
+      usedBytes !== null && totalBytes !== null && totalBytes > 0 ? rounded(usedBytes / totalBytes, 4) : null,
     worker_version: facts.workerVersion,
     ...facts.generation,
     attempts: facts.attempts,
     stage_times: Object.fromEntries(
-      Object.entries(facts.timings).map(([stage, seconds]) => [stage, round(seconds)]),
+      Object.entries(facts.timings).map(([stage, seconds]) => [stage, rounded(seconds)]),
     ),
   };
 }
@@ -78,14 +79,6 @@ export function failureMetadata({
   at?: Date;
 }): Record<string, unknown> {
   return { error_type: type, error_timestamp: at.toISOString(), worker_version: workerVersion, attempts };
-}
-
-function gigabytes(bytes: number | null): number | null {
-  return bytes === null ? null : round(bytes / 1e9);
-}
-
-function round(value: number, digits = 3): number {
-  return Number(value.toFixed(digits));
 }
 
 /** What is recorded, and told by the `failed` callback, of a job that ends without a result. */

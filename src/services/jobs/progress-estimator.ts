@@ -1,6 +1,7 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { JobProgress } from '../queue/job-store.js';
+import { rounded } from '../../lib/units.js';
 
 /** Stages of a job in order, with the share of the time they take where nothing is known yet. */
 const stageShares = {
@@ -111,7 +112,7 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
         const within = steps > 0 ? Math.min(1, step / steps) : 0;
         highest = Math.min(0.99, Math.max(highest, secondsDone(stage, within) / total));
         if (stage === 'denoise' && step >= 1) firstStep ??= { step, ms: now() };
-        return { stage, step, steps, fraction: round(highest), etaSeconds: timeLeft(stage, step, steps) };
+        return { stage, step, steps, fraction: rounded(highest), etaSeconds: timeLeft(stage, step, steps) };
       },
       /** The attempt ended well: remember how long its stages took. */
       succeeded(): void {
@@ -121,7 +122,7 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
           const value = measured[stage];
           if (value === undefined || stage === 'waiting' || stage === 'load') continue;
           const earlier = known?.[stage];
-          merged[stage] = round(earlier === undefined ? value : 0.7 * earlier + 0.3 * value);
+          merged[stage] = rounded(earlier === undefined ? value : 0.7 * earlier + 0.3 * value);
         }
         learnt.delete(key);
         learnt.set(key, merged);
@@ -135,7 +136,7 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
             ? {}
             : { [current.stage]: (measured[current.stage] ?? 0) + (now() - current.sinceMs) / 1000 };
         return Object.fromEntries(
-          Object.entries({ ...measured, ...running }).map(([stage, value]) => [stage, round(value)]),
+          Object.entries({ ...measured, ...running }).map(([stage, value]) => [stage, rounded(value)]),
         );
       },
     };
@@ -150,7 +151,7 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
         // This job's own pace counts for its own steps: the machine may be busier, or less busy, than it used
         // to be. Where
         // other stages come between, steps do not tell.
-        return round(
+        return rounded(
           perStep === null || reached.has('denoise')
             ? left
             : Math.max(0, left - seconds('denoise') * (1 - step / steps)) + perStep * (steps - step),
@@ -158,7 +159,7 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
       }
       // Nothing learnt yet: the steps done in this very job tell the time of the rest, stages after it by
       // their usual share.
-      return perStep === null ? null : round(perStep * (steps - step) + perStep * steps * 0.2);
+      return perStep === null ? null : rounded(perStep * (steps - step) + perStep * steps * 0.2);
     }
   }
 
@@ -186,8 +187,4 @@ function isStageSeconds(value: unknown): value is StageSeconds {
         seconds >= 0,
     )
   );
-}
-
-function round(value: number): number {
-  return Math.round(value * 1000) / 1000;
 }

@@ -158,12 +158,20 @@ const run = promisify(execFile);
 
 /** What each runtime must do to count as loaded; printed text is shown in the report. */
 const probes = {
-  'onnxruntime-node':
-    "const { listSupportedBackends } = await import('onnxruntime-node'); console.log(listSupportedBackends().map(({ name }) => name).join(', '))",
+  'onnxruntime-node': `
+    const { listSupportedBackends } = await import('onnxruntime-node');
+    console.log(listSupportedBackends().map(({ name }) => name).join(', '));`,
   // It tries its binary in a child process, which must not inherit this one's --eval.
-  'node-llama-cpp':
-    "process.execArgv.length = 0; const { getLlama } = await import('node-llama-cpp'); const llama = await getLlama({ gpu: false, build: 'never', skipDownload: true, progressLogs: false }); console.log('llama.cpp ' + llama.llamaCppRelease.release); process.exit(0)",
-  sharp: "const { default: sharp } = await import('sharp'); console.log('libvips ' + sharp.versions.vips)",
+  'node-llama-cpp': `
+    process.execArgv.length = 0;
+    const { getLlama } = await import('node-llama-cpp');
+    const options = { gpu: false, build: 'never', skipDownload: true, progressLogs: false };
+    const { llamaCppRelease } = await getLlama(options);
+    console.log('llama.cpp ' + llamaCppRelease.release);
+    process.exit(0);`,
+  sharp: `
+    const { default: sharp } = await import('sharp');
+    console.log('libvips ' + sharp.versions.vips);`,
 } as const;
 export type NativeRuntime = keyof typeof probes;
 

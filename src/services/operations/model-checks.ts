@@ -147,7 +147,8 @@ export function checkEngines(
         const { state, reason, loaded, resting } = engines.status(kind);
         const subject = `${kind} engine`;
         const severity = resting ? 'ok' : (severities[state] ?? 'ok');
-        const message = `${state.replace('_', ' ')}${loaded === null ? '' : ` on ${loaded.device} with ${loaded.model.name}`}${reason === null ? '' : `: ${reason}`}`;
+        const where = loaded === null ? '' : ` on ${loaded.device} with ${loaded.model.name}`;
+        const message = `${state.replace('_', ' ')}${where}${reason === null ? '' : `: ${reason}`}`;
         return [
           {
             check: 'model_paths',

@@ -1,6 +1,7 @@
 import { statfs } from 'node:fs/promises';
 import { healthOf } from './health.js';
 import { createTrends, type Warning, warningsOf } from './status-warnings.js';
+import { mebibyte, rounded } from '../../lib/units.js';
 import type { DeviceMemory } from '../card/device-memory.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
 import { queueNames } from '../catalogue.js';
@@ -30,7 +31,6 @@ export interface StatusMonitor {
   report(): Promise<StatusReport>;
 }
 
-const mebibyte = 2 ** 20;
 const repeatMs = 3_600_000;
 
 /** Looks at everything at once, remembers the last hour, and says what is about to run out. */
@@ -190,4 +190,3 @@ function memoryLimit(): number | null {
 }
 
 const mebibytes = (bytes: number | null) => (bytes === null ? null : Math.round(bytes / mebibyte));
-const rounded = (value: number) => Math.round(value * 1000) / 1000;

@@ -1,3 +1,5 @@
+import { gibibyte } from '../../lib/units.js';
+
 /** What may run out, with how much of it is used; null: nobody knows the limit. */
 export interface Limits {
   serviceBytes: number;
@@ -14,9 +16,8 @@ export interface Warning {
   message: string;
 }
 
-const gib = 2 ** 30;
 const soonHours = 2;
-const leastDiskBytes = 2 * gib;
+const leastDiskBytes = 2 * gibibyte;
 /** GPUs slow themselves down a few degrees above. */
 const hotCelsius = 85;
 const highErrorRate = 0.2;
@@ -35,24 +36,29 @@ export function warningsOf(limits: Limits, trends: Trends): Warning[] {
     if (left < 0.1 * limits.serviceLimitBytes)
       warn(
         'memory',
-        `the service uses ${gigabytes(limits.serviceBytes)} of ${gigabytes(limits.serviceLimitBytes)} GiB of memory`,
+        `the service uses ${gigabytes(limits.serviceBytes)} of ${gigabytes(limits.serviceLimitBytes)} of memory`,
       );
     else if (hours < soonHours)
       warn(
         'memory',
-        `the service's memory grows by ${gigabytes(grows('service'))} GiB an hour; its limit is ${hours.toFixed(1)} hours away`,
+        `the service's memory grows by ${gigabytes(grows('service'))} an hour ` +
+          `and reaches its limit in ${hours.toFixed(1)} hours`,
       );
   }
   if (limits.diskFreeBytes !== null) {
     const hours = grows('disk') === 0 ? Infinity : limits.diskFreeBytes / grows('disk');
     if (limits.diskFreeBytes < leastDiskBytes)
-      warn('disk', `${gigabytes(limits.diskFreeBytes)} GiB are left under DATA_DIR`);
-    else if (hours < soonHours) warn('disk', `the disk under DATA_DIR is full in ${hours.toFixed(1)} hours`);
+      warn('disk', `only ${gigabytes(limits.diskFreeBytes)} are free under DATA_DIR`);
+    else if (hours < soonHours)
+      warn('disk', `the disk under DATA_DIR will be full in ${hours.toFixed(1)} hours`);
   }
   if (limits.maxWaiting > 0) {
     for (const [queue, waiting] of Object.entries(limits.waiting)) {
       if (waiting > fullShare * limits.maxWaiting)
-        warn(queue, `${waiting} jobs wait in ${queue}; more than ${limits.maxWaiting} are refused`);
+        warn(
+          queue,
+          `${waiting} jobs are waiting in ${queue}; from ${limits.maxWaiting} on new ones are refused`,
+        );
     }
   }
   if (limits.temperatureCelsius !== null && limits.temperatureCelsius >= hotCelsius)
@@ -62,7 +68,7 @@ export function warningsOf(limits: Limits, trends: Trends): Warning[] {
   return warnings;
 }
 
-const gigabytes = (bytes: number) => (bytes / gib).toFixed(1);
+const gigabytes = (bytes: number) => `${(bytes / gibibyte).toFixed(1)} GiB`;
 
 /** One look at what only ever grows, and at what should not. */
 export interface Sample {

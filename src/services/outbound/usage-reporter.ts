@@ -3,6 +3,7 @@ import type { CallbackSender, Delivery } from './sender.js';
 import type { JobType } from '../catalogue.js';
 import { retry, type BackoffOptions } from '../../lib/retry.js';
 import { wait } from '../../lib/wait.js';
+import { decimalGigabytes, rounded } from '../../lib/units.js';
 
 /** What a finished job leaves for the usage records and metrics. */
 export interface FinishedJobFacts {
@@ -174,7 +175,7 @@ export function buildUsageRecords(
         worker_id: workerId,
         job_type: job.type,
         generation_time: facts.generationSeconds,
-        vram_used: facts.deviceBytes === null ? null : rounded(facts.deviceBytes / 1e9),
+        vram_used: decimalGigabytes(facts.deviceBytes),
         success: facts.outcome === 'completed',
         timestamp,
       },
@@ -191,8 +192,4 @@ export function buildUsageRecords(
       },
     },
   ];
-}
-
-function rounded(number: number): number {
-  return Math.round(number * 1000) / 1000;
 }
