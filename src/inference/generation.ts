@@ -122,7 +122,7 @@ export function wanReferenceMode({ reference, start, end }: WanReferences): WanR
  * How known frames enter: `latent_overwrite` and `latent_clean` pin latents of a plain text-to-video model,
  * `vace` uses the checkpoint's own inputs.
  */
-export type WanReferenceMethod = 'latent_overwrite' | 'latent_clean' | 'vace';
+type WanReferenceMethod = 'latent_overwrite' | 'latent_clean' | 'vace';
 
 export interface WanGenerateParams {
   jobId: string;

@@ -25,13 +25,13 @@ export class AppError extends Error {
   }
 }
 
-export interface AppErrorOptions {
+interface AppErrorOptions {
   details?: ErrorDetail[];
   cause?: unknown;
   retryAfterSeconds?: number;
 }
 
-export function createAppError<Args extends unknown[]>(
+function createAppError<Args extends unknown[]>(
   code: string,
   statusCode: number,
   message: (...args: Args) => string,

@@ -19,7 +19,7 @@ export function backoffDelayMs(
   return Math.round(plain * (1 + jitter * (2 * random() - 1)));
 }
 
-export interface RetryOptions {
+interface RetryOptions {
   backoff: BackoffOptions;
   /** No retry begins later than this after the first try. */
   limitMs?: number;

@@ -52,7 +52,6 @@ export function createSemaphore(permits: number) {
     },
   };
 }
-export type Semaphore = ReturnType<typeof createSemaphore>;
 
 /** Runs tasks one after the other in the order of the calls. A task that fails does not stop the next. */
 export function createMutex() {

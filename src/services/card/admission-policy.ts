@@ -24,13 +24,13 @@ export interface WaitingRequest {
   sinceMs: number;
 }
 
-export type Admission =
+type Admission =
   | { action: 'admit'; id: number }
   /** End these, then decide again. */
   | { action: 'evict'; models: string[]; for: number }
   | { action: 'wait' };
 
-export interface CardState {
+interface CardState {
   capacityBytes: number;
   models: readonly BudgetedModel[];
   /** Oldest first. */

@@ -35,7 +35,7 @@ export const noGate: MemoryGate = {
 };
 
 /** What is looked at of an engine's status. */
-export interface EngineOnCard {
+interface EngineOnCard {
   kind: EngineKind;
   state: string;
   pid: number | null;

@@ -20,7 +20,7 @@ export interface GpuProbe {
   processes?(): Promise<ReadonlyMap<number, number> | null>;
 }
 
-export interface GpuMonitorOptions {
+interface GpuMonitorOptions {
   /** Asked in order; the first that sees a GPU is kept. */
   probes: GpuProbe[];
   /** Total memory stated by the operator; wins over what a probe reads. */

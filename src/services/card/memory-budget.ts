@@ -10,7 +10,7 @@ import {
   type WaitingRequest,
 } from './admission-policy.js';
 
-export interface MemoryBudgetOptions {
+interface MemoryBudgetOptions {
   /** What the card has for these models, bytes; null: not known, and nothing is held back. */
   capacityBytes: () => Promise<number | null>;
   models: ReadonlyArray<{ name: string; expected: Footprint; yields?: boolean; shared?: boolean }>;
@@ -255,4 +255,3 @@ export function createMemoryBudget({
     }),
   };
 }
-export type MemoryBudget = ReturnType<typeof createMemoryBudget>;

@@ -14,7 +14,7 @@ export interface EngineExit {
   atMs: number;
 }
 
-export type EngineFailureCode = EngineErrorCode | 'engine_died' | 'engine_unavailable';
+type EngineFailureCode = EngineErrorCode | 'engine_died' | 'engine_unavailable';
 
 /** Codes for which the same request may well succeed on another attempt (perhaps in a fresh process). */
 const retryableCodes: ReadonlySet<EngineFailureCode> = new Set([

@@ -14,7 +14,7 @@ import type { WorkRecord } from './work-record.js';
 const longestTimeoutMs = 2 ** 31 - 1;
 const onFirstRequest = 'starts with its first request';
 
-export interface LifecycleParts {
+interface LifecycleParts {
   record: WorkRecord;
   memory: MemoryWatch;
   /** No request is being worked on: the process may be ended. */

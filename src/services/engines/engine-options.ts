@@ -73,7 +73,7 @@ export const settingsOf = (options: SupervisorOptions) => ({
 /** Entry of the engine processes. */
 export const engineEntry = (): string => ownFile('src/inference/engine-main');
 
-export interface EngineSetup {
+interface EngineSetup {
   folders: Record<EngineKind, ModelFolder>;
   /** The service's environment; engines get the part of it that native runtimes read. */
   environment: NodeJS.ProcessEnv;

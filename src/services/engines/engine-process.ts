@@ -13,7 +13,7 @@ import { engineDied, EngineError, type EngineExit } from './engine-error.js';
 import { createEngineRequests, type CallOptions, type PendingRequest } from './engine-requests.js';
 import { createWatchdog, type WatchdogLimits } from './watchdog.js';
 
-export interface EngineProcessOptions extends WatchdogLimits {
+interface EngineProcessOptions extends WatchdogLimits {
   kind: EngineKind;
   /** Forked with the engine kind as its argument. */
   entry: string;
@@ -180,4 +180,4 @@ export function createLogRing(limit = 200) {
     lines: (): string[] => [...lines],
   };
 }
-export type LogRing = ReturnType<typeof createLogRing>;
+type LogRing = ReturnType<typeof createLogRing>;

@@ -8,7 +8,7 @@ import type { CallOptions } from './engine-requests.js';
 import type { SupervisorOptions } from './engine-options.js';
 import { createSupervisor, type Supervisor } from './supervisor.js';
 
-export interface EnginesOptions {
+interface EnginesOptions {
   /** In start order; an engine that loads while another one does would only make both slower. */
   engines: SupervisorOptions[];
   /** Engines this service does not have, with the reason shown for them. */

@@ -1,6 +1,6 @@
 import { backoffDelayMs } from '../../lib/retry.js';
 
-export interface RestartPolicyOptions {
+interface RestartPolicyOptions {
   restartBaseMs: number;
   restartMaxMs: number;
   /** Share of the delay that is random. */
@@ -12,7 +12,7 @@ export interface RestartPolicyOptions {
   random?: () => number;
 }
 
-export type RestartDecision =
+type RestartDecision =
   | { action: 'now' }
   | { action: 'wait'; delayMs: number }
   /** Given up for now. Null: until somebody asks. */
@@ -71,4 +71,3 @@ export function createRestartPolicy({
     },
   };
 }
-export type RestartPolicy = ReturnType<typeof createRestartPolicy>;

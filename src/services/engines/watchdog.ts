@@ -29,7 +29,7 @@ export interface WatchdogLimits {
 }
 
 /** Why a process must be killed; `request` is the one it hangs in. */
-export interface Hang {
+interface Hang {
   reason: string;
   request: PendingRequest | null;
 }

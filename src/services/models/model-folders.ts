@@ -65,7 +65,7 @@ export interface SdxlSettings {
 export const defaultSchedulers = { sdxl: 'dpmpp_2m_karras', wan: 'unipc' } as const;
 
 /** The same of a WAN folder. */
-export interface WanSettings {
+interface WanSettings {
   /** False: without a negative prompt; a text: this one. */
   autoNegative?: boolean | string;
   scheduler?: FlowSchedulerName;

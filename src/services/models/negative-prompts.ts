@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { SdxlSettings } from './model-folders.js';
 import { createSceneDetector, type Scene, type SubjectLists } from './scene-detector.js';
 
-export interface NegativePrompt {
+interface NegativePrompt {
   /** Null: the model's own rule for no negative prompt (zeros); `''`: the empty text is encoded. */
   text: string | null;
   /** `automatic`, or `none` when this model or setting does without. */
@@ -11,7 +11,7 @@ export interface NegativePrompt {
   scene: Scene | null;
 }
 
-export interface NegativePromptOptions {
+interface NegativePromptOptions {
   /** Folder with `common.txt`, `none.txt`, `single.txt`, `several.txt`, `subjects.json`. */
   folder: string;
   /** False: never without the job asking. */

@@ -106,7 +106,6 @@ export function createSceneDetector(lists: SubjectLists) {
     return many ? 2 : 1;
   }
 }
-export type SceneDetector = ReturnType<typeof createSceneDetector>;
 
 function pluralsOf(word: string): string[] {
   if (/(?:s|x|z|ch|sh)$/.test(word)) return [`${word}es`];

@@ -18,7 +18,7 @@ import type { JobStore } from '../queue/job-store.js';
 import type { Storage } from '../storage/storage.js';
 import type { EngineKind } from '../../inference/engine-protocol.js';
 
-export interface ServiceChecksOptions {
+interface ServiceChecksOptions {
   dataDir: string;
   gpu: GpuMonitor;
   folders: Record<EngineKind, ModelFolder>;

@@ -13,7 +13,7 @@ import { createServiceChecks } from './checks.js';
 import { createMaintenance } from './maintenance.js';
 import { createStatusMonitor } from './status-monitor.js';
 
-export interface OperationsOptions {
+interface OperationsOptions {
   workerId: string;
   store: JobStore;
   storage: Storage;

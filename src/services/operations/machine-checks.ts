@@ -173,7 +173,7 @@ const probes = {
     const { default: sharp } = await import('sharp');
     console.log('libvips ' + sharp.versions.vips);`,
 } as const;
-export type NativeRuntime = keyof typeof probes;
+type NativeRuntime = keyof typeof probes;
 
 /**
  * Loads native runtimes, each in a process of its own: one that crashes or blocks while it loads must not do

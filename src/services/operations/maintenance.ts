@@ -7,7 +7,7 @@ import type { Capabilities } from '../jobs/capabilities.js';
 import type { Runner } from '../jobs/runner.js';
 import type { JobStore } from '../queue/job-store.js';
 
-export interface MaintenanceOptions {
+interface MaintenanceOptions {
   store: Pick<JobStore, 'reclaimExpired' | 'announce'>;
   engines: Pick<Engines, 'has' | 'status' | 'statuses'>;
   runners: ReadonlyArray<Pick<Runner, 'queue' | 'engine' | 'inFlight'>>;

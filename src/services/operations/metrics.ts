@@ -21,7 +21,7 @@ const secondsBuckets = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 240, 6
 /** One answer of the store serves all gauges of one scrape. */
 const depthMaxAgeMs = 1000;
 
-export interface ServiceMetricsOptions {
+interface ServiceMetricsOptions {
   registry: Registry;
   store: Pick<JobStore, 'depth' | 'outbox'>;
   engines: Pick<Engines, 'statuses'>;

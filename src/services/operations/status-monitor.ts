@@ -9,7 +9,7 @@ import type { Engines } from '../engines/engines.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { JobStore, QueueDepth } from '../queue/job-store.js';
 
-export interface StatusMonitorOptions {
+interface StatusMonitorOptions {
   engines: Pick<Engines, 'has' | 'status' | 'statuses'>;
   store: Pick<JobStore, 'depth' | 'outbox'>;
   gpu: Pick<GpuMonitor, 'read'>;
@@ -20,7 +20,7 @@ export interface StatusMonitorOptions {
   now?: () => number;
 }
 
-export interface StatusReport {
+interface StatusReport {
   /** Ready to be logged. */
   facts: Record<string, unknown>;
   /** That begin now, or go on since an hour. */

@@ -71,7 +71,7 @@ export function warningsOf(limits: Limits, trends: Trends): Warning[] {
 const gigabytes = (bytes: number) => `${(bytes / gibibyte).toFixed(1)} GiB`;
 
 /** One look at what only ever grows, and at what should not. */
-export interface Sample {
+interface Sample {
   atMs: number;
   /** Jobs since the start: all that ended, and those of them that failed. */
   ended: number;

@@ -81,7 +81,7 @@ export function createValidation({
  */
 export type CheckName =
   'environment_variables' | 'model_paths' | 'gpu_availability' | 'python_dependencies' | 'worker_scripts';
-export const checkNames: readonly CheckName[] = [
+const checkNames: readonly CheckName[] = [
   'environment_variables',
   'model_paths',
   'gpu_availability',
@@ -106,14 +106,14 @@ export interface Finding {
 
 export type Check = (signal: AbortSignal) => Promise<Finding[]>;
 
-export interface ValidationReport {
+interface ValidationReport {
   valid: boolean;
   /** True unless something under that name is an error. */
   checks: Record<CheckName, boolean>;
   findings: Finding[];
 }
 
-export interface StartupReportOptions {
+interface StartupReportOptions {
   engines: Pick<Engines, 'has' | 'statuses' | 'onChange'>;
   validation: Validation;
   log: Logger;
