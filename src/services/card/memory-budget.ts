@@ -25,13 +25,13 @@ interface Entry extends BudgetedModel {
   totalBytes: number;
   holders: number;
   /** Counted as loaded for the one that uses it, without a process that holds anything yet, or any more. */
-  hollow: boolean;
+  withoutProcess: boolean;
   loads: number;
 }
 
 /** After an out-of-memory error the work is taken to need this much more than was thought. */
-const lessonFactor = 1.25;
-const leastLesson = 0.05;
+const growthFactor = 1.25;
+const leastGrowth = 0.05;
 const retryEvictionMs = 5000;
 
 /**
@@ -59,7 +59,7 @@ export function createMemoryBudget({
         busy: false,
         lastUsed: 0,
         holders: 0,
-        hollow: false,
+        withoutProcess: false,
         loads: 0,
       },
     ]),
@@ -141,7 +141,7 @@ export function createMemoryBudget({
   }
 
   function enter(model: Entry): () => void {
-    if (!model.resident) model.hollow = true;
+    if (!model.resident) model.withoutProcess = true;
     model.resident = true;
     model.busy = true;
     model.holders += 1;
@@ -153,7 +153,7 @@ export function createMemoryBudget({
       model.holders -= 1;
       model.busy = model.holders > 0;
       model.lastUsed = ++uses;
-      if (!model.busy && model.hollow) model.resident = false;
+      if (!model.busy && model.withoutProcess) model.resident = false;
       void decide();
     };
   }
@@ -206,7 +206,7 @@ export function createMemoryBudget({
         if (!mayLoad(name, within(capacity), capacity)) return false;
       }
       model.resident = true;
-      model.hollow = false;
+      model.withoutProcess = false;
       model.loads += 1;
       return true;
     },
@@ -214,14 +214,14 @@ export function createMemoryBudget({
     left(name: string): void {
       const model = models.get(name);
       if (model === undefined || !model.resident) return;
-      if (model.busy) model.hollow = true;
+      if (model.busy) model.withoutProcess = true;
       else model.resident = false;
       void decide();
     },
     /** What its process holds, bytes. Idle: exactly that; else at least that is needed to compute. */
     measured(name: string, bytes: number, { idle }: { idle: boolean }): void {
       const model = models.get(name);
-      if (model === undefined || !model.resident || model.hollow) return;
+      if (model === undefined || !model.resident || model.withoutProcess) return;
       if (idle && !model.busy) resize(model, bytes, model.totalBytes);
       else if (bytes > model.totalBytes) resize(model, model.residentBytes, bytes);
     },
@@ -239,9 +239,9 @@ export function createMemoryBudget({
       const model = models.get(name);
       if (model === undefined) return;
       const capacity = await capacityOf();
-      const lesson = Math.max(model.workingBytes * (lessonFactor - 1), model.totalBytes * leastLesson);
+      const growth = Math.max(model.workingBytes * (growthFactor - 1), model.totalBytes * leastGrowth);
       if (capacity === Infinity) return;
-      const total = Math.max(model.totalBytes, Math.min(model.totalBytes + lesson, capacity));
+      const total = Math.max(model.totalBytes, Math.min(model.totalBytes + growth, capacity));
       resize(model, model.residentBytes, total);
     },
     stop(): void {
