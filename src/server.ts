@@ -53,7 +53,8 @@ async function run(config: Config): Promise<void> {
     { delay: config.shutdownGraceSeconds * 1000 + closingMs, logger: log },
     async ({ err, signal }) => {
       if (err !== undefined) {
-        // A crash is no orderly stop: nothing is handed back, so the attempts that were under way count, and a job
+        // A crash is no orderly stop: nothing is handed back, so the attempts that were under way count, and
+        // a job
         // that brings services down is given up after as many as any other.
         log.fatal({ err }, 'ending after an error nobody handled');
         return;

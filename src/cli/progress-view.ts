@@ -12,7 +12,7 @@ export interface JobProgressDisplay {
 
 /** A bar where a person watches, a line per stage and tenth elsewhere (logs, pipes). */
 export function createProgressDisplay(stream: NodeJS.WriteStream = process.stderr): JobProgressDisplay {
-  return stream.isTTY ? createBar(stream) : createLines(stream);
+  return stream.isTTY ? createBar(stream) : createWaitingRooms(stream);
 }
 
 export const silentProgress: JobProgressDisplay = {
@@ -48,7 +48,7 @@ function createBar(stream: NodeJS.WriteStream): JobProgressDisplay {
   };
 }
 
-function createLines(stream: NodeJS.WriteStream): JobProgressDisplay {
+function createWaitingRooms(stream: NodeJS.WriteStream): JobProgressDisplay {
   let lastShown = '';
   return {
     update: (progress) => {

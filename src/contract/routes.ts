@@ -65,9 +65,10 @@ export function createContract(document = readDocument()) {
       for (const [operationId, handler] of Object.entries(handlers)) {
         const operation = byId.get(operationId);
         if (operation === undefined) throw new Error(`openapi.yaml has no operation ${operationId}`);
-        if (operation.open !== (access === 'open'))
+        const asked = operation.open ? 'open' : 'protected';
+        if (asked !== access)
           throw new Error(
-            `${operationId} is ${operation.open ? 'open' : 'protected'} in openapi.yaml, but registered among the ${access} routes`,
+            `${operationId} is ${asked} in openapi.yaml, but stands among the ${access} routes`,
           );
         scope.route({
           method: operation.method.toUpperCase(),

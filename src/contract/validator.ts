@@ -86,6 +86,9 @@ function describe(found: ErrorObject[], where: string): ErrorDetail[] {
   return [...details.values()];
 }
 
+/** Of a `type` keyword; that a value may be absent goes without saying. */
+const typeNames = (type: unknown) => [type].flat().filter((name) => name !== 'null');
+
 function sentence(field: string, { keyword, params, schema }: ErrorObject): string {
   const list = (values: unknown) =>
     (values as unknown[])
@@ -96,7 +99,7 @@ function sentence(field: string, { keyword, params, schema }: ErrorObject): stri
     case 'required':
       return `${field} is missing`;
     case 'type':
-      return `${field} must be ${list(([] as unknown[]).concat(schema).filter((type) => type !== 'null')).replaceAll(', ', ' or ')}`;
+      return `${field} must be ${typeNames(schema).join(' or ')}`;
     case 'enum':
       return `${field} must be one of ${list(params['allowedValues'])}`;
     case 'const':

@@ -3,8 +3,9 @@ import path from 'node:path';
 import { parseEnv } from 'node:util';
 
 /**
- * The settings of a working folder, read alike by the service and every command: the environment, and beneath it the
- * folder's `.env`. What is empty or blank is not set; set to nothing, a variable hides the one in `.env`.
+ * The settings of a working folder, read alike by the service and every command: the environment, and beneath
+ * it the folder's `.env`. What is empty or blank is not set; set to nothing, a variable hides the one in
+ * `.env`.
  */
 export function readEnvironment(
   environment: NodeJS.ProcessEnv = process.env,

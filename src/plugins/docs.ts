@@ -13,7 +13,14 @@ export const docsPlugin = fp<{ document: OpenApiDocument }>(
       // The plugin's own policy allows fonts and styles from anywhere and turns http into https, which breaks
       // a service without TLS.
       transformStaticCSP: () =>
-        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'self'",
+        [
+          "default-src 'self'",
+          "img-src 'self' data:",
+          "style-src 'self' 'unsafe-inline'",
+          "object-src 'none'",
+          "base-uri 'none'",
+          "frame-ancestors 'self'",
+        ].join('; '),
       theme: { title: 'OurVidz worker' },
       uiConfig: { docExpansion: 'list', deepLinking: true, tryItOutEnabled: true },
     });

@@ -3,11 +3,15 @@ import type { Services } from '../services/index.js';
 
 export interface QueueConsumerOptions {
   services: Pick<Services, 'start' | 'stopTaking' | 'stop'>;
-  /** What running jobs have to finish, and clients to read their answers, once the service is told to stop. */
+  /**
+   * What running jobs have to finish, and clients to read their answers, once the service is told to stop.
+   */
   graceMs: number;
 }
 
-/** Takes jobs while the app listens: not before the port is ours, and not a moment after the stop has begun. */
+/**
+ * Takes jobs while the app listens: not before the port is ours, and not a moment after the stop has begun.
+ */
 export const queueConsumerPlugin = fp<QueueConsumerOptions>(
   (app, { services, graceMs }, done) => {
     app.addHook('onListen', async () => {

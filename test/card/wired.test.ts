@@ -170,7 +170,12 @@ t.test(
       },
     });
     await until('qwen', () => engines.status('qwen').state === 'ready');
-    t.match(engines.status('wan'), { state: 'stopped', resting: true, reason: /not enough GPU memory/, errorCount: 0 });
+    t.match(engines.status('wan'), {
+      state: 'stopped',
+      resting: true,
+      reason: /not enough GPU memory/,
+      errorCount: 0,
+    });
     await draw('wan');
     t.same(released, ['qwen', 'sdxl']);
     t.match(engines.status('sdxl'), {

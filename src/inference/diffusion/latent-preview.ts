@@ -19,8 +19,8 @@ interface LatentSpace {
 }
 
 /**
- * Learns the map from one decoded example, so that it suits whatever VAE the folder holds: soft blots of every
- * colour that latents can mean, `blots` a side.
+ * Learns the map from one decoded example, so that it suits whatever VAE the folder holds: soft blots of
+ * every colour that latents can mean, `blots` a side.
  */
 export async function learnLatentPreview(
   { channels, scale, blots }: LatentSpace & { blots: number },

@@ -37,8 +37,8 @@ export function followStages({ emit, signal }: RequestContext) {
       }
     },
     /**
-     * Writes and announces a preview after the steps that are due; never after the last, whose picture follows
-     * anyway. `step` counts within one schedule of `steps`, `reported` over the whole request.
+     * Writes and announces a preview after the steps that are due; never after the last, whose picture
+     * follows anyway. `step` counts within one schedule of `steps`, `reported` over the whole request.
      */
     async preview(
       { outputDir, previewEverySteps, width, height }: PreviewRequest,

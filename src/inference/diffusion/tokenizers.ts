@@ -93,8 +93,8 @@ export async function loadClipTokenizer(folder: string) {
     eosId,
     padId,
     /**
-     * Token ids without start, end and padding. Lower case is one character's at a time: a sigma at the end of
-     * a word stays what it is elsewhere.
+     * Token ids without start, end and padding. Lower case is one character's at a time: a sigma at the end
+     * of a word stays what it is elsewhere.
      */
     encode: (text: string): number[] => tokenizer.encode(text.replaceAll('Σ', 'σ')).ids,
     /** Start, up to `maxLength - 2` ids, end, padding: always `maxLength` long. */

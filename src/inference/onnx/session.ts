@@ -159,8 +159,8 @@ async function createSession(
 }
 
 /**
- * The binding reads no values from a Float16Array, which Node 24 has and the library would take: it decides with
- * its first tensor, which is made here while that type is out of sight.
+ * The binding reads no values from a Float16Array, which Node 24 has and the library would take: it decides
+ * with its first tensor, which is made here while that type is out of sight.
  */
 function withUint16ForHalves(): void {
   const globals = globalThis as { Float16Array?: unknown };

@@ -27,7 +27,9 @@ export interface Pipeline {
 /** What the stages of one request share. */
 interface Request {
   pipeline: Pipeline;
-  /** As asked, but for the size: between the graph's multiples a picture is drawn a little larger and cropped. */
+  /**
+   * As asked, but for the size: between the graph's multiples a picture is drawn a little larger and cropped.
+   */
   drawn: SdxlGenerateParams;
   stages: Stages;
   signal: AbortSignal;

@@ -187,7 +187,9 @@ export function createMemoryBudget({
         void decide();
       });
     },
-    /** As `use`, for work that must not disturb: only when it is loaded and idle and nobody waits for room. */
+    /**
+     * As `use`, for work that must not disturb: only when it is loaded and idle and nobody waits for room.
+     */
     async useIfFree(name: string): Promise<(() => void) | null> {
       const model = models.get(name);
       if (model === undefined) return () => {};

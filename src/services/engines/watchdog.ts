@@ -67,7 +67,8 @@ export function createWatchdog(
     }
     const { stage, steps, longestStepMs, cancelledAtMs } = request;
     const expectedSeconds = request.expectedStageSeconds[stage];
-    // One thread serves all requests: beside long native steps the others go on, and are heard, between two of
+    // One thread serves all requests: beside long native steps the others go on, and are heard, between two
+    // of
     // them.
     const besideMs =
       first === undefined || first === request || first.computeDone

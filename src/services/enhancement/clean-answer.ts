@@ -41,20 +41,51 @@ function unfence(text: string): string {
   return fenced?.[1] !== undefined && fenced[1].trim() !== '' ? fenced[1] : text;
 }
 
-const label =
-  /^[\s*_#"'“]*(?:(?:enhanced|detailed|improved|expanded|rewritten|final)\s+){0,3}(?:prompt|description|version|answer|output)[*_]*\s*:[*_\s]*/i;
+const either = (...forms: string[]) => `(?:${forms.join('|')})`;
+const pattern = (...parts: string[]) => new RegExp(parts.join(''), 'i');
+const aPrompt = either('prompt', 'version', 'description', 'rewrite', 'expansion');
+
+/** "**Enhanced prompt:**" */
+const label = pattern(
+  '^[\\s*_#"\'“]*',
+  `(?:${either('enhanced', 'detailed', 'improved', 'expanded', 'rewritten', 'final')}\\s+){0,3}`,
+  either('prompt', 'description', 'version', 'answer', 'output'),
+  '[*_]*\\s*:[*_\\s]*',
+);
 /** "Sure, here is …:" up to its colon or line end, and the bare interjection before a sentence. */
-const courtesy =
-  /^(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|great|got it|no problem)\b(?:(?=[,!.:\s])[^\n:]{0,160}?(?:prompt|version|description|request|rewrite|it is|you go)[^\n:]{0,60}:|[!.,:]|(?=\n))\s*/i;
-const announcement =
-  /^(?:here(?:'s| is| are|’s)|this is|below is|the following is)\b[^\n:]{0,80}\b(?:prompt|version|description|rewrite|expansion)\b[^\n:]{0,80}:\s*/i;
+const courtesy = pattern(
+  '^',
+  either(
+    'sure(?: thing)?',
+    'certainly',
+    'of course',
+    'absolutely',
+    'okay',
+    'ok',
+    'great',
+    'got it',
+    'no problem',
+  ),
+  '\\b',
+  either(
+    `(?=[,!.:\\s])[^\\n:]{0,160}?${either('prompt', 'version', 'description', 'request', 'rewrite', 'it is', 'you go')}[^\\n:]{0,60}:`,
+    '[!.,:]',
+    '(?=\\n)',
+  ),
+  '\\s*',
+);
+const announcement = pattern(
+  '^',
+  either("here(?:'s| is| are|’s)", 'this is', 'below is', 'the following is'),
+  `\\b[^\\n:]{0,80}\\b${aPrompt}\\b[^\\n:]{0,80}:\\s*`,
+);
 
 function withoutPreamble(text: string): string {
   let rest = text;
   for (let before = ''; before !== rest;) {
     before = rest;
-    for (const pattern of [courtesy, announcement, label]) {
-      const shorter = rest.replace(pattern, '').trim();
+    for (const opening of [courtesy, announcement, label]) {
+      const shorter = rest.replace(opening, '').trim();
       if (shorter !== '') rest = shorter;
     }
   }
@@ -62,8 +93,22 @@ function withoutPreamble(text: string): string {
   return label.test(rest) && rest.replace(label, '').trim() === '' ? '' : rest;
 }
 
-const epilogue =
-  /^(?:[*_([]*note\b|let me know|i hope|hope this|feel free|would you like|do you want|please let|if you(?:'d| would| want| need)|this (?:enhanced |detailed |new )?(?:prompt|version|description)\b|explanation\b)/i;
+const epilogue = pattern(
+  '^',
+  either(
+    '[*_([]*note\\b',
+    'let me know',
+    'i hope',
+    'hope this',
+    'feel free',
+    'would you like',
+    'do you want',
+    'please let',
+    "if you(?:'d| would| want| need)",
+    'this (?:enhanced |detailed |new )?(?:prompt|version|description)\\b',
+    'explanation\\b',
+  ),
+);
 
 function withoutEpilogue(paragraphs: string[]): { text: string; shortened: boolean } {
   const end = paragraphs.findIndex((paragraph, index) => index > 0 && epilogue.test(paragraph.trim()));

@@ -7,14 +7,14 @@ import { createAttempt, modelNotAvailable } from './answer-prompt.js';
 import { runChain, type ChainOutcome } from './chain.js';
 import { createTokenCounter } from './prompt-length.js';
 import type { DenyList } from './deny-list.js';
-import { createLine } from './waiting-room.js';
+import { createWaitingRoom } from './waiting-room.js';
 import type { Question } from './request-text.js';
 import { createResidency } from './residency.js';
 import type { SessionKey, SessionStore, Turn } from './sessions.js';
 import type { Strategy, Template, Templates } from './templates.js';
 
 export interface EnhancementLimits {
-  /** For one request: waiting in line, loading the model, all attempts. */
+  /** For one request: waiting, loading the model, all attempts. */
   deadlineMs: number;
   /** Of each strategy. */
   maxAttempts: number;
@@ -63,7 +63,7 @@ export function createEnhancement({
   limits: given = {},
 }: EnhancementParts) {
   const limits = { ...defaultEnhancementLimits, ...given };
-  const line = createLine(limits);
+  const waitingRoom = createWaitingRoom(limits);
   const residency = createResidency({ engines, log, idleMs: limits.idleMs });
   const tryOnce = createAttempt({
     engines,
@@ -78,7 +78,7 @@ export function createEnhancement({
     const plan = planOf(request, templates);
     if (!engines.has('qwen')) return { success: false, reason: modelNotAvailable };
     return within(limits.deadlineMs, signal, async (inTime) => {
-      const leave = await line.enter(inTime, { patient: request.patient === true });
+      const leave = await waitingRoom.enter(inTime, { patient: request.patient === true });
       try {
         return await residency.during(() => answer(request, plan, inTime, startedMs));
       } finally {
@@ -184,7 +184,7 @@ export function createEnhancement({
   return {
     ...service,
     /** Requests at the model and in line. */
-    load: () => ({ busy: line.busy(), waiting: line.waiting() }),
+    load: () => ({ busy: waitingRoom.busy(), waiting: waitingRoom.waiting() }),
     async stop(): Promise<void> {
       residency.stop();
       await sessions.close();

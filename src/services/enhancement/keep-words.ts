@@ -22,8 +22,12 @@ export function contentWords(prompt: string): string[] {
   return [...new Set(wordsOf(prompt))].filter((word) => !functionWords.has(word));
 }
 
-const spaced =
-  /^[\p{Script=Latin}\p{Script=Cyrillic}\p{Script=Greek}\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Armenian}\p{Script=Georgian}\p{Script=Devanagari}\p{Script=Hangul}\p{M}\p{N}'’]+$/u;
+/** Scripts that put spaces between words. */
+const spacedScripts = 'Latin Cyrillic Greek Arabic Hebrew Armenian Georgian Devanagari Hangul'.split(' ');
+const spaced = new RegExp(
+  `^[${spacedScripts.map((script) => `\\p{Script=${script}}`).join('')}\\p{M}\\p{N}'’]+$`,
+  'u',
+);
 
 /** Words, and every other sign that is no punctuation (an emoji) on its own. */
 function wordsOf(text: string): string[] {
@@ -84,21 +88,9 @@ function isEnding(rest: string, before: string | undefined): boolean {
 }
 
 const numbers = new Map(
-  [
-    'zero',
-    'one',
-    'two',
-    'three',
-    'four',
-    'five',
-    'six',
-    'seven',
-    'eight',
-    'nine',
-    'ten',
-    'eleven',
-    'twelve',
-  ].map((word, value) => [String(value), word]),
+  'zero one two three four five six seven eight nine ten eleven twelve'
+    .split(' ')
+    .map((word, value) => [String(value), word]),
 );
 
 /**
@@ -106,8 +98,10 @@ const numbers = new Map(
  * word counts.
  */
 const functionWords: ReadonlySet<string> = new Set(
-  `a an the this that these those some any and or but nor so yet of in on at to from by with without into onto upon for as
-is are was were be been being am do does did have has had having will would can could shall should may might must it its it's he she they them their his her him i me my we us our you your
-there here then than very really just also too please make show draw create generate paint render image picture photo video clip scene of where which who whom whose while when what how if not no
-want like need give let via per about over-all et etc`.split(/\s+/),
+  `a an the this that these those some any and or but nor so yet of in on at to from by with without
+    into onto upon for as is are was were be been being am do does did have has had having will would
+    can could shall should may might must it its it's he she they them their his her him i me my we us
+    our you your there here then than very really just also too please make show draw create generate
+    paint render image picture photo video clip scene of where which who whom whose while when what how
+    if not no want like need give let via per about over-all et etc`.split(/\s+/),
 );

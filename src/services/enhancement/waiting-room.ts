@@ -1,7 +1,7 @@
 import { errors } from '../../lib/errors.js';
 import { createSemaphore } from '../../lib/semaphore.js';
 
-export interface LineOptions {
+export interface WaitingRoomOptions {
   /** Requests at the model together. */
   places: number;
   /** Requests that may wait for a place. */
@@ -17,8 +17,8 @@ const newestWeight = 0.2;
  * First come, first served. Beyond the limit a request is turned away at once, with the time after which
  * another try makes sense.
  */
-export function createLine({ places, maxWaiting }: LineOptions) {
-  const line = createSemaphore(places);
+export function createWaitingRoom({ places, maxWaiting }: WaitingRoomOptions) {
+  const semaphore = createSemaphore(places);
   let meanSeconds = firstGuessSeconds;
 
   /**
@@ -27,14 +27,14 @@ export function createLine({ places, maxWaiting }: LineOptions) {
    */
   async function enter(signal: AbortSignal, { patient }: { patient: boolean }): Promise<() => void> {
     signal.throwIfAborted();
-    if (!patient && line.free() === 0 && line.waiting() >= maxWaiting) {
-      const retryAfterSeconds = Math.max(1, Math.ceil((meanSeconds * line.waiting()) / places));
+    if (!patient && semaphore.free() === 0 && semaphore.waiting() >= maxWaiting) {
+      const retryAfterSeconds = Math.max(1, Math.ceil((meanSeconds * semaphore.waiting()) / places));
       throw errors.tooManyRequests.with(
         { retryAfterSeconds },
         'Too many prompts wait for the model; try again later',
       );
     }
-    const release = await line.acquire(signal);
+    const release = await semaphore.acquire(signal);
     const startedMs = performance.now();
     let left = false;
     return () => {
@@ -45,6 +45,5 @@ export function createLine({ places, maxWaiting }: LineOptions) {
     };
   }
 
-  return { enter, busy: () => places - line.free(), waiting: line.waiting };
+  return { enter, busy: () => places - semaphore.free(), waiting: semaphore.waiting };
 }
-export type Line = ReturnType<typeof createLine>;

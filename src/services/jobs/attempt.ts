@@ -35,8 +35,8 @@ type References = Map<PlannedReference['role'], string>;
 type Report = ReturnType<typeof createProgressReporter>['report'];
 
 /**
- * One attempt at one valid job, from its first callback to its terminal write, its retry or its hand-back. Never throws.
- * Every step can run twice with the same result; every write is fenced by the lease.
+ * One attempt at one valid job, from its first callback to its terminal write, its retry or its hand-back.
+ * Never throws. Every step can run twice with the same result; every write is fenced by the lease.
  */
 export async function runAttempt(
   attempt: Attempt,

@@ -16,7 +16,10 @@ export interface CapabilitiesOptions {
   now?: () => number;
 }
 
-/** What this instance can do: the one place that decides it, for submitting, planning, taking and announcing jobs. */
+/**
+ * What this instance can do: the one place that decides it, for submitting, planning, taking and announcing
+ * jobs.
+ */
 export function createCapabilities({
   engines,
   videoEncoder,
@@ -43,8 +46,8 @@ export function createCapabilities({
     possible: (queue: QueueName): JobType[] => jobTypesOf(queue).filter((type) => whyNot(type) === null),
     /**
      * Types not possible here but at another instance on the same queue, by what that one announces
-     * (`status.job_types`): their jobs are left to it. What nobody else can run is taken here, and fails with its
-     * reason.
+     * (`status.job_types`): their jobs are left to it. What nobody else can run is taken here, and fails with
+     * its reason.
      */
     async leftToOthers(queue: QueueName): Promise<JobType[]> {
       const impossible = jobTypesOf(queue).filter((type) => whyNot(type) !== null);

@@ -27,7 +27,9 @@ import type { ValidJob } from './valid-job.js';
 import { planWanJob } from './wan-plan.js';
 import { createWorkFolders } from './work-folders.js';
 
-/** Shared queue: a job is fetched ahead only when the running one is about to end; somebody else may be free. */
+/**
+ * Shared queue: a job is fetched ahead only when the running one is about to end; somebody else may be free.
+ */
 const prepareAheadSeconds = 60;
 /** With CALLBACK_PROGRESS: at most one progress callback per job in this time. */
 const progressCallbackMs = 5000;

@@ -12,7 +12,9 @@ import type { EnhancementOutcome, GenerateOutcome, GenerationPlan } from './plan
 import type { RunnerContext, WriteToStore } from './runner-context.js';
 import { removeStored } from './upload.js';
 
-/** Jobs handed back because the engine died under another request, with how often: an endless series must end. */
+/**
+ * Jobs handed back because the engine died under another request, with how often: an endless series must end.
+ */
 export interface HandBackCounts {
   get(jobId: string): number | undefined;
   has(jobId: string): boolean;
@@ -40,7 +42,10 @@ interface OutcomeOptions {
   log: Logger;
 }
 
-/** What becomes of a job after one attempt, written once, fenced by its lease: completed, ended, tried again, handed back. */
+/**
+ * What becomes of a job after one attempt, written once, fenced by its lease: completed, ended, tried again,
+ * handed back.
+ */
 export function createJobOutcome({ attempt, context, handBacks, buildCallback, write, log }: OutcomeOptions) {
   const { reservation, job } = attempt;
   const { signal } = attempt.controller;

@@ -44,7 +44,10 @@ export interface RunnerContext {
   /** Throws `NotPossibleHere` for a type that needs what this instance lacks. */
   plan: (job: ValidJob) => GenerationPlan;
   capabilities: Pick<Capabilities, 'leftToOthers'>;
-  /** Fetches a reference into the folder and returns the file's path; throws `invalidParameters` naming the field. */
+  /**
+   * Fetches a reference into the folder and returns the file's path; throws `invalidParameters` naming the
+   * field.
+   */
   fetchReference: (reference: PlannedReference, folder: string, signal: AbortSignal) => Promise<string>;
   /** Never throws for a failed enhancement: it then answers with the original prompt. */
   enhance: (request: EnhanceRequest, signal: AbortSignal) => Promise<EnhancementOutcome>;
@@ -84,7 +87,7 @@ export const defaultLimits: Omit<RunnerLimits, 'leaseMs' | 'maxAttempts'> = {
 };
 
 /**
- * Writes to the store until it answers. When it is away for too long the lease runs out and the job is run again,
- * which is safe.
+ * Writes to the store until it answers. When it is away for too long the lease runs out and the job is run
+ * again, which is safe.
  */
 export type WriteToStore = <T>(what: string, action: () => Promise<T>) => Promise<T>;

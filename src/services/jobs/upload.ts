@@ -9,8 +9,8 @@ import type { RunnerContext } from './runner-context.js';
 import type { ValidJob } from './valid-job.js';
 
 /**
- * Uploads a job's files to the paths that are the same on every attempt. A storage that fails for now is tried again for
- * `limits.uploadPatienceMs`: drawing anew costs far more.
+ * Uploads a job's files to the paths that are the same on every attempt. A storage that fails for now is
+ * tried again for `limits.uploadPatienceMs`: drawing anew costs far more.
  * @returns what the callback lists for them, in order, and the poster of a video
  */
 export async function uploadFiles(

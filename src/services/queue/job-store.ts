@@ -46,7 +46,9 @@ export interface JobRecord {
   lastError?: string;
 }
 
-/** Proof of ownership of a running job: every write of a runner carries it, and is refused once it is lost. */
+/**
+ * Proof of ownership of a running job: every write of a runner carries it, and is refused once it is lost.
+ */
 export interface Lease {
   queue: QueueName;
   /** The store's own key of the reservation; unique per claim, never the payload's bytes. */

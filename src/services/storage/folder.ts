@@ -37,8 +37,8 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
   const targetOf = (bucket: string, name: string) => path.join(base, bucket, name);
 
   /**
-   * A regular file's real place: null when there is none, when the bucket is itself a link, or a link in it leads out.
-   * Anything else (a pipe, say) is never opened: that could wait for ever.
+   * A regular file's real place: null when there is none, when the bucket is itself a link, or a link in it
+   * leads out. Anything else (a pipe, say) is never opened: that could wait for ever.
    */
   async function findFile(bucket: string, name: string): Promise<string | null> {
     if (!isPlace(bucket, name)) return null;

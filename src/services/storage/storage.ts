@@ -36,7 +36,10 @@ export class StorageError extends Error {
 export interface AssetService {
   /** Folder of the buckets. */
   readonly root: string;
-  /** A regular file below `root`, as a path from there; null when there is none, or a link leads out of its bucket. */
+  /**
+   * A regular file below `root`, as a path from there; null when there is none, or a link leads out of its
+   * bucket.
+   */
   find(bucket: string, path: string): Promise<{ file: string; contentType: string } | null>;
 }
 

@@ -64,7 +64,8 @@ export async function openDatabase(folder: string) {
     const cause = (error as { cause?: { code?: string; message?: string } }).cause;
     if (cause?.code === 'LEVEL_LOCKED') {
       throw new Error(
-        `The embedded queue in ${folder} is in use by another process. Give each process its own DATA_DIR, or share a queue through REDIS_URL.`,
+        `The embedded queue in ${folder} is in use by another process. Give each process its own DATA_DIR, ` +
+          'or share a queue through REDIS_URL.',
         { cause: error },
       );
     }

@@ -218,8 +218,8 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
 }
 
 /**
- * Forgets finished jobs, idempotency keys, dead letters and callbacks older than the retention; looks once a minute at
- * most.
+ * Forgets finished jobs, idempotency keys, dead letters and callbacks older than the retention; looks once a
+ * minute at most.
  */
 function createPruner({ database, now, retentionMs }: Context) {
   let nextAtMs = 0;

@@ -1,11 +1,11 @@
 import t from 'tap';
-import { createLine } from '../../src/services/enhancement/waiting-room.js';
+import { createWaitingRoom } from '../../src/services/enhancement/waiting-room.js';
 
 const free = () => new AbortController().signal;
 const keen = { patient: false };
 
 t.test('places, then the line in order, then 429 with a time', async (t) => {
-  const line = createLine({ places: 2, maxWaiting: 2 });
+  const line = createWaitingRoom({ places: 2, maxWaiting: 2 });
   const order: string[] = [];
   const [leaveA, leaveB] = await Promise.all([line.enter(free(), keen), line.enter(free(), keen)]);
   const c = line.enter(free(), keen).then((leave) => {
@@ -36,7 +36,7 @@ t.test('places, then the line in order, then 429 with a time', async (t) => {
 });
 
 t.test('who gives up leaves the line', async (t) => {
-  const line = createLine({ places: 1, maxWaiting: 5 });
+  const line = createWaitingRoom({ places: 1, maxWaiting: 5 });
   const leave = await line.enter(free(), keen);
   const gone = new AbortController();
   const waits = line.enter(gone.signal, keen);
