@@ -23,8 +23,8 @@ import { capabilitiesRoutes, metricsRoutes } from './routes/service.js';
 import { testCompelRoutes } from './routes/test-compel.js';
 import { workerRoutes } from './routes/worker.js';
 import type { Services } from './services/index.js';
+import { largestPayloadBytes } from './services/queue/read-payload.js';
 
-const bodyLimitBytes = 1024 * 1024;
 const failuresPerMinute = 20;
 
 export interface AppOptions {
@@ -55,7 +55,7 @@ export async function buildApp({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
     genReqId: ({ headers }) => acceptedId(headers['x-request-id']) ?? randomUUID(),
-    bodyLimit: bodyLimitBytes,
+    bodyLimit: largestPayloadBytes,
     trustProxy: config.trustProxy,
     exposeHeadRoutes: false,
     requestTimeout: 30_000,
@@ -73,7 +73,7 @@ export async function buildApp({
     registry,
     document: contract.document,
     disconnect: createDisconnectSignals(app),
-    facts: { ...facts, bodyLimitBytes, maxWaitingJobs: config.maxWaitingJobs },
+    facts: { ...facts, bodyLimitBytes: largestPayloadBytes, maxWaitingJobs: config.maxWaitingJobs },
   };
 
   await app.register(errorsPlugin, { contract });

@@ -100,8 +100,9 @@ export interface paths {
         put?: never;
         /**
          * Submit a job
-         * @description The body is what producers push to the queue; `id` may be missing. The same `id` twice is one job, and so is the same
-         *     `Idempotency-Key` with the same body; the same key with another body is refused (409).
+         * @description The body is what producers push to the queue; `id` may be missing. The same body with the same `id` twice is one job, and so
+         *     is the same `Idempotency-Key` with the same body. An `id` that belongs to another job (another type, user or content), and a
+         *     key that came with another body, are refused (409).
          */
         post: operations["createJob"];
         delete?: never;
@@ -340,7 +341,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Put a payload back on its queue */
+        /**
+         * Put a payload back on its queue
+         * @description 409 for what was larger than 1 MiB, of which only the beginning was kept.
+         */
         post: operations["requeueDeadLetter"];
         delete?: never;
         options?: never;
@@ -432,7 +436,10 @@ export interface components {
         ReferenceUrl: string | null;
         ReferenceStrength: number | null;
         Seed: number | null;
-        /** @description Unknown fields are kept and ignored. */
+        /**
+         * @description At most 1 MiB of UTF-8. Unknown fields are kept and ignored; missing, `null` and an empty string mean the same for every
+         *     optional field. Ids are compared without regard to case, and given back as they were written.
+         */
         JobPayload: components["schemas"]["SdxlJob"] | components["schemas"]["WanJob"];
         SdxlJob: {
             /** Format: uuid */
@@ -921,8 +928,15 @@ export interface components {
             dead_letters: {
                 id: string;
                 queue: components["schemas"]["QueueName"];
-                /** @description What the producer pushed */
+                /** @description What the producer pushed, its first 16 KiB at most */
                 payload: string;
+                /**
+                 * @description Of `payload`, where it is no UTF-8
+                 * @enum {string}
+                 */
+                encoding?: "base64";
+                /** @description Size of what was pushed; of more than 1 MiB only the beginning is kept */
+                payload_bytes: number;
                 reason: string;
                 job_id?: string;
                 attempts: number;

@@ -1,5 +1,7 @@
+import { isUtf8 } from 'node:buffer';
 import fp from 'fastify-plugin';
 import { errors } from '../lib/errors.js';
+import { isWrapped, withoutMark } from '../services/queue/read-payload.js';
 
 const forbidden = 'body must not have the keys __proto__ or constructor.prototype';
 
@@ -11,28 +13,35 @@ export const jsonBodyPlugin = fp(
   (app, _options, done) => {
     const parseSafely = app.getDefaultJsonParser('error', 'error');
     app.removeAllContentTypeParsers();
-    app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, text: string, finish) => {
+    app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, bytes: Buffer, finish) => {
+      if (!isUtf8(bytes)) return finish(refusal('utf8', 'body is not UTF-8', 'it is not UTF-8'));
+      const text = withoutMark(bytes.toString());
       if (text.trim() === '') return finish(null, undefined);
-      void parseSafely(request, text, (error, body) => {
-        if (error === null) return finish(null, body);
-        const reason = whyNotJson(text);
-        finish(
-          reason === null
-            ? errors.invalidParameters.with(
-                { details: [{ field: 'body', rule: 'prototype', message: forbidden }] },
-                forbidden,
-              )
-            : errors.invalidJson.with(
-                { details: [{ field: 'body', rule: 'json', message: 'body is not valid JSON' }] },
-                reason,
-              ),
-        );
+      const parse = (document: string, then: (error: Error | null, body?: unknown) => void) =>
+        void parseSafely(request, document, (error, body) => {
+          if (error === null) return then(null, body);
+          const reason = whyNotJson(document);
+          then(
+            reason === null
+              ? errors.invalidParameters.with(
+                  { details: [{ field: 'body', rule: 'prototype', message: forbidden }] },
+                  forbidden,
+                )
+              : refusal('json', 'body is not valid JSON', reason),
+          );
+        });
+      parse(text, (error, body) => {
+        if (isWrapped(body)) parse(withoutMark(body), finish);
+        else finish(error, body);
       });
     });
     done();
   },
   { name: 'json-body', fastify: '5.x' },
 );
+
+const refusal = (rule: string, message: string, reason: string) =>
+  errors.invalidJson.with({ details: [{ field: 'body', rule, message }] }, reason);
 
 /** Null for JSON that was refused for its keys alone. */
 function whyNotJson(text: string): string | null {

@@ -32,8 +32,9 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
         trace,
         ...(typeof idempotencyKey === 'string' ? { idempotencyKey } : {}),
       });
-      reply.code(202).header('location', `/jobs/${record.id}`);
-      return { id: record.id, status: record.status, queue_position: queuePosition };
+      const { writtenId: id = record.id } = record;
+      reply.code(202).header('location', `/jobs/${id}`);
+      return { id, status: record.status, queue_position: queuePosition };
     },
 
     async listJobs(request) {
@@ -92,7 +93,7 @@ function progressView({
 
 function jobView(record: JobRecord, queuePosition: number | null): JobView {
   return {
-    id: record.id,
+    id: record.writtenId ?? record.id,
     type: record.type,
     status: record.status,
     queue_position: queuePosition,

@@ -8,20 +8,27 @@ export function operatorRoutes({ services: { store } }: RouteContext): Handlers 
     async listDeadLetters(request) {
       const letters = await store.deadLetters(request.query.queue, request.query.limit ?? 50);
       return {
-        dead_letters: letters.map(({ id, queue, payload, reason, jobId, attempts, atMs }) => ({
-          id,
-          queue,
-          payload,
-          reason,
-          attempts,
-          at: new Date(atMs).toISOString(),
-          ...(jobId === undefined ? {} : { job_id: jobId }),
-        })),
+        dead_letters: letters.map(
+          ({ id, queue, payload, encoding, payloadBytes, reason, jobId, attempts, atMs }) => ({
+            id,
+            queue,
+            payload,
+            ...(encoding === undefined ? {} : { encoding }),
+            payload_bytes: payloadBytes,
+            reason,
+            attempts,
+            at: new Date(atMs).toISOString(),
+            ...(jobId === undefined ? {} : { job_id: jobId }),
+          }),
+        ),
       };
     },
 
     async requeueDeadLetter({ params: { id } }) {
-      if (!(await store.requeueDeadLetter(id))) throw errors.notFound(`Dead letter ${id}`);
+      const outcome = await store.requeueDeadLetter(id);
+      if (outcome === 'unknown') throw errors.notFound(`Dead letter ${id}`);
+      if (outcome === 'incomplete')
+        throw errors.conflict('The payload was too large to be kept: only its beginning is here');
       return { id, status: 'requeued' };
     },
 

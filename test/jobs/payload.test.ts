@@ -2,9 +2,12 @@ import t from 'tap';
 import { loadCases } from '../contract-cases/cases.js';
 import { goodPayloads, loadMalformedPayloads } from '../fixtures/malformed-payloads.js';
 import { requireShared } from '../helpers/requirements.js';
+import type { QueueName } from '../../src/services/catalogue.js';
 import { createPayloadValidator } from '../../src/services/jobs/payload.js';
+import { readPayload } from '../../src/services/queue/read-payload.js';
 
-const { validatePayload, validateText } = createPayloadValidator();
+const { validatePayload, validateRead } = createPayloadValidator();
+const validateText = (text: string, queue: QueueName) => validateRead(readPayload(text, queue), queue);
 const queueOf = (text: string) => (/"type": ?"(image|video)/.test(text) ? 'wan_queue' : 'sdxl_queue');
 /** What only fetching a reference can find out. */
 const foundOutLater = new Set([

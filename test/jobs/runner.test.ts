@@ -92,7 +92,7 @@ t.test(
     await h.ended(id);
     t.same(await statesOf(id), ['queued', 'processing', 'failed']);
     const [letter] = await h.store.deadLetters('sdxl_queue', 1);
-    t.ok(await h.store.requeueDeadLetter(letter?.id ?? ''));
+    t.equal(await h.store.requeueDeadLetter(letter?.id ?? ''), 'requeued');
     const during = await statesOf(id);
     t.equal(during.at(-1), 'completed');
     t.notOk(during.includes('failed'));

@@ -40,14 +40,6 @@ function check(payload: unknown): PayloadCheck {
   };
 }
 
-function checkText(text: string): PayloadCheck {
-  try {
-    return check(JSON.parse(text));
-  } catch {
-    return { ok: false, id: null, known: {}, summary: 'not JSON', details: [] };
-  }
-}
-
 /** Storage in a folder of the test's own, with faults to order. */
 export function createTestStorage(root: string) {
   const faults: Array<() => Promise<void> | void> = [];
@@ -130,7 +122,7 @@ export async function createHarness({
     log: silentLog,
     version: '0.0.0',
     estimator: createProgressEstimator(),
-    validate: checkText,
+    validate: ({ value }) => check(value),
     plan: (job) => planSdxlJob(job, { engines, negativePrompts, version: '0.0.0', previewEverySteps: 0 }),
     capabilities: { leftToOthers: () => Promise.resolve([]) },
     fetchReference: async (reference, folder) => {

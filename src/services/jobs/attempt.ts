@@ -56,7 +56,7 @@ export async function runAttempt(
   );
   const traced = traceAttempt({ job, reservation, engine: spec.engine });
   const buildCallback: BuildCallback = (event, content) => {
-    const entry = context.callback(event, content);
+    const entry = context.callback(event, { ...content, writtenId: lease.writtenId || content.jobId });
     return entry === undefined ? undefined : { ...entry, ...traced.carrier() };
   };
   const write: WriteToStore = (what, action) =>
@@ -168,7 +168,7 @@ export async function runAttempt(
   }
 
   /** `reserve` has begun the job; that it is being processed is all that is left to say. */
-  async function begin(): Promise<'begun' | 'duplicate' | 'lost'> {
+  async function begin(): Promise<'begun' | 'duplicate' | 'foreign' | 'lost'> {
     const processing = reservation.cancelRequested
       ? undefined
       : buildCallback('processing', {

@@ -87,7 +87,7 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
     capabilities,
     log,
     plan,
-    validate: (payload, queue) => payloads.validateText(payload, queue),
+    validate: (read, queue) => payloads.validateRead(read, queue),
     fetchReference: async (reference, folder, signal) =>
       (await references.fetch(reference, folder, signal)).path,
     enhance: createJobEnhancer({ enhancement, log }),

@@ -1,10 +1,28 @@
 import { EventEmitter } from 'node:events';
+import { LRUCache } from 'lru-cache';
 import type { JobEvent } from './job-service.js';
 import { type JobRecord, type JobStore, terminalStatuses } from '../queue/job-store.js';
 import { errors } from '../../lib/errors.js';
 
+const defaultPollMs = 1000;
+
+/** Reads a record once for all who ask within the time between two polls. */
+export function createSharedReads(store: Pick<JobStore, 'get'>, pollMs = defaultPollMs): JobStore['get'] {
+  const reads = new LRUCache<string, Promise<JobRecord | null>>({ max: 1000, ttl: pollMs });
+  return (id) => {
+    const known = reads.get(id);
+    if (known !== undefined) return known;
+    const read = store.get(id);
+    reads.set(id, read);
+    read.catch(() => reads.delete(id));
+    return read;
+  };
+}
+
 export interface JobEventsOptions {
   store: Pick<JobStore, 'get'>;
+  /** As `store.get`, one read for all who follow a job. */
+  readShared?: JobStore['get'];
   log: EventLog;
   /** How often the record is read for a job that runs in another process, milliseconds. */
   pollMs?: number;
@@ -21,7 +39,7 @@ export async function* followJob(
   id: string,
   afterId: number,
   signal: AbortSignal,
-  { store, log, pollMs = 1000, now = Date.now }: JobEventsOptions,
+  { store, readShared = store.get, log, pollMs = defaultPollMs, now = Date.now }: JobEventsOptions,
 ): AsyncGenerator<JobEvent> {
   const live: JobEvent[] = [];
   let wake = () => {};
@@ -60,7 +78,7 @@ export async function* followJob(
       if (!ended) await pause();
       if (signal.aborted) return;
       if (live.length > 0) continue;
-      const latest = ended ? record : await store.get(id);
+      const latest = ended ? record : await readShared(id);
       if (latest === null) return;
       // Its own process tells more and sooner; the record only speaks where no event came.
       if (live.length === 0 && (terminalStatuses.has(latest.status) || !log.has(id) || isStale()))

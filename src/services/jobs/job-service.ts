@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { cancelledFailure } from './failure.js';
-import { type EventLog, followJob, stateOf } from './job-events.js';
+import { createSharedReads, type EventLog, followJob, stateOf } from './job-events.js';
 import { endWithoutResult, factsWithoutResult } from './metadata.js';
 import { deniedRule } from './payload.js';
 import type { BuildCallback } from '../outbound/callbacks.js';
@@ -54,6 +54,7 @@ export function createJobService({
   maxWaiting,
   onFinished,
 }: JobServiceOptions): JobService {
+  const readShared = createSharedReads(store);
   return {
     async submit(payload, { idempotencyKey, trace = {} }) {
       const withId =
@@ -86,6 +87,8 @@ export function createJobService({
       });
       if (result.outcome === 'key_reused')
         throw errors.conflict('This Idempotency-Key was used before with another payload');
+      if (result.outcome === 'conflict')
+        throw errors.conflict(`Job ${job.id} exists already and asks for something else`);
       if (result.outcome === 'full')
         throw errors.queueFull.with({ retryAfterSeconds: fullQueueRetrySeconds }, queue);
       const created = result.outcome === 'created';
@@ -93,7 +96,8 @@ export function createJobService({
       return { record: result.record, queuePosition: result.queuePosition, created };
     },
 
-    async get(id) {
+    async get(writtenId) {
+      const id = writtenId.toLowerCase();
       const record = await store.get(id);
       return record === null
         ? null
@@ -102,10 +106,19 @@ export function createJobService({
 
     list: (filter, limit, cursor) => store.list(filter, limit, cursor),
 
-    async cancel(id) {
-      const result = await store.cancel(id, ({ attempts }) =>
-        endWithoutResult('cancelled', { jobId: id, failure: cancelledFailure, attempts, version, callback }),
-      );
+    async cancel(writtenId) {
+      const id = writtenId.toLowerCase();
+      const result = await store.cancel(id, (record) => {
+        const { attempts, writtenId: told } = record;
+        const job = { jobId: id, ...(told === undefined ? {} : { writtenId: told }) };
+        return endWithoutResult('cancelled', {
+          ...job,
+          failure: cancelledFailure,
+          attempts,
+          version,
+          callback,
+        });
+      });
       if (result.outcome === 'cancelled') {
         const { record } = result;
         events.publish(id, { event: 'state', data: stateOf(record) });
@@ -118,7 +131,8 @@ export function createJobService({
       return result;
     },
 
-    events: (id, afterId, signal) => followJob(id, afterId, signal, { store, log: events }),
+    events: (id, afterId, signal) =>
+      followJob(id.toLowerCase(), afterId, signal, { store, readShared, log: events }),
   };
 }
 

@@ -85,13 +85,14 @@ export function failureMetadata({
 export function endWithoutResult(
   status: 'failed' | 'cancelled',
   {
-    jobId,
     failure,
     attempts,
     version,
     callback,
+    ...job
   }: {
     jobId: string;
+    writtenId?: string;
     failure: Pick<JobFailure, 'type' | 'message'>;
     attempts: number;
     version: string;
@@ -99,7 +100,7 @@ export function endWithoutResult(
   },
 ): FinishedJob {
   const metadata = failureMetadata({ type: failure.type, attempts, workerVersion: version });
-  const entry = callback('failed', { jobId, assets: [], errorMessage: failure.message, metadata });
+  const entry = callback('failed', { ...job, assets: [], errorMessage: failure.message, metadata });
   return {
     status,
     assets: [],

@@ -5,10 +5,10 @@ import type { DenyList } from '../enhancement/deny-list.js';
 import { readDocument } from '../../contract/document.js';
 import { createContractValidator } from '../../contract/validator.js';
 import type { ErrorDetail } from '../../lib/errors.js';
+import { isUuid, type PayloadRead } from '../queue/read-payload.js';
 
-const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
-/** Ids are echoed into callbacks and logs: longer ones are nobody's. */
-const longestId = 200;
+/** Ids that are no UUIDs are told to the producer as they came, if they can stand in a header. */
+const tellableId = /^[\x21-\x7e]{1,200}$/;
 /** Unknown fields are carried along, but what cannot be written as JSON again must not come in. */
 const deepestNesting = 64;
 /** WAN's grid: 8 pixels a latent, 2 latents a patch. */
@@ -38,7 +38,7 @@ export function createPayloadValidator({
     if (typeof payload !== 'object' || payload === null || Array.isArray(payload)) {
       return refuse({}, [{ field: 'body', rule: 'type', message: 'body must be a JSON object' }]);
     }
-    const fields = payload as Record<string, unknown>;
+    const fields = withoutEmpty(payload as Record<string, unknown>);
     const type = Object.hasOwn(fields, 'type') ? fields['type'] : undefined;
     const details: ErrorDetail[] = [];
     if (!isJobType(type)) {
@@ -70,7 +70,11 @@ export function createPayloadValidator({
         message: `body must not be nested deeper than ${deepestNesting}`,
       });
     if (details.length > 0) return refuse(fields, details);
-    const job = fields as unknown as ValidJob;
+    const id = String(fields['id']);
+    // Ids are compared in lower case; callbacks give them as they were written.
+    const job = (id === id.toLowerCase()
+      ? fields
+      : { ...fields, id: id.toLowerCase() }) as unknown as ValidJob;
     if (engine === 'wan') details.push(...checkEnds(job));
     if (details.length > 0) return refuse(fields, details);
     const denied =
@@ -84,23 +88,29 @@ export function createPayloadValidator({
 
   return {
     validatePayload,
-    /** A string from a queue. What is not JSON, or no object, has no readable id. */
-    validateText(text: string, queue: QueueName): PayloadCheck {
-      let payload: unknown;
-      try {
-        payload = JSON.parse(text);
-      } catch {
-        return {
-          ok: false,
-          id: null,
-          known: {},
-          summary: 'the payload is not JSON',
-          details: [{ field: 'body', rule: 'json', message: 'the payload is not JSON' }],
-        };
-      }
-      return validatePayload(payload, queue);
+    /** A payload from a queue. What cannot be read has no id. */
+    validateRead({ value, problem }: PayloadRead, queue: QueueName): PayloadCheck {
+      if (problem === undefined) return validatePayload(value, queue);
+      const details = [{ field: 'body', rule: 'json', message: problem }];
+      return { ok: false, id: null, known: {}, summary: problem, details };
     },
   };
+}
+
+/** Missing, null and empty mean the same for every optional field. */
+function withoutEmpty(fields: Record<string, unknown>): Record<string, unknown> {
+  const filled = (from: object, keep: (name: string, value: unknown) => boolean) =>
+    Object.values(from).includes('')
+      ? Object.fromEntries(Object.entries(from).filter(([name, value]) => value !== '' || keep(name, value)))
+      : from;
+  const required = ['id', 'type', 'prompt', 'user_id'];
+  const result = { ...filled(fields, (name) => required.includes(name)) } as Record<string, unknown>;
+  for (const name of ['config', 'metadata']) {
+    const group = result[name];
+    if (typeof group === 'object' && group !== null && !Array.isArray(group))
+      result[name] = filled(group, () => false);
+  }
+  return result;
 }
 
 /** `JSON.parse` makes an own property of "__proto__": it must never reach code that reads by name. */
@@ -149,11 +159,8 @@ function refuse(fields: Record<string, unknown>, details: ErrorDetail[]): Payloa
   return {
     ok: false,
     details,
-    id: typeof id === 'string' && id.length > 0 && id.length <= longestId ? id : null,
-    known: {
-      ...(isJobType(type) ? { type } : {}),
-      ...(typeof userId === 'string' && uuid.test(userId) ? { userId } : {}),
-    },
+    id: typeof id === 'string' && tellableId.test(id) ? id : null,
+    known: { ...(isJobType(type) ? { type } : {}), ...(isUuid(userId) ? { userId } : {}) },
     summary: details.map(({ message }) => message).join('; '),
   };
 }

@@ -6,6 +6,7 @@ import type { Engines } from '../engines/engines.js';
 import type { BuildCallback } from '../outbound/callbacks.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { JobStore } from '../queue/job-store.js';
+import type { PayloadRead } from '../queue/read-payload.js';
 import type { Storage } from '../storage/storage.js';
 import type { Capabilities } from './capabilities.js';
 import type { EventLog } from './job-events.js';
@@ -40,7 +41,7 @@ export interface RunnerContext {
   events: EventLog;
   estimator: ProgressEstimator;
   workFolders: WorkFolders;
-  validate: (payload: string, queue: QueueName) => PayloadCheck;
+  validate: (payload: PayloadRead, queue: QueueName) => PayloadCheck;
   /** Throws `NotPossibleHere` for a type that needs what this instance lacks. */
   plan: (job: ValidJob) => GenerationPlan;
   capabilities: Pick<Capabilities, 'leftToOthers'>;

@@ -146,7 +146,8 @@ export function createRunner({
         await write('hand the job back', () => store.release(reservation.lease));
         return;
       }
-      const checked = context.validate(reservation.payload, queue);
+      if (reservation.isForeign) return await setAside(reservation);
+      const checked = context.validate(reservation.read, queue);
       if (!checked.ok) return await refuse(reservation, checked);
       const identity = { id: checked.job.id, type: checked.job.type, userId: checked.job.user_id };
       if (reservation.attempt > context.limits.maxAttempts) return await bury(reservation, identity);
@@ -189,25 +190,34 @@ export function createRunner({
     }
   }
 
+  /** A payload with the id of another job: nothing of that job is touched, nor is anything said in its name. */
+  async function setAside({ lease }: Reservation): Promise<void> {
+    const reason = `the id ${lease.writtenId} belongs to another job`;
+    log.warn({ job_id: lease.jobId, queue }, 'payload refused: its id belongs to another job');
+    context.metrics.invalidPayload(queue);
+    await write('dead-letter a payload', () => store.deadLetter(lease, reason));
+  }
+
   /**
-   * A payload that is no valid job: dead letter, and a `failed` callback where it has an id that can be read.
+   * A payload that is no valid job: dead letter, and a `failed` callback where it has an id that can be read. Only a
+   * UUID makes a job with a record.
    */
   async function refuse(
     reservation: Reservation,
     checked: Extract<ReturnType<RunnerContext['validate']>, { ok: false }>,
   ): Promise<void> {
-    const failure = invalidParameters(checked.summary);
     const { lease } = reservation;
     log.warn({ job_id: checked.id ?? undefined, reason: checked.summary, queue }, 'payload refused');
     context.metrics.invalidPayload(queue);
-    await write('dead-letter a payload', () =>
-      checked.id === null
-        ? store.deadLetter(lease, checked.summary)
-        : store.deadLetter(lease, checked.summary, {
-            ...failed(checked.id, failure, reservation.attempt),
-            job: { id: checked.id, ...checked.known },
-          }),
-    );
+    const id = lease.jobId === '' ? checked.id : lease.jobId;
+    const result =
+      id === null ? undefined : failed({ ...reservation, id }, invalidParameters(checked.summary));
+    await write('dead-letter a payload', async () => {
+      if (id !== null && result !== undefined && lease.jobId !== '')
+        return store.deadLetter(lease, checked.summary, { ...result, job: { id, ...checked.known } });
+      if (result?.callback !== undefined) await store.outbox.add(result.callback);
+      return store.deadLetter(lease, checked.summary);
+    });
   }
 
   /** A job whose attempts all ended with the death of their worker. */
@@ -218,7 +228,7 @@ export function createRunner({
     const attempts = context.limits.maxAttempts;
     const message = `Generation failed: the worker was lost in each of ${attempts} attempts`;
     log.error({ job_id: job.id }, message);
-    const result = failed(job.id, { type: 'WorkerLost', message }, attempts);
+    const result = failed({ ...reservation, id: job.id, attempt: attempts }, { type: 'WorkerLost', message });
     const written = await write('dead-letter a job', () =>
       store.deadLetter(reservation.lease, message, { ...result, job }),
     );
@@ -232,11 +242,15 @@ export function createRunner({
     context.onFinished(facts);
   }
 
-  const failed = (jobId: string, failure: Pick<JobFailure, 'type' | 'message'>, attempts: number) =>
+  const failed = (
+    { id, lease, attempt }: Pick<Reservation, 'lease' | 'attempt'> & { id: string },
+    failure: Pick<JobFailure, 'type' | 'message'>,
+  ) =>
     endWithoutResult('failed', {
-      jobId,
+      jobId: id,
+      writtenId: lease.writtenId || id,
       failure,
-      attempts,
+      attempts: attempt,
       version: context.version,
       callback: context.callback,
     });

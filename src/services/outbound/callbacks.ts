@@ -11,6 +11,8 @@ export interface CallbackBody {
 
 export interface CallbackContent {
   jobId: string;
+  /** The id as the producer wrote it, for the body; default: `jobId`. */
+  writtenId?: string;
   assets: string[];
   errorMessage?: string;
   metadata: Record<string, unknown>;
@@ -26,10 +28,10 @@ const statuses: Record<CallbackEvent, CallbackBody['status']> = {
 };
 
 export function createCallbackBuilder(url: string | undefined, now = Date.now): BuildCallback {
-  return (event, { jobId, assets, errorMessage, metadata }) => {
+  return (event, { jobId, writtenId = jobId, assets, errorMessage, metadata }) => {
     if (url === undefined) return undefined;
     const body: CallbackBody = {
-      job_id: jobId,
+      job_id: writtenId,
       status: statuses[event],
       assets,
       ...(errorMessage === undefined ? {} : { error_message: errorMessage }),

@@ -1,5 +1,6 @@
 import type { JobType, QueueName } from '../catalogue.js';
 import type { Callback, Outbox } from './outbox.js';
+import type { PayloadRead } from './read-payload.js';
 
 /**
  * One interface, two queues: embedded (LevelDB, one process) and Redis (shared by any number of processes).
@@ -23,7 +24,10 @@ export interface JobProgress {
 
 /** What is known of a job; survives restarts and outlives the job by `JOB_RETENTION_SECONDS`. */
 export interface JobRecord {
+  /** A UUID in lower case. */
   id: string;
+  /** As the producer wrote it, where that differs. */
+  writtenId?: string;
   type: JobType;
   userId: string;
   queue: QueueName;
@@ -53,8 +57,11 @@ export interface Lease {
   queue: QueueName;
   /** The store's own key of the reservation; unique per claim, never the payload's bytes. */
   token: string;
-  /** The payload's `id`; empty when it has none that can be read. */
+  /** The payload's `id` in lower case; empty when it has no UUID that can be read. */
   jobId: string;
+  /** What `readPayload` says of the payload: its id alone does not prove whose it is. */
+  identity: string;
+  writtenId: string;
   workerId: string;
   expiresAtMs: number;
 }
@@ -65,13 +72,17 @@ export interface Lease {
  */
 export interface Reservation {
   lease: Lease;
+  /** For people: bytes that are no text are replaced. */
   payload: string;
+  read: PayloadRead;
   attempt: number;
   /** When the payload was first seen by the store; producers that LPUSH leave no time of their own. */
   queuedAtMs: number;
   cancelRequested: boolean;
   /** `begin` was asked for and done. */
   begun: boolean;
+  /** Its id belongs to another job: another queue, type, user or payload. Found out with `begin`. */
+  isForeign: boolean;
 }
 
 export interface ReserveRequest {
@@ -97,14 +108,20 @@ export interface FinishedJob {
   callback?: Callback;
 }
 
+/** So much of a payload is shown of a dead letter. */
+export const shownPayloadBytes = 16 * 1024;
+
 /** Beyond this the oldest letters go; older ones than the retention go, too. */
 export const mostDeadLetters = 10_000;
 
 export interface DeadLetter {
   id: string;
   queue: QueueName;
-  /** The producer's string, unchanged. */
+  /** What is shown of the producer's string; base64 where it is no UTF-8. */
   payload: string;
+  encoding?: 'base64';
+  /** Of the whole string. */
+  payloadBytes: number;
   reason: string;
   jobId?: string;
   attempts: number;
@@ -127,6 +144,8 @@ export type SubmitResult =
   | { outcome: 'created' | 'exists'; record: JobRecord; queuePosition: number }
   /** The idempotency key was used before with another payload. */
   | { outcome: 'key_reused' }
+  /** The id belongs to another job: another queue, type, user or payload. */
+  | { outcome: 'conflict' }
   | { outcome: 'full' };
 
 export type CancelResult =
@@ -189,13 +208,14 @@ export interface JobStore {
   waitForWork(queues: readonly QueueName[], timeoutMs: number, signal: AbortSignal): Promise<void>;
   /**
    * First write of a runner that found the payload valid: creates or updates the record as `processing`. A
-   * job that is already terminal or running elsewhere is not begun: the reservation is dropped.
+   * job that is already terminal or running elsewhere is not begun: the reservation is dropped. `foreign`: the id is another
+   * job's; the reservation stays.
    */
   begin(
     lease: Lease,
     job: { id: string; type: JobType; userId: string },
     callback?: Callback,
-  ): Promise<'begun' | 'duplicate' | 'lost'>;
+  ): Promise<'begun' | 'duplicate' | 'foreign' | 'lost'>;
   /** Extends the lease. `cancelRequested` reaches the runner here and through `onCancel`. */
   renew(lease: Lease, leaseMs: number): Promise<{ held: boolean; cancelRequested: boolean }>;
   /** Records progress; ignored when the lease is lost or the job is terminal. */
@@ -211,7 +231,7 @@ export interface JobStore {
   release(lease: Lease): Promise<boolean>;
   /**
    * Acknowledges and moves the payload to the dead letters, with the terminal record and callback where there
-   * is an id and that job is neither finished already nor running elsewhere. One atomic write.
+   * is an id whose job is this one and neither finished already nor running elsewhere. One atomic write.
    */
   deadLetter(
     lease: Lease,
@@ -240,9 +260,9 @@ export interface JobStore {
   /**
    * Puts the payload back at the end of its queue with a fresh attempt count. The job that ended with it is
    * `queued` again, its callbacks of that ending are dropped; a job that ended otherwise stays as it is.
-   * False: unknown id.
+   * `incomplete`: it was too large to be kept.
    */
-  requeueDeadLetter(id: string): Promise<boolean>;
+  requeueDeadLetter(id: string): Promise<'requeued' | 'incomplete' | 'unknown'>;
   dropDeadLetter(id: string): Promise<boolean>;
 
   readonly outbox: Outbox;

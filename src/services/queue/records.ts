@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import {
+  shownPayloadBytes,
   terminalStatuses,
   type FinishedJob,
   type JobFilter,
@@ -11,12 +12,15 @@ import type { JobType, QueueName } from '../catalogue.js';
 const waiting: JobProgress = { stage: 'queued', step: 0, steps: 0, fraction: 0, etaSeconds: null };
 
 export function createRecord(
-  job: { id: string; type: JobType; userId: string },
+  { id, writtenId = id, type, userId }: { id: string; writtenId?: string; type: JobType; userId: string },
   queue: QueueName,
   createdAtMs: number,
 ): JobRecord {
   return {
-    ...job,
+    id,
+    ...(writtenId === id ? {} : { writtenId }),
+    type,
+    userId,
     queue,
     status: 'queued',
     progress: waiting,
@@ -113,30 +117,16 @@ export function listingKey(record: Pick<JobRecord, 'createdAtMs' | 'id'>): strin
   return `${newestFirst(record.createdAtMs)}:${record.id}`;
 }
 
-export interface PayloadPeek {
-  /** Empty when the payload has no id that can serve as a key. */
-  id: string;
-  /** As the producer wrote it, not checked against the catalogue; empty when unreadable. */
-  type: string;
-  userId: string;
-}
-
-const nothing: PayloadPeek = { id: '', type: '', userId: '' };
-/** Ids become parts of keys and of webhook ids; the same rule stands in `redis/scripts/reserve.lua`. */
-const usableId = /^[\w.:-]{1,128}$/;
-
-/** Reads what the store needs of a payload that nobody has validated yet. Never throws. */
-export function peekPayload(payload: string): PayloadPeek {
-  try {
-    const value: unknown = JSON.parse(payload);
-    if (value === null || typeof value !== 'object') return nothing;
-    const { id, type, user_id: userId } = value as Record<string, unknown>;
-    return {
-      id: typeof id === 'string' && usableId.test(id) ? id : '',
-      type: typeof type === 'string' ? type : '',
-      userId: typeof userId === 'string' ? userId : '',
-    };
-  } catch {
-    return nothing;
-  }
+/** What of a dead letter's payload is shown. */
+export function shownPayload(bytes: Buffer, wholeBytes: number) {
+  const head = bytes.subarray(0, shownPayloadBytes);
+  // A character may have been cut in two.
+  const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(head, {
+    stream: head.length < wholeBytes,
+  });
+  const isText = Buffer.from(text).equals(head.subarray(0, Buffer.byteLength(text)));
+  return {
+    ...(isText ? { payload: text } : { payload: head.toString('base64'), encoding: 'base64' as const }),
+    payloadBytes: wholeBytes,
+  };
 }

@@ -32,8 +32,8 @@ export async function testDeadLetters(t: Test, open: OpenHarness): Promise<void>
     t.equal(await store.outbox.pending(), 0);
     t.match(await store.depth('sdxl_queue'), { waiting: 0, running: 0 });
     t.same(await store.deadLetters('wan_queue', 10), []);
-    t.equal(await store.requeueDeadLetter(letter?.id ?? ''), true);
-    t.equal(await store.requeueDeadLetter(letter?.id ?? ''), false);
+    t.equal(await store.requeueDeadLetter(letter?.id ?? ''), 'requeued');
+    t.equal(await store.requeueDeadLetter(letter?.id ?? ''), 'unknown');
     t.match(await reserve(store), { payload: raw, attempt: 1 });
   });
 
@@ -51,7 +51,7 @@ export async function testDeadLetters(t: Test, open: OpenHarness): Promise<void>
     t.same(await claimed(store), [`${job.id}:failed`]);
     const [letter] = await store.deadLetters('sdxl_queue', 10);
     t.match(letter, { jobId: job.id, payload: payloadOf(job), attempts: 1 });
-    t.equal(await store.requeueDeadLetter(letter?.id ?? ''), true);
+    t.equal(await store.requeueDeadLetter(letter?.id ?? ''), 'requeued');
     t.equal(await store.outbox.pending(), 0, 'the old failure is not announced any more');
     const queued = await store.get(job.id);
     t.match(queued, { status: 'queued', attempts: 0, assets: [] });
@@ -152,7 +152,7 @@ export async function testDeadLetters(t: Test, open: OpenHarness): Promise<void>
     });
     const [letter] = await store.deadLetters(undefined, 10);
     const later = await reopen();
-    t.equal(await later.requeueDeadLetter(letter?.id ?? ''), true);
+    t.equal(await later.requeueDeadLetter(letter?.id ?? ''), 'requeued');
     t.same(await later.get(job.id), done);
     t.match(await reserve(later), { payload: /sdxl_image_ultra/, attempt: 1 });
     t.same(await claimed(later), [`${job.id}:completed`], 'its callback is still to be delivered');

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 import { queueNames, type QueueName } from '../../catalogue.js';
 import { isTerminal, listingKey, waitingRecord } from '../records.js';
 import type { Lease } from '../job-store.js';
+import { readPayload } from '../read-payload.js';
 import { openDatabase, sortable, type StoredJob, type Write } from './database.js';
 import { createMutex } from '../../../lib/semaphore.js';
 import { createEmbeddedOutbox } from './outbox.js';
@@ -96,8 +97,10 @@ export async function openContext(options: {
   }
 
   /** Creates an entry at the end of a queue. `enter` makes it visible once the writes are on disk. */
-  function newEntry(fields: Omit<StoredEntry, 'seq' | 'attempts' | 'queuedAtMs'>, payload: string) {
-    const entry: StoredEntry = { ...fields, seq: nextSeq++, attempts: 0, queuedAtMs: now() };
+  function newEntry(queue: QueueName, payload: string) {
+    const { id: jobId, writtenId, type, userId, identity } = readPayload(payload, queue);
+    const read = { queue, jobId, writtenId, type, userId, identity };
+    const entry: StoredEntry = { ...read, seq: nextSeq++, attempts: 0, queuedAtMs: now() };
     const key = sortable(entry.seq);
     return {
       entry,

@@ -8,6 +8,8 @@ import type { StoredEntry } from './waiting-line.js';
 /** A job's record and what only the store needs of it. */
 export interface StoredJob {
   record: JobRecord;
+  /** Of the payload it was made from; absent in records of older versions. */
+  identity?: string;
   /** The entry that stands for the job on its queue, while it waits or runs. */
   entrySeq?: number;
   /** The lease that finished it: the same call made twice gets the same answer. */
@@ -18,7 +20,10 @@ export interface StoredCallback {
   entry: OutboxEntry;
 }
 export interface StoredDeadLetter {
-  letter: DeadLetter;
+  /** With the producer's whole string, or its beginning where it was too large to be read. */
+  letter: Omit<DeadLetter, 'payloadBytes' | 'encoding'>;
+  /** The size of what was too large. */
+  bytes?: number;
   /** The lease that ended with it. */
   token: string;
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
-import { createRecord, isTerminal, peekPayload, requeuedRecord } from '../records.js';
-import type { DeadLetter, FinishedJob, JobRecord, JobStore, Lease } from '../job-store.js';
+import { createRecord, isTerminal, requeuedRecord, shownPayload } from '../records.js';
+import { queueNames, type QueueName } from '../../catalogue.js';
+import type { FinishedJob, JobRecord, JobStore, Lease } from '../job-store.js';
 import type { Context } from './context.js';
 import { sortable, type Change, type StoredJob, type Write } from './database.js';
 
@@ -14,9 +15,11 @@ export function createDeadLetters({
   return {
     async deadLetters(queue, limit) {
       const letters = [];
-      for await (const [, { letter }] of database.deadLetters.entries({ reverse: true })) {
+      for await (const [, { letter, bytes }] of database.deadLetters.entries({ reverse: true })) {
         if (letters.length >= limit) break;
-        if (queue === undefined || letter.queue === queue) letters.push(letter);
+        if (queue !== undefined && letter.queue !== queue) continue;
+        const payload = Buffer.from(letter.payload);
+        letters.push({ ...letter, ...shownPayload(payload, bytes ?? payload.length) });
       }
       return letters;
     },
@@ -24,10 +27,10 @@ export function createDeadLetters({
     requeueDeadLetter: (id) =>
       mutex.run(async () => {
         const found = await database.deadLetters.get(id);
-        if (found === undefined) return false;
-        const { letter, token } = found;
-        const { id: jobId, type, userId } = peekPayload(letter.payload);
-        const added = context.newEntry({ queue: letter.queue, jobId, type, userId }, letter.payload);
+        if (found === undefined) return 'unknown';
+        const { letter, token, bytes } = found;
+        if (bytes !== undefined) return 'incomplete';
+        const added = context.newEntry(letter.queue, letter.payload);
         const writes: Write[] = [...added.writes, database.deadLetters.del(id)];
         const stored = letter.jobId === undefined ? undefined : await context.loadJob(letter.jobId);
         let unsaid: Change | undefined;
@@ -39,13 +42,17 @@ export function createDeadLetters({
           unsaid = await outbox.dropAll(stored.record.id);
           writes.push(
             ...unsaid.writes,
-            ...context.saveJob({ record: requeuedRecord(stored.record), entrySeq: added.entry.seq }),
+            ...context.saveJob({
+              ...stored,
+              record: requeuedRecord(stored.record),
+              entrySeq: added.entry.seq,
+            }),
           );
         }
         await database.write(writes, { durable: true });
         unsaid?.apply();
         added.enter();
-        return true;
+        return 'requeued';
       }),
 
     dropDeadLetter: (id) =>
@@ -55,6 +62,22 @@ export function createDeadLetters({
         return true;
       }),
   };
+}
+
+/** A new letter; its id sorts by time. */
+export function newLetter(queue: QueueName, payload: string, reason: string, nowMs: number) {
+  return { id: `${sortable(nowMs)}-${randomUUID()}`, queue, payload, reason, attempts: 0, atMs: nowMs };
+}
+
+/** An id alone proves nothing. Records of older versions know no identity. */
+export function isSameJob(
+  { identity, record }: StoredJob,
+  lease: Pick<Lease, 'identity'>,
+  job: { type: string; userId: string },
+): boolean {
+  return identity === undefined
+    ? record.type === job.type && record.userId === job.userId
+    : identity === lease.identity;
 }
 
 interface LeaseParts {
@@ -68,20 +91,21 @@ export function createDeadLetterWrite(
   context: Context,
   { finishedBefore, finishedJob, forgetRunning }: LeaseParts,
 ): JobStore['deadLetter'] {
-  const { database, mutex, now, leases, running } = context;
+  const { database, mutex, now, leases, running, lines } = context;
+  /** A job with this id, but not this one, waits and has no record yet. */
+  const waitsAsAnother = ({ jobId, identity }: Lease) =>
+    queueNames.some((queue) =>
+      lines[queue].find((other) => other.jobId === jobId && other.identity !== identity),
+    );
   return (lease, reason, result) =>
     mutex.run(async () => {
       const held = leases.get(lease.token);
       if (held === undefined) return finishedBefore(lease);
       const { entry } = held;
       const payload = (await database.payloads.get(sortable(entry.seq))) ?? '';
-      const letter: DeadLetter = {
-        id: `${sortable(now())}-${randomUUID()}`,
-        queue: entry.queue,
-        payload,
-        reason,
+      const letter = {
+        ...newLetter(entry.queue, payload, reason, now()),
         attempts: entry.attempts,
-        atMs: now(),
         ...(entry.jobId === '' ? {} : { jobId: entry.jobId }),
       };
       const writes = [
@@ -92,13 +116,18 @@ export function createDeadLetterWrite(
       if (result !== undefined) {
         const stored = await context.loadJob(result.job.id);
         if (
-          stored === undefined ||
-          !(isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq))
+          stored === undefined
+            ? !waitsAsAnother(lease)
+            : isSameJob(stored, lease, entry) &&
+              !isTerminal(stored.record) &&
+              !context.belongsElsewhere(stored, entry.seq)
         ) {
           const type = (result.job.type ?? entry.type) as JobRecord['type'];
+          const { id, userId = entry.userId } = result.job;
           const job = stored ?? {
+            identity: lease.identity,
             record: createRecord(
-              { id: result.job.id, type, userId: result.job.userId ?? entry.userId },
+              { id, writtenId: lease.writtenId, type, userId },
               entry.queue,
               entry.queuedAtMs,
             ),

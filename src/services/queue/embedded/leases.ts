@@ -4,7 +4,8 @@ import { begunRecord, createRecord, finishedRecord, isTerminal, waitingRecord } 
 import type { FinishedJob, JobRecord, JobStore, Lease } from '../job-store.js';
 import type { Callback } from '../outbox.js';
 import type { Context, LeasedEntry } from './context.js';
-import { createDeadLetterWrite } from './dead-letters.js';
+import { readPayload } from '../read-payload.js';
+import { createDeadLetterWrite, isSameJob } from './dead-letters.js';
 import { sortable, type Change, type StoredJob, type Write } from './database.js';
 import type { StoredEntry } from './waiting-line.js';
 
@@ -59,26 +60,38 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
   }
 
   function finishedJob(job: StoredJob, token: string, result: FinishedJob): Change {
-    const done: StoredJob = { record: finishedRecord(job.record, result, now()), finishedByToken: token };
+    const { identity } = job;
+    const record = finishedRecord(job.record, result, now());
+    const done: StoredJob = {
+      record,
+      finishedByToken: token,
+      ...(identity === undefined ? {} : { identity }),
+    };
     const callback = outbox.addTerminal(job.record.id, result.callback);
     return { writes: [...context.saveJob(done), ...callback.writes], apply: callback.apply };
   }
 
-  /** The beginning of a leased entry's job; null when the job has ended, or another entry stands for it. */
+  /**
+   * The beginning of a leased entry's job; null when the job has ended, or another entry stands for it; `foreign` when
+   * the id is another job's.
+   */
   async function beginning(
     { entry, lease }: LeasedEntry,
     job: { id: string; type: JobType; userId: string },
     callback?: Callback,
-  ): Promise<Change | null> {
+  ): Promise<Change | 'foreign' | null> {
     const stored = await context.loadJob(job.id);
+    if (stored !== undefined && !isSameJob(stored, lease, job)) return 'foreign';
     if (stored !== undefined && (isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq)))
       return null;
-    const base = { ...(stored?.record ?? createRecord(job, lease.queue, entry.queuedAtMs)), ...job };
+    const { identity, writtenId } = lease;
+    const known = stored?.record ?? createRecord({ ...job, writtenId }, lease.queue, entry.queuedAtMs);
+    const base = { ...known, ...job };
     const record: JobRecord = {
       ...begunRecord(base, entry.attempts, lease.workerId, now()),
       cancelRequested: base.cancelRequested || entry.cancelRequested === true,
     };
-    const next: StoredJob = { record, entrySeq: entry.seq };
+    const next: StoredJob = { record, identity, entrySeq: entry.seq };
     const announced = callback === undefined ? undefined : outbox.add(callback);
     return {
       writes: [...context.saveJob(next), ...(announced?.writes ?? [])],
@@ -103,40 +116,56 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
             context.foundEmpty.note(queue);
             return null;
           }
-          const { seq, jobId, type, userId, queuedAtMs } = entry;
+          const { seq, queuedAtMs } = entry;
+          const payload = (await database.payloads.get(sortable(seq))) ?? '';
+          const read = readPayload(payload, queue);
+          const { id: jobId, writtenId, identity, type, userId } = read;
           // Written as due at once: should the process die now, the entry is first in line and the attempt
           // has counted.
-          const leased = { ...entry, attempts: entry.attempts + 1, dueMs: dueAtOnce(entry) };
-          const lease: Lease = { queue, token: randomUUID(), jobId, workerId, expiresAtMs: now() + leaseMs };
+          const leased = { ...entry, jobId, attempts: entry.attempts + 1, dueMs: dueAtOnce(entry) };
+          const lease: Lease = {
+            queue,
+            token: randomUUID(),
+            jobId,
+            identity,
+            writtenId,
+            workerId,
+            expiresAtMs: now() + leaseMs,
+          };
           const held: LeasedEntry = { entry: leased, lease, expiresAt: monotonicNow() + leaseMs };
-          const payload = (await database.payloads.get(sortable(seq))) ?? '';
           const job = jobId === '' ? undefined : await context.loadJob(jobId);
           const begun =
             begin && jobId !== '' && isJobType(type)
               ? await beginning(held, { id: jobId, type, userId })
               : undefined;
+          const change = begun === 'foreign' || begun === null ? undefined : begun;
           if (begun === null) {
             await database.write(context.deleteEntry(seq), { durable: false });
             lines[queue].remove(seq);
             context.entrySeqs.delete(seq);
             continue;
           }
-          await database.write([database.entries.put(sortable(seq), leased), ...(begun?.writes ?? [])], {
+          await database.write([database.entries.put(sortable(seq), leased), ...(change?.writes ?? [])], {
             durable: false,
           });
           lines[queue].remove(seq);
           leases.set(lease.token, held);
-          begun?.apply();
+          change?.apply();
           const cancelRequested =
             entry.cancelRequested === true ||
-            (job !== undefined && !isTerminal(job.record) && job.record.cancelRequested);
+            (job !== undefined &&
+              begun !== 'foreign' &&
+              !isTerminal(job.record) &&
+              job.record.cancelRequested);
           return {
             lease,
             payload,
+            read,
             attempt: leased.attempts,
             queuedAtMs,
             cancelRequested,
-            begun: begun !== undefined,
+            begun: change !== undefined,
+            isForeign: begun === 'foreign',
           };
         }
       }),
@@ -146,6 +175,7 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
         const held = leases.get(lease.token);
         if (held === undefined) return 'lost';
         const begun = await beginning(held, job, callback);
+        if (begun === 'foreign') return 'foreign';
         await database.write(begun?.writes ?? context.deleteEntry(held.entry.seq), {
           durable: begun !== null && callback !== undefined,
         });

@@ -1,17 +1,10 @@
 import { type Context, openContext } from './context.js';
 import { sortable, type Write } from './database.js';
-import { createDeadLetters } from './dead-letters.js';
+import { createDeadLetters, isSameJob, newLetter } from './dead-letters.js';
+import { largestPayloadBytes, readPayload, tooLarge } from '../read-payload.js';
 import { createLeaseCalls } from './leases.js';
 import { mostDeadLetters, type InstanceInfo, type JobRecord, type JobStore } from '../job-store.js';
-import {
-  createRecord,
-  digestOf,
-  finishedRecord,
-  isTerminal,
-  listingKey,
-  matches,
-  peekPayload,
-} from '../records.js';
+import { createRecord, digestOf, finishedRecord, isTerminal, listingKey, matches } from '../records.js';
 import { untilWork } from '../until-work.js';
 import { queueNames } from '../../catalogue.js';
 
@@ -50,23 +43,11 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
 
   /** A pushed payload that no runner has looked at yet has no record: this is what can be said of it. */
   function pushedRecord(id: string): JobRecord | null {
-    for (const queue of queueNames) {
-      const entry = lines[queue].find((other) => other.jobId === id);
-      if (entry !== null)
-        return createRecord(
-          { id, type: entry.type as JobRecord['type'], userId: entry.userId },
-          queue,
-          entry.queuedAtMs,
-        );
-    }
-    const held = context.leaseOf(id);
-    return held === undefined
-      ? null
-      : createRecord(
-          { id, type: held.entry.type as JobRecord['type'], userId: held.entry.userId },
-          held.entry.queue,
-          held.entry.queuedAtMs,
-        );
+    const waiting = queueNames.map((queue) => lines[queue].find((other) => other.jobId === id));
+    const entry = waiting.find((found) => found !== null) ?? context.leaseOf(id)?.entry;
+    if (entry === undefined) return null;
+    const { writtenId = id, type, userId, queue, queuedAtMs } = entry;
+    return createRecord({ id, writtenId, type: type as JobRecord['type'], userId }, queue, queuedAtMs);
   }
 
   function positionOf(id: string, seq: number | undefined): number | null {
@@ -91,6 +72,9 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
         const known = key !== undefined && key.atMs + retentionMs > now() ? key : undefined;
         if (known !== undefined && known.fingerprint !== fingerprint) return { outcome: 'key_reused' };
         const stored = await context.loadJob(known?.jobId ?? job.id);
+        const { identity } = readPayload(payload, queue);
+        if (stored?.record.id === job.id && !isSameJob(stored, { identity }, job))
+          return { outcome: 'conflict' };
         if (stored !== undefined)
           return {
             outcome: 'exists',
@@ -100,8 +84,11 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
         const queuePosition = lines[queue].size();
         if (maxWaiting > 0 && queuePosition >= maxWaiting) return { outcome: 'full' };
         const created = createRecord(job, queue, now());
-        const added = context.newEntry({ queue, jobId: job.id, type: job.type, userId: job.userId }, payload);
-        const writes = [...added.writes, ...context.saveJob({ record: created, entrySeq: added.entry.seq })];
+        const added = context.newEntry(queue, payload);
+        const writes = [
+          ...added.writes,
+          ...context.saveJob({ record: created, identity, entrySeq: added.entry.seq }),
+        ];
         if (idempotencyKey !== undefined)
           writes.push(
             database.idempotencyKeys.put(idempotencyKey, { jobId: job.id, fingerprint, atMs: now() }),
@@ -113,8 +100,15 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
 
     push: (queue, payload) =>
       mutex.run(async () => {
-        const { id, type, userId } = peekPayload(payload);
-        const added = context.newEntry({ queue, jobId: id, type, userId }, payload);
+        const bytes = Buffer.byteLength(payload);
+        if (bytes > largestPayloadBytes) {
+          const letter = newLetter(queue, payload.slice(0, 4096), tooLarge(bytes), now());
+          await database.write([database.deadLetters.put(letter.id, { letter, bytes, token: '' })], {
+            durable: true,
+          });
+          return;
+        }
+        const added = context.newEntry(queue, payload);
         await database.write(added.writes, { durable: true });
         added.enter();
       }),

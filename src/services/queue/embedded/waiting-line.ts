@@ -5,6 +5,9 @@ export interface StoredEntry {
   seq: number;
   queue: QueueName;
   jobId: string;
+  /** Absent in entries of older versions. */
+  writtenId?: string;
+  identity?: string;
   /** As the producer wrote it; empty when unreadable. */
   type: string;
   userId: string;

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
-import type { QueueName } from '../../catalogue.js';
-import type { DeadLetter, InstanceInfo, JobStore } from '../job-store.js';
+import { queueNames, type QueueName } from '../../catalogue.js';
+import { shownPayloadBytes, type InstanceInfo, type JobStore } from '../job-store.js';
+import { shownPayload } from '../records.js';
 import type { RunScript } from './scripts.js';
 
 /** What operators look at and put back. */
@@ -15,23 +16,22 @@ export function createDeadLetters({
 }): Pick<JobStore, 'deadLetters' | 'requeueDeadLetter' | 'dropDeadLetter'> {
   return {
     async deadLetters(queue, limit) {
-      const letters: DeadLetter[] = [];
-      for (let start = 0; letters.length < limit; start += 100) {
-        const ids = await redis.zrevrange(`${prefix}deadletters`, start, start + 99);
-        const hashes = await Promise.all(ids.map((id) => redis.hgetall(`${prefix}deadletter:${id}`)));
-        hashes.forEach((hash, index) => {
-          const letter = parseDeadLetter(ids[index] ?? '', hash);
-          if (letter !== null && letters.length < limit && (queue === undefined || letter.queue === queue))
-            letters.push(letter);
-        });
-        if (ids.length < 100) break;
-      }
-      return letters;
+      const answer = await run.raw('dead-letters', queueNames[0], queue ?? '', limit, shownPayloadBytes);
+      return (answer as ShownLetter[]).map(([id, head, bytes, reason, list, job, attempts, atMs]) => ({
+        id: id.toString(),
+        queue: list.toString() as QueueName,
+        ...shownPayload(head, bytes),
+        reason: reason.toString(),
+        attempts,
+        atMs,
+        ...(job.length === 0 ? {} : { jobId: job.toString() }),
+      }));
     },
 
     async requeueDeadLetter(id) {
       const queue = (await redis.hget(`${prefix}deadletter:${id}`, 'queue')) as QueueName | null;
-      return queue !== null && (await run('requeue-dead-letter', queue, id)) === 1;
+      if (queue === null) return 'unknown';
+      return (await run('requeue-dead-letter', queue, id)) as 'requeued' | 'incomplete' | 'unknown';
     },
 
     async dropDeadLetter(id) {
@@ -45,19 +45,16 @@ export function createDeadLetters({
   };
 }
 
-function parseDeadLetter(id: string, hash: Record<string, string>): DeadLetter | null {
-  const { payload, queue, reason, job, attempts, at } = hash;
-  if (payload === undefined || queue === undefined) return null;
-  return {
-    id,
-    queue: queue as QueueName,
-    payload,
-    reason: reason ?? '',
-    attempts: Number(attempts ?? 0),
-    atMs: Number(at ?? 0),
-    ...(job === undefined || job === '' ? {} : { jobId: job }),
-  };
-}
+type ShownLetter = [
+  id: Buffer,
+  head: Buffer,
+  bytes: number,
+  reason: Buffer,
+  queue: Buffer,
+  job: Buffer,
+  attempts: number,
+  atMs: number,
+];
 
 /** Who shares the queue, by what each says of itself. */
 export function createInstances({

@@ -1,9 +1,11 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { jobTypes, queueNames } from '../../catalogue.js';
-import { mostDeadLetters, type JobStore, type Lease } from '../job-store.js';
-import { callbackArguments, finishArguments } from './records.js';
+import { isJobType, queueNames, type QueueName } from '../../catalogue.js';
+import { mostDeadLetters, type JobStore, type Lease, type ReserveRequest } from '../job-store.js';
+import { callbackArguments, finishArguments, jobArguments } from './records.js';
+import { largestPayloadBytes, readPayload } from '../read-payload.js';
 import type { RunScript } from './scripts.js';
 import type { createSignals } from './signals.js';
+import { lookAt, type createWaitingPayloads } from './waiting-payloads.js';
 
 type LeaseCalls = Pick<
   JobStore,
@@ -21,6 +23,8 @@ type LeaseCalls = Pick<
 interface Options {
   run: RunScript;
   signals: ReturnType<typeof createSignals>;
+  waiting: ReturnType<typeof createWaitingPayloads>;
+  hasRecord: (id: string) => Promise<boolean>;
   retentionMs: number;
   /** Jobs leased by this process, by token. */
   held: Map<string, string>;
@@ -28,13 +32,28 @@ interface Options {
 
 /** How many payloads of excluded types one reservation passes over. */
 const scanLimit = 1000;
-const knownTypes = `,${jobTypes.join(',')},`;
 const progressIntervalMs = 1000;
 const housekeepingIntervalMs = 60_000;
 const batchSize = 200;
 
+type Taken = [
+  token: string,
+  payload: Buffer,
+  attempt: number,
+  queuedAtMs: number,
+  isCancelled: number,
+  expiresAtMs: number,
+];
+
 /** Everything a runner does with a reservation; each call is one script. */
-export function createLeaseCalls({ run, signals, retentionMs, held }: Options): LeaseCalls {
+export function createLeaseCalls({
+  run,
+  signals,
+  waiting,
+  hasRecord,
+  retentionMs,
+  held,
+}: Options): LeaseCalls {
   const progress = new Map<string, { stage: string; sentAtMs: number }>();
   // Short, for they are parts of keys and of everything that Redis writes to its log; unique by the random
   // start.
@@ -43,12 +62,57 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
   let housekeepingAtMs = -Infinity;
   let sweptTo = '';
 
+  /** One payload of the queue under a token of its own; null when there is none for this caller. */
+  async function take({
+    queue,
+    workerId,
+    leaseMs,
+    excludeTypes = [],
+  }: ReserveRequest): Promise<Taken | null> {
+    for (;;) {
+      const token = `${tokenStart}${(nextToken++).toString(36)}`;
+      const meant = excludeTypes.length === 0 ? undefined : await firstNotOf(queue, excludeTypes);
+      const source = excludeTypes.length === 0 ? 'next' : meant === undefined ? 'none' : 'this';
+      const answer = (await run.raw(
+        'reserve',
+        queue,
+        token,
+        workerId,
+        leaseMs,
+        largestPayloadBytes,
+        source,
+        meant ?? '',
+        ...excludeTypes,
+      )) as [0, number, number] | [1, Buffer, number, number, number, number] | [2];
+      if (answer[0] === 1) return [token, ...(answer.slice(1) as [Buffer, number, number, number, number])];
+      if (answer[0] === 2) continue;
+      signals.noteEmpty(queue, { retryInMs: answer[1], onlyExcluded: source !== 'next' && answer[2] === 1 });
+      return null;
+    }
+  }
+
+  async function firstNotOf(queue: QueueName, excluded: readonly string[]): Promise<Buffer | undefined> {
+    for (let skip: number | null = 0; skip !== null && skip < scanLimit;) {
+      const { next, payloads } = await lookAt(run, queue, skip, 50);
+      const found = payloads.find((payload) => !excluded.includes(readPayload(payload, queue).type));
+      if (found !== undefined) return found;
+      skip = next;
+    }
+    return undefined;
+  }
+
   /** Ends a lease by a script that answers 1, or 0 when the lease was lost. */
   async function end(lease: Lease, call: Promise<unknown>): Promise<boolean> {
     const done = (await call) === 1;
     held.delete(lease.token);
     progress.delete(lease.token);
     return done;
+  }
+
+  /** Whether a job with this id, but not this one, waits and has no record yet. */
+  async function waits(id: string, identity: string): Promise<boolean> {
+    if (id === '' || (await hasRecord(id))) return false;
+    return (await waiting.find(id, { now: true })).some(({ read }) => read.identity !== identity);
   }
 
   /** The same for one that puts the job back in line: it may be taken again. */
@@ -59,32 +123,40 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
   }
 
   return {
-    async reserve({ queue, workerId, leaseMs, excludeTypes = [], begin = false }) {
-      const token = `${tokenStart}${(nextToken++).toString(36)}`;
-      const answer = (await run(
-        'reserve',
-        queue,
-        token,
-        workerId,
-        leaseMs,
-        scanLimit,
-        begin ? knownTypes : '',
-        ...excludeTypes,
-      )) as [0, number, number] | [1, string, string, number, number, number, number, number];
-      if (answer[0] === 0) {
-        signals.noteEmpty(queue, { retryInMs: answer[1], onlyExcluded: answer[2] === 1 });
-        return null;
+    async reserve(request) {
+      const { queue, workerId, excludeTypes = [], begin = false } = request;
+      for (;;) {
+        const taken = await take(request);
+        if (taken === null) return null;
+        const [token, payload, attempt, takenAtMs, isCancelled, expiresAtMs] = taken;
+        const read = readPayload(payload, queue);
+        const { id, identity, writtenId, type } = read;
+        const lease: Lease = { queue, token, jobId: id, identity, writtenId, workerId, expiresAtMs };
+        const reservation = { lease, payload: payload.toString(), read, attempt };
+        held.set(token, id);
+        const begins = begin && isJobType(type);
+        const [outcome, queuedAtMs, cancel] =
+          id === ''
+            ? (['claimed', takenAtMs, isCancelled] as const)
+            : ((await run('claim', queue, token, ...jobArguments(read), workerId, begins ? 1 : 0)) as [
+                'begun' | 'claimed' | 'duplicate' | 'foreign' | 'lost',
+                number,
+                number,
+              ]);
+        if (outcome === 'lost' || outcome === 'duplicate') held.delete(token);
+        // Its holder died before it could say what it had taken.
+        else if (id !== '' && outcome === 'claimed' && excludeTypes.some((excluded) => excluded === type)) {
+          await run('release', queue, token);
+          held.delete(token);
+        } else
+          return {
+            ...reservation,
+            queuedAtMs,
+            cancelRequested: cancel === 1,
+            begun: outcome === 'begun',
+            isForeign: outcome === 'foreign',
+          };
       }
-      const [, payload, jobId, attempt, queuedAtMs, cancelRequested, expiresAtMs, begun] = answer;
-      held.set(token, jobId);
-      return {
-        lease: { queue, token, jobId, workerId, expiresAtMs },
-        payload,
-        attempt,
-        queuedAtMs,
-        cancelRequested: cancelRequested === 1,
-        begun: begun === 1,
-      };
     },
 
     async begin(lease, job, callback) {
@@ -92,14 +164,12 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
         'begin',
         lease.queue,
         lease.token,
-        job.id,
-        job.type,
-        job.userId,
+        ...jobArguments({ ...lease, ...job }),
         lease.workerId,
         ...callbackArguments(callback),
-      )) as 'begun' | 'duplicate' | 'lost';
+      )) as 'begun' | 'duplicate' | 'foreign' | 'lost';
       if (outcome === 'begun') held.set(lease.token, job.id);
-      else held.delete(lease.token);
+      else if (outcome !== 'foreign') held.delete(lease.token);
       return outcome;
     },
 
@@ -132,22 +202,16 @@ export function createLeaseCalls({ run, signals, retentionMs, held }: Options): 
     retryLater: (lease, delayMs, reason) =>
       handBack(lease, run('retry-later', lease.queue, lease.token, delayMs, reason)),
     release: (lease) => handBack(lease, run('release', lease.queue, lease.token)),
-    deadLetter: (lease, reason, result) =>
-      end(
+    async deadLetter(lease, reason, result) {
+      const { queue, token, identity, writtenId } = lease;
+      const isOther = result !== undefined && (await waits(result.job.id, identity));
+      const job = { id: '', type: '', userId: '', ...(isOther ? {} : result?.job), identity, writtenId };
+      const terminal = finishArguments(isOther ? undefined : result, retentionMs);
+      return end(
         lease,
-        run(
-          'dead-letter',
-          lease.queue,
-          lease.token,
-          randomUUID(),
-          reason,
-          lease.queue,
-          result?.job.id ?? '',
-          result?.job.type ?? '',
-          result?.job.userId ?? '',
-          ...finishArguments(result, retentionMs),
-        ),
-      ),
+        run('dead-letter', queue, token, randomUUID(), reason, ...jobArguments(job), ...terminal),
+      );
+    },
 
     async reclaimExpired() {
       const ids: string[] = [];

@@ -25,12 +25,22 @@ export function parseRecord(id: string, hash: Record<string, string>): JobRecord
   if (started) record.startedAtMs = Number(started);
   if (finished) record.finishedAtMs = Number(finished);
   if (worker) record.workerId = worker;
+  if (hash['written']) record.writtenId = hash['written'];
   if (lastError) record.lastError = lastError;
   if (isTerminal(record)) record.progress = { ...record.progress, etaSeconds: null };
   if (record.status === 'completed')
     record.progress = { ...record.progress, stage: 'done', step: record.progress.steps, fraction: 1 };
   return record;
 }
+
+/** What a payload says of its job, as `job_at` in jobs.lua reads it. */
+export const jobArguments = (job: {
+  id: string;
+  type: string;
+  userId: string;
+  identity: string;
+  writtenId?: string;
+}): Argument[] => [job.id, job.type, job.userId, job.identity, job.writtenId ?? job.id];
 
 /** The three arguments of a callback, as `callback_at` in callbacks.lua reads them. */
 export function callbackArguments(callback: Callback | undefined): Argument[] {

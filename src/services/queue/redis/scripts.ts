@@ -33,6 +33,7 @@ function loadScripts(): Map<string, Script> {
 export type ScriptName =
   | 'submit'
   | 'reserve'
+  | 'claim'
   | 'begin'
   | 'renew'
   | 'progress'
@@ -43,9 +44,11 @@ export type ScriptName =
   | 'reclaim'
   | 'housekeep'
   | 'cancel'
-  | 'locate'
+  | 'look'
+  | 'recordless'
   | 'position'
   | 'depth'
+  | 'dead-letters'
   | 'requeue-dead-letter'
   | 'callback-add'
   | 'callback-claim'
@@ -54,33 +57,42 @@ export type ScriptName =
   | 'callback-dead-letter'
   | 'callback-retry-dead';
 
-export type Argument = string | number;
-export type RunScript = ReturnType<typeof createScriptRunner>;
+export type Argument = string | number | Buffer;
+type Run = (name: ScriptName, queue: QueueName, ...args: Argument[]) => Promise<unknown>;
+/** `raw` answers with bytes where others answer with text. */
+export type RunScript = Run & { raw: Run };
 
 /** Runs scripts by hash; a server that does not know one (restarted, flushed) gets its text once. */
 export function createScriptRunner(
   redis: Redis,
   options: { prefix: string; now: (() => number) | undefined },
-) {
+): RunScript {
   const scripts = loadScripts();
   const { prefix, now } = options;
 
-  return async function runScript(name: ScriptName, queue: QueueName, ...args: Argument[]): Promise<unknown> {
-    const script = scripts.get(name);
-    if (script === undefined) throw new Error(`redis/scripts/${name}.lua is missing`);
-    const all = [
-      queue,
-      `${prefix}delayed:${queue}`,
-      `${prefix}leases:${queue}`,
-      prefix,
-      now === undefined ? '' : String(now()),
-      ...args,
-    ];
-    try {
-      return await redis.evalsha(script.sha, 3, ...all);
-    } catch (error) {
-      if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
-      return redis.eval(script.source, 3, ...all);
-    }
-  };
+  const runner =
+    (call: (command: 'evalsha' | 'eval', ...args: Argument[]) => Promise<unknown>): Run =>
+    async (name, queue, ...args) => {
+      const script = scripts.get(name);
+      if (script === undefined) throw new Error(`redis/scripts/${name}.lua is missing`);
+      const all = [
+        queue,
+        `${prefix}delayed:${queue}`,
+        `${prefix}leases:${queue}`,
+        prefix,
+        now === undefined ? '' : String(now()),
+        ...args,
+      ];
+      try {
+        return await call('evalsha', script.sha, 3, ...all);
+      } catch (error) {
+        if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+        return call('eval', script.source, 3, ...all);
+      }
+    };
+
+  return Object.assign(
+    runner((command, ...args) => redis.call(command, ...args)),
+    { raw: runner((command, ...args) => redis.callBuffer(command, ...args)) },
+  );
 }

@@ -1,13 +1,15 @@
 import { queueNames, type JobType, type QueueName } from '../../catalogue.js';
 import { createRecord, digestOf, isTerminal, listingKey, matches } from '../records.js';
 import type { JobRecord, JobStore } from '../job-store.js';
+import { largestPayloadBytes, readPayload } from '../read-payload.js';
 import { createConnector, type StoreLog } from './connection.js';
 import { createDeadLetters, createInstances } from './dead-letters.js';
 import { createLeaseCalls } from './leases.js';
 import { createRedisOutbox } from './outbox.js';
-import { finishArguments, parseRecord } from './records.js';
+import { finishArguments, jobArguments, parseRecord } from './records.js';
 import { createScriptRunner, type RunScript, type ScriptName } from './scripts.js';
 import { createSignals } from './signals.js';
+import { createWaitingPayloads, type WaitingPayload } from './waiting-payloads.js';
 import { createWaker } from './waker.js';
 
 export interface RedisStoreOptions {
@@ -32,8 +34,6 @@ export interface RedisStoreOptions {
 }
 
 const defaultRetentionMs = 7 * 24 * 3600 * 1000;
-/** How far into a list a job without a record is searched for. */
-const searchLimit = 10_000;
 /** Scripts after which no callback can be due that was not due before. */
 const withoutCallbacks: ReadonlySet<ScriptName> = new Set([
   'reserve',
@@ -41,9 +41,11 @@ const withoutCallbacks: ReadonlySet<ScriptName> = new Set([
   'progress',
   'reclaim',
   'housekeep',
-  'locate',
+  'look',
+  'recordless',
   'position',
   'depth',
+  'dead-letters',
   'callback-claim',
 ]);
 
@@ -67,7 +69,10 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
   const redis = connector.connect('main');
   const runScript = createScriptRunner(redis, { prefix, now });
   let callbackChanges = 0;
-  const run: RunScript = async (name, ...args) => {
+  const counted = async (
+    name: ScriptName,
+    ...args: Parameters<RunScript> extends [unknown, ...infer R] ? R : never
+  ) => {
     if (withoutCallbacks.has(name)) return runScript(name, ...args);
     // Also afterwards: a script that the server did not know ran later than what was sent behind it.
     callbackChanges += 1;
@@ -75,6 +80,8 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       callbackChanges += 1;
     });
   };
+  // What answers with bytes adds no callback.
+  const run: RunScript = Object.assign(counted, { raw: runScript.raw });
   const connectBlocking = () =>
     connector.connect('wait', {
       autoResendUnfulfilledCommands: false,
@@ -103,19 +110,17 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
 
   const readRecord = async (id: string) => parseRecord(id, await redis.hgetall(`${prefix}job:${id}`));
 
-  /** A pushed payload that no runner has begun yet has no record: this is what can be said of it. */
-  async function locate(id: string): Promise<{ record: JobRecord; position: number | null } | null> {
-    for (const queue of queueNames) {
-      const found = (await run('locate', queue, id, searchLimit)) as
-        [] | [string, string, string, number, number];
-      if (found.length === 0) continue;
-      const [, type, userId, queuedAtMs, position] = found;
-      return {
-        record: createRecord({ id, type: type as JobType, userId }, queue, queuedAtMs),
-        position: position < 0 ? null : position,
-      };
-    }
-    return null;
+  const waiting = createWaitingPayloads(run);
+
+  /** A record, or of a pushed payload that no runner has begun yet what can be said of it. */
+  async function find(id: string): Promise<{ record: JobRecord; position?: number | null } | null> {
+    const known = await readRecord(id);
+    if (known !== null) return { record: known };
+    const [found] = await waiting.find(id);
+    if (found !== undefined) return { record: recordOf(found), position: found.position };
+    // Begun while it was looked for.
+    const begun = await readRecord(id);
+    return begun === null ? null : { record: begun };
   }
 
   async function positionOf(record: JobRecord): Promise<number | null> {
@@ -132,7 +137,14 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       now: now ?? (() => performance.now()),
       changes: () => callbackChanges,
     }),
-    ...createLeaseCalls({ run, signals, retentionMs, held }),
+    ...createLeaseCalls({
+      run,
+      signals,
+      waiting,
+      hasRecord: async (id) => (await redis.exists(`${prefix}job:${id}`)) === 1,
+      retentionMs,
+      held,
+    }),
     ...createDeadLetters({ redis, run, prefix }),
     ...createInstances({ redis, prefix, now }),
     waitForWork: signals.waitForWork,
@@ -148,17 +160,14 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       const [outcome, id, before] = (await run(
         'submit',
         queue,
-        job.id,
-        job.type,
-        job.userId,
-        queue,
+        ...jobArguments({ ...readPayload(payload, queue), ...job }),
         payload,
         idempotencyKey,
         fingerprint,
         retentionMs,
         maxWaiting,
-      )) as ['created' | 'exists' | 'key_reused' | 'full', string, number];
-      if (outcome === 'key_reused' || outcome === 'full') return { outcome };
+      )) as ['created' | 'exists' | 'conflict' | 'key_reused' | 'full', string, number];
+      if (outcome !== 'created' && outcome !== 'exists') return { outcome };
       const record = await readRecord(id);
       if (record === null)
         throw new Error(`The record of job ${id} is gone from Redis; is the server evicting keys?`);
@@ -174,27 +183,36 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     },
 
     async cancel(id, resultFor) {
-      const record = (await readRecord(id)) ?? (await locate(id))?.record;
-      if (record === undefined) return { outcome: 'unknown' };
-      if (isTerminal(record)) return { outcome: 'already_finished', record };
-      const outcome = (await run(
-        'cancel',
-        record.queue,
-        id,
-        record.queue,
-        searchLimit,
-        ...finishArguments(resultFor(record), retentionMs),
-      )) as 'cancelled' | 'requested' | 'finished' | 'unknown';
-      if (outcome === 'unknown') return { outcome };
-      const after = (await readRecord(id)) ?? { ...record, cancelRequested: true };
-      return { outcome: outcome === 'finished' ? 'already_finished' : outcome, record: after };
+      for (;;) {
+        const record = await readRecord(id);
+        const [found] = record === null ? await waiting.find(id, { now: true }) : [];
+        const known = record ?? (found === undefined ? null : recordOf(found));
+        if (known === null) {
+          if ((await readRecord(id)) === null) return { outcome: 'unknown' };
+          continue;
+        }
+        if (isTerminal(known)) return { outcome: 'already_finished', record: known };
+        const outcome = (await run(
+          'cancel',
+          known.queue,
+          ...jobArguments({ ...known, identity: '', ...found?.read }),
+          found === undefined || found.token !== '' ? '' : found.payload,
+          found?.token ?? '',
+          known.createdAtMs,
+          ...finishArguments(resultFor(known), retentionMs),
+        )) as 'cancelled' | 'requested' | 'finished' | 'moved';
+        if (outcome === 'moved') continue;
+        const after = (await readRecord(id)) ?? { ...known, cancelRequested: true };
+        return { outcome: outcome === 'finished' ? 'already_finished' : outcome, record: after };
+      }
     },
 
-    get: async (id) => (await readRecord(id)) ?? (await locate(id))?.record ?? null,
+    get: async (id) => (await find(id))?.record ?? null,
 
     async position(id) {
-      const record = await readRecord(id);
-      return record === null ? ((await locate(id))?.position ?? null) : positionOf(record);
+      const found = await find(id);
+      if (found === null) return null;
+      return found.position === undefined ? positionOf(found.record) : found.position;
     },
 
     async list(filter, limit, cursor) {
@@ -226,13 +244,18 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     },
 
     async depth(queue) {
-      const [waiting, delayed, running, ageMs] = (await run('depth', queue)) as [
-        number,
-        number,
-        number,
-        number,
-      ];
-      return { waiting, delayed, running, oldestAgeSeconds: ageMs < 0 ? null : ageMs / 1000 };
+      const answer = (await run.raw('depth', queue, largestPayloadBytes)) as [...number[], Buffer];
+      const next = answer.pop() as Buffer;
+      const [waiting = 0, delayed = 0, running = 0, oldestDelayed = -1, nowMs = 0] = answer as number[];
+      const { id } = readPayload(next, queue);
+      const created = id === '' ? null : await redis.hget(`${prefix}job:${id}`, 'created');
+      const times = [oldestDelayed, Number(created ?? -1)].filter((ms) => ms >= 0);
+      return {
+        waiting,
+        delayed,
+        running,
+        oldestAgeSeconds: times.length === 0 ? null : Math.max(0, nowMs - Math.min(...times)) / 1000,
+      };
     },
 
     onCancel(listener) {
@@ -251,4 +274,9 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       connector.disconnectAll();
     },
   };
+}
+
+/** A raw push carries no time: it counts from now. */
+function recordOf({ read, queue, queuedAtMs }: WaitingPayload): JobRecord {
+  return createRecord({ ...read, type: read.type as JobType }, queue, queuedAtMs ?? Date.now());
 }

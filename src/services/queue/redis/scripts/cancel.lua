@@ -1,44 +1,37 @@
--- with: callbacks jobs lines
--- ARGV: job id, queue, how far to search, then the terminal state for a job that still waits.
--- Returns cancelled, requested, finished or unknown.
-local id, queue, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
-local job = redis.call('HMGET', job_key(id), 'status', 'entry', 'payload')
+-- with: callbacks jobs
+-- ARGV: the job (5), its payload on the list and the token of its entry (for a job without a record, either of them), when it was
+-- queued, then the terminal state for a job that still waits. Returns cancelled, requested, finished, or moved: look again.
+local job, payload, token, created = job_at(3), ARGV[8], ARGV[9], tonumber(ARGV[10])
+local known = redis.call('HMGET', job_key(job.id), 'status', 'entry', 'payload')
 
-local function request(token)
-  if token then redis.call('HSET', entry_key(token), 'cancel', '1') end
-  redis.call('PUBLISH', prefix .. 'cancel', id)
+local function request(entry)
+  if entry then redis.call('HSET', entry_key(entry), 'cancel', '1') end
+  redis.call('PUBLISH', prefix .. 'cancel', job.id)
   return 'requested'
 end
 
-if job[1] then
-  if is_terminal(job[1]) then return 'finished' end
-  if job[1] == 'processing' then
-    redis.call('HSET', job_key(id), 'cancel', '1')
+if known[1] then
+  if is_terminal(known[1]) then return 'finished' end
+  if known[1] == 'processing' then
+    redis.call('HSET', job_key(job.id), 'cancel', '1')
     return request(nil)
   end
-  if job[2] and job[2] ~= '' and redis.call('ZSCORE', delayed, job[2]) then
-    drop_entry(job[2])
-  elseif (job[3] or '') ~= '' then
-    -- Gone already when someone has just reserved it: `begin` then finds the job finished.
-    redis.call('LREM', list, -1, job[3])
+  if known[2] and known[2] ~= '' and redis.call('ZSCORE', delayed, known[2]) then
+    drop_entry(known[2])
+  elseif (known[3] or '') ~= '' then
+    -- Gone already when someone has just reserved it: it is then found finished.
+    redis.call('LREM', list, -1, known[3])
   end
+elseif token ~= '' then
+  if redis.call('ZSCORE', leases, token) then return request(token) end
+  if not redis.call('ZSCORE', delayed, token) then return 'moved' end
+  drop_entry(token)
+  create_job(job, created)
+elseif payload ~= '' and redis.call('LREM', list, -1, payload) == 1 then
+  create_job(job, created)
 else
-  local where, what = locate(id, limit)
-  if not where then return 'unknown' end
-  if where == 'leased' then return request(what) end
-  local created, kind, user = now, '', ''
-  if where == 'delayed' then
-    local _
-    _, kind, user = peek(redis.call('GET', payload_key(what)))
-    created = redis.call('HGET', entry_key(what), 'queued')
-    drop_entry(what)
-  else
-    local _
-    _, kind, user = peek(what)
-    redis.call('LREM', list, -1, what)
-  end
-  create_job(id, kind, user, queue, created)
+  return 'moved'
 end
-redis.call('HSET', job_key(id), 'cancel', '1', 'payload', '')
-finish_job(id, '', 6)
+redis.call('HSET', job_key(job.id), 'cancel', '1', 'payload', '')
+finish_job(job.id, '', 11)
 return 'cancelled'

@@ -1,21 +1,19 @@
 -- with: callbacks jobs
--- Acknowledges and keeps the payload with its reason; fails the job unless it is finished or runs elsewhere.
--- ARGV: token, letter id, reason, queue, job id of the result ('' for none), type, user, then the terminal state.
-local token, letter, reason, queue, id = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local entry = redis.call('HMGET', entry_key(token), 'worker', 'id', 'attempts', 'queued', 'type')
-if (entry[1] or '') == '' then return was_finished_by(id, token) and 1 or 0 end
-local payload = redis.call('GET', payload_key(token))
-redis.call('HSET', prefix .. 'deadletter:' .. letter, 'payload', payload, 'job', entry[2], 'attempts', entry[3], 'reason', reason, 'queue', queue, 'at', now, 'token', token)
+-- Acknowledges and keeps the payload with its reason; fails its job unless that is finished, runs elsewhere, or is another one.
+-- ARGV: token, letter id, reason, the job of the result (5, an empty id for none), then the terminal state.
+local token, letter, job = ARGV[3], ARGV[4], job_at(6)
+local entry = redis.call('HMGET', entry_key(token), 'worker', 'id', 'attempts', 'queued', 'type', 'user')
+if (entry[1] or '') == '' then return was_finished_by(job.id, token) and 1 or 0 end
+redis.call('HSET', prefix .. 'deadletter:' .. letter, 'payload', redis.call('GET', payload_key(token)), 'job', entry[2],
+  'attempts', entry[3], 'reason', ARGV[5], 'queue', list, 'at', now, 'token', token)
 redis.call('ZADD', prefix .. 'deadletters', now, letter)
 drop_entry(token)
-if id == '' then return 1 end
-local job = redis.call('HMGET', job_key(id), 'status', 'entry')
-if not job[1] then
-  local _, _, user = peek(payload)
-  create_job(id, ARGV[8] ~= '' and ARGV[8] or entry[5], ARGV[9] ~= '' and ARGV[9] or user, queue, entry[4])
-end
-if not is_terminal(job[1]) and not belongs_elsewhere(job[2], token) then
-  redis.call('HSET', job_key(id), 'attempts', entry[3])
-  finish_job(id, token, 10)
-end
+if job.id == '' then return 1 end
+if job.kind == '' then job.kind = entry[5] end
+if job.user == '' then job.user = entry[6] or '' end
+local known = redis.call('HMGET', job_key(job.id), 'status', 'entry')
+if is_foreign(job) or is_terminal(known[1]) or belongs_elsewhere(known[2], token) then return 1 end
+if not known[1] then create_job(job, entry[4]) end
+redis.call('HSET', job_key(job.id), 'attempts', entry[3])
+finish_job(job.id, token, 11)
 return 1

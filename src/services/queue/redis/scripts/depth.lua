@@ -1,4 +1,6 @@
--- Returns {waiting, delayed, running, age of the oldest waiting job in ms or -1}. Raw pushes carry no time of their own.
+-- with: lines
+-- ARGV: most bytes of a payload. Returns {waiting, delayed, running, when the oldest entry was queued or -1, now, the next payload
+-- unless it is long}. Raw pushes carry no time of their own.
 local due = redis.call('ZCOUNT', delayed, '-inf', now)
 local oldest
 for _, token in ipairs(redis.call('ZRANGE', delayed, 0, 99)) do
@@ -6,9 +8,10 @@ for _, token in ipairs(redis.call('ZRANGE', delayed, 0, 99)) do
   if queued and (not oldest or queued < oldest) then oldest = queued end
 end
 local first = redis.call('LINDEX', list, -1)
-if first then
-  local id = peek(first)
-  local created = id ~= '' and tonumber(redis.call('HGET', job_key(id), 'created') or nil)
-  if created and (not oldest or created < oldest) then oldest = created end
+while first and #first > tonumber(ARGV[3]) do
+  redis.call('RPOP', list)
+  keep_beginning(first)
+  first = redis.call('LINDEX', list, -1)
 end
-return { redis.call('LLEN', list) + due, redis.call('ZCARD', delayed) - due, redis.call('ZCARD', leases), oldest and now - oldest or -1 }
+return { redis.call('LLEN', list) + due, redis.call('ZCARD', delayed) - due, redis.call('ZCARD', leases), oldest or -1, now,
+  first and #first <= 16384 and first or '' }

@@ -2,15 +2,17 @@
 -- Puts a dead letter's payload back at the end of its queue; a job that ended with it waits again, and nothing is said of that
 -- ending any more. What ended otherwise stays as it is. ARGV: letter id.
 local key = prefix .. 'deadletter:' .. ARGV[3]
-local found = redis.call('HMGET', key, 'payload', 'job', 'token')
-if not found[1] then return 0 end
+local found = redis.call('HMGET', key, 'payload', 'job', 'token', 'bytes')
+if not found[1] then return 'unknown' end
+-- What was too large was not kept.
+if found[4] then return 'incomplete' end
 redis.call('LPUSH', list, found[1])
 redis.call('DEL', key)
 redis.call('ZREM', prefix .. 'deadletters', ARGV[3])
 local id = found[2]
-if id == '' then return 1 end
+if id == '' then return 'requeued' end
 local job = redis.call('HMGET', job_key(id), 'status', 'entry')
-if not is_terminal(job[1]) or job[2] ~= found[3] then return 1 end
+if not is_terminal(job[1]) or job[2] ~= found[3] then return 'requeued' end
 redis.call('HDEL', job_key(id), 'finished', 'entry', 'started', 'error', 'lastError', 'assets', 'metadata', 'progress', 'cancel', 'worker')
 redis.call('HSET', job_key(id), 'status', 'queued', 'attempts', 0, 'payload', found[1])
 redis.call('PERSIST', job_key(id))
@@ -22,4 +24,4 @@ for _, callback in ipairs(redis.call('ZRANGE', callbacks_dead, 0, -1)) do
     redis.call('DEL', callback_key(callback))
   end
 end
-return 1
+return 'requeued'

@@ -1,6 +1,7 @@
 -- Put in front of every script: names and the clock. A script's first line may ask for more: `-- with: jobs callbacks`.
 -- KEYS: the producers' list, then the zsets of this queue's delayed entries and leases. All other keys are made from the
 -- prefix, because most belong to single jobs that only the script finds; docs/queue.md describes what each holds.
+-- No script looks into a payload: read-payload.ts is the only reader, and says what it read.
 local list, delayed, leases = KEYS[1], KEYS[2], KEYS[3]
 local prefix = ARGV[1]
 
@@ -20,15 +21,4 @@ local function is_terminal(status) return status == 'completed' or status == 'fa
 -- The entry that stands for a job on its queue, if it is another one than `token` and still there.
 local function belongs_elsewhere(entry, token)
   return entry and entry ~= '' and entry ~= token and redis.call('EXISTS', entry_key(entry)) == 1
-end
-
--- What the store reads of a payload that nobody has validated; the same rule as peek-payload.ts.
-local function peek(payload)
-  local ok, value = pcall(cjson.decode, payload)
-  if not ok or type(value) ~= 'table' then return '', '', '' end
-  local id, kind, user = value.id, value.type, value.user_id
-  if type(id) ~= 'string' or #id > 128 or not string.find(id, '^[%w_.:%-]+$') then id = '' end
-  if type(kind) ~= 'string' then kind = '' end
-  if type(user) ~= 'string' then user = '' end
-  return id, kind, user
 end

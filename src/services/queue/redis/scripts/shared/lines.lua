@@ -1,4 +1,4 @@
--- Moving entries between a queue's lines, and finding them.
+-- Moving entries between a queue's lines, and looking at the producers' list.
 
 -- Puts a leased entry back in line, first among those due by then. Without a worker it is nobody's.
 local function hand_back(token, attempts, due, reason)
@@ -17,26 +17,10 @@ local function hand_back(token, attempts, due, reason)
   return id
 end
 
--- Finds a job that has no record yet: reserved, waiting for a retry, or pushed and never looked at (as far as `limit`).
--- Returns where, the token or payload, and how many are before it.
-local function locate(id, limit)
-  for _, token in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
-    if redis.call('HGET', entry_key(token), 'id') == id then return 'leased', token, -1 end
-  end
-  local waiting = redis.call('ZRANGE', delayed, 0, limit - 1)
-  for index, token in ipairs(waiting) do
-    if redis.call('HGET', entry_key(token), 'id') == id then return 'delayed', token, index - 1 end
-  end
-  local seen = 0
-  while seen < limit do
-    local chunk = redis.call('LRANGE', list, -seen - 200, -seen - 1)
-    for index = #chunk, 1, -1 do
-      if string.find(chunk[index], id, 1, true) and peek(chunk[index]) == id then
-        return 'list', chunk[index], #waiting + seen + #chunk - index
-      end
-    end
-    if #chunk < 200 then break end
-    seen = seen + 200
-  end
-  return nil
+-- What is too large to be read ends as a dead letter that keeps its beginning and its size.
+local function keep_beginning(payload)
+  local letter = 'oversized-' .. redis.call('INCR', prefix .. 'oversized')
+  redis.call('HSET', prefix .. 'deadletter:' .. letter, 'payload', string.sub(payload, 1, 4096), 'bytes', #payload,
+    'reason', 'the payload has ' .. #payload .. ' bytes, more than are read', 'queue', list, 'attempts', 0, 'at', now, 'token', '')
+  redis.call('ZADD', prefix .. 'deadletters', now, letter)
 end

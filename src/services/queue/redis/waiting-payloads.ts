@@ -1,0 +1,108 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { queueNames, type QueueName } from '../../catalogue.js';
+import { largestPayloadBytes, readPayload, type PayloadRead } from '../read-payload.js';
+import type { RunScript } from './scripts.js';
+
+/** How far into a list payloads are read, and how many bytes of them. */
+const mostPayloads = 10_000;
+const mostBytes = 64 * 1024 * 1024;
+const payloadsPerCall = 500;
+/** An answer may be this old; it is then forgotten. */
+const goodForMs = 1000;
+/** Looking takes no more than a twentieth of the time, however many ask. */
+const restPerLook = 20;
+
+/** A payload that has no record yet. */
+export interface WaitingPayload {
+  read: PayloadRead;
+  queue: QueueName;
+  payload: Buffer;
+  /** Of its entry, once it was taken from the list: reserved (no position), or handed back. */
+  token: string;
+  queuedAtMs: number | null;
+  position: number | null;
+}
+
+/** One call of look.lua: payloads behind the first `skip`, and how many to pass over next time (null at the end). */
+export async function lookAt(run: RunScript, queue: QueueName, skip: number, most: number) {
+  const answer = await run.raw('look', queue, skip, most, largestPayloadBytes);
+  const [next, ...payloads] = answer as [number, ...Buffer[]];
+  return { next: next < 0 ? null : next, payloads };
+}
+
+/**
+ * Finds what waits and has no record, by id. A producer's list has no index: everything that waits is read at once, for
+ * all who ask meanwhile.
+ */
+export function createWaitingPayloads(run: RunScript) {
+  let latest: { byId: Map<string, WaitingPayload[]>; endedAt: number; tookMs: number } | undefined;
+  let coming: Promise<Map<string, WaitingPayload[]>> | undefined;
+  let looking: Promise<unknown> = Promise.resolve();
+
+  async function read(): Promise<Map<string, WaitingPayload[]>> {
+    const startedAt = performance.now();
+    const byId = new Map<string, WaitingPayload[]>();
+    const add = (waiting: WaitingPayload) => {
+      const { id } = waiting.read;
+      if (id !== '') byId.set(id, [...(byId.get(id) ?? []), waiting]);
+    };
+    for (const queue of queueNames) {
+      const [delayed, ...entries] = (await run.raw('recordless', queue)) as [
+        number,
+        ...[Buffer, Buffer, number, number][],
+      ];
+      for (const [payload, token, queuedAtMs, position] of entries)
+        add({
+          read: readPayload(payload, queue),
+          queue,
+          payload,
+          token: token.toString(),
+          queuedAtMs,
+          position: position < 0 ? null : position,
+        });
+      let seen = 0;
+      let bytes = 0;
+      for (let skip: number | null = 0; skip !== null && seen < mostPayloads && bytes < mostBytes;) {
+        const { next, payloads } = await lookAt(run, queue, skip, payloadsPerCall);
+        for (const payload of payloads) {
+          const position = delayed + seen;
+          add({ read: readPayload(payload, queue), queue, payload, token: '', queuedAtMs: null, position });
+          seen += 1;
+          bytes += payload.length;
+        }
+        skip = next;
+      }
+    }
+    latest = { byId, endedAt: performance.now(), tookMs: performance.now() - startedAt };
+    setTimeout(() => {
+      if (latest !== undefined && performance.now() - latest.endedAt >= goodForMs) latest = undefined;
+    }, goodForMs + 10).unref();
+    return byId;
+  }
+
+  /** A look that begins after this call. */
+  function look(): Promise<Map<string, WaitingPayload[]>> {
+    coming ??= looking.then(async () => {
+      const rested = performance.now() - (latest?.endedAt ?? -Infinity);
+      const restMs = Math.min(goodForMs, (latest?.tookMs ?? 0) * restPerLook) - rested;
+      if (restMs > 0) await sleep(restMs);
+      coming = undefined;
+      const reading = read();
+      looking = reading.catch(() => undefined);
+      return reading;
+    });
+    coming.catch(() => {
+      coming = undefined;
+    });
+    return coming;
+  }
+
+  return {
+    /** Every payload with this id; `now` asks for what waits at this moment, not a second ago. */
+    async find(id: string, { now = false } = {}): Promise<WaitingPayload[]> {
+      const isGood = latest !== undefined && performance.now() - latest.endedAt < goodForMs;
+      const known = isGood && !now ? latest?.byId.get(id) : undefined;
+      return known ?? (await look()).get(id) ?? [];
+    },
+  };
+}
