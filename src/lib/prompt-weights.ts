@@ -35,120 +35,128 @@ export function parsePrompt(text: string, syntax: WeightSyntax = 'both'): Parsed
   return { kind: 'prompt', fragments: parseFragments(text, syntax) };
 }
 
-/** The words of a prompt without its syntax, as they reach the tokenizer. */
-export function plainText(parsed: ParsedPrompt): string {
-  const lists = parsed.kind === 'prompt' ? [parsed.fragments] : parsed.prompts;
-  return lists.map((fragments) => fragments.map(({ text }) => text).join(' ')).join(' ');
+/** The fragments of each part; a plain prompt is its only part. */
+export function partsOf(parsed: ParsedPrompt): Fragment[][] {
+  return parsed.kind === 'prompt' ? [parsed.fragments] : parsed.prompts;
 }
 
-const combinationPattern =
-  /^\s*\(\s*((?:"(?:[^"\\]|\\.)*"\s*,\s*)*"(?:[^"\\]|\\.)*")\s*\)\s*\.(and|blend)\(\s*([^()]*)\)\s*$/su;
+/** The words of a prompt without its syntax, as they reach the tokenizer. */
+export function plainText(parsed: ParsedPrompt): string {
+  return partsOf(parsed)
+    .flat()
+    .map(({ text }) => text)
+    .join(' ');
+}
+
+const quoted = String.raw`"((?:[^"\\]|\\.)*)"`;
+const quotedPattern = new RegExp(quoted, 'gsu');
+const combinationPattern = new RegExp(
+  String.raw`^\s*\(\s*((?:${quoted}\s*,\s*)*${quoted})\s*\)\s*\.(?<kind>and|blend)\((?<terms>[^()]*)\)\s*$`,
+  'su',
+);
 
 function parseCombination(text: string, syntax: WeightSyntax): ParsedPrompt | null {
   const match = combinationPattern.exec(text);
-  if (match === null) return null;
-  const prompts = [...(match[1] as string).matchAll(/"((?:[^"\\]|\\.)*)"/gsu)].map(([, inner]) =>
-    parseFragments(inner as string, syntax),
+  if (match?.groups === undefined) return null;
+  const { groups } = match;
+  const prompts = [...(match[1] as string).matchAll(quotedPattern)].map(([, inner = '']) =>
+    parseFragments(inner, syntax),
   );
-  const terms = (match[3] as string)
-    .split(',')
-    .map((term) => term.trim())
-    .filter((term) => term !== '');
-  const normalise = !terms.includes('no_normalize');
-  const weights = terms.filter((term) => term !== 'no_normalize').map(Number);
-  if (weights.some((weight) => !Number.isFinite(weight))) return null;
-  if (match[2] === 'and')
-    return weights.length > 0 && weights.length !== prompts.length
-      ? null
-      : { kind: 'and', prompts, weights: weights.length > 0 ? weights : prompts.map(() => 1) };
-  return weights.length === prompts.length ? { kind: 'blend', prompts, weights, normalise } : null;
+  const terms = (groups['terms'] as string).split(',').map((term) => term.trim());
+  const limit = largestOf(syntax);
+  const weights = terms
+    .filter((term) => term !== '' && term !== 'no_normalize')
+    .map((term) => Math.max(-limit, Math.min(Number(term), limit)));
+  const isAnd = groups['kind'] === 'and';
+  if (isAnd && weights.length === 0) return { kind: 'and', prompts, weights: prompts.map(() => 1) };
+  if (weights.length !== prompts.length || !weights.every(Number.isFinite)) return null;
+  return isAnd
+    ? { kind: 'and', prompts, weights }
+    : { kind: 'blend', prompts, weights, normalise: !terms.includes('no_normalize') };
 }
 
 function parseFragments(text: string, syntax: WeightSyntax): Fragment[] {
   const fragments: Fragment[] = [];
-  read({ text, syntax, weight: 1, depth: 0, fragments });
-  return fuse(
-    syntax === 'both'
-      ? fragments.map(({ text: words, weight }) => ({ text: words, weight: Math.min(weight, largestWeight) }))
-      : fragments,
-  );
+  read({ text, syntax, closing: closingBrackets(text), fragments }, 0, text.length, 1, 0);
+  return fuse(fragments, largestOf(syntax));
 }
+
+const largestOf = (syntax: WeightSyntax) => (syntax === 'both' ? largestWeight : Infinity);
 
 interface Reading {
   text: string;
   syntax: WeightSyntax;
-  weight: number;
-  depth: number;
+  closing: ReadonlyMap<number, number>;
   fragments: Fragment[];
 }
 
-/** Reads one level of nesting; deeper levels are read with the weight multiplied. */
-function read({ text, syntax, weight, depth, fragments }: Reading): void {
+/** Words of the text with their syntax, which ends before `end`. */
+interface Piece {
+  from: number;
+  to: number;
+  factor: number;
+  end: number;
+  /** The words may hold weights themselves. */
+  nested: boolean;
+}
+
+/** Reads one level of nesting, `from` to `to`; deeper levels are read with the weight multiplied. */
+function read(reading: Reading, from: number, to: number, weight: number, depth: number): void {
+  const { text, fragments } = reading;
   let plain = '';
   const flush = () => {
     if (plain !== '') fragments.push({ text: plain, weight });
     plain = '';
   };
-  let at = 0;
-  while (at < text.length) {
-    const char = text[at] as string;
-    if (char === '\\' && /[()[\]"\\]/.test(text[at + 1] ?? '')) {
-      plain += text.slice(at, at + 2);
-      at += 2;
+  for (let at = from; at < to;) {
+    const group = depth < deepestNesting ? readGroup(reading, at, to) : null;
+    const piece = group ?? readQuote(text, at, to) ?? readWeightedWord(text, at, from, to);
+    if (piece === null) {
+      const length = text[at] === '\\' && at + 1 < to && /[()[\]"\\]/.test(text[at + 1] as string) ? 2 : 1;
+      plain += text.slice(at, at + length);
+      at += length;
       continue;
     }
-    if (depth < deepestNesting && (char === '(' || (char === '[' && syntax === 'both'))) {
-      const close = matching(text, at);
-      if (close > 0) {
-        flush();
-        const group = readGroup(text, at, close, syntax);
-        read({ text: group.text, syntax, weight: weight * group.factor, depth: depth + 1, fragments });
-        at = group.end;
-        continue;
-      }
-    }
-    if (char === '"') {
-      const close = closingQuote(text, at);
-      if (close > 0) {
-        const suffix = readSuffix(text, close + 1);
-        flush();
-        fragments.push({ text: text.slice(at + 1, close), weight: weight * (suffix?.factor ?? 1) });
-        at = suffix?.end ?? close + 1;
-        continue;
-      }
-    }
-    const word = readWeightedWord(text, at);
-    if (word !== null) {
-      flush();
-      fragments.push({ text: word.text, weight: weight * word.factor });
-      at = word.end;
-      continue;
-    }
-    plain += char;
-    at += 1;
+    flush();
+    if (piece.nested) read(reading, piece.from, piece.to, weight * piece.factor, depth + 1);
+    else fragments.push({ text: text.slice(piece.from, piece.to), weight: weight * piece.factor });
+    at = piece.end;
   }
   flush();
 }
 
-function readGroup(
-  text: string,
-  open: number,
-  close: number,
-  syntax: WeightSyntax,
-): { text: string; factor: number; end: number } {
-  const inner = text.slice(open + 1, close);
-  if (text[open] === '[') return { text: inner, factor: bracket, end: close + 1 };
-  const colon = syntax === 'both' ? /^(.*):\s*(\d+(?:\.\d+)?|\.\d+)\s*$/su.exec(inner) : null;
-  if (colon !== null && !/\\$/.test(colon[1] as string))
-    return { text: colon[1] as string, factor: Number(colon[2]), end: close + 1 };
-  const suffix = readSuffix(text, close + 1);
-  if (suffix !== null) return { text: inner, ...suffix };
-  return { text: inner, factor: syntax === 'both' ? up : 1, end: close + 1 };
+function readGroup({ text, syntax, closing }: Reading, at: number, to: number): Piece | null {
+  const close = closing.get(at) ?? to;
+  if (close >= to || (text[at] === '[' && syntax === 'compel')) return null;
+  const group = { from: at + 1, to: close, end: close + 1, nested: true };
+  if (text[at] === '[') return { ...group, factor: bracket };
+  const colon =
+    syntax === 'both' ? /^(.*):\s*(\d+(?:\.\d+)?|\.\d+)\s*$/su.exec(text.slice(at + 1, close)) : null;
+  const words = colon?.[1] ?? '\\';
+  if (!words.endsWith('\\')) return { ...group, to: at + 1 + words.length, factor: Number(colon?.[2]) };
+  return { ...group, factor: syntax === 'both' ? up : 1, ...readSuffix(text, close + 1, to) };
+}
+
+function readQuote(text: string, at: number, to: number): Piece | null {
+  if (text[at] !== '"') return null;
+  for (let close = at + 1; close < to; close += 1) {
+    if (text[close] === '\\') close += 1;
+    else if (text[close] === '"')
+      return {
+        from: at + 1,
+        to: close,
+        factor: 1,
+        end: close + 1,
+        nested: false,
+        ...readSuffix(text, close + 1, to),
+      };
+  }
+  return null;
 }
 
 /** `++`, `--`, `1.3` or `.attend(1.3)` right behind a bracket or quote. */
-function readSuffix(text: string, at: number): { factor: number; end: number } | null {
-  const rest = text.slice(at, at + 64);
+function readSuffix(text: string, at: number, to: number): { factor: number; end: number } | null {
+  const rest = text.slice(at, Math.min(at + 64, to));
   const attend = /^\.attend\(\s*(\d+(?:\.\d+)?|\.\d+)\s*\)/u.exec(rest);
   if (attend !== null) return { factor: Number(attend[1]), end: at + attend[0].length };
   const signs = /^(?:\++|-+)/u.exec(rest);
@@ -163,56 +171,48 @@ function signFactor(signs: string): number {
 }
 
 /** A bare word can only take signs or `.attend()`; a hyphen inside a word is none. */
-function readWeightedWord(text: string, at: number): { text: string; factor: number; end: number } | null {
-  if (at > 0 && !/[\s,(["]/u.test(text[at - 1] as string)) return null;
-  const word =
-    /^[^\s()[\]"\\+,-](?:[^\s()[\]"\\+,]*?[^\s()[\]"\\+,.-])??(?=\++|-+(?:[\s,.;:!?)\]]|$)|\.attend\()/u.exec(
-      text.slice(at, at + 256),
-    )?.[0];
+function readWeightedWord(text: string, at: number, from: number, to: number): Piece | null {
+  if (at > from && !/[\s,(["]/u.test(text[at - 1] as string)) return null;
+  const word = weightedWord.exec(text.slice(at, Math.min(at + 256, to)))?.[0];
   if (word === undefined) return null;
-  const suffix = readSuffix(text, at + word.length);
-  if (suffix === null || !/^(?:[\s,.;:!?)\]"]|$)/u.test(text.slice(suffix.end, suffix.end + 1))) return null;
-  return { text: word, ...suffix };
+  const suffix = readSuffix(text, at + word.length, to);
+  if (suffix === null || (suffix.end < to && !/[\s,.;:!?)\]"]/u.test(text[suffix.end] as string)))
+    return null;
+  return { from: at, to: at + word.length, nested: false, ...suffix };
 }
+const weightedWord =
+  /^[^\s()[\]"\\+,-](?:[^\s()[\]"\\+,]*?[^\s()[\]"\\+,.-])??(?=\++|-+(?:[\s,.;:!?)\]]|$)|\.attend\()/u;
 
-/** Index of the bracket that closes the one at `open`, or -1. Escapes and quotes are skipped. */
-function matching(text: string, open: number): number {
-  const opening = text[open] as string;
-  const closing = opening === '(' ? ')' : ']';
-  let depth = 0;
-  for (let i = open; i < text.length; i += 1) {
-    if (text[i] === '\\') i += 1;
-    else if (text[i] === opening) depth += 1;
-    else if (text[i] === closing) {
-      depth -= 1;
-      if (depth === 0) return i;
+/** Indices of closing brackets by those of opening ones; escaped and unmatched ones are left out. */
+function closingBrackets(text: string): Map<number, number> {
+  const closing = new Map<number, number>();
+  const open = { '(': [] as number[], '[': [] as number[] };
+  for (let at = 0; at < text.length; at += 1) {
+    const char = text[at];
+    if (char === '\\') at += 1;
+    else if (char === '(' || char === '[') open[char].push(at);
+    else if (char === ')' || char === ']') {
+      const partner = open[char === ')' ? '(' : '['].pop();
+      if (partner !== undefined) closing.set(partner, at);
     }
   }
-  return -1;
-}
-
-function closingQuote(text: string, open: number): number {
-  for (let i = open + 1; i < text.length; i += 1) {
-    if (text[i] === '\\') i += 1;
-    else if (text[i] === '"') return i;
-  }
-  return -1;
+  return closing;
 }
 
 /** Trims, drops empty pieces and joins neighbours of equal weight by one blank, as Compel does. */
-function fuse(fragments: Fragment[]): Fragment[] {
+function fuse(fragments: readonly Fragment[], largest: number): Fragment[] {
   const fused: Fragment[] = [];
-  for (const { text, weight } of fragments) {
+  for (const { text, weight: given } of fragments) {
+    const weight = Math.min(given, largest);
     const clean = text.replace(/\\([()[\]"\\])/gu, '$1').trim();
-    if (clean === '') continue;
     const last = fused.at(-1);
-    if (last !== undefined && last.weight === weight) last.text += ` ${clean}`;
+    if (clean === '') continue;
+    if (last?.weight === weight) last.text += ` ${clean}`;
     else fused.push({ text: clean, weight });
   }
   return fused.length === 0 ? [{ text: '', weight: 1 }] : fused;
 }
 
-const quoted = String.raw`"((?:[^"\\]|\\.)*)"`;
 const bracketed = String.raw`\(((?:[^()\\]|\\.)*)\)`;
 const decimal = String.raw`[+-]?(?:\d+(?:\.\d*)?|\.\d+)`;
 /** `(red circle:1.3)`; `(red circle)1.3` and `"red circle"1.3`; `red++` and `(red circle)--`. */

@@ -184,3 +184,33 @@ t.test(
     });
   },
 );
+
+t.test(
+  'parts and weights without end are refused with the field and the rule, by /test-compel and in a job, at once',
+  async (t) => {
+    const parts = (count: number) => `(${Array.from({ length: count }, () => '"a"').join(',')}).and()`;
+    const tooMany = [
+      [parts(2470), /prompt may have at most 16 parts in \.and\(\) or \.blend\(\), not 2470/],
+      ['(a)0.9 (b)0.8 '.repeat(700), /prompt may have at most 64 pieces with a weight below 1, not 1400/],
+    ] as const;
+    for (const [prompt, message] of tooMany) {
+      const response = await service.send('POST', '/test-compel', { prompt });
+      t.equal(response.status, 400);
+      t.match(await response.json(), { code: 'INVALID_PARAMETERS', message, details: [{ field: 'prompt' }] });
+      for (const fields of [
+        { prompt },
+        { prompt: 'a red circle', config: { num_images: 1, seed: 3, negative_prompt: prompt } },
+      ]) {
+        const id = await submit(service, sdxlPayload(fields));
+        const job = await waitForJob(service, id);
+        t.match(job, { status: 'failed', attempts: 1, error_message: message });
+      }
+    }
+    const most = await service.send('POST', '/test-compel', { prompt: parts(16) });
+    t.match(await most.json(), {
+      token_count: 16 * 3,
+      tensor_shapes: { prompt_embeds: [1, 16 * 77, 320] },
+      tokens: { length: 16 },
+    });
+  },
+);

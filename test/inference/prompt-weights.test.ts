@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { parsePrompt, plainText, type Fragment } from '../../src/lib/prompt-weights.js';
+import { parsePrompt, parseWeightList, plainText, type Fragment } from '../../src/lib/prompt-weights.js';
 import { projectRoot } from '../../src/lib/project.js';
 
 const showFragments = (fragments: readonly Fragment[]) =>
@@ -25,36 +25,19 @@ void t.test('every line of the table in docs/prompt-weights.md', (t) => {
   t.end();
 });
 
+const syntax = fc.constantFrom(
+  ...['(', ')', '[', ']', '"', '+', '-', ':', '1.3', '.', ',', ' ', 'red', 'ö', '🎈', '\\', '0', 'e308'],
+  ...['.and()', '.blend(1)', '.attend(', '("a",', '(a:1.2)'],
+);
+
 void t.test('any text is read: finite weights from 0 to 10, no words lost or invented', (t) => {
-  const piece = fc.constantFrom(
-    '(',
-    ')',
-    '[',
-    ']',
-    '"',
-    '+',
-    '-',
-    ':',
-    '1.3',
-    '.',
-    ',',
-    ' ',
-    'red',
-    'ö',
-    '🎈',
-    '\\',
-    '.and()',
-    '.blend(1)',
-    '0',
-    'e308',
-  );
   fc.assert(
     fc.property(
-      fc.array(piece, { maxLength: 60 }).map((pieces) => pieces.join('')),
+      fc.array(syntax, { maxLength: 60 }).map((pieces) => pieces.join('')),
       (prompt) => {
         const parsed = parsePrompt(prompt);
         const lists = parsed.kind === 'prompt' ? [parsed.fragments] : parsed.prompts;
-        const letters = (text: string) => text.replace(/[^a-zö🎈]/gu, '').replace(/and|blend/g, '');
+        const letters = (text: string) => text.replace(/[^a-zö🎈]/gu, '').replace(/and|blend|attend/g, '');
         return (
           lists.flat().every(({ weight }) => weight >= 0 && weight <= 10) &&
           letters(plainText(parsed)).length <= letters(prompt).length &&
@@ -67,5 +50,55 @@ void t.test('any text is read: finite weights from 0 to 10, no words lost or inv
   );
   const deep = parsePrompt(`${'('.repeat(5000)}a${')'.repeat(5000)}`);
   t.ok(deep.kind === 'prompt' && deep.fragments.every(({ weight }) => weight <= 10), 'ten thousand brackets');
+  t.end();
+});
+
+void t.test('reading takes time in proportion to the text, whatever stands in it', (t) => {
+  /** Tried again when it was too slow: other work on this machine does not count. */
+  const isFast = (text: string, limitMs: number) =>
+    Array.from({ length: 5 }).some(() => {
+      const startedAt = performance.now();
+      parsePrompt(text);
+      parseWeightList(text);
+      return performance.now() - startedAt < limitMs;
+    });
+  const repeated = (unit: string, length: number) =>
+    unit.repeat(Math.ceil(length / unit.length)).slice(0, length);
+  const check = (name: string, textOf: (length: number) => string) => {
+    for (const [length, limitMs] of [
+      [10_000, 100],
+      [100_000, 1000],
+    ] as const)
+      if (!isFast(textOf(length), limitMs))
+        throw new Error(`${name}: ${length} characters take over ${limitMs} ms`);
+  };
+  for (const unit of [
+    '(',
+    '[',
+    '((a)',
+    '(a:1',
+    '"',
+    '\\"',
+    'a- ',
+    'a.attend(',
+    '(:',
+    '("a",',
+    '[[a]',
+    '.and( ',
+  ])
+    check(unit, (length) => repeated(unit, length));
+  check('a conjunction', (length) => `(${repeated('"a",', length - 12)}"a").and()`);
+  check('blanks', (length) => `("a").and(${repeated(' ', length)}`);
+  check('nested', (length) => `${repeated('(', length / 2)}${repeated(')', length / 2)}`);
+  fc.assert(
+    fc.property(
+      fc.array(fc.oneof(syntax, fc.string({ unit: 'binary', maxLength: 4 })), { minLength: 1, maxLength: 8 }),
+      (pieces) => {
+        check(JSON.stringify(pieces), (length) => repeated(pieces.join('') || ' ', length));
+      },
+    ),
+    { numRuns: 50 },
+  );
+  t.pass('checked');
   t.end();
 });

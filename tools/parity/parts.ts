@@ -16,7 +16,7 @@ import type { NoiseScheduleConfig } from '../../src/inference/diffusion/schedule
 import type { ScheduleOptions, Scheduler } from '../../src/inference/diffusion/schedulers/scheduler.js';
 import type { SdxlModel } from '../../src/inference/sdxl/model.js';
 import { conditionText } from '../../src/inference/sdxl/conditioning.js';
-import { frameFragments } from '../../src/inference/sdxl/windows.js';
+import { frameFragments } from '../../src/inference/sdxl/prompt.js';
 import { near, same, type Measure } from './measure.js';
 
 export interface MeasuredCase {
@@ -198,7 +198,7 @@ export async function measureCompel(kit: string, model: SdxlModel): Promise<Meas
     ];
     item.tokens?.forEach((tokens, i) => {
       const [first, second] = model.encoders.map(
-        (encoder) => frameFragments(encoder, lists[i] ?? [], 'truncate')[0],
+        (encoder) => frameFragments(encoder, lists[i] ?? [], 1)[0],
       );
       measures.push(
         same('ids', equal(first?.ids ?? [], tokens.input_ids)),

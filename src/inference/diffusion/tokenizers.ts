@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Tokenizer } from '@huggingface/tokenizers';
+import { LRUCache } from 'lru-cache';
 import { clipWindow } from '../generation.js';
 
 /** What is used of the library, whose own declarations do not resolve under Node's module rules. */
@@ -86,6 +87,8 @@ export async function loadClipTokenizer(folder: string) {
     special.model_max_length !== undefined && special.model_max_length < 10_000
       ? special.model_max_length
       : clipWindow;
+  // counting, framing and telling tokens each ask for the same texts
+  const encoded = new LRUCache<string, readonly number[]>({ max: 256 });
 
   return {
     maxLength,
@@ -96,7 +99,11 @@ export async function loadClipTokenizer(folder: string) {
      * Token ids without start, end and padding. Lower case is one character's at a time: a sigma at the end
      * of a word stays what it is elsewhere.
      */
-    encode: (text: string): number[] => tokenizer.encode(text.replaceAll('Σ', 'σ')).ids,
+    encode(text: string): readonly number[] {
+      const ids = encoded.get(text) ?? tokenizer.encode(text.replaceAll('Σ', 'σ')).ids;
+      encoded.set(text, ids);
+      return ids;
+    },
     /** Start, up to `maxLength - 2` ids, end, padding: always `maxLength` long. */
     frame(ids: readonly number[]): number[] {
       const framed = [bosId, ...ids.slice(0, maxLength - 2), eosId];

@@ -1,5 +1,5 @@
 import type { SdxlModel } from './model.js';
-import { frameFragments, type WeightedIds } from './windows.js';
+import { frameFragments, type WeightedIds, windowsOfPart } from './prompt.js';
 import { concat } from '../diffusion/floats.js';
 import {
   type Fragment,
@@ -131,6 +131,7 @@ export async function conditionPrompt(
   pooledText: string,
 ): Promise<Conditioning> {
   const [first, second] = model.encoders as [Encoder, Encoder];
+  const mostWindows = windowsOfPart(model, parsed);
   const empties = new Map<Encoder, Promise<HiddenState>>();
   const encode = (encoder: Encoder, framed: WeightedIds) =>
     encodeWeighted(encoder, framed, () => {
@@ -143,8 +144,8 @@ export async function conditionPrompt(
    */
   const embed = async (fragments: readonly Fragment[]): Promise<Rows> => {
     const windows: Rows[] = [];
-    const others = frameFragments(second, fragments, model.longPrompts);
-    for (const [i, framed] of frameFragments(first, fragments, model.longPrompts).entries()) {
+    const others = frameFragments(second, fragments, mostWindows);
+    for (const [i, framed] of frameFragments(first, fragments, mostWindows).entries()) {
       const other = others[i];
       if (other === undefined) throw new Error('the two tokenizers split this text differently');
       windows.push({
@@ -179,7 +180,9 @@ function blend(
   parts: readonly Rows[],
   { weights, normalise }: Extract<ParsedPrompt, { kind: 'blend' }>,
 ): Rows {
-  const total = normalise ? weights.reduce((sum, weight) => sum + weight, 0) || 1 : 1;
+  const sum = weights.reduce((all, weight) => all + weight, 0);
+  // weights that cancel out have no mean
+  const total = normalise && Math.abs(sum) > 1e-3 ? sum : 1;
   const blended = new Float32Array(parts[0]?.embeds.length ?? 0);
   for (const [i, { embeds }] of parts.entries()) {
     const share = (weights[i] as number) / total;

@@ -1,14 +1,8 @@
 import { LRUCache } from 'lru-cache';
-import {
-  type Conditioning,
-  conditionPrompt,
-  conditionText,
-  padToLongest,
-  zeroConditioning,
-} from './conditioning.js';
+import { partsOf } from '../../lib/prompt-weights.js';
+import { type Conditioning, conditionPrompt, padToLongest, zeroConditioning } from './conditioning.js';
 import type { SdxlModel } from './model.js';
-import { type CombinedPrompt, combinePrompt } from './prompt.js';
-import { frameFragments } from './windows.js';
+import { type CombinedPrompt, combinePrompt, frameFragments, windowsOfPart } from './prompt.js';
 import type { DescribePromptParams, DescribePromptResult, SdxlGenerateParams } from '../generation.js';
 
 export interface EncodedText {
@@ -30,13 +24,20 @@ interface TextCacheUse {
   misses: number;
 }
 
+/** A prompt of one window takes 1.3 MB with its negative one, the longest 20 MB. */
+const mostBytes = 256 * 2 ** 20;
+
 type TextParams = Pick<SdxlGenerateParams, 'prompt' | 'negativePrompt' | 'weights' | 'parseWeights'>;
 
 export type TextCache = ReturnType<typeof createTextCache>;
 
 /** Encodes prompts once: a batch shares one encoding, and a prompt that comes again is not encoded again. */
 export function createTextCache(model: SdxlModel, capacity = 64) {
-  const entries = new LRUCache<string, EncodedText>({ max: capacity });
+  const entries = new LRUCache<string, EncodedText>({
+    max: capacity,
+    maxSize: mostBytes,
+    sizeCalculation: ({ positive, negative }) => positive.embeds.byteLength + negative.embeds.byteLength,
+  });
   let [hits, misses] = [0, 0];
 
   async function encodeNow({
@@ -47,13 +48,14 @@ export function createTextCache(model: SdxlModel, capacity = 64) {
   }: TextParams): Promise<EncodedText> {
     const combined = combinePrompt(model, prompt, weights, parseWeights);
     const wanted = await conditionPrompt(model, combined.parsed, combined.plain);
-    const zeros = negativePrompt === null && model.zerosForNoNegative;
-    const unwanted = zeros
-      ? zeroConditioning(wanted)
-      : await conditionText(model, negativePrompt ?? '', { parseWeights });
-    const negativeTokens = zeros
-      ? []
-      : listTokens(model, combinePrompt(model, negativePrompt ?? '', [], parseWeights));
+    const against =
+      negativePrompt === null && model.zerosForNoNegative
+        ? null
+        : combinePrompt(model, negativePrompt ?? '', [], parseWeights, 'config.negative_prompt');
+    const unwanted =
+      against === null
+        ? zeroConditioning(wanted)
+        : await conditionPrompt(model, against.parsed, against.plain);
     const [positive, negative] = (await padToLongest(model, [wanted, unwanted])) as [
       Conditioning,
       Conditioning,
@@ -63,7 +65,7 @@ export function createTextCache(model: SdxlModel, capacity = 64) {
       negative,
       combined,
       tokens: listTokens(model, combined),
-      negativeTokens,
+      negativeTokens: against === null ? [] : listTokens(model, against),
       fromCache: false,
     };
   }
@@ -88,9 +90,9 @@ export function createTextCache(model: SdxlModel, capacity = 64) {
 function listTokens(model: SdxlModel, { parsed }: CombinedPrompt): EncodedText['tokens'] {
   const [encoder] = model.encoders;
   if (encoder === undefined) return [];
-  const lists = parsed.kind === 'prompt' ? [parsed.fragments] : parsed.prompts;
-  return lists
-    .flatMap((fragments) => frameFragments(encoder, fragments, model.longPrompts))
+  const windows = windowsOfPart(model, parsed);
+  return partsOf(parsed)
+    .flatMap((fragments) => frameFragments(encoder, fragments, windows))
     .flatMap(({ ids, weights, length }) =>
       ids
         .slice(1, length + 1)
