@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { flowSchedulerNames, sdxlSchedulerNames } from './inference/generation.js';
 import { flag, folder, integer, list, oneOf, Refused, text, url, type Read } from './lib/environment.js';
 import { projectRoot } from './lib/project.js';
 
@@ -52,25 +53,9 @@ const settings = {
   engineRecycleJobs: { variable: 'ENGINE_RECYCLE_JOBS', read: integer(0, 0, 1_000_000) },
   engineRecycleGrowthGigabytes: { variable: 'ENGINE_RECYCLE_GROWTH_GB', read: integer(16, 0, 4096) },
   sdxlLongPrompts: { variable: 'SDXL_LONG_PROMPTS', read: oneOf('truncate', 'truncate', 'chunk') },
-  sdxlScheduler: {
-    variable: 'SDXL_SCHEDULER',
-    read: oneOf(
-      'auto',
-      'auto',
-      'dpmpp_2m_karras',
-      'dpmpp_2m',
-      'euler',
-      'euler_trailing',
-      'euler_ancestral',
-      'unipc',
-      'unipc_karras',
-    ),
-  },
+  sdxlScheduler: { variable: 'SDXL_SCHEDULER', read: oneOf('auto', 'auto', ...sdxlSchedulerNames) },
   imageFormat: { variable: 'IMAGE_FORMAT', read: oneOf('png', 'png', 'webp', 'jpeg') },
-  wanScheduler: {
-    variable: 'WAN_SCHEDULER',
-    read: oneOf('auto', 'auto', 'unipc', 'unipc_diffusers', 'euler', 'dpmpp_2m'),
-  },
+  wanScheduler: { variable: 'WAN_SCHEDULER', read: oneOf('auto', 'auto', ...flowSchedulerNames) },
   videoCrf: { variable: 'VIDEO_CRF', read: integer(18, 0, 51) },
   ffmpeg: { variable: 'FFMPEG', read: text() },
   previewEverySteps: { variable: 'PREVIEW_EVERY_STEPS', read: integer(5, 0, 100) },

@@ -72,11 +72,11 @@ export const errors = {
     401,
     () => 'Send the API key as "Authorization: Bearer <key>"',
   ),
-  notFound: createAppError('NOT_FOUND', 404, (what: string) => `${what} does not exist`),
+  notFound: createAppError('NOT_FOUND', 404, (what: string) => `${what} was not found`),
   methodNotAllowed: createAppError(
     'METHOD_NOT_ALLOWED',
     405,
-    (method: string, allowed: string) => `${method} is not possible here; ${allowed} is`,
+    (method: string, allowed: string) => `This address takes ${allowed}, not ${method}`,
   ),
   conflict: createAppError('CONFLICT', 409, (reason: string) => reason),
   bodyTooLarge: createAppError(

@@ -52,3 +52,11 @@ export async function retry<T>(action: () => Promise<T>, options: RetryOptions):
     }
   }
 }
+
+/** What a `Retry-After` header asks to wait, seconds or a date, in milliseconds; null when it says nothing. */
+export function retryAfterMs(header: unknown, nowMs = Date.now()): number | null {
+  if (typeof header !== 'string' || header.trim() === '') return null;
+  const seconds = Number(header);
+  const ms = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(header) - nowMs;
+  return Number.isNaN(ms) ? null : Math.max(0, ms);
+}

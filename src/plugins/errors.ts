@@ -102,7 +102,7 @@ function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {
       return errors.badRequest('The path cannot be decoded');
   }
   if (statusCode === 416) return errors.rangeNotSatisfiable();
-  if (statusCode === 404) return errors.notFound('This');
+  if (statusCode === 404) return errors.notFound('What was asked for');
   if (statusCode >= 400 && statusCode < 500) return new AppError('BAD_REQUEST', statusCode, message);
   return errors.internal();
 }

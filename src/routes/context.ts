@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { OpenApiDocument } from '../contract/document.js';
@@ -32,6 +33,8 @@ export interface ServiceFacts {
  */
 export function createDisconnectSignals(app: FastifyInstance) {
   const closing = new AbortController();
+  // One listener for each open stream, however many there are.
+  setMaxListeners(0, closing.signal);
   app.addHook('preClose', async () => {
     closing.abort(new Error('the service is stopping'));
     // Fastify closes connections that are idle now; those whose stream ends a moment later would be kept
@@ -43,10 +46,13 @@ export function createDisconnectSignals(app: FastifyInstance) {
   return {
     of(reply: FastifyReply): AbortSignal {
       const link = linkSignal(closing.signal);
-      reply.raw.once('close', () => {
+      const gone = () => {
         link.release();
         link.abort(new Error('the client went away'));
-      });
+      };
+      // It may have gone while something else was waited for: that is not said twice.
+      if (reply.raw.destroyed) gone();
+      else reply.raw.once('close', gone);
       return link.signal;
     },
   };

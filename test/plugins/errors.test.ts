@@ -16,7 +16,7 @@ t.test('every error has one shape', async (t) => {
   const { call, inject } = await build(t);
   t.match(
     (await inject({ url: '/nowhere?key=secret' })).json(),
-    { statusCode: 404, code: 'NOT_FOUND', message: '/nowhere does not exist' },
+    { statusCode: 404, code: 'NOT_FOUND', message: '/nowhere was not found' },
     'query strings are not echoed',
   );
   const wrongMethod = await inject({ method: 'PUT', url: '/jobs' });

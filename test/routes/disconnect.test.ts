@@ -1,4 +1,4 @@
-import { getEventListeners } from 'node:events';
+import { getEventListeners, once } from 'node:events';
 import Fastify from 'fastify';
 import t from 'tap';
 import { createDisconnectSignals } from '../../src/routes/context.js';
@@ -35,6 +35,25 @@ t.test('requests leave nothing behind on the signal that lives as long as the se
   t.same([getEventListeners(closing.signal, 'abort').length, dependents(closing.signal)], [0, 0]);
   await app.close();
   t.ok(closing.signal.aborted);
+});
+
+t.test('a client that went away before anybody listened is noticed, and nothing stays behind', async (t) => {
+  const app = Fastify({ forceCloseConnections: true });
+  const disconnect = createDisconnectSignals(app);
+  const left = new AbortController();
+  const seen = new Promise<AbortSignal>((resolve) => {
+    app.get('/', async (_request, reply) => {
+      const closed = once(reply.raw, 'close');
+      left.abort();
+      await closed;
+      resolve(disconnect.of(reply));
+      return 'x';
+    });
+  });
+  const address = await app.listen({ port: 0 });
+  t.teardown(() => app.close());
+  await t.rejects(fetch(address, { signal: left.signal }));
+  t.ok((await seen).aborted);
 });
 
 /** Signals that `AbortSignal.any` made of this one; Node keeps an entry for each, for good. */

@@ -1,4 +1,5 @@
 import { EnvHttpProxyAgent, fetch, type Dispatcher, type Response } from 'undici';
+import { retryAfterMs } from '../../lib/retry.js';
 import { CliError, exitCodes } from '../output.js';
 
 /**
@@ -130,14 +131,14 @@ export function createHub({ endpoint, token, timeoutMs = 60_000 }: HubOptions) {
         `${base} allows no more requests for now (429)${tail}: try again later; with HF_TOKEN the limit is higher`,
         exitCodes.busy,
         true,
-        retryAfter(headers.get('retry-after')),
+        retryAfterMs(headers.get('retry-after')) ?? undefined,
       );
     if (status >= 500)
       return new HubError(
         `${base} fails with ${status}${tail}: try again later, what has arrived is kept; or set HF_ENDPOINT to a mirror`,
         exitCodes.serviceError,
         true,
-        retryAfter(headers.get('retry-after')),
+        retryAfterMs(headers.get('retry-after')) ?? undefined,
       );
     return new HubError(`${base} answers ${status} for ${what}${tail}`, exitCodes.serviceError);
   }
@@ -238,14 +239,6 @@ export function createHub({ endpoint, token, timeoutMs = 60_000 }: HubOptions) {
 
     close: () => dispatcher.close(),
   };
-}
-
-/** Seconds or an HTTP date, as milliseconds. */
-function retryAfter(value: string | null): number | undefined {
-  if (value === null) return undefined;
-  const seconds = Number(value);
-  const ms = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(value) - Date.now();
-  return Number.isFinite(ms) && ms >= 0 ? ms : undefined;
 }
 
 function causeOf(error: unknown): string {

@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto';
 import { Agent, request } from 'undici';
+import { retryAfterMs } from '../../lib/retry.js';
 
 export type Delivery =
   | { outcome: 'accepted' }
@@ -85,14 +86,6 @@ async function readStart(body: AsyncIterable<Uint8Array> & { destroy(): unknown 
     }
   }
   return Buffer.concat(chunks).subarray(0, quotedBytes).toString('utf8');
-}
-
-function retryAfterMs(header: string | string[] | undefined, nowMs: number): number | null {
-  if (typeof header !== 'string') return null;
-  const seconds = Number(header);
-  if (Number.isFinite(seconds)) return Math.max(0, seconds * 1000);
-  const date = Date.parse(header);
-  return Number.isNaN(date) ? null : Math.max(0, date - nowMs);
 }
 
 export interface SigningOptions {
