@@ -1,43 +1,48 @@
 /** Permits handed out in the order they were asked for. */
 export function createSemaphore(permits: number) {
   let free = permits;
-  const waiting: Array<() => void> = [];
+  const waiting: Array<{ wanted: number; grant: () => void }> = [];
   const listeners = new Set<() => void>();
 
-  function release(): void {
-    const next = waiting.shift();
-    if (next) next();
-    else free += 1;
-    for (const listener of listeners) listener();
+  /** The first one that waits is not overtaken, however little the next one wants. */
+  function grantNext(): void {
+    for (let next = waiting[0]; next !== undefined && next.wanted <= free; next = waiting[0]) {
+      waiting.shift();
+      free -= next.wanted;
+      next.grant();
+    }
   }
 
   /**
-   * Resolves with the function that gives the permit back (once; more calls do nothing). Rejects with the
+   * Resolves with the function that gives the permits back (once; more calls do nothing). Rejects with the
    * signal's reason on abort.
    */
-  async function acquire(signal: AbortSignal): Promise<() => void> {
+  async function acquire(signal: AbortSignal, wanted = 1): Promise<() => void> {
     signal.throwIfAborted();
-    if (free > 0) free -= 1;
-    else {
-      await new Promise<void>((resolve, reject) => {
-        const onAbort = () => {
-          waiting.splice(waiting.indexOf(grant), 1);
-          reject(signal.reason as Error);
-        };
-        const grant = () => {
+    await new Promise<void>((resolve, reject) => {
+      const request = {
+        wanted,
+        grant: () => {
           signal.removeEventListener('abort', onAbort);
           resolve();
-        };
-        waiting.push(grant);
-        signal.addEventListener('abort', onAbort, { once: true });
-      });
-    }
+        },
+      };
+      const onAbort = () => {
+        waiting.splice(waiting.indexOf(request), 1);
+        reject(signal.reason as Error);
+        grantNext();
+      };
+      waiting.push(request);
+      signal.addEventListener('abort', onAbort, { once: true });
+      grantNext();
+    });
     let held = true;
     return () => {
-      if (held) {
-        held = false;
-        release();
-      }
+      if (!held) return;
+      held = false;
+      free += wanted;
+      grantNext();
+      for (const listener of listeners) listener();
     };
   }
 
@@ -52,6 +57,17 @@ export function createSemaphore(permits: number) {
     },
   };
 }
+
+/** Held by any number at a time, or by one alone; new ones wait behind one that waits to be alone. */
+export function createSharedLock() {
+  const permits = 10_000;
+  const semaphore = createSemaphore(permits);
+  return {
+    share: (signal: AbortSignal) => semaphore.acquire(signal),
+    alone: (signal: AbortSignal) => semaphore.acquire(signal, permits),
+  };
+}
+export type SharedLock = ReturnType<typeof createSharedLock>;
 
 /** Runs tasks one after the other in the order of the calls. A task that fails does not stop the next. */
 export function createMutex() {

@@ -327,3 +327,26 @@ t.test('the same job gets the same seed on every attempt', async (t) => {
   t.type(metadata['seed'], 'number');
   t.same(metadata['seeds'], [metadata['seed']]);
 });
+
+t.test(
+  'the last attempt waits until nothing else runs in its process, where waiting does not count',
+  async (t) => {
+    const h = await harness(t, { limits: { maxAttempts: 2 } });
+    const release = h.store.release.bind(h.store);
+    let putBack = 0;
+    h.store.release = (lease) => {
+      putBack += 1;
+      return release(lease);
+    };
+    const neighbour = await h.context.running.share(new AbortController().signal);
+    const id = await h.submit(`crashes once ${path.join(h.dir, 'crashed')}`);
+    h.runner.start();
+    await until('the wait for its last attempt', () => putBack === 1 && h.runner.inFlight().length === 0);
+    t.match(await h.store.get(id), { status: 'queued', attempts: 1 });
+    neighbour();
+    t.match(await h.ended(id), { status: 'completed', attempts: 2 });
+    t.equal(putBack, 1);
+    const next = await h.context.running.alone(AbortSignal.timeout(5000));
+    next();
+  },
+);

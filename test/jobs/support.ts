@@ -4,6 +4,7 @@ import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Test } from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
+import { createSharedLock } from '../../src/lib/semaphore.js';
 import { createEngines } from '../../src/services/engines/engines.js';
 import type { SupervisorOptions } from '../../src/services/engines/engine-options.js';
 import { createEventLog } from '../../src/services/jobs/job-events.js';
@@ -118,6 +119,7 @@ export async function createHarness({
     engines,
     events,
     workFolders,
+    running: createSharedLock(),
     callback,
     log: silentLog,
     version: '0.0.0',

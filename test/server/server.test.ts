@@ -1,14 +1,14 @@
 /** The process itself: what it says when it cannot start, and how it ends. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, stat, symlink } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { ownProgram } from '../../src/lib/processes.js';
 import { projectRoot } from '../../src/lib/project.js';
 import { until } from '../engines/support.js';
+import { onlyTinySdxl } from '../helpers/tiny-models.js';
 
 t.setTimeout(90_000);
 
@@ -108,12 +108,9 @@ t.test('an event stream that is open does not hold up the end', async (t) => {
 t.test('a second signal ends it at once', async (t) => {
   // One engine, which has started when its job runs: tap's own loader hangs in processes whose parent dies
   // while they start.
-  const models = await mkdtemp(path.join(tmpdir(), 'ourvidz-models-'));
-  t.teardown(() => rm(models, { recursive: true, force: true }));
-  await symlink(path.join(projectRoot(), 'test/parity/models/sdxl-tiny'), path.join(models, 'sdxl'));
   const { child, ended, address } = launch(t, {
     WAN_WORKER_API_KEY: 'the-key-of-this-test',
-    MODELS_DIR: models,
+    MODELS_DIR: await onlyTinySdxl(t),
     SHUTDOWN_GRACE_SECONDS: '60',
   });
   const url = await address();

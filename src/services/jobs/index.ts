@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from '../../config.js';
+import { createSharedLock } from '../../lib/semaphore.js';
 import { catalogue } from '../catalogue.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
 import type { Engines } from '../engines/engines.js';
@@ -87,6 +88,7 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
     capabilities,
     log,
     plan,
+    running: createSharedLock(),
     validate: (read, queue) => payloads.validateRead(read, queue),
     fetchReference: async (reference, folder, signal) =>
       (await references.fetch(reference, folder, signal)).path,

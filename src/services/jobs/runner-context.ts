@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { BackoffOptions } from '../../lib/retry.js';
+import type { SharedLock } from '../../lib/semaphore.js';
 import type { GpuReading } from '../card/gpu-monitor.js';
 import type { JobType, QueueName } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';
@@ -54,6 +55,8 @@ export interface RunnerContext {
   enhance: (request: EnhanceRequest, signal: AbortSignal) => Promise<EnhancementOutcome>;
   callback: BuildCallback;
   readGpu: () => Promise<GpuReading | null>;
+  /** Every attempt of this process holds it. */
+  running: SharedLock;
   /** Called after the terminal state is written; must not throw. */
   onFinished: (facts: FinishedJobFacts) => void;
   metrics: RunnerMetrics;

@@ -2,9 +2,9 @@ import type { Reservation } from '../queue/job-store.js';
 import { LRUCache } from 'lru-cache';
 import { runAttempt, type Attempt } from './attempt.js';
 import type { HandBackCounts } from './job-outcome.js';
-import type { JobType, QueueName } from '../catalogue.js';
-import { endWithoutResult, factsWithoutResult } from './metadata.js';
-import { JobInterrupt, invalidParameters, type JobFailure } from './failure.js';
+import type { QueueName } from '../catalogue.js';
+import { endUnbegun } from './end-unbegun.js';
+import { JobInterrupt } from './failure.js';
 import { retry } from '../../lib/retry.js';
 import type { RunnerContext, WriteToStore } from './runner-context.js';
 import { createSemaphore } from '../../lib/semaphore.js';
@@ -72,6 +72,7 @@ export function createRunner({
   async function run(): Promise<void> {
     const { signal } = stopping;
     let idleRounds = 0;
+    let alone = false;
     while (!signal.aborted) {
       const releases: Array<() => void> = [];
       const releaseAll = () => releases.forEach((release) => release());
@@ -80,6 +81,7 @@ export function createRunner({
         releases.push(await preparing.acquire(signal));
         await engines.whenServing(engine, signal);
         await nearlyFree(signal);
+        releases.push(await (alone ? context.running.alone(signal) : context.running.share(signal)));
         const excludeTypes = await context.capabilities.leftToOthers(queue);
         const reservation = await store.reserve({
           queue,
@@ -88,6 +90,13 @@ export function createRunner({
           begin: true,
           ...(excludeTypes.length > 0 ? { excludeTypes } : {}),
         });
+        if (reservation !== null && !alone && isLastAttempt(reservation)) {
+          await write('hand the job back', () => store.release(reservation.lease));
+          releaseAll();
+          alone = true;
+          continue;
+        }
+        alone = false;
         if (reservation !== null) {
           idleRounds = 0;
           const task = handle(reservation, releases).finally(() => {
@@ -112,6 +121,14 @@ export function createRunner({
         await wait(Math.min(5000, 100 * 2 ** Math.min(idleRounds, 6)), signal).catch(() => {});
       }
     }
+  }
+
+  /**
+   * A process that ends takes all its jobs along: on its last attempt a job is alone, so that it pays for nobody's
+   * fault but its own. Until then it waits where waiting does not count.
+   */
+  function isLastAttempt({ attempt }: Reservation): boolean {
+    return attempt > 1 && attempt === context.limits.maxAttempts;
   }
 
   /** Until the engine is free, or will be within `prepareAheadSeconds`. */
@@ -146,11 +163,9 @@ export function createRunner({
         await write('hand the job back', () => store.release(reservation.lease));
         return;
       }
-      if (reservation.isForeign) return await setAside(reservation);
       const checked = context.validate(reservation.read, queue);
-      if (!checked.ok) return await refuse(reservation, checked);
-      const identity = { id: checked.job.id, type: checked.job.type, userId: checked.job.user_id };
-      if (reservation.attempt > context.limits.maxAttempts) return await bury(reservation, identity);
+      if (reservation.isForeign || !checked.ok || reservation.attempt > context.limits.maxAttempts)
+        return await endUnbegun(reservation, checked, { ...context, log }, write);
       const attempt: Attempt = {
         reservation,
         job: checked.job,
@@ -189,71 +204,6 @@ export function createRunner({
       );
     }
   }
-
-  /** A payload with the id of another job: nothing of that job is touched, nor is anything said in its name. */
-  async function setAside({ lease }: Reservation): Promise<void> {
-    const reason = `the id ${lease.writtenId} belongs to another job`;
-    log.warn({ job_id: lease.jobId, queue }, 'payload refused: its id belongs to another job');
-    context.metrics.invalidPayload(queue);
-    await write('dead-letter a payload', () => store.deadLetter(lease, reason));
-  }
-
-  /**
-   * A payload that is no valid job: dead letter, and a `failed` callback where it has an id that can be read. Only a
-   * UUID makes a job with a record.
-   */
-  async function refuse(
-    reservation: Reservation,
-    checked: Extract<ReturnType<RunnerContext['validate']>, { ok: false }>,
-  ): Promise<void> {
-    const { lease } = reservation;
-    log.warn({ job_id: checked.id ?? undefined, reason: checked.summary, queue }, 'payload refused');
-    context.metrics.invalidPayload(queue);
-    const id = lease.jobId === '' ? checked.id : lease.jobId;
-    const result =
-      id === null ? undefined : failed({ ...reservation, id }, invalidParameters(checked.summary));
-    await write('dead-letter a payload', async () => {
-      if (id !== null && result !== undefined && lease.jobId !== '')
-        return store.deadLetter(lease, checked.summary, { ...result, job: { id, ...checked.known } });
-      if (result?.callback !== undefined) await store.outbox.add(result.callback);
-      return store.deadLetter(lease, checked.summary);
-    });
-  }
-
-  /** A job whose attempts all ended with the death of their worker. */
-  async function bury(
-    reservation: Reservation,
-    job: { id: string; type: JobType; userId: string },
-  ): Promise<void> {
-    const attempts = context.limits.maxAttempts;
-    const message = `Generation failed: the worker was lost in each of ${attempts} attempts`;
-    log.error({ job_id: job.id }, message);
-    const result = failed({ ...reservation, id: job.id, attempt: attempts }, { type: 'WorkerLost', message });
-    const written = await write('dead-letter a job', () =>
-      store.deadLetter(reservation.lease, message, { ...result, job }),
-    );
-    if (!written) return;
-    context.events.publish(job.id, {
-      event: 'state',
-      data: { status: 'failed', attempts, assets: [], error_message: message },
-    });
-    const facts = factsWithoutResult(job, 'failed', 'WorkerLost');
-    context.metrics.jobFinished(facts);
-    context.onFinished(facts);
-  }
-
-  const failed = (
-    { id, lease, attempt }: Pick<Reservation, 'lease' | 'attempt'> & { id: string },
-    failure: Pick<JobFailure, 'type' | 'message'>,
-  ) =>
-    endWithoutResult('failed', {
-      jobId: id,
-      writtenId: lease.writtenId || id,
-      failure,
-      attempts: attempt,
-      version: context.version,
-      callback: context.callback,
-    });
 
   /** From this moment on no job is begun; those still being prepared go back. */
   function stopTaking(): void {

@@ -1,0 +1,80 @@
+import type { JobType } from '../catalogue.js';
+import type { Reservation } from '../queue/job-store.js';
+import { invalidParameters, type JobFailure } from './failure.js';
+import { endWithoutResult, factsWithoutResult } from './metadata.js';
+import type { RunnerContext, WriteToStore } from './runner-context.js';
+import type { PayloadCheck } from './valid-job.js';
+
+/**
+ * Ends a reservation that no attempt is made of: its id is another job's, it is no valid job, or all its attempts
+ * are used up.
+ */
+export function endUnbegun(
+  reservation: Reservation,
+  checked: PayloadCheck,
+  context: RunnerContext,
+  write: WriteToStore,
+): Promise<void> {
+  const { store, log, limits } = context;
+  const { lease } = reservation;
+
+  /** A payload with the id of another job: nothing of that job is touched, nor is anything said in its name. */
+  async function setAside(): Promise<void> {
+    const reason = `the id ${lease.writtenId} belongs to another job`;
+    log.warn({ job_id: lease.jobId, queue: lease.queue }, 'payload refused: its id belongs to another job');
+    context.metrics.invalidPayload(lease.queue);
+    await write('dead-letter a payload', () => store.deadLetter(lease, reason));
+  }
+
+  /**
+   * A payload that is no valid job: dead letter, and a `failed` callback where it has an id that can be read. Only a
+   * UUID makes a job with a record.
+   */
+  async function refuse({ id: readId, summary, known }: Extract<PayloadCheck, { ok: false }>): Promise<void> {
+    log.warn({ job_id: readId ?? undefined, reason: summary, queue: lease.queue }, 'payload refused');
+    context.metrics.invalidPayload(lease.queue);
+    const id = lease.jobId === '' ? readId : lease.jobId;
+    const result = id === null ? undefined : failed(id, invalidParameters(summary), reservation.attempt);
+    await write('dead-letter a payload', async () => {
+      if (id !== null && result !== undefined && lease.jobId !== '')
+        return store.deadLetter(lease, summary, { ...result, job: { id, ...known } });
+      if (result?.callback !== undefined) await store.outbox.add(result.callback);
+      return store.deadLetter(lease, summary);
+    });
+  }
+
+  /** A job whose attempts all ended with the death of their worker. */
+  async function bury(job: { id: string; type: JobType; userId: string }): Promise<void> {
+    const attempts = limits.maxAttempts;
+    const message = `Generation failed: the worker was lost in each of ${attempts} attempts`;
+    log.error({ job_id: job.id }, message);
+    const result = failed(job.id, { type: 'WorkerLost', message }, attempts);
+    const written = await write('dead-letter a job', () =>
+      store.deadLetter(lease, message, { ...result, job }),
+    );
+    if (!written) return;
+    context.events.publish(job.id, {
+      event: 'state',
+      data: { status: 'failed', attempts, assets: [], error_message: message },
+    });
+    const facts = factsWithoutResult(job, 'failed', 'WorkerLost');
+    context.metrics.jobFinished(facts);
+    context.onFinished(facts);
+  }
+
+  function failed(jobId: string, failure: Pick<JobFailure, 'type' | 'message'>, attempts: number) {
+    return endWithoutResult('failed', {
+      jobId,
+      writtenId: lease.writtenId || jobId,
+      failure,
+      attempts,
+      version: context.version,
+      callback: context.callback,
+    });
+  }
+
+  if (reservation.isForeign) return setAside();
+  if (!checked.ok) return refuse(checked);
+  const { id, type, user_id: userId } = checked.job;
+  return bury({ id, type, userId });
+}
