@@ -4,6 +4,7 @@ import { testCallbacks } from './suite/callbacks.js';
 import { testCancellation } from './suite/cancellation.js';
 import { testDeadLetters } from './suite/dead-letters.js';
 import { testHousekeeping } from './suite/housekeeping.js';
+import { testIdentity } from './suite/identity.js';
 import { testLeases } from './suite/leases.js';
 import { testSubmission } from './suite/submission.js';
 
@@ -37,6 +38,7 @@ export function createClock(): Clock {
 export async function runStoreSuite(t: Test, open: OpenHarness): Promise<void> {
   await testSubmission(t, open);
   await testLeases(t, open);
+  await testIdentity(t, open);
   await testDeadLetters(t, open);
   await testCancellation(t, open);
   await testCallbacks(t, open);
