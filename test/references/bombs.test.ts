@@ -3,13 +3,20 @@ import path from 'node:path';
 import { deflateSync } from 'node:zlib';
 import t from 'tap';
 import sharp from 'sharp';
-import { decodePicture } from '../../src/services/references/decode.js';
+import { type DecodeLimits, runPictureProcess } from '../../src/services/references/picture-process.js';
 import { hollowPng, pngChunk, signal, temporaryFolder } from './support.js';
 
 const megabyte = 1024 * 1024;
 const limits = { maxPixels: 36_000_000, minSide: 8, targetSide: 2048, maxMemoryBytes: 768 * megabyte };
 /** A process that has loaded Node and libvips and nothing else holds about 80 MiB. */
 const refusedWithinBytes = 250 * megabyte;
+
+const decode = (input: string, folder: string, within: DecodeLimits) =>
+  runPictureProcess(
+    { kind: 'decode', input, output: path.join(folder, 'out.png'), limits: within },
+    { timeoutMs: 30_000 },
+    signal,
+  );
 
 /** A good picture with its size overwritten. */
 function withPatch(picture: Buffer, patch: (bytes: Buffer) => void): Buffer {
@@ -55,12 +62,7 @@ t.test('what a file says it would take is refused before it is taken', async (t)
     const folder = await temporaryFolder(t);
     const input = path.join(folder, 'bomb');
     await writeFile(input, bytes);
-    const answer = await decodePicture(
-      input,
-      path.join(folder, 'out.png'),
-      { limits, timeoutMs: 30_000 },
-      signal,
-    );
+    const answer = await decode(input, folder, limits);
     t.equal(answer.ok, false, `${name}: ${answer.ok ? 'decoded' : answer.problem}`);
     t.ok(
       answer.peakBytes > 0 && answer.peakBytes < refusedWithinBytes,
@@ -96,12 +98,7 @@ t.test('what a file says it would take is refused before it is taken', async (t)
     const folder = await temporaryFolder(t);
     const input = path.join(folder, 'bomb');
     await writeFile(input, bytes);
-    const answer = await decodePicture(
-      input,
-      path.join(folder, 'out.png'),
-      { limits: { ...limits, maxMemoryBytes: refusedWithinBytes }, timeoutMs: 30_000 },
-      signal,
-    );
+    const answer = await decode(input, folder, { ...limits, maxMemoryBytes: refusedWithinBytes });
     t.ok(
       answer.peakBytes < refusedWithinBytes + 100 * megabyte,
       `${name} in ${bytes.length} bytes: ${answer.ok ? 'ignored' : answer.problem}, ${Math.round(answer.peakBytes / megabyte)} MiB`,

@@ -1,9 +1,10 @@
 import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { type DecodeLimits, type DecodeOptions, decodePicture } from './decode.js';
-import { download, type Resolve } from './download.js';
-import { notNow, type ReferencePolicy, refusal } from './url-policy.js';
+import { errors } from '../../lib/errors.js';
+import { createSemaphore } from '../../lib/semaphore.js';
 import { type Storage, StorageError } from '../storage/storage.js';
+import { type DecodeLimits, type PictureTask, runPictureProcess } from './picture-process.js';
+import { bareHost, checkUrl, PictureProblem, type ReferencePolicy } from './url-policy.js';
 
 /** Buckets that hold inputs; `reference_images/a/b.png` names an object in one. */
 const bucketPath = /^(reference_images|workspace_assets)\/(.+)$/s;
@@ -17,9 +18,11 @@ export interface ReferenceFetcherOptions {
   timeoutMs?: number;
   decodeTimeoutMs?: number;
   limits?: Partial<DecodeLimits>;
-  /** Name look-up, for tests. */
-  resolve?: Resolve;
-  decoderEntry?: string;
+  /** Downloads at a time, and of those from one host. */
+  maxDownloads?: number;
+  maxPerHost?: number;
+  /** Entry of the process that downloads and decodes, for tests. */
+  entry?: string;
 }
 
 export interface FetchedReference {
@@ -42,11 +45,12 @@ const defaultLimits: DecodeLimits = {
   targetSide: 2048,
   maxMemoryBytes: 768 * 1024 * 1024,
 };
+/** Each may take `maxMemoryBytes`. */
+const maxDecoders = 2;
+/** The download keeps its time itself; a process that does not is killed this much later. */
+const overrunMs = 5000;
 
-/**
- * Fetches the pictures jobs refer to, from the web and from buckets. What a producer names is untrusted to
- * the last byte.
- */
+/** Fetches the pictures jobs refer to, from the web and from buckets. What a producer names is untrusted to the last byte. */
 export function createReferenceFetcher(options: ReferenceFetcherOptions) {
   const {
     storage,
@@ -54,41 +58,72 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
     maxBytes = 20 * 1024 * 1024,
     timeoutMs = 30_000,
     decodeTimeoutMs = 30_000,
-    resolve,
-    decoderEntry,
   } = options;
-  const decoding: DecodeOptions = {
-    limits: { ...defaultLimits, ...options.limits },
-    timeoutMs: decodeTimeoutMs,
-    ...(decoderEntry === undefined ? {} : { entry: decoderEntry }),
-  };
+  const limits = { ...defaultLimits, ...options.limits };
+  const downloads = createHostSlots(options.maxDownloads ?? 8, options.maxPerHost ?? 2);
+  const decoders = createSemaphore(maxDecoders);
 
-  async function fromBucket(
-    reference: { url: string; field: string },
-    bucket: string,
-    name: string,
+  async function runTask(task: PictureTask, limitMs: number, signal: AbortSignal) {
+    const { entry } = options;
+    const answer = await runPictureProcess(
+      task,
+      { timeoutMs: limitMs, ...(entry === undefined ? {} : { entry }) },
+      signal,
+    );
+    if (!answer.ok) throw new PictureProblem(answer.rule, answer.problem);
+    return answer.size;
+  }
+
+  async function fromWeb(
+    url: string,
     file: string,
     signal: AbortSignal,
+    onWaiting: () => void,
   ): Promise<void> {
-    const { field } = reference;
+    const checked = checkUrl(url, policy);
+    if (!checked.allowed) throw new PictureProblem(checked.rule, checked.problem);
+    const release = await downloads.acquire(bareHost(checked.url), signal, onWaiting);
+    try {
+      const { allowedHosts } = policy;
+      await runTask(
+        { kind: 'download', url, file, allowedHosts, maxBytes, timeoutMs },
+        timeoutMs + overrunMs,
+        signal,
+      );
+    } finally {
+      release();
+    }
+  }
+
+  async function fromBucket(bucket: string, name: string, file: string, signal: AbortSignal): Promise<void> {
     if (/(^|\/)\.{0,2}(\/|$)|[\\\p{Cc}]/u.test(name))
-      throw refusal(field, 'url', 'is not the path of an object in a bucket');
+      throw new PictureProblem('url', 'is not the path of an object in a bucket');
     try {
       await writeFile(file, await storage.read(bucket, name, maxBytes, signal));
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof StorageError)) throw error;
-      if (error.code === 'too_large') throw refusal(field, 'size', `is larger than ${maxBytes} bytes`);
+      if (error.code === 'too_large') throw new PictureProblem('size', `is larger than ${maxBytes} bytes`);
       if (error.code === 'not_found')
-        throw refusal(field, 'reachable', 'names an object that does not exist');
-      if (!error.retryable) throw refusal(field, 'reachable', 'names an object that cannot be read');
-      throw notNow(field, 'storage does not answer', error);
+        throw new PictureProblem('reachable', 'names an object that does not exist');
+      if (!error.retryable) throw new PictureProblem('reachable', 'names an object that cannot be read');
+      throw new PictureProblem(null, 'storage does not answer', { cause: error });
+    }
+  }
+
+  async function decode(input: string, output: string, signal: AbortSignal) {
+    const release = await decoders.acquire(signal);
+    try {
+      return await runTask({ kind: 'decode', input, output, limits }, decodeTimeoutMs, signal);
+    } finally {
+      release();
     }
   }
 
   return {
     /**
-     * Fetches into `folder`. `field` is where the producer wrote the address, for messages.
+     * Fetches into `folder`. `field` is where the producer wrote the address, for messages; `onWaiting` is called when other
+     * downloads have to end first.
      * @throws AppError `invalidParameters` (final, with field and rule) or `unavailable` (another attempt may
      *   succeed)
      */
@@ -96,26 +131,57 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
       reference: { url: string; field: string; role: string },
       folder: string,
       signal: AbortSignal,
+      onWaiting: () => void = () => {},
     ): Promise<FetchedReference> {
+      const { url, field } = reference;
       const raw = path.join(folder, `reference-${reference.role}.raw`);
       const output = path.join(folder, `reference-${reference.role}.png`);
       try {
-        const [, bucket, name] = bucketPath.exec(reference.url) ?? [];
-        if (bucket !== undefined && name !== undefined)
-          await fromBucket(reference, bucket, name, raw, signal);
-        else
-          await download(
-            reference,
-            raw,
-            { policy, maxBytes, timeoutMs, ...(resolve === undefined ? {} : { resolve }) },
-            signal,
-          );
-        const picture = await decodePicture(raw, output, decoding, signal);
-        if (!picture.ok) throw refusal(reference.field, picture.rule, picture.problem);
-        return { path: output, width: picture.width, height: picture.height, contentType: 'image/png' };
+        const [, bucket, name] = bucketPath.exec(url) ?? [];
+        if (bucket !== undefined && name !== undefined) await fromBucket(bucket, name, raw, signal);
+        else await fromWeb(url, raw, signal, onWaiting);
+        const size = await decode(raw, output, signal);
+        return { path: output, ...(size ?? { width: 0, height: 0 }), contentType: 'image/png' };
+      } catch (error) {
+        throw error instanceof PictureProblem ? asAppError(field, error) : error;
       } finally {
         await rm(raw, { force: true });
       }
     },
+  };
+}
+
+function asAppError(field: string, { rule, message: problem, cause }: PictureProblem) {
+  if (rule === null) return errors.unavailable.with({ cause }, `${field} could not be fetched: ${problem}`);
+  const message = `${field} ${problem}`;
+  return errors.invalidParameters.with({ details: [{ field, rule, message }] }, message);
+}
+
+/** Places for downloads, few of them for one host: a slow server holds up who asks for its pictures, nobody else. */
+export function createHostSlots(total: number, perHost: number) {
+  const all = createSemaphore(total);
+  const hosts = new Map<string, ReturnType<typeof createSemaphore>>();
+  return {
+    /** One that waits for its host takes no place from others. */
+    async acquire(host: string, signal: AbortSignal, onWaiting: () => void): Promise<() => void> {
+      const own = hosts.get(host) ?? createSemaphore(perHost);
+      hosts.set(host, own);
+      const held: Array<() => void> = [];
+      const release = () => {
+        for (const each of held) each();
+        if (own.free() === perHost && own.waiting() === 0) hosts.delete(host);
+      };
+      try {
+        if (own.free() === 0 || all.free() === 0) onWaiting();
+        held.push(await own.acquire(signal));
+        held.push(await all.acquire(signal));
+        return release;
+      } catch (error) {
+        release();
+        throw error;
+      }
+    },
+    /** Hosts in use. */
+    size: () => hosts.size,
   };
 }

@@ -1,6 +1,5 @@
 import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
-import { type AppError, errors } from '../../lib/errors.js';
 
 export interface ReferencePolicy {
   /**
@@ -91,16 +90,13 @@ export type ReferenceRule =
   | 'pixels'
   | 'decodable';
 
-/**
- * A reference that is the producer's fault: named by its field, final. Never says what an internal name
- * resolves to.
- */
-export function refusal(field: string, rule: ReferenceRule, problem: string): AppError {
-  const message = `${field} ${problem}`;
-  return errors.invalidParameters.with({ details: [{ field, rule, message }] }, message);
-}
-
-/** A reference that could not be had this time: another attempt may. */
-export function notNow(field: string, problem: string, cause?: unknown): AppError {
-  return errors.unavailable.with({ cause }, `${field} could not be fetched: ${problem}`);
+/** What is wrong with a reference; the message continues "The field …". Without a rule another attempt may succeed. */
+export class PictureProblem extends Error {
+  constructor(
+    readonly rule: ReferenceRule | null,
+    problem: string,
+    options?: ErrorOptions,
+  ) {
+    super(problem, options);
+  }
 }
