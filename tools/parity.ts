@@ -1,8 +1,8 @@
 /**
  * Compares the service's own code with a folder of recorded references, case by case.
  *   npm run parity -- [--kit DIR] [--models DIR] [--device cpu|webgpu|cuda]
- * The kit is ../shared/parity unless named; models are the exported ones in test/parity/models unless named;
- * the device is the CPU. A GPU rounds differently: tolerances stay those of the CPU, so that the table shows
+ * The kit is test/parity/kit unless named, models are the exported ones in test/parity/models; the device is the
+ * CPU. A GPU rounds differently: tolerances stay those of the CPU, so that the table shows
  * by how much. Exit code 1 when a case is out of tolerance, 2 when the kit cannot be read.
  */
 import { existsSync } from 'node:fs';
@@ -20,7 +20,7 @@ import {
   readCases,
   type MeasuredCase,
 } from './parity/parts.js';
-import { measureSdxlCase, type SdxlCase } from './parity/sdxl.js';
+import { measureSdxlCase, measureSdxlComponents, type SdxlCase } from './parity/sdxl.js';
 import {
   measureT5Tokens,
   measureWanCase,
@@ -32,13 +32,14 @@ import {
 
 const { values } = parseArgs({
   options: {
-    kit: { type: 'string', default: path.join(projectRoot(), '../shared/parity') },
+    kit: { type: 'string', default: path.join(projectRoot(), 'test/parity/kit') },
     models: { type: 'string', default: path.join(projectRoot(), 'test/parity/models') },
     device: { type: 'string', default: 'cpu' },
   },
 });
 const device = values.device as Device;
 const kit = path.resolve(values.kit);
+const models = path.resolve(values.models);
 if (!existsSync(kit)) {
   console.error(`There is no kit at ${kit}; name one with --kit DIR.`);
   process.exit(2);
@@ -64,13 +65,11 @@ function print(section: string, cases: MeasuredCase[]): void {
 
 if (has('rng')) print('noise', await measureNoise(kit));
 if (has('schedulers')) print('schedulers', await measureSchedulers(kit));
-if (has('tokenizers/clip')) print('CLIP tokens', await measureTokens(kit));
+if (has('tokenizers/clip')) print('CLIP tokens', await measureTokens(kit, models));
 if (has('sdxl-tiny')) {
-  const model = await openSdxlModel(path.join(path.resolve(values.models), 'sdxl-tiny'), {
-    device,
-    threads: 1,
-  });
+  const model = await openSdxlModel(path.join(models, 'sdxl-tiny'), { device, threads: 1 });
   if (has('compel')) print('prompt weights', await measureCompel(kit, model));
+  print('SDXL components', await measureSdxlComponents(kit, model));
   const runs: MeasuredCase[] = [];
   for (const item of await readCases<SdxlCase[]>(kit, 'sdxl-tiny/cases.json'))
     runs.push({ name: item.name, measures: await measureSdxlCase(model, path.join(kit, 'sdxl-tiny'), item) });
@@ -78,12 +77,9 @@ if (has('sdxl-tiny')) {
   await model.release();
 }
 for (const folder of ['t5', 't5-bytes'])
-  if (has(`tokenizers/${folder}`)) print(`${folder} tokens`, await measureT5Tokens(kit, folder));
+  if (has(`tokenizers/${folder}`)) print(`${folder} tokens`, await measureT5Tokens(kit, folder, models));
 if (has('wan-tiny')) {
-  const model = await openWanModel(path.join(path.resolve(values.models), 'wan-tiny'), {
-    device,
-    threads: 1,
-  });
+  const model = await openWanModel(path.join(models, 'wan-tiny'), { device, threads: 1 });
   print('WAN text', await measureWanText(kit, model));
   print('WAN transformer', await measureWanTransformer(kit, model));
   print('WAN VAE in chunks', await measureWanVae(kit, model));

@@ -1,9 +1,14 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { QueueName } from '../../src/services/catalogue.js';
-import { sharedFolder } from '../helpers/requirements.js';
+import { projectRoot } from '../../src/lib/project.js';
 
-/** One case of `../shared/contract/cases.json`: a queue string and what must come of it. */
+/**
+ * One case of `cases.json`: a queue string as producers send it and what must come of it, alone and among all the
+ * others in any order. `completed`: a callback with so many assets and at least these metadata (numbers within
+ * 1e-6); `failed`: a callback whose message begins with `error_prefix` and names the field, and nothing computed;
+ * `dead_letter`: the string unchanged on the dead-letter list, with a callback where `callback` says so.
+ */
 export interface ContractCase {
   name: string;
   queue: QueueName;
@@ -17,9 +22,9 @@ export interface ContractCase {
 
 /** All cases, with `{ASSET}` replaced by the origin of the test's asset server. */
 export function loadCases(assetOrigin: string): ContractCase[] {
-  const { cases } = JSON.parse(readFileSync(path.join(sharedFolder, 'contract/cases.json'), 'utf8')) as {
-    cases: ContractCase[];
-  };
+  const { cases } = JSON.parse(
+    readFileSync(path.join(projectRoot(), 'test/contract-cases/cases.json'), 'utf8'),
+  ) as { cases: ContractCase[] };
   return cases.map((one) => ({ ...one, payload: one.payload.replaceAll('{ASSET}', assetOrigin) }));
 }
 

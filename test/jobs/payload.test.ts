@@ -1,7 +1,6 @@
 import t from 'tap';
 import { loadCases } from '../contract-cases/cases.js';
 import { goodPayloads, loadMalformedPayloads } from '../fixtures/malformed-payloads.js';
-import { requireShared } from '../helpers/requirements.js';
 import type { QueueName } from '../../src/services/catalogue.js';
 import { createPayloadValidator } from '../../src/services/jobs/payload.js';
 import { readPayload } from '../../src/services/queue/read-payload.js';
@@ -17,7 +16,7 @@ const foundOutLater = new Set([
   'sdxl, reference is not a picture',
 ]);
 
-t.test('contract cases', { skip: requireShared('contract/cases.json') }, async (t) => {
+t.test('contract cases', async (t) => {
   const cases = loadCases('http://assets.test:8080');
   for (const { name, queue, payload, expect } of cases) {
     const checked = validateText(payload, queue);

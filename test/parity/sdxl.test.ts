@@ -1,20 +1,24 @@
 import path from 'node:path';
 import t from 'tap';
 import { openSdxlModel } from '../../src/inference/sdxl/model.js';
-import { projectRoot } from '../../src/lib/project.js';
-import { measureSdxlCase, type SdxlCase } from '../../tools/parity/sdxl.js';
 import { readCases } from '../../tools/parity/parts.js';
-import { kitFolder, requireKit } from './kit.js';
+import { measureSdxlCase, measureSdxlComponents, type SdxlCase } from '../../tools/parity/sdxl.js';
+import { check, kits, models } from './kit.js';
 
-t.test('whole SDXL runs equal diffusers\'', async (t) => {
-  if (!requireKit(t, 'sdxl-tiny')) return;
-  const model = await openSdxlModel(path.join(projectRoot(), 'test/parity/models/sdxl-tiny'), { device: 'cpu', threads: 1 });
-  t.teardown(() => model.release());
-  for (const item of await readCases<SdxlCase[]>(kitFolder, 'sdxl-tiny/cases.json')) {
-    await t.test(item.name, async (t) => {
-      for (const { what, value, bound, unit, ok } of await measureSdxlCase(model, path.join(kitFolder, 'sdxl-tiny'), item)) {
-        t.ok(ok, `${what}: ${value.toPrecision(3)} ${unit}, bound ${bound}`);
-      }
+for (const kit of kits) {
+  t.test(`SDXL equals diffusers: ${kit}`, async (t) => {
+    const model = await openSdxlModel(path.join(models, 'sdxl-tiny'), { device: 'cpu', threads: 1 });
+    t.teardown(() => model.release());
+    await t.test('text encoders, UNet and VAE alone', async (t) => {
+      check(t, await measureSdxlComponents(kit, model), 8);
     });
-  }
-});
+    const folder = path.join(kit, 'sdxl-tiny');
+    const cases = await readCases<SdxlCase[]>(folder, 'cases.json');
+    t.ok(cases.length >= 9, `${cases.length} runs`);
+    for (const item of cases) {
+      await t.test(`run ${item.name}`, async (t) => {
+        check(t, [{ name: item.name, measures: await measureSdxlCase(model, folder, item) }], 1);
+      });
+    }
+  });
+}

@@ -146,9 +146,9 @@ interface TokenCase {
 const equal = (a: readonly unknown[], b: readonly unknown[]) =>
   a.length === b.length && a.every((value, i) => value === b[i]);
 
-export async function measureTokens(kit: string): Promise<MeasuredCase[]> {
-  const first = await loadClipTokenizer(path.join(kit, 'sdxl-tiny/tokenizer'));
-  const second = await loadClipTokenizer(path.join(kit, 'sdxl-tiny/tokenizer_2'));
+export async function measureTokens(kit: string, models: string): Promise<MeasuredCase[]> {
+  const first = await loadClipTokenizer(path.join(models, 'sdxl-tiny/tokenizer'));
+  const second = await loadClipTokenizer(path.join(models, 'sdxl-tiny/tokenizer_2'));
   return (await readCases<TokenCase[]>(kit, 'tokenizers/clip/cases.json')).map((item) => ({
     name: JSON.stringify(item.text.slice(0, 50)),
     measures: [
@@ -197,9 +197,7 @@ export async function measureCompel(kit: string, model: SdxlModel): Promise<Meas
       ),
     ];
     item.tokens?.forEach((tokens, i) => {
-      const [first, second] = model.encoders.map(
-        (encoder) => frameFragments(encoder, lists[i] ?? [], 1)[0],
-      );
+      const [first, second] = model.encoders.map((encoder) => frameFragments(encoder, lists[i] ?? [], 1)[0]);
       measures.push(
         same('ids', equal(first?.ids ?? [], tokens.input_ids)),
         same('ids, second tokenizer', equal(second?.ids ?? [], tokens.input_ids_2)),

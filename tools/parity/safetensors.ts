@@ -40,3 +40,18 @@ function decode(dtype: string, bytes: ArrayBuffer): StoredTensor['data'] {
       throw new Error(`safetensors type ${dtype} is not supported`);
   }
 }
+
+/** Reads tensors by name; a name that is not there is an error, not an empty comparison. */
+export async function openRecords(file: string) {
+  const recorded = await readSafetensors(file);
+  const stored = (name: string) => {
+    const tensor = recorded.get(name);
+    if (tensor === undefined) throw new Error(`${file} has no tensor ${name}`);
+    return tensor;
+  };
+  return {
+    dims: (name: string) => stored(name).dims,
+    floats: (name: string) => Float32Array.from(stored(name).data as ArrayLike<number>, Number),
+    has: (name: string) => recorded.has(name),
+  };
+}

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createGenerator } from '../../src/inference/diffusion/random.js';
-import { readSafetensors } from './safetensors.js';
+import { openRecords } from './safetensors.js';
 import { loadT5Tokenizer, truncateIds } from '../../src/inference/diffusion/tokenizers.js';
 import { denoise } from '../../src/inference/wan/denoise.js';
 import { denormalise, latentShape, type LatentShape } from '../../src/inference/wan/latents.js';
@@ -22,9 +22,14 @@ interface TokenCase {
 const equal = (a: readonly number[], b: readonly number[]) =>
   a.length === b.length && a.every((value, i) => value === b[i]);
 
-/** `folder`: `t5` or `t5-bytes` (with byte fallback, as UMT5 has it). */
-export async function measureT5Tokens(kit: string, folder: string): Promise<MeasuredCase[]> {
-  const tokenizer = await loadT5Tokenizer(path.join(kit, 'tokenizers', folder));
+/**
+ * `folder`: `t5`, whose tokenizer is that of the model `wan-tiny` in `models`, or `t5-bytes` (with byte fallback,
+ * as UMT5 has it).
+ */
+export async function measureT5Tokens(kit: string, folder: string, models: string): Promise<MeasuredCase[]> {
+  const tokenizer = await loadT5Tokenizer(
+    folder === 't5' ? path.join(models, 'wan-tiny/tokenizer') : path.join(kit, 'tokenizers', folder),
+  );
   return (await readCases<TokenCase[]>(kit, `tokenizers/${folder}/cases.json`)).map((item) => {
     const ids = tokenizer.encode(item.text);
     const kept = item.input_ids.slice(
@@ -39,21 +44,6 @@ export async function measureT5Tokens(kit: string, folder: string): Promise<Meas
       ],
     };
   });
-}
-
-/** Reads tensors by name; a name that is not there is an error, not an empty comparison. */
-async function openRecords(file: string) {
-  const recorded = await readSafetensors(file);
-  const stored = (name: string) => {
-    const tensor = recorded.get(name);
-    if (tensor === undefined) throw new Error(`${file} has no tensor ${name}`);
-    return tensor;
-  };
-  return {
-    dims: (name: string) => stored(name).dims,
-    floats: (name: string) => Float32Array.from(stored(name).data as ArrayLike<number>, Number),
-    has: (name: string) => recorded.has(name),
-  };
 }
 
 export async function measureWanText(kit: string, model: WanModel): Promise<MeasuredCase[]> {
