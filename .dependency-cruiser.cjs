@@ -20,7 +20,7 @@ module.exports = {
       from: { path: '^src/services' },
       to: {
         path: '^src/inference',
-        pathNot: '^src/inference/(engine-protocol|generation|model-layout)',
+        pathNot: '^src/inference/(engine-protocol|generation)',
         dependencyTypesNot: ['type-only'],
       },
     },
@@ -33,14 +33,21 @@ module.exports = {
     {
       name: 'only-services-index-knows-the-config',
       severity: 'error',
-      from: { path: '^src/(services|routes|plugins|contract|lib)', pathNot: '^src/services/([a-z]+/)?index\\.ts$' },
+      from: {
+        path: '^src/(services|routes|plugins|contract|lib)',
+        pathNot: '^src/services/([a-z]+/index|index)\\.ts$',
+      },
       to: { path: '^src/config', dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'routes-reach-down-through-services',
       severity: 'error',
       from: { path: '^src/(routes|plugins)' },
-      to: { path: '^src/(inference|server|cli)', dependencyTypesNot: ['type-only'] },
+      to: {
+        path: '^src/(inference|server|cli)',
+        pathNot: '^src/inference/generation',
+        dependencyTypesNot: ['type-only'],
+      },
     },
     {
       name: 'nothing-imports-the-server',

@@ -12,8 +12,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { ownProgram } from '../../src/lib/processes.js';
-import { findFreePort } from '../../src/lib/free-port.js';
+import { findFreePort, ownProgram } from '../../src/lib/processes.js';
 import { watchGpuMemory } from './gpu-memory.js';
 
 interface JobView {

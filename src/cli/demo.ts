@@ -11,9 +11,8 @@ import { readGeneratedKey } from './connection.js';
 import { followJob } from './job-view.js';
 import { createProgressDisplay } from './progress-view.js';
 import { saveAssets } from './save-assets.js';
-import { findFreePort } from '../lib/free-port.js';
+import { findFreePort, ownProgram } from '../lib/processes.js';
 import { readEnvironment } from '../lib/environment.js';
-import { ownProgram } from '../lib/processes.js';
 
 /**
  * `npm run demo [-- "a prompt"] [-- --exit]`: the whole service on embedded defaults (its own queue, folder

@@ -2,8 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { findFreePort } from '../../src/lib/free-port.js';
-import { ownProgram } from '../../src/lib/processes.js';
+import { findFreePort, ownProgram } from '../../src/lib/processes.js';
 import { childProcesses } from '../helpers/processes.js';
 
 export interface FleetOptions {

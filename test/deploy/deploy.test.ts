@@ -4,7 +4,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:f
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { parse } from 'yaml';
-import { findFreePort } from '../../src/lib/free-port.js';
+import { findFreePort } from '../../src/lib/processes.js';
 import { variables } from '../../src/config.js';
 import { projectRoot } from '../../src/lib/project.js';
 import { redisOrSkip, startRedis } from '../helpers/redis.js';

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import type { Test } from 'tap';
-import { findFreePort } from '../../src/lib/free-port.js';
+import { findFreePort } from '../../src/lib/processes.js';
 
 export interface RedisServer {
   url: string;

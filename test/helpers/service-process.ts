@@ -2,8 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { ownProgram } from '../../src/lib/processes.js';
-import { findFreePort } from '../../src/lib/free-port.js';
+import { findFreePort, ownProgram } from '../../src/lib/processes.js';
 import { waitFor } from './wait-for.js';
 
 export interface ServiceOptions {

@@ -17,7 +17,7 @@ import {
   type RunnerContext,
   type RunnerLimits,
 } from '../../src/services/jobs/runner-context.js';
-import type { BuildCallback } from '../../src/services/outbound/callbacks.js';
+import type { BuildCallback } from '../../src/services/outbound/index.js';
 import type { FinishedJobFacts } from '../../src/services/outbound/usage-reporter.js';
 import { planSdxlJob } from '../../src/services/jobs/sdxl-plan.js';
 import { createWorkFolders } from '../../src/services/jobs/work-folders.js';

@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap';
-import { createCallbackBuilder } from '../../src/services/outbound/callbacks.js';
+import { createCallbackBuilder } from '../../src/services/outbound/index.js';
 import { createCallbackRelay } from '../../src/services/outbound/callback-relay.js';
 import type { Delivery } from '../../src/services/outbound/sender.js';
 import { createRedisStore } from '../../src/services/queue/redis/store.js';

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { secret, startReceiver } from './support.js';
 import { projectRoot } from '../../src/lib/project.js';
-import { createCallbackBuilder } from '../../src/services/outbound/callbacks.js';
+import { createCallbackBuilder } from '../../src/services/outbound/index.js';
 import { callbackHeaders, createCallbackSender } from '../../src/services/outbound/sender.js';
 
 type Verify = (

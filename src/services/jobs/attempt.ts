@@ -4,7 +4,7 @@ import type { EngineEvent } from '../../inference/engine-protocol.js';
 import { retry } from '../../lib/retry.js';
 import { orAborted } from '../../lib/wait.js';
 import { catalogue } from '../catalogue.js';
-import type { BuildCallback } from '../outbound/callbacks.js';
+import type { BuildCallback } from '../outbound/index.js';
 import type { Reservation } from '../queue/job-store.js';
 import { JobInterrupt } from './failure.js';
 import { createJobOutcome, type HandBackCounts } from './job-outcome.js';

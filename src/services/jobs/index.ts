@@ -8,7 +8,7 @@ import type { Engines } from '../engines/engines.js';
 import type { DenyList } from '../enhancement/deny-list.js';
 import type { EnhancementService } from '../enhancement/enhancement-types.js';
 import type { Models } from '../models/index.js';
-import type { BuildCallback } from '../outbound/callbacks.js';
+import type { BuildCallback } from '../outbound/index.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { JobStore } from '../queue/job-store.js';
 import { createReferenceFetcher } from '../references/fetcher.js';

@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import { backoffDelayMs } from '../../lib/retry.js';
 import { catalogue } from '../catalogue.js';
 import { EngineError } from '../engines/engine-error.js';
-import type { BuildCallback } from '../outbound/callbacks.js';
+import type { BuildCallback } from '../outbound/index.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { FinishedJob } from '../queue/job-store.js';
 import type { Attempt } from './attempt.js';

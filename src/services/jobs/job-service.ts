@@ -4,7 +4,7 @@ import { cancelledFailure } from './failure.js';
 import { createSharedReads, type EventLog, followJob, stateOf } from './job-events.js';
 import { endWithoutResult, factsWithoutResult } from './metadata.js';
 import { deniedRule } from './payload.js';
-import type { BuildCallback } from '../outbound/callbacks.js';
+import type { BuildCallback } from '../outbound/index.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { Capabilities } from './capabilities.js';
 import type { TraceCarrier } from '../../lib/trace.js';

@@ -1,6 +1,6 @@
 import type { ErrorType, JobFailure } from './failure.js';
 import type { EnhancementOutcome } from './plan.js';
-import type { BuildCallback } from '../outbound/callbacks.js';
+import type { BuildCallback } from '../outbound/index.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { GpuReading } from '../card/gpu-monitor.js';
 import type { FinishedJob } from '../queue/job-store.js';

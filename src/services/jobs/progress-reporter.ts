@@ -1,4 +1,4 @@
-import type { BuildCallback } from '../outbound/callbacks.js';
+import type { BuildCallback } from '../outbound/index.js';
 import type { JobProgress } from '../queue/job-store.js';
 import type { EventLog } from './job-events.js';
 import type { Attempt } from './attempt.js';

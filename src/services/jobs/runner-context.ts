@@ -4,7 +4,7 @@ import type { SharedLock } from '../../lib/semaphore.js';
 import type { GpuReading } from '../card/gpu-monitor.js';
 import type { JobType, QueueName } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';
-import type { BuildCallback } from '../outbound/callbacks.js';
+import type { BuildCallback } from '../outbound/index.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { JobStore } from '../queue/job-store.js';
 import type { PayloadRead } from '../queue/read-payload.js';

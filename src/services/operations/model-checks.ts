@@ -3,8 +3,7 @@ import path from 'node:path';
 import { problemsOfGraphs } from './model-graphs.js';
 import type { Check, Finding, Severity } from './validation.js';
 import type { EngineStatus } from '../engines/engine-status.js';
-import type { EngineKind } from '../../inference/engine-protocol.js';
-import { requiredFiles } from '../../inference/engine.js';
+import { requiredFiles, type EngineKind } from '../../inference/engine-protocol.js';
 
 const cure =
   'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.';

@@ -3,7 +3,7 @@ import { mkdir, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { findFreePort } from '../../../src/lib/free-port.js';
+import { findFreePort } from '../../../src/lib/processes.js';
 import { findModelFolders } from '../../../src/services/models/model-folders.js';
 import { commit, startHubDouble } from '../../helpers/hub-double.js';
 import { models, pocketQwen, pocketSdxl, qwenRepository, sdxlRepository, startModels } from './support.js';

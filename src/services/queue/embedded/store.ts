@@ -5,7 +5,7 @@ import { largestPayloadBytes, readPayload, tooLarge } from '../read-payload.js';
 import { createLeaseCalls } from './leases.js';
 import { mostDeadLetters, type InstanceInfo, type JobRecord, type JobStore } from '../job-store.js';
 import { createRecord, digestOf, finishedRecord, isTerminal, listingKey, matches } from '../records.js';
-import { untilWork } from '../until-work.js';
+import { untilWork } from '../../../lib/wait.js';
 import { queueNames } from '../../catalogue.js';
 
 export interface EmbeddedStoreOptions {

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { queueNames, type QueueName } from '../../catalogue.js';
-import { untilWork } from '../until-work.js';
+import { untilWork } from '../../../lib/wait.js';
 import type { createWaker } from './waker.js';
 
 interface Options {
