@@ -1,70 +1,50 @@
 /**
  * `npm test [-- filter …]`: runs every compiled test (or those whose path contains a filter) and ends with
- * the line `N passed, N failed`, counting test points. Installs the programs tests need first, where it may.
- * With CI=true a skipped test point counts as failed. Exit code 0 only when nothing failed.
+ * the line `N passed, N failed`, counting test points. Installs the programs these tests need first, where it
+ * may. With CI=true a skipped test point counts as failed. Exit code 0 only when nothing failed.
+ *
+ * Run from its source (`npm run test:file`), it runs tests from theirs, without a build. `--fast` leaves out
+ * tests that start processes or servers, or load models.
  */
-import { spawn } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
+import { ownFile, ownLoader } from '../src/lib/processes.js';
 import { projectRoot } from '../src/lib/project.js';
 import { reportTap } from './test-run/report.js';
+import { runFiles } from './test-run/run-files.js';
 import { commandsNamedIn, installMissing } from './test-run/system-packages.js';
+import { findTests, isFast, withImports } from './test-run/test-files.js';
 
 const root = projectRoot();
 const say = (line: string) => process.stdout.write(`${line}\n`);
 const isCi = process.env['CI'] === 'true';
-/** Folders whose tests start whole processes: begun first, so that the short ones fill the gaps. */
-const slowFolders = ['e2e', 'contract-cases', 'chaos'];
+const filters = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
+const fast = process.argv.includes('--fast');
 
-const files = findTests(process.argv.slice(2));
-if (files.length === 0) {
+const tests = findTests(root).filter(
+  (file) =>
+    (filters.length === 0 || filters.some((filter) => file.includes(filter))) &&
+    (!fast || isFast(path.join(root, file))),
+);
+if (tests.length === 0) {
   say('No test matches.');
   say('0 passed, 0 failed');
   process.exit(1);
 }
-const missing = installMissing(
-  commandsNamedIn(compiledFiles().map((file) => path.join(root, 'dist/test', file))),
-  say,
+const sources = new Set(tests.flatMap((file) => [...withImports(path.join(root, file))]));
+for (const [command, reason] of installMissing(commandsNamedIn([...sources]), say))
+  say(`!! ${command}: ${reason}. The tests that need it are skipped.`);
+
+const stream = runFiles(
+  tests.map((file) => path.relative(root, ownFile(file.replace(/\.ts$/, '')))),
+  { cwd: root, nodeArgs: ['--enable-source-maps', ...ownLoader], jobs: Math.min(2, availableParallelism()) },
 );
-for (const [command, reason] of missing) say(`!! ${command}: ${reason}. The tests that need it are skipped.`);
-
-const tap = spawn(process.execPath, ['node_modules/.bin/tap', 'run', '--reporter=tap', ...files], {
-  cwd: root,
-  stdio: ['ignore', 'pipe', 'inherit'],
-});
-const exitCode = new Promise<number>((resolve) => tap.on('close', (code) => resolve(code ?? 1)));
-const summary = await reportTap(tap.stdout, say);
-let failed = summary.failed;
-if ((await exitCode) !== 0 && failed === 0) {
-  say('The test run itself failed, though every test point passed.');
-  failed = 1;
+const { passed, failed, skipped } = await reportTap(stream, say);
+if (skipped.length > 0) {
+  const weight = isCi ? ', which counts as failed in CI' : '';
+  say(`\n!! SKIPPED: ${skipped.length} of the tests did not run${weight}:`);
+  for (const { name, reason } of skipped) say(`!!   ${name}: ${reason}`);
 }
-if (summary.skipped.length > 0) {
-  say(
-    `\n!! SKIPPED: ${summary.skipped.length} of the tests did not run${isCi ? ', which counts as failed in CI' : ''}:`,
-  );
-  for (const skip of summary.skipped) say(`!!   ${skip.name}: ${skip.reason}`);
-  if (isCi) failed += summary.skipped.length;
-}
-say(`\n${summary.passed} passed, ${failed} failed`);
-process.exitCode = failed === 0 ? 0 : 1;
-
-/**
- * Everything compiled under `test`, helpers included, whose source still exists: an earlier build leaves
- * files behind.
- */
-function compiledFiles(): string[] {
-  return readdirSync(path.join(root, 'dist/test'), { recursive: true, encoding: 'utf8' }).filter(
-    (file) => file.endsWith('.js') && existsSync(path.join(root, 'test', file.replace(/\.js$/, '.ts'))),
-  );
-}
-
-/** Tests in running order. */
-function findTests(filters: readonly string[]): string[] {
-  const isSlow = (file: string) => slowFolders.some((folder) => file.includes(`/test/${folder}/`));
-  return compiledFiles()
-    .filter((file) => file.endsWith('.test.js'))
-    .map((file) => `dist/test/${file}`)
-    .filter((file) => filters.length === 0 || filters.some((filter) => file.includes(filter)))
-    .sort((a, b) => Number(isSlow(b)) - Number(isSlow(a)) || a.localeCompare(b));
-}
+const failures = failed + (isCi ? skipped.length : 0);
+say(`\n${passed} passed, ${failures} failed`);
+process.exitCode = failures === 0 ? 0 : 1;
