@@ -4,9 +4,11 @@
  * may. With CI=true a skipped test point counts as failed. Exit code 0 only when nothing failed.
  *
  * Run from its source (`npm run test:file`), it runs tests from theirs, without a build. `--fast` leaves out
- * tests that start processes or servers, or load models.
+ * tests that start processes or servers, or load models; `--coverage` ends with what of src they ran.
  */
-import { availableParallelism } from 'node:os';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import { ownFile, ownLoader } from '../src/lib/processes.js';
 import { projectRoot } from '../src/lib/project.js';
@@ -20,6 +22,9 @@ const say = (line: string) => process.stdout.write(`${line}\n`);
 const isCi = process.env['CI'] === 'true';
 const filters = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
 const fast = process.argv.includes('--fast');
+const coverageFolder = process.argv.includes('--coverage')
+  ? mkdtempSync(path.join(tmpdir(), 'coverage-'))
+  : null;
 
 const tests = findTests(root).filter(
   (file) =>
@@ -40,6 +45,7 @@ const stream = runFiles(
   { cwd: root, nodeArgs: ['--enable-source-maps', ...ownLoader], jobs: Math.min(2, availableParallelism()) },
 );
 const { passed, failed, skipped } = await reportTap(stream, say);
+if (coverageFolder !== null) reportCoverage(coverageFolder);
 if (skipped.length > 0) {
   const weight = isCi ? ', which counts as failed in CI' : '';
   say(`\n!! SKIPPED: ${skipped.length} of the tests did not run${weight}:`);
@@ -48,3 +54,9 @@ if (skipped.length > 0) {
 const failures = failed + (isCi ? skipped.length : 0);
 say(`\n${passed} passed, ${failures} failed`);
 process.exitCode = failures === 0 ? 0 : 1;
+
+function reportCoverage(folder: string): void {
+  const c8 = ['node_modules/.bin/c8', 'report', '--temp-directory', folder, '--include', 'dist/src/**'];
+  spawnSync(process.execPath, c8, { cwd: root, stdio: 'inherit' });
+  rmSync(folder, { recursive: true });
+}

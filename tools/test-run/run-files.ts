@@ -5,6 +5,7 @@ export interface RunOptions {
   cwd: string;
   /** Options of Node, such as a loader. */
   nodeArgs?: readonly string[];
+  env?: NodeJS.ProcessEnv;
   /** Files at once. */
   jobs: number;
 }
@@ -42,11 +43,11 @@ export function runFiles(files: readonly string[], options: RunOptions): Readabl
 /** @returns what it printed, and how it ended when not well: '' is well */
 function runFile(
   file: string,
-  { cwd, nodeArgs = [] }: RunOptions,
+  { cwd, nodeArgs = [], env = {} }: RunOptions,
 ): Promise<{ output: string; failure: string }> {
   const child = spawn(process.execPath, [...nodeArgs, file], {
     cwd,
-    env: { TAP_TIMEOUT: String(timeoutSeconds), ...process.env },
+    env: { TAP_TIMEOUT: String(timeoutSeconds), ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   let output = '';

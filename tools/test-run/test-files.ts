@@ -29,7 +29,7 @@ const slowWords = [
   /child_process|ownProgram|test-engine|createSupervisor/,
   /worker_threads|node:(http|net)'|\.listen\(/,
   /helpers\/build|createServices/,
-  /models\/(pocket|folder)|test\/parity|pocketModel|wan-models/,
+  /models\/(pocket|folder)|test\/parity|pocket-check|wan-models/,
 ];
 
 /** Whether a test belongs to `npm run test:fast`. */
