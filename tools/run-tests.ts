@@ -42,7 +42,12 @@ for (const [command, reason] of installMissing(commandsNamedIn([...sources]), sa
 
 const stream = runFiles(
   tests.map((file) => path.relative(root, ownFile(file.replace(/\.ts$/, '')))),
-  { cwd: root, nodeArgs: ['--enable-source-maps', ...ownLoader], jobs: Math.min(2, availableParallelism()) },
+  {
+    cwd: root,
+    nodeArgs: ['--enable-source-maps', ...ownLoader],
+    env: coverageFolder === null ? {} : { NODE_V8_COVERAGE: coverageFolder },
+    jobs: Math.min(2, availableParallelism()),
+  },
 );
 const { passed, failed, skipped } = await reportTap(stream, say);
 if (coverageFolder !== null) reportCoverage(coverageFolder);
