@@ -100,7 +100,9 @@ export async function loadClipTokenizer(folder: string) {
      * of a word stays what it is elsewhere.
      */
     encode(text: string): readonly number[] {
-      const ids = encoded.get(text) ?? tokenizer.encode(text.replaceAll('Σ', 'σ')).ids;
+      const ids =
+        encoded.get(text) ??
+        piecesOf(text.replaceAll('Σ', 'σ')).flatMap((piece) => tokenizer.encode(piece).ids);
       encoded.set(text, ids);
       return ids;
     },
@@ -152,14 +154,35 @@ export async function loadT5Tokenizer(folder: string) {
     maxLength: declared !== undefined && declared < 10_000 ? declared : wanTextLength,
     /** Ids with the end token last, neither cut nor padded. */
     encode(text: string): number[] {
-      const { ids, tokens } = tokenizer.encode(text);
-      if (!byteFallback) return ids;
-      return ids.flatMap((id, i) =>
-        id === unknownId && tokens[i] !== unknownToken ? (byteIds(tokens[i] as string) ?? [id]) : [id],
-      );
+      const pieces = piecesOf(text);
+      return pieces.flatMap((piece, nth) => {
+        const { ids, tokens } = tokenizer.encode(piece);
+        const words = nth < pieces.length - 1 ? ids.slice(0, -1) : ids;
+        if (!byteFallback) return words;
+        return words.flatMap((id, i) =>
+          id === unknownId && tokens[i] !== unknownToken ? (byteIds(tokens[i] as string) ?? [id]) : [id],
+        );
+      });
     },
     tokenText: (id: number) => tokenizer.id_to_token(id) ?? '',
   };
+}
+
+/** The library passes all tokens of a word as arguments, and the stack holds some 100,000 of them. */
+const longestPiece = 4096;
+
+/** Pieces of a long text, cut at white space where there is some, and never within a character. */
+function piecesOf(text: string): string[] {
+  const pieces: string[] = [];
+  let rest = text;
+  while (rest.length > longestPiece) {
+    const head = rest.slice(0, longestPiece);
+    const blank = head.search(/\s\S*$/u);
+    const cut = blank > 0 ? blank : longestPiece - (/[\ud800-\udbff]$/.test(head) ? 1 : 0);
+    pieces.push(rest.slice(0, cut));
+    rest = rest.slice(cut).trimStart();
+  }
+  return [...pieces, rest];
 }
 
 /** At most `length` ids; of a text that is cut the end token stays last, as transformers cuts. */

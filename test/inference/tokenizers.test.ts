@@ -1,6 +1,6 @@
 import path from 'node:path';
 import t from 'tap';
-import { loadClipTokenizer } from '../../src/inference/diffusion/tokenizers.js';
+import { loadClipTokenizer, loadT5Tokenizer } from '../../src/inference/diffusion/tokenizers.js';
 import { projectRoot } from '../../src/lib/project.js';
 
 const load = (name: string) =>
@@ -27,3 +27,22 @@ t.test('tokens are shown as a person would write them', async (t) => {
   );
   t.equal(tokenText(bosId), '<|startoftext|>');
 });
+
+t.test(
+  'the longest prompts are read, whatever they consist of, and long ones like their parts',
+  async (t) => {
+    const clip = await load('tokenizer');
+    const t5 = await loadT5Tokenizer(path.join(projectRoot(), 'test/parity/models/wan-tiny/tokenizer'));
+    // one ligature is 18 characters when it is taken apart, one note 3 of four bytes each
+    for (const character of ['ﷺ', '\u{1d160}', 'a', '🎈', '漢', '\u0301', '!']) {
+      const text = character.repeat(10_000);
+      t.ok(clip.encode(text).length > 0, `CLIP, ${character}`);
+      t.ok(t5.encode(text).length > 0, `T5, ${character}`);
+    }
+    const sentence = 'a red circle, above a blue square.';
+    const long = Array.from({ length: 280 }, () => sentence).join(' ');
+    t.same(clip.encode(long), Array.from({ length: 280 }, () => clip.encode(sentence)).flat());
+    const own = t5.encode(sentence);
+    t.same(t5.encode(long), [...Array.from({ length: 280 }, () => own.slice(0, -1)).flat(), own.at(-1)]);
+  },
+);
