@@ -11,12 +11,15 @@ import { buildApp } from './app.js';
 import { ConfigError, readConfig, type Config } from './config.js';
 import { readEnvironment } from './lib/environment.js';
 import { createLog } from './logging.js';
+import { within } from './lib/wait.js';
 import { createServices } from './services/index.js';
 import { reportAfterStart } from './services/operations/validation.js';
 import { startTracing } from './tracing.js';
 
 /** For what must happen after the jobs' own grace: flushing, ending engine processes. */
 const closingMs = 15_000;
+/** Of it, for spans that their collector has not taken yet. */
+const spansMs = 2000;
 
 // Libraries that read the environment themselves (OpenTelemetry) find what .env says, too.
 Object.assign(process.env, readEnvironment());
@@ -53,16 +56,15 @@ async function run(config: Config): Promise<void> {
     { delay: config.shutdownGraceSeconds * 1000 + closingMs, logger: log },
     async ({ err, signal }) => {
       if (err !== undefined) {
-        // A crash is no orderly stop: nothing is handed back, so the attempts that were under way count, and
-        // a job
-        // that brings services down is given up after as many as any other.
+        // A crash is no orderly stop: nothing is handed back, so the attempts that were under way count, and a
+        // job that brings services down is given up after as many as any other.
         log.fatal({ err }, 'ending after an error nobody handled');
         return;
       }
       log.info({ signal }, 'stopping');
       giveUpReport();
       await app.close();
-      await tracing?.stop();
+      if (tracing !== undefined) await within(spansMs, tracing.stop());
     },
   );
 

@@ -8,8 +8,10 @@ const goodbyeMs = 2000;
 /** Tells where this worker is while the app listens, and that it has gone. */
 export const urlRegistrationPlugin = fp<{ registration: Services['registration'] }>(
   (app, { registration }, done) => {
-    let stopped: Promise<unknown> = Promise.resolve();
-    app.addHook('onListen', async () => registration.start());
+    let stopped: Promise<unknown> | undefined;
+    app.addHook('onListen', async () => {
+      if (stopped === undefined) registration.start();
+    });
     app.addHook('preClose', async () => {
       stopped = within(goodbyeMs, registration.stop());
     });

@@ -108,6 +108,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   async function start(): Promise<void> {
     await work.open();
     await memory.start();
+    if (stopped !== undefined) return;
     engines.start();
     relay.start();
     maintenance.start();
