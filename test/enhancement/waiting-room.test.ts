@@ -1,5 +1,5 @@
 import t from 'tap';
-import { createWaitingRoom } from '../../src/services/enhancement/waiting-room.js';
+import { createWaitingRoom } from '../../src/services/enhancement/model-access.js';
 
 const free = () => new AbortController().signal;
 const keen = { patient: false };

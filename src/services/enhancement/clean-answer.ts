@@ -52,6 +52,7 @@ const label = pattern(
   either('prompt', 'description', 'version', 'answer', 'output'),
   '[*_]*\\s*:[*_\\s]*',
 );
+const offered = ['prompt', 'version', 'description', 'request', 'rewrite', 'it is', 'you go'];
 /** "Sure, here is …:" up to its colon or line end, and the bare interjection before a sentence. */
 const courtesy = pattern(
   '^',
@@ -67,11 +68,7 @@ const courtesy = pattern(
     'no problem',
   ),
   '\\b',
-  either(
-    `(?=[,!.:\\s])[^\\n:]{0,160}?${either('prompt', 'version', 'description', 'request', 'rewrite', 'it is', 'you go')}[^\\n:]{0,60}:`,
-    '[!.,:]',
-    '(?=\\n)',
-  ),
+  either(`(?=[,!.:\\s])[^\\n:]{0,160}?${either(...offered)}[^\\n:]{0,60}:`, '[!.,:]', '(?=\\n)'),
   '\\s*',
 );
 const announcement = pattern(

@@ -7,9 +7,8 @@ import { createAttempt, modelNotAvailable } from './answer-prompt.js';
 import { runChain, type ChainOutcome } from './chain.js';
 import { createTokenCounter } from './prompt-length.js';
 import type { DenyList } from './deny-list.js';
-import { createWaitingRoom } from './waiting-room.js';
+import { createResidency, createWaitingRoom } from './model-access.js';
 import type { Question } from './request-text.js';
-import { createResidency } from './residency.js';
 import type { SessionKey, SessionStore, Turn } from './sessions.js';
 import type { Strategy, Template, Templates } from './templates.js';
 
