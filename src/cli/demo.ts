@@ -5,10 +5,10 @@ import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
-import { type Client, createClient } from './client.js';
+import { type Client, createClient, readGeneratedKey } from './client.js';
 import { buildPayload, localUserId } from './commands/generate.js';
-import { readGeneratedKey } from './connection.js';
 import { followJob } from './job-view.js';
+import { writeLine } from './output.js';
 import { createProgressDisplay } from './progress-view.js';
 import { saveAssets } from './save-assets.js';
 import { findFreePort, ownProgram } from '../lib/processes.js';
@@ -40,7 +40,6 @@ const connectedSettings = [
 ];
 
 const settings = readEnvironment();
-const say = (line = '') => process.stdout.write(`${line}\n`);
 
 const program = new Command('npm run demo --')
   .description('Starts the service on embedded defaults, draws one picture and keeps serving.')
@@ -57,7 +56,7 @@ async function runDemo(prompt: string, options: { exit?: boolean }): Promise<voi
   const logFile = path.join(dataDir, 'demo.log');
   await mkdir(dataDir, { recursive: true });
 
-  say(`Starting the service at ${url} (log: ${logFile})`);
+  writeLine(`Starting the service at ${url} (log: ${logFile})`);
   const service = startService(port, dataDir, logFile);
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => service.kill(signal));
   const ended = new Promise<number>((resolve) => service.once('exit', (code) => resolve(code ?? 0)));
@@ -69,10 +68,10 @@ async function runDemo(prompt: string, options: { exit?: boolean }): Promise<voi
     });
     const drawn = await Promise.race([noService, drawPicture(url, dataDir, prompt, giveUp.signal)]);
     videos = drawn.videos;
-    say(`\nThe picture: ${drawn.file}`);
-    say(`It took ${((Date.now() - startedAtMs) / 1000).toFixed(1)} s from the start of the service.`);
+    writeLine(`\nThe picture: ${drawn.file}`);
+    writeLine(`It took ${((Date.now() - startedAtMs) / 1000).toFixed(1)} s from the start of the service.`);
   } catch (error) {
-    say(`\n${error instanceof Error ? error.message : String(error)}`);
+    writeLine(`\n${error instanceof Error ? error.message : String(error)}`);
     giveUp.abort();
     process.exitCode = 1;
   }
@@ -82,10 +81,13 @@ async function runDemo(prompt: string, options: { exit?: boolean }): Promise<voi
     return;
   }
   const flag = port === defaultPort ? '' : ` --url ${url}`;
-  say(`The console: ${url}/docs (the API key is in ${path.join(dataDir, 'api-key')})`);
-  say(`Draw more in another terminal: npx ourvidz generate "two green stars on a black background"${flag}`);
-  if (videos) say(`Or a video: npx ourvidz generate --type video_fast "a red circle moves left"${flag}`);
-  say('Serving until Ctrl-C.');
+  writeLine(`The console: ${url}/docs (the API key is in ${path.join(dataDir, 'api-key')})`);
+  writeLine(
+    `Draw more in another terminal: npx ourvidz generate "two green stars on a black background"${flag}`,
+  );
+  if (videos)
+    writeLine(`Or a video: npx ourvidz generate --type video_fast "a red circle moves left"${flag}`);
+  writeLine('Serving until Ctrl-C.');
   process.exitCode = await ended;
 }
 
@@ -116,7 +118,7 @@ async function drawPicture(
   await waitForHealth(url, deadline);
   const client = createClient({ url, apiKey: settings['WAN_WORKER_API_KEY'] ?? readGeneratedKey(dataDir) });
   const id = randomUUID();
-  say(`Drawing "${prompt}"`);
+  writeLine(`Drawing "${prompt}"`);
   await client.request('POST', '/jobs', {
     body: buildPayload(id, prompt, { type: 'sdxl_image_fast', user: localUserId, output: '', wait: true }),
     headers: { 'idempotency-key': id },

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { CommanderError } from 'commander';
-import { CliError, exitCodes } from './output.js';
+import { CliError, exitCodes, writeNote } from './output.js';
 import { buildProgram } from './program.js';
 
 try {
@@ -8,8 +8,7 @@ try {
 } catch (error) {
   process.exitCode = exitCodeOf(error);
   // Commander has printed its own message already.
-  if (!(error instanceof CommanderError))
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  if (!(error instanceof CommanderError)) writeNote(error instanceof Error ? error.message : String(error));
 }
 
 function exitCodeOf(error: unknown): number {

@@ -1,8 +1,17 @@
 import { InvalidArgumentError } from 'commander';
+import { oneLine, printable } from '../lib/printable.js';
+
+/** The only ways from here to a terminal. Results go to stdout, everything else that is said to stderr. */
+export function writeLine(text = ''): void {
+  process.stdout.write(`${printable(text)}\n`);
+}
+export function writeNote(text: string, stream: NodeJS.WritableStream = process.stderr): void {
+  stream.write(`${printable(text)}\n`);
+}
 
 /** Prints a result: JSON for scripts, else the text made for people. */
 export function print(asJson: boolean, value: unknown, asText: () => string): void {
-  process.stdout.write(`${asJson ? JSON.stringify(value, null, 2) : asText()}\n`);
+  writeLine(asJson ? JSON.stringify(value, null, 2) : asText());
 }
 
 /** Columns padded to their widest cell; missing values are shown as a dash. */
@@ -10,34 +19,26 @@ export function formatTable(
   headings: readonly string[],
   rows: ReadonlyArray<ReadonlyArray<unknown>>,
 ): string {
-  const cells = [headings, ...rows].map((row) =>
-    row.map((cell) =>
-      cell === undefined || cell === null || cell === '' ? '-' : String(cell).replace(/\s+/g, ' '),
-    ),
-  );
-  const widths = headings.map((_, column) =>
-    Math.max(...cells.map((row) => [...(row[column] ?? '')].length)),
-  );
+  const cells = [headings, ...rows].map((row) => row.map((cell) => oneLine(String(cell ?? '')) || '-'));
+  const widthOf = (cell = '') => [...cell].length;
+  const widths = headings.map((_, column) => Math.max(...cells.map((row) => widthOf(row[column]))));
   return cells
     .map((row) =>
       row
-        .map((cell, column) => cell + ' '.repeat(Math.max(0, (widths[column] ?? 0) - [...cell].length)))
+        .map((cell, column) => cell + ' '.repeat((widths[column] ?? 0) - widthOf(cell)))
         .join('  ')
         .trimEnd(),
     )
     .join('\n');
 }
 
-/** `key: value` lines; nested values as JSON. */
+/** `key  value` lines; nested values as JSON. */
 export function formatFields(fields: Record<string, unknown>): string {
-  const shown = Object.entries(fields).filter(([, value]) => value !== undefined && value !== null);
-  const width = Math.max(0, ...shown.map(([key]) => key.length));
-  return shown
-    .map(
-      ([key, value]) =>
-        `${key.padEnd(width)}  ${typeof value === 'object' ? JSON.stringify(value) : String(value)}`,
-    )
-    .join('\n');
+  const shown = Object.entries(fields)
+    .filter(([, value]) => value !== undefined && value !== null)
+    .map(([key, value]) => [oneLine(key), typeof value === 'object' ? JSON.stringify(value) : String(value)]);
+  const width = Math.max(0, ...shown.map(([key = '']) => key.length));
+  return shown.map(([key = '', value = '']) => `${key.padEnd(width)}  ${oneLine(value)}`).join('\n');
 }
 
 export function shorten(text: string, length: number): string {
@@ -46,30 +47,34 @@ export function shorten(text: string, length: number): string {
 }
 
 /**
- * Exit codes of `ourvidz`, part of its interface (README and `--help` state them).
- * A shell script can tell "the job failed" from "the service is away" without reading text.
+ * Exit codes of `ourvidz`, part of its interface: a shell script can tell "the job failed" from "the service is
+ * away" without reading text. `--help` lists them with these words.
  */
 export const exitCodes = {
   ok: 0,
-  /** The job, or the enhancement, ended in failure. */
   failed: 1,
-  /** Wrong arguments, or the service refused the values. */
   usage: 2,
-  /** Nothing answers at the address. */
   unreachable: 3,
-  /** The API key is missing or wrong. */
   unauthorized: 4,
-  /** No such job, dead letter or callback. */
   notFound: 5,
-  /** The queue is full or the service is not ready; trying again later makes sense. */
   busy: 6,
-  /** The service answered with an error of its own, or with something that is not its contract. */
   serviceError: 7,
-  /** `doctor` found warnings and no errors. */
   warnings: 8,
-  /** Ctrl-C; the job was cancelled. */
   interrupted: 130,
 } as const;
+
+export const exitCodeMeanings: Readonly<Record<keyof typeof exitCodes, string>> = {
+  ok: 'done',
+  failed: 'the job failed, a check found errors, or a download went wrong',
+  usage: 'wrong arguments, or values that the service refuses',
+  unreachable: 'no service answers at the address',
+  unauthorized: 'the API key is missing or wrong',
+  notFound: 'there is no such job, entry or model',
+  busy: 'the queue is full or the service is not ready: try again later',
+  serviceError: 'the service answered with an error of its own',
+  warnings: 'doctor found warnings and no errors',
+  interrupted: 'interrupted by Ctrl-C; generate cancels its job',
+};
 
 /** What the command line says before it ends with `exitCode`. */
 export class CliError extends Error {
@@ -80,6 +85,13 @@ export class CliError extends Error {
     super(message);
     this.name = 'CliError';
   }
+}
+
+/** `?key=value&…` of the options that were given. */
+export function queryOf(options: Record<string, string | number | undefined>): string {
+  const query = new URLSearchParams();
+  for (const [key, value] of Object.entries(options)) if (value !== undefined) query.set(key, String(value));
+  return `?${query.toString()}`;
 }
 
 export function toInteger(text: string): number {

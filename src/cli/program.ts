@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { ownVersion } from '../lib/project.js';
+import { exitCodeMeanings, exitCodes, writeLine, writeNote } from './output.js';
 import { registerCallbacks, registerDeadLetters } from './commands/admin.js';
 import { registerDoctor } from './commands/doctor.js';
 import { registerGenerate } from './commands/generate.js';
@@ -20,6 +21,10 @@ export function buildProgram(): Command {
     .option('--json', 'print JSON for scripts')
     .showHelpAfterError('(ourvidz --help says more)')
     .exitOverride()
+    .configureOutput({
+      writeOut: (text) => writeLine(text.trimEnd()),
+      writeErr: (text) => writeNote(text.trimEnd()),
+    })
     .addHelpText(
       'after',
       `
@@ -30,8 +35,7 @@ Examples:
   $ ourvidz models pull qwen2.5-7b-instruct --quant q4_k_m
 
 Exit codes:
-  0 done   1 the job failed   2 wrong arguments or refused values   3 no service answers   4 API key missing or wrong
-  5 no such job or entry   6 full or not ready, try again later   7 error of the service   8 doctor: warnings only   130 interrupted`,
+${exitCodeLines()}`,
     );
   for (const register of [
     registerGenerate,
@@ -44,4 +48,10 @@ Exit codes:
   ])
     register(program);
   return program;
+}
+
+function exitCodeLines(): string {
+  return Object.entries(exitCodeMeanings)
+    .map(([name, meaning]) => `${String(exitCodes[name as keyof typeof exitCodes]).padStart(5)}  ${meaning}`)
+    .join('\n');
 }

@@ -1,4 +1,6 @@
-import { SingleBar } from 'cli-progress';
+import { type Options, SingleBar } from 'cli-progress';
+import { oneLine } from '../lib/printable.js';
+import { writeNote } from './output.js';
 import type { ProgressView } from './job-view.js';
 import { gigabytes } from './models/pull.js';
 
@@ -21,7 +23,8 @@ export const silentProgress: JobProgressDisplay = {
   stop: () => undefined,
 };
 
-function createBar(stream: NodeJS.WriteStream): JobProgressDisplay {
+/** A bar on the terminal's current line; its label and notes are text of others. */
+function openBar(stream: NodeJS.WriteStream, options: Options = {}) {
   const bar = new SingleBar({
     format: '{bar} {percentage}% | {label}',
     stream,
@@ -30,21 +33,28 @@ function createBar(stream: NodeJS.WriteStream): JobProgressDisplay {
     barCompleteChar: '█',
     barIncompleteChar: '░',
     barsize: 30,
+    ...options,
   });
+  return {
+    start: (total: number) => bar.start(total, 0, { label: '' }),
+    show: (value: number, label: string) => bar.update(value, { label: oneLine(label) }),
+    /** The bar owns the current line: clear it, and let the next update draw it again below the note. */
+    note: (text: string) => void stream.write(`\r\u001b[K${oneLine(text)}\n`),
+    stop: () => bar.stop(),
+  };
+}
+
+function createBar(stream: NodeJS.WriteStream): JobProgressDisplay {
+  const bar = openBar(stream);
   let started = false;
   return {
     update: (progress) => {
-      const percentage = Math.round(progress.fraction * 100);
-      const payload = { label: describeProgress(progress) };
-      if (started) bar.update(percentage, payload);
-      else bar.start(100, percentage, payload);
+      if (!started) bar.start(100);
       started = true;
+      bar.show(Math.round(progress.fraction * 100), describeProgress(progress));
     },
-    note: (text) => {
-      // The bar owns the current line: clear it, and let the next update draw it again below the note.
-      stream.write(`\r\u001b[K${text}\n`);
-    },
-    stop: () => bar.stop(),
+    note: bar.note,
+    stop: bar.stop,
   };
 }
 
@@ -55,11 +65,10 @@ function createWaitingRooms(stream: NodeJS.WriteStream): JobProgressDisplay {
       const marker = `${progress.stage} ${Math.floor(progress.fraction * 10)}`;
       if (marker === lastShown) return;
       lastShown = marker;
-      stream.write(
-        `${String(Math.round(progress.fraction * 100)).padStart(3)} %  ${describeProgress(progress)}\n`,
-      );
+      const percentage = String(Math.round(progress.fraction * 100)).padStart(3);
+      writeNote(`${percentage} %  ${oneLine(describeProgress(progress))}`, stream);
     },
-    note: (text) => void stream.write(`${text}\n`),
+    note: (text) => writeNote(oneLine(text), stream),
     stop: () => undefined,
   };
 }
@@ -83,40 +92,30 @@ export function createTransferView(totalBytes: number, stream: NodeJS.WriteStrea
   let lastShown = -1;
   // Speed is that of this run: what was here before it did not travel.
   let begun: { atMs: number; bytes: number } | undefined;
-  const bar = stream.isTTY
-    ? new SingleBar({
-        format: '{bar} {percentage}% | {label}',
-        stream,
-        hideCursor: true,
-        clearOnComplete: true,
-        barCompleteChar: '█',
-        barIncompleteChar: '░',
-        barsize: 30,
-        etaBuffer: 1,
-      })
-    : undefined;
-  bar?.start(Math.max(1, totalBytes), 0, { label: '' });
+  const bar = stream.isTTY ? openBar(stream, { etaBuffer: 1 }) : undefined;
+  bar?.start(Math.max(1, totalBytes));
 
   function describe(): string {
     const seconds = begun === undefined ? 0 : (performance.now() - begun.atMs) / 1000;
     const speed = begun === undefined || seconds < 0.2 ? 0 : (bytes - begun.bytes) / seconds;
-    return `${gigabytes(bytes)} of ${gigabytes(totalBytes)}${speed > 0 ? `, ${gigabytes(speed)}/s, ${formatSeconds((totalBytes - bytes) / speed)} left` : ''}`;
+    const rest =
+      speed > 0 ? `, ${gigabytes(speed)}/s, ${formatSeconds((totalBytes - bytes) / speed)} left` : '';
+    return `${gigabytes(bytes)} of ${gigabytes(totalBytes)}${rest}`;
   }
 
   return {
     add(count: number): void {
       bytes += count;
       begun ??= { atMs: performance.now(), bytes };
-      if (bar !== undefined) bar.update(bytes, { label: describe() });
+      if (bar !== undefined) bar.show(bytes, describe());
       else {
         const twentieth = Math.floor((bytes / Math.max(1, totalBytes)) * 20);
-        if (twentieth !== lastShown) stream.write(`${String(twentieth * 5).padStart(3)} %  ${describe()}\n`);
+        if (twentieth !== lastShown)
+          writeNote(`${String(twentieth * 5).padStart(3)} %  ${describe()}`, stream);
         lastShown = twentieth;
       }
     },
-    note(text: string): void {
-      stream.write(bar === undefined ? `${text}\n` : `\r\u001b[K${text}\n`);
-    },
+    note: bar?.note ?? ((text: string) => writeNote(oneLine(text), stream)),
     stop: () => bar?.stop(),
   };
 }

@@ -16,24 +16,18 @@ export async function saveAssets(
   folder: string,
 ): Promise<string[]> {
   await mkdir(folder, { recursive: true });
-  const seeds = Array.isArray(job.metadata['seeds'])
-    ? (job.metadata['seeds'] as unknown[])
-    : [job.metadata['seed']];
+  const { seed, seeds } = job.metadata as { seed?: unknown; seeds?: unknown };
   const files: string[] = [];
   for (const [index, asset] of job.assets.entries()) {
     if (!/^(\/|https?:\/\/)/.test(asset)) {
       files.push(asset);
       continue;
     }
-    const extension = path.posix.extname(new URL(asset, client.url).pathname) || '.bin';
-    files.push(
-      await saveUnderFreeName(
-        client,
-        asset,
-        path.resolve(folder, `${slugOf(prompt)}-${String(seeds[index] ?? index)}`),
-        extension,
-      ),
-    );
+    const extension = /\.[a-z0-9]{1,8}$/i.exec(new URL(asset, client.url).pathname)?.[0] ?? '.bin';
+    // Only a number becomes part of a file's name: anything else could lead out of the folder.
+    const own: unknown = (Array.isArray(seeds) ? seeds : [seed])[index];
+    const name = `${slugOf(prompt)}-${Number.isSafeInteger(own) ? Number(own) : index}`;
+    files.push(await saveUnderFreeName(client, asset, path.resolve(folder, name), extension));
   }
   return files;
 }

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { resolveConnection } from '../../src/cli/connection.js';
+import { resolveConnection } from '../../src/cli/client.js';
 import { projectRoot } from '../../src/lib/project.js';
 
 t.test('flags win over the environment, the environment over .env, .env over defaults', async (t) => {

@@ -35,7 +35,8 @@ export function registerDoctor(program: Command): void {
           message,
           severity === 'ok' ? '' : cure,
         ]);
-        return `${formatTable(['STATE', 'SUBJECT', 'FOUND', 'WHAT TO DO'], rows)}\n\n${findings.length} checked, ${errors} errors, ${warnings} warnings`;
+        const table = formatTable(['STATE', 'SUBJECT', 'FOUND', 'WHAT TO DO'], rows);
+        return `${table}\n\n${findings.length} checked, ${errors} errors, ${warnings} warnings`;
       });
       process.exitCode = errors > 0 ? exitCodes.failed : warnings > 0 ? exitCodes.warnings : exitCodes.ok;
     });

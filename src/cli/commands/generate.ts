@@ -3,9 +3,10 @@ import path from 'node:path';
 import { type Command, Option } from 'commander';
 import { type Client, clientOf, isJson } from '../client.js';
 import { followJob, formatExplanation, type JobView } from '../job-view.js';
-import { CliError, exitCodes, print, toInteger, toNumber } from '../output.js';
+import { CliError, exitCodes, print, toInteger, toNumber, writeNote } from '../output.js';
 import { createProgressDisplay, formatSeconds, silentProgress } from '../progress-view.js';
 import { saveAssets } from '../save-assets.js';
+import { oneLine } from '../../lib/printable.js';
 import { catalogue, isJobType, jobTypes } from '../../services/catalogue.js';
 
 export interface GenerateOptions {
@@ -35,7 +36,7 @@ export function registerGenerate(program: Command): void {
   program
     .command('generate')
     .description(
-      'draw a prompt, or make a video of it: submit a job, show its progress, save its files and print their paths',
+      'draw a prompt or make a video of it: submits a job, shows its progress, saves the files, prints their paths',
     )
     .argument('<prompt>', 'what to draw')
     .addOption(new Option('--type <type>', 'job type').choices(jobTypes).default('sdxl_image_fast'))
@@ -92,27 +93,29 @@ async function generate(
     { body: buildPayload(id, prompt, options), headers: { 'idempotency-key': id } },
   );
   if (!options.wait) {
-    print(asJson, submitted, () => submitted.id);
+    print(asJson, submitted, () => oneLine(submitted.id));
     return;
   }
   const job = await followUntilDone(client, id, asJson);
   if (job.status !== 'completed') {
     if (asJson) print(asJson, { ...job, files: [] }, () => '');
+    const reason = oneLine(job.error_message ?? 'no reason given');
     throw new CliError(
-      `The job ${id} ${job.status === 'failed' ? 'failed' : 'was cancelled'}: ${job.error_message ?? 'no reason given'}`,
+      `The job ${id} ${job.status === 'failed' ? 'failed' : 'was cancelled'}: ${reason}`,
       exitCodes.failed,
     );
   }
   const files = await saveAssets(client, job, prompt, options.output);
   if (files.some((file) => !path.isAbsolute(file)))
-    process.stderr.write(
-      "The files lie in the service's storage: it names their places there, not addresses (ASSET_URLS=signed or public makes it name addresses).\n",
+    writeNote(
+      "The files lie in the service's storage, which names their places there and no addresses " +
+        '(with ASSET_URLS=signed or public it names addresses).',
     );
   const seconds = job.metadata['generation_time'];
-  if (!asJson && typeof seconds === 'number') process.stderr.write(`done in ${formatSeconds(seconds)}\n`);
   const explanation = formatExplanation(job.metadata['explain']);
-  if (!asJson && explanation !== '') process.stderr.write(`${explanation}\n`);
-  print(asJson, { ...job, files }, () => files.join('\n'));
+  if (!asJson && typeof seconds === 'number') writeNote(`done in ${formatSeconds(seconds)}`);
+  if (!asJson && explanation !== '') writeNote(explanation);
+  print(asJson, { ...job, files }, () => files.map(oneLine).join('\n'));
 }
 
 /** Follows the job; the first Ctrl-C asks the service to cancel it, the second leaves at once. */

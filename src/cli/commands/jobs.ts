@@ -1,11 +1,21 @@
 import { type Command, Option } from 'commander';
 import { followJob, formatExplanation, type JobView } from '../job-view.js';
-import { CliError, exitCodes, formatFields, formatTable, print, shorten, toInteger } from '../output.js';
-import { clientOf, isJson } from '../client.js';
+import {
+  CliError,
+  exitCodes,
+  formatFields,
+  formatTable,
+  print,
+  queryOf,
+  shorten,
+  toInteger,
+} from '../output.js';
+import { ask, clientOf, isJson } from '../client.js';
 import { createProgressDisplay, describeProgress, silentProgress } from '../progress-view.js';
+import { oneLine } from '../../lib/printable.js';
 import { jobTypes } from '../../services/catalogue.js';
 
-interface JobPageView {
+interface JobPage {
   jobs: JobView[];
   next_cursor?: string;
 }
@@ -28,18 +38,12 @@ export function registerJobs(program: Command): void {
     .addOption(new Option('--type <type>', 'only jobs of this type').choices(jobTypes))
     .option('--limit <count>', 'at most this many', toInteger, 20)
     .option('--cursor <cursor>', 'where the page before ended')
-    .action(async (options: Record<string, string | number | undefined>, command: Command) => {
-      const query = new URLSearchParams(
-        Object.entries(options).flatMap(([key, value]) =>
-          value === undefined ? [] : [[key, String(value)] as [string, string]],
-        ),
-      );
-      const page = await clientOf(command).request<JobPageView>('GET', `/jobs?${query.toString()}`);
-      print(isJson(command), page, () => {
-        if (page.jobs.length === 0) return 'No jobs.';
+    .action((options: Record<string, string | number | undefined>, command: Command) =>
+      ask<JobPage>(command, ['GET', `/jobs${queryOf(options)}`], ({ jobs: page, next_cursor: next }) => {
+        if (page.length === 0) return 'No jobs.';
         const table = formatTable(
           ['ID', 'TYPE', 'STATUS', 'PROGRESS', 'ATTEMPTS', 'CREATED'],
-          page.jobs.map((job) => [
+          page.map((job) => [
             job.id,
             job.type,
             job.status,
@@ -48,18 +52,17 @@ export function registerJobs(program: Command): void {
             job.created_at,
           ]),
         );
-        return page.next_cursor === undefined ? table : `${table}\nMore: --cursor ${page.next_cursor}`;
-      });
-    });
+        return next === undefined ? table : `${table}\nMore: --cursor ${oneLine(next)}`;
+      }),
+    );
 
   jobs
     .command('show')
     .description('everything known of one job')
     .argument('<id>')
-    .action(async (id: string, _options: unknown, command: Command) => {
-      const job = await clientOf(command).request<JobView>('GET', `/jobs/${encodeURIComponent(id)}`);
-      print(isJson(command), job, () => formatJob(job));
-    });
+    .action((id: string, _options: unknown, command: Command) =>
+      ask(command, ['GET', `/jobs/${encodeURIComponent(id)}`], formatJob),
+    );
 
   jobs
     .command('watch')
@@ -82,14 +85,13 @@ export function registerJobs(program: Command): void {
     .command('cancel')
     .description('cancel a job, waiting or running')
     .argument('<id>')
-    .action(async (id: string, _options: unknown, command: Command) => {
-      const job = await clientOf(command).request<JobView>('DELETE', `/jobs/${encodeURIComponent(id)}`);
-      print(
-        isJson(command),
-        job,
-        () => `${job.id}: ${job.status === 'processing' ? 'told to stop' : job.status}`,
-      );
-    });
+    .action((id: string, _options: unknown, command: Command) =>
+      ask<JobView>(
+        command,
+        ['DELETE', `/jobs/${encodeURIComponent(id)}`],
+        (job) => `${oneLine(job.id)}: ${job.status === 'processing' ? 'told to stop' : oneLine(job.status)}`,
+      ),
+    );
 
   jobs.addHelpText(
     'after',
@@ -109,7 +111,7 @@ function formatJob(job: JobView): string {
       progress: `${Math.round(progress.fraction * 100)} %, ${describeProgress(progress)}`,
     }),
   ];
-  if (assets.length > 0) lines.push('assets', ...assets.map((asset) => `  ${asset}`));
+  if (assets.length > 0) lines.push('assets', ...assets.map((asset) => `  ${oneLine(asset)}`));
   const { explain, ...rest } = metadata;
   const known = formatFields(
     Object.fromEntries(

@@ -2,15 +2,16 @@ import type { Command } from 'commander';
 import {
   chooseQuantisation,
   findModel,
-  ggufMemoryBytes,
+  findModelLocations,
+  type ModelLocations,
   type PublishedModel,
   readCatalogue,
 } from '../models/catalogue.js';
-import { listPulled, type PulledFolder, verifyFolder } from '../models/files.js';
+import { describeAll, describeModel, describeNext, describePlan, summary } from '../models/describe.js';
+import { listPulled, verifyFolder } from '../models/files.js';
 import { createHub } from '../models/hub.js';
-import { findModelLocations, type ModelLocations } from '../models/locations.js';
-import { gigabytes, planPull, type PullPlan, requireSpace, runPull } from '../models/pull.js';
-import { CliError, exitCodes, formatTable, print } from '../output.js';
+import { planPull, requireSpace, runPull } from '../models/pull.js';
+import { CliError, exitCodes, print, writeNote } from '../output.js';
 import { isJson } from '../client.js';
 import { createTransferView } from '../progress-view.js';
 
@@ -64,8 +65,17 @@ export function registerModels(program: Command): void {
     .addHelpText(
       'after',
       `
-An interrupted pull goes on where it ended: run the same command again. Every file is checked against the hub's checksum.
-Environment: MODELS_DIR, HF_ENDPOINT (a mirror), HF_TOKEN (gated or private repositories, higher limits), HF_HOME (token, cache of other tools), HTTPS_PROXY.
+An interrupted pull goes on where it ended: run the same command again.
+Every file is checked against the hub's checksum.
+
+Environment:
+  MODELS_DIR              models folder
+  HF_ENDPOINT             a mirror of the hub
+  HF_TOKEN                for gated or private repositories, and for higher limits
+  HF_HOME                 the hub's folder on this machine: token, cache of other tools
+  HF_HUB_ETAG_TIMEOUT     seconds one answer of the hub's API may take (60)
+  HF_HUB_DOWNLOAD_TIMEOUT seconds a silent download is waited for (60)
+  HTTPS_PROXY             the way to the hub
 
 Examples:
   $ ourvidz models pull sdxl --to /srv/models
@@ -76,7 +86,7 @@ Examples:
   models
     .command('verify')
     .description(
-      'read pulled models again and compare every byte with what the hub announced; exit code 1 when one differs',
+      "read pulled models again and compare every file with the hub's checksum; 1 when one differs",
     )
     .argument('[names...]', 'only these')
     .option('--to <folder>', 'models folder (MODELS_DIR)')
@@ -90,52 +100,51 @@ async function pull(name: string, flags: PullFlags, asJson: boolean): Promise<vo
   const quantisation = chooseQuantisation(model, flags.quant);
   const locations = findModelLocations(flags.to);
   const hub = createHub(locations);
+  const { signal, ...interruption } = onInterruption();
+  try {
+    const plan = await planPull(model, { quantisation, revision: flags.revision, hub, locations, signal });
+    if (flags.dryRun === true) {
+      print(asJson, summary(plan), () => describePlan(plan));
+      return await requireSpace(plan);
+    }
+    if (plan.standing === 'same') {
+      const cure = `(ourvidz models verify ${model.name} reads it again)`;
+      return print(asJson, summary(plan), () => `${model.name} is here already: ${plan.folder} ${cure}`);
+    }
+    writeNote(describePlan(plan));
+    const view = createTransferView(plan.totalBytes);
+    const { cacheDir } = locations;
+    const { add: onBytes, note } = view;
+    await runPull(plan, { hub, cacheDir, force: flags.force === true, signal, onBytes, note }).finally(
+      view.stop,
+    );
+    print(asJson, summary(plan), () => describeNext(plan, locations));
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error;
+  } finally {
+    interruption.ignore();
+    await hub.close();
+  }
+}
+
+/** A signal that ends with the first Ctrl-C; a second one ends the process by itself. */
+function onInterruption(): { signal: AbortSignal; ignore(): void } {
   const interrupted = new AbortController();
-  const onInterrupt = () =>
+  const interrupt = () => {
     interrupted.abort(
       new CliError(
         'Interrupted. What has arrived is kept: run the command again to go on',
         exitCodes.interrupted,
       ),
     );
-  process.once('SIGINT', onInterrupt).once('SIGTERM', onInterrupt);
-  try {
-    const plan = await planPull(model, { quantisation, revision: flags.revision, hub, locations });
-    if (flags.dryRun === true) {
-      print(asJson, summary(plan), () => describePlan(plan));
-      await requireSpace(plan);
-      return;
-    }
-    if (plan.standing === 'same') {
-      print(
-        asJson,
-        summary(plan),
-        () =>
-          `${model.name} is here already: ${plan.folder} (ourvidz models verify ${model.name} reads it again)`,
-      );
-      return;
-    }
-    process.stderr.write(`${describePlan(plan)}\n`);
-    const view = createTransferView(plan.totalBytes);
-    try {
-      await runPull(plan, {
-        hub,
-        cacheDir: locations.cacheDir,
-        force: flags.force === true,
-        signal: interrupted.signal,
-        onBytes: view.add,
-        note: view.note,
-      });
-    } catch (error) {
-      throw interrupted.signal.aborted ? interrupted.signal.reason : error;
-    } finally {
-      view.stop();
-    }
-    print(asJson, summary(plan), () => describeNext(plan, locations));
-  } finally {
-    process.off('SIGINT', onInterrupt).off('SIGTERM', onInterrupt);
-    await hub.close();
-  }
+    // What cannot be broken off (a name that is being looked up) does not hold the process.
+    setTimeout(() => process.exit(exitCodes.interrupted), 500).unref();
+  };
+  process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+  return {
+    signal: interrupted.signal,
+    ignore: () => void process.off('SIGINT', interrupt).off('SIGTERM', interrupt),
+  };
 }
 
 async function verify(names: string[], locations: ModelLocations, asJson: boolean): Promise<void> {
@@ -146,7 +155,7 @@ async function verify(names: string[], locations: ModelLocations, asJson: boolea
   const absent = wanted.filter((name) => !pulled.some(({ record }) => record.name === name));
   if (pulled.length === 0 || absent.length > 0)
     throw new CliError(
-      `${absent.join(', ') || 'No model'} was pulled into ${locations.modelsDir}`,
+      `${locations.modelsDir} has no pulled ${absent.join(', ') || 'model'}: ourvidz models pull fetches one`,
       exitCodes.notFound,
     );
   const view = createTransferView(
@@ -166,104 +175,9 @@ async function verify(names: string[], locations: ModelLocations, asJson: boolea
       .map(({ name, folder, problems }) =>
         problems.length === 0
           ? `${name}: all as published (${folder})`
-          : `${name}: ${problems.join('; ')}. Cure: ourvidz models pull ${name} --force after removing ${folder}`,
+          : `${name}: ${problems.join('; ')}. Remove ${folder} and run ourvidz models pull ${name}`,
       )
       .join('\n'),
   );
   if (results.some(({ problems }) => problems.length > 0)) process.exitCode = exitCodes.failed;
-}
-
-function summary(plan: PullPlan) {
-  const { model, quantisation, commit, folder, totalBytes, presentBytes, standing, files } = plan;
-  return {
-    name: model.name,
-    repository: model.repository,
-    commit,
-    quantisation: quantisation ?? null,
-    folder,
-    standing,
-    total_bytes: totalBytes,
-    present_bytes: presentBytes,
-    files,
-  };
-}
-
-function describePlan({
-  model,
-  commit,
-  quantisation,
-  files,
-  folder,
-  totalBytes,
-  presentBytes,
-}: PullPlan): string {
-  const memory =
-    model.quantisations === undefined
-      ? ''
-      : `\nNeeds about ${gigabytes(ggufMemoryBytes(model, totalBytes, 1))} of memory for one prompt, ${gigabytes(ggufMemoryBytes(model, totalBytes))} for eight at once.`;
-  return `${model.title}${quantisation === undefined ? '' : `, ${quantisation}`}\n${model.repository} at ${commit.slice(0, 12)}, ${model.licence}\n${files.length} files, ${gigabytes(totalBytes)}${presentBytes > 0 ? `, ${gigabytes(presentBytes)} of them here` : ''} -> ${folder}${memory}`;
-}
-
-function describeNext(
-  { model, folder, totalBytes }: PullPlan,
-  { modelsDir, isDefault }: ModelLocations,
-): string {
-  const fill = (text: string) => text.replaceAll('{source}', folder).replaceAll('{models}', modelsDir);
-  const lines = [`${model.name}: ${gigabytes(totalBytes)} in ${folder}, every file checked`];
-  lines.push(...(model.notes ?? []));
-  if (model.then !== undefined)
-    lines.push(
-      'These are weights, not yet a model folder. Next (docs/models.md says what it needs):',
-      ...model.then.map((text) => `  ${fill(text)}`),
-    );
-  if (isDefault) lines.push(`Start the service with MODELS_DIR=${modelsDir} to use it.`);
-  return lines.join('\n');
-}
-
-function describeAll(
-  models: readonly PublishedModel[],
-  pulled: readonly PulledFolder[],
-  locations: ModelLocations,
-): string {
-  const state = (model: PublishedModel) => {
-    const here = pulled.find(({ record }) => record.name === model.name);
-    return here === undefined
-      ? ''
-      : `here${here.record.quantisation === undefined ? '' : ` (${here.record.quantisation})`}`;
-  };
-  const rows = models.map((model) => [
-    model.name,
-    model.engine,
-    model.kind === 'ready' ? 'runs as it is' : 'to export',
-    gigabytes(model.bytes),
-    state(model),
-    model.title,
-  ]);
-  return `${formatTable(['NAME', 'ENGINE', 'FORM', 'SIZE', 'STATE', 'WHAT'], rows)}\n\nModels folder: ${locations.modelsDir}`;
-}
-
-function describeModel(model: PublishedModel): string {
-  const lines = [
-    model.title,
-    `https://huggingface.co/${model.repository} at ${model.revision}, ${model.licence}`,
-    ...(model.notes ?? []),
-  ];
-  if (model.memoryBytes !== undefined) lines.push(`Needs about ${gigabytes(model.memoryBytes)} of memory.`);
-  if (model.then !== undefined) lines.push('After the download:', ...model.then.map((text) => `  ${text}`));
-  if (model.quantisations !== undefined) {
-    const { bytes, default: chosen } = model.quantisations;
-    lines.push(
-      '',
-      formatTable(
-        ['QUANT', 'DOWNLOAD', 'MEMORY, ONE PROMPT', 'MEMORY, EIGHT'],
-        Object.entries(bytes).map(([quant, size]) => [
-          quant === chosen ? `${quant} (default)` : quant,
-          gigabytes(size),
-          gigabytes(ggufMemoryBytes(model, size, 1)),
-          gigabytes(ggufMemoryBytes(model, size)),
-        ]),
-      ),
-    );
-  }
-  return lines.join('\n');
 }

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
-import { formatFields, formatTable, print } from '../output.js';
-import { clientOf, isJson } from '../client.js';
+import { ask } from '../client.js';
+import { formatFields, formatTable } from '../output.js';
+import { oneLine } from '../../lib/printable.js';
 
 interface WorkerStatusView {
   status: string;
@@ -25,37 +26,33 @@ export function registerServiceCommands(program: Command): void {
     .command('status')
     .description('state of the workers, of this instance or of all that share its queue')
     .option('--cluster', 'list the other instances too')
-    .action(async (options: { cluster?: boolean }, command: Command) => {
-      const status = await clientOf(command).request<WorkerStatusView>(
-        'GET',
-        `/worker/status${options.cluster ? '?scope=cluster' : ''}`,
-      );
-      print(isJson(command), status, () => {
-        const { workers, system, ...rest } = status;
-        const table = formatTable(
-          ['WORKER', 'STATUS', 'UPTIME', 'JOBS', 'LAST JOB', 'MEMORY', 'ERRORS', 'WHY'],
-          Object.entries(workers).map(([name, worker]) => [
-            name,
-            worker.status,
-            `${Math.round(worker.uptime)} s`,
-            worker.jobs_processed,
-            worker.last_job_time === null ? null : new Date(worker.last_job_time * 1000).toISOString(),
-            worker.memory_usage,
-            worker.error_count,
-            worker.trouble ?? worker.reason ?? '',
-          ]),
-        );
-        return `${formatFields(rest)}\n\n${table}\n\n${formatFields(system)}`;
-      });
-    });
+    .action((options: { cluster?: boolean }, command: Command) =>
+      ask<WorkerStatusView>(
+        command,
+        ['GET', `/worker/status${options.cluster ? '?scope=cluster' : ''}`],
+        ({ workers, system, ...rest }) => {
+          const table = formatTable(
+            ['WORKER', 'STATUS', 'UPTIME', 'JOBS', 'LAST JOB', 'MEMORY', 'ERRORS', 'WHY'],
+            Object.entries(workers).map(([name, worker]) => [
+              name,
+              worker.status,
+              `${Math.round(worker.uptime)} s`,
+              worker.jobs_processed,
+              worker.last_job_time === null ? null : new Date(worker.last_job_time * 1000).toISOString(),
+              worker.memory_usage,
+              worker.error_count,
+              worker.trouble ?? worker.reason ?? '',
+            ]),
+          );
+          return `${formatFields(rest)}\n\n${table}\n\n${formatFields(system)}`;
+        },
+      ),
+    );
 
   program
     .command('capabilities')
     .description('job types, limits, models and devices; what is off and why')
-    .action(async (_options: unknown, command: Command) => {
-      const capabilities = await clientOf(command).request<Record<string, unknown>>('GET', '/capabilities');
-      print(isJson(command), capabilities, () => formatTree(capabilities));
-    });
+    .action((_options: unknown, command: Command) => ask(command, ['GET', '/capabilities'], formatTree));
 
   program
     .command('enhance')
@@ -65,23 +62,15 @@ export function registerServiceCommands(program: Command): void {
     .option('--session <id>', 'conversation to continue')
     .option('--context <text>', 'what the conversation is about')
     .action(
-      async (
-        prompt: string,
-        options: { model?: string; session?: string; context?: string },
-        command: Command,
-      ) => {
-        const body = Object.fromEntries(
-          Object.entries({
-            prompt,
-            model: options.model,
-            session_id: options.session,
-            conversation_context: options.context,
-          }).filter(([, value]) => value !== undefined),
+      (prompt: string, options: { model?: string; session?: string; context?: string }, command: Command) => {
+        // JSON leaves out what is undefined.
+        const { model, session, context } = options;
+        const body = { prompt, model, session_id: session, conversation_context: context };
+        return ask<{ enhanced_prompt: string }>(
+          command,
+          ['POST', '/enhance', body],
+          (answer) => answer.enhanced_prompt,
         );
-        const answer = await clientOf(command).request<{ enhanced_prompt: string }>('POST', '/enhance', {
-          body,
-        });
-        print(isJson(command), answer, () => answer.enhanced_prompt);
       },
     );
 }
@@ -95,10 +84,10 @@ function formatTree(value: unknown, depth = 0): string {
     : Object.entries(value as Record<string, unknown>);
   return entries
     .map(([key, item]) => {
-      const label = key === '-' ? `${indent}-` : `${indent}${key}:`;
-      if (isPlain(item)) return `${label} ${String(item)}`;
+      const label = key === '-' ? `${indent}-` : `${indent}${oneLine(key)}:`;
+      if (isPlain(item)) return `${label} ${oneLine(String(item))}`;
       if (Array.isArray(item) && item.every(isPlain))
-        return `${label} ${item.length === 0 ? 'none' : item.join(', ')}`;
+        return `${label} ${item.length === 0 ? 'none' : oneLine(item.join(', '))}`;
       return `${label}\n${formatTree(item, depth + 1)}`;
     })
     .join('\n');

@@ -1,5 +1,7 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
 import path from 'node:path';
+import { readEnvironment } from '../../lib/environment.js';
 import { projectRoot } from '../../lib/project.js';
 import { CliError, exitCodes } from '../output.js';
 
@@ -42,7 +44,8 @@ export function findModel(name: string, models: readonly PublishedModel[] = read
   const model = models.find((each) => each.name === name.toLowerCase());
   if (model === undefined)
     throw new CliError(
-      `There is no model ${name} to pull; there are ${models.map((each) => each.name).join(', ')}. Any other export works too: put it into the models folder (docs/models.md).`,
+      `There is no model ${name} to pull; there are ${models.map((each) => each.name).join(', ')}. ` +
+        'Any other export works too: put it into the models folder (docs/models.md).',
       exitCodes.usage,
     );
   return model;
@@ -121,4 +124,52 @@ export function ggufMemoryBytes(
   sequences = defaultContext.sequences,
 ): number {
   return weightBytes + (model.keyValueBytesPerToken ?? 0) * defaultContext.tokens * sequences + 5e8;
+}
+
+export interface ModelLocations {
+  /** Where model folders lie. */
+  modelsDir: string;
+  /** True: neither `--to` nor `MODELS_DIR` says so, and the service must be told. */
+  isDefault: boolean;
+  endpoint: string;
+  token: string | undefined;
+  /** How long one answer of the hub's API may take, and how long a silent connection is waited for. */
+  answerMs: number;
+  timeoutMs: number;
+  /** The hub cache of other tools on this machine. */
+  cacheDir: string;
+}
+
+/**
+ * Where models go and come from: the flag, then the environment, then `.env` of the working folder. Not the
+ * pocket models' folder, even though the service reads it by default: there they would stand beside models of
+ * the same engines. The variables that begin with `HF_` mean what they mean to the hub's own tools.
+ */
+export function findModelLocations(
+  to: string | undefined,
+  environment: NodeJS.ProcessEnv = process.env,
+  workingFolder = process.cwd(),
+): ModelLocations {
+  const settings = readEnvironment(environment, workingFolder);
+  const home =
+    settings['HF_HOME'] ??
+    path.join(settings['XDG_CACHE_HOME'] ?? path.join(homedir(), '.cache'), 'huggingface');
+  const tokenFile = path.join(home, 'token');
+  const chosen = to ?? settings['MODELS_DIR'];
+  return {
+    modelsDir: path.resolve(workingFolder, chosen ?? path.join(projectRoot(), 'models/full')),
+    isDefault: chosen === undefined,
+    endpoint: settings['HF_ENDPOINT'] ?? 'https://huggingface.co',
+    token:
+      settings['HF_TOKEN'] ??
+      (existsSync(tokenFile) ? readFileSync(tokenFile, 'utf8').trim() || undefined : undefined),
+    answerMs: secondsOf(settings['HF_HUB_ETAG_TIMEOUT']),
+    timeoutMs: secondsOf(settings['HF_HUB_DOWNLOAD_TIMEOUT']),
+    cacheDir: settings['HF_HUB_CACHE'] ?? path.join(home, 'hub'),
+  };
+}
+
+function secondsOf(text: string | undefined): number {
+  const seconds = Number(text);
+  return text !== undefined && seconds > 0 && seconds <= 86_400 ? seconds * 1000 : 60_000;
 }

@@ -1,13 +1,19 @@
-import { constants } from 'node:fs';
+import { constants, createReadStream, createWriteStream } from 'node:fs';
 import { copyFile, mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { pipeline } from 'node:stream/promises';
+import { retry } from '../../lib/retry.js';
 import { CliError, exitCodes } from '../output.js';
 import { addFile, beginChecksum, sizeOf } from './files.js';
 import { HubError, type Hub, type HubFile } from './hub.js';
 
+/** A connection that brought as much is no failed attempt: the next begins at once, and counts from one. */
+const leastProgressBytes = 1 << 20;
+/** However long the hub asks to wait. */
+const longestRetryAfterMs = 300_000;
+
 export interface DownloadOptions {
-  hub: Hub;
+  hub: Pick<Hub, 'endpoint' | 'open'>;
   repository: string;
   commit: string;
   signal: AbortSignal;
@@ -16,7 +22,7 @@ export interface DownloadOptions {
   note(text: string): void;
   /** The same file on this machine, if there is one: a blob of the hub's own cache. */
   cached?: string;
-  /** Attempts without a single new byte before giving up. */
+  /** Attempts in a row that bring next to nothing before giving up. */
   attempts?: number;
   firstDelayMs?: number;
 }
@@ -39,7 +45,7 @@ export async function downloadFile(file: HubFile, target: string, options: Downl
     (await sizeOf(part)) === null &&
     (await sizeOf(options.cached)) === file.size
   )
-    await copyFile(options.cached, part, constants.COPYFILE_FICLONE);
+    await copyCached(options.cached, part, options.signal);
   for (let wrong = 0; ; wrong += 1) {
     const found = await fillPart(file, part, options);
     if (found === file.checksum.value) break;
@@ -47,12 +53,20 @@ export async function downloadFile(file: HubFile, target: string, options: Downl
     options.onBytes(-file.size);
     if (wrong === 1)
       throw new CliError(
-        `${file.path} arrived twice with a wrong checksum (${found}, not ${file.checksum.value}): something between here and ${options.hub.endpoint} alters downloads; try another network or HF_ENDPOINT`,
+        `${file.path} arrived twice with a wrong checksum (${found}, not ${file.checksum.value}): something ` +
+          `between here and ${options.hub.endpoint} alters downloads; try another network or HF_ENDPOINT`,
         exitCodes.failed,
       );
     options.note(`${file.path} has a wrong checksum: fetching it again`);
   }
   await rename(part, target);
+}
+
+/** Shares the blocks where the file system can; else copies what an interruption may end anywhere. */
+async function copyCached(cached: string, part: string, signal: AbortSignal): Promise<void> {
+  await copyFile(cached, part, constants.COPYFILE_FICLONE_FORCE).catch(() =>
+    pipeline(createReadStream(cached), createWriteStream(part), { signal }),
+  );
 }
 
 /** Brings `part` to the file's size, going on where it ends. @returns the checksum of the whole */
@@ -69,63 +83,76 @@ async function fillPart(
       size = 0;
     }
     let hash = beginChecksum(file);
-    await addFile(hash, part, size);
+    await addFile(hash, part, size, { signal });
     onBytes(size);
-    for (let fruitless = 0; size < file.size;) {
-      const before = size;
-      try {
-        const source = await hub.open(repository, commit, file, size, signal);
-        if (source.offset !== size) {
-          // a server without ranges sends the whole again
-          await handle.truncate(0);
-          onBytes(-size);
-          size = 0;
-          hash = beginChecksum(file);
-          if (source.offset !== 0)
-            throw new HubError(
-              `${hub.endpoint} sent another part of ${file.path} than asked for`,
-              exitCodes.serviceError,
-              true,
-            );
-        }
-        for await (const chunk of source.body) {
-          if (size + chunk.length > file.size)
-            throw new HubError(
-              `${hub.endpoint} sent more of ${file.path} than it has`,
-              exitCodes.serviceError,
-            );
-          await handle.appendFile(chunk).catch(explainDisk);
-          hash.update(chunk);
-          size += chunk.length;
-          onBytes(chunk.length);
-        }
-        if (size < file.size)
-          throw new HubError(`the connection to ${hub.endpoint} ended early`, exitCodes.unreachable, true);
-      } catch (error) {
-        const failure = asFailure(error, hub.endpoint, signal);
-        fruitless = size > before ? 1 : fruitless + 1;
-        if (fruitless >= attempts) throw failure;
-        const delayMs = failure.retryAfterMs ?? firstDelayMs * 2 ** (fruitless - 1);
-        note(
-          `${file.path}: ${failure.message.split(':')[0]}; again in ${(delayMs / 1000).toFixed(delayMs < 10_000 ? 1 : 0)} s`,
-        );
-        await sleep(delayMs, undefined, { signal });
+
+    /** Goes on where the file ends, until it is whole or the connection breaks. */
+    async function fetchRest(): Promise<void> {
+      const source = await hub.open(repository, commit, file, size, signal);
+      if (source.offset !== size) {
+        // a server without ranges sends the whole again
+        await handle.truncate(0);
+        onBytes(-size);
+        size = 0;
+        hash = beginChecksum(file);
+        if (source.offset !== 0)
+          throw new HubError(
+            `${hub.endpoint} sent another part of ${file.path} than asked for`,
+            exitCodes.serviceError,
+            true,
+          );
       }
+      for await (const chunk of source.body) {
+        if (size + chunk.length > file.size)
+          throw new HubError(`${hub.endpoint} sent more of ${file.path} than it has`, exitCodes.serviceError);
+        await handle.appendFile(chunk).catch(explainDisk);
+        hash.update(chunk);
+        size += chunk.length;
+        onBytes(chunk.length);
+      }
+      if (size < file.size)
+        throw new HubError(`the connection to ${hub.endpoint} ended early`, exitCodes.unreachable, true);
     }
+
+    while (size < file.size)
+      await retry(
+        async () => {
+          const before = size;
+          try {
+            await fetchRest();
+          } catch (error) {
+            const failure = asFailure(error, hub.endpoint, signal);
+            if (size - before < leastProgressBytes) throw failure;
+          }
+        },
+        {
+          backoff: { baseMs: firstDelayMs, maxMs: 60_000, jitter: 0 },
+          attempts,
+          signal,
+          isRetryable: (error) => error instanceof HubError && error.retryable,
+          afterMs: (error) =>
+            error instanceof HubError ? Math.min(error.retryAfterMs ?? 0, longestRetryAfterMs) : 0,
+          onRetry: (error, _tries, delayMs) =>
+            note(
+              `${file.path}: ${String((error as Error).message.split(':')[0])}; again in ${delayMs / 1000} s`,
+            ),
+        },
+      );
     return hash.digest('hex');
   } finally {
     await handle.close();
   }
 }
 
-/** What may be tried again; everything else is thrown. */
+/** A failure that may be tried again; everything else is thrown. */
 function asFailure(error: unknown, endpoint: string, signal: AbortSignal): HubError {
   if (signal.aborted || (error instanceof CliError && !(error instanceof HubError && error.retryable)))
     throw error;
   if (error instanceof HubError) return error;
   const { cause, message } = error as { cause?: { code?: string }; message?: string };
   return new HubError(
-    `the connection to ${endpoint} broke (${cause?.code ?? message ?? String(error)}): what has arrived is kept, run the command again`,
+    `the connection to ${endpoint} broke (${cause?.code ?? message ?? String(error)}): ` +
+      'what has arrived is kept, run the command again',
     exitCodes.unreachable,
     true,
   );

@@ -40,7 +40,7 @@ export async function verifyFolder(
       continue;
     }
     const hash = beginChecksum(file);
-    await addFile(hash, place, file.size, onBytes);
+    await addFile(hash, place, file.size, { onBytes });
     if (hash.digest('hex') !== file.checksum.value)
       problems.push(`${file.path} has another content than was pulled`);
   }
@@ -57,14 +57,12 @@ export function beginChecksum(file: HubFile): Hash {
 export async function addFile(
   hash: Hash,
   path: string,
-  bytes = Infinity,
-  onBytes: (count: number) => void = () => {},
+  bytes: number,
+  { onBytes = () => {}, signal }: { onBytes?: (count: number) => void; signal?: AbortSignal } = {},
 ): Promise<void> {
   if (bytes <= 0) return;
-  for await (const chunk of createReadStream(path, {
-    highWaterMark: 1 << 20,
-    ...(Number.isFinite(bytes) ? { end: bytes - 1 } : {}),
-  }) as AsyncIterable<Buffer>) {
+  const options = { highWaterMark: 1 << 20, end: bytes - 1, ...(signal === undefined ? {} : { signal }) };
+  for await (const chunk of createReadStream(path, options) as AsyncIterable<Buffer>) {
     hash.update(chunk);
     onBytes(chunk.length);
   }

@@ -29,8 +29,12 @@ export async function takeLock(file: string, what: string): Promise<() => Promis
       const held = await readFile(file, 'utf8').catch(() => '');
       const holder = parse(held);
       if (holder !== null && (holder.host !== hostname() || isAlive(holder.pid))) {
+        const [where, cure] =
+          holder.host === hostname()
+            ? ['', '']
+            : [` on ${holder.host}`, ` (if that machine is gone, remove ${file})`];
         throw new CliError(
-          `${what} is being pulled by process ${holder.pid}${holder.host === hostname() ? '' : ` on ${holder.host}`}: wait for it, or end it and run this again${holder.host === hostname() ? '' : ` (if that machine is gone, remove ${file})`}`,
+          `${what} is being pulled by process ${holder.pid}${where}: wait for it, or end it and run this again${cure}`,
           exitCodes.busy,
         );
       }

@@ -2,11 +2,10 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CliError, exitCodes } from '../output.js';
-import { selectFiles, type PublishedModel } from './catalogue.js';
+import { selectFiles, type ModelLocations, type PublishedModel } from './catalogue.js';
 import { downloadFile, type DownloadOptions } from './download.js';
 import type { Hub, HubFile } from './hub.js';
 import { takeLock } from './lock.js';
-import { cachedBlob, type ModelLocations } from './locations.js';
 import { readRecord, recordName, type SourceRecord, sizeOf } from './files.js';
 
 export interface PullPlan {
@@ -40,12 +39,19 @@ export async function planPull(
     revision = model.revision,
     hub,
     locations,
-  }: { quantisation: string | undefined; revision?: string | undefined; hub: Hub; locations: ModelLocations },
+    signal,
+  }: {
+    quantisation: string | undefined;
+    revision?: string | undefined;
+    hub: Hub;
+    locations: ModelLocations;
+    signal: AbortSignal;
+  },
 ): Promise<PullPlan> {
   const commit = /^[0-9a-f]{40}$/.test(revision)
     ? revision
-    : await hub.resolveRevision(model.repository, revision);
-  const files = selectFiles(model, quantisation, await hub.listFiles(model.repository, commit));
+    : await hub.resolveRevision(model.repository, revision, signal);
+  const files = selectFiles(model, quantisation, await hub.listFiles(model.repository, commit, signal));
   const folder = path.join(
     locations.modelsDir,
     ...(model.kind === 'source' ? ['sources'] : []),
@@ -89,7 +95,8 @@ export async function requireSpace(plan: PullPlan): Promise<void> {
   const [needed, free] = [plan.totalBytes - plan.presentBytes + spareBytes, bavail * bsize];
   if (needed > free)
     throw new CliError(
-      `${plan.model.name} needs ${gigabytes(needed)} more under ${plan.folder}, ${gigabytes(free)} are free: free some space, or choose another disk with --to or MODELS_DIR`,
+      `${plan.model.name} needs ${gigabytes(needed)} more under ${plan.folder}, ${gigabytes(free)} are free: ` +
+        'free some space, or choose another disk with --to or MODELS_DIR',
       exitCodes.failed,
     );
 }
@@ -108,7 +115,8 @@ export async function runPull(plan: PullPlan, { cacheDir, force, ...options }: P
   const { model, commit, folder, incoming } = plan;
   if (plan.standing === 'other' && !force)
     throw new CliError(
-      `${folder} holds something else (another revision, quantisation or origin): --force replaces it, --to takes another models folder`,
+      `${folder} holds something else (another revision, quantisation or origin): ` +
+        '--force replaces it, --to takes another models folder',
       exitCodes.usage,
     );
   await requireSpace(plan);
@@ -169,4 +177,9 @@ function nearestFolder(folder: string): string {
 
 export function gigabytes(bytes: number): string {
   return bytes < 1e8 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(bytes < 1e10 ? 2 : 1)} GB`;
+}
+
+/** Where the hub's own tools would have kept this file. */
+function cachedBlob(cacheDir: string, repository: string, file: HubFile): string {
+  return path.join(cacheDir, `models--${repository.replaceAll('/', '--')}`, 'blobs', file.checksum.value);
 }

@@ -1,0 +1,99 @@
+import { formatTable } from '../output.js';
+import { ggufMemoryBytes, type ModelLocations, type PublishedModel } from './catalogue.js';
+import type { PulledFolder } from './files.js';
+import { gigabytes, type PullPlan } from './pull.js';
+
+/** What a pull does, for scripts. */
+export function summary(plan: PullPlan) {
+  const { model, quantisation, commit, folder, totalBytes, presentBytes, standing, files } = plan;
+  return {
+    name: model.name,
+    repository: model.repository,
+    commit,
+    quantisation: quantisation ?? null,
+    folder,
+    standing,
+    total_bytes: totalBytes,
+    present_bytes: presentBytes,
+    files,
+  };
+}
+
+export function describePlan({ model, commit, quantisation, files, folder, ...plan }: PullPlan): string {
+  const present = plan.presentBytes > 0 ? `, ${gigabytes(plan.presentBytes)} of them here` : '';
+  const lines = [
+    [model.title, quantisation].filter((part) => part !== undefined).join(', '),
+    `${model.repository} at ${commit.slice(0, 12)}, ${model.licence}`,
+    `${files.length} files, ${gigabytes(plan.totalBytes)}${present} -> ${folder}`,
+  ];
+  if (model.quantisations !== undefined) {
+    const memory = (prompts?: number) => gigabytes(ggufMemoryBytes(model, plan.totalBytes, prompts));
+    lines.push(`Needs about ${memory(1)} of memory for one prompt, ${memory()} for eight at once.`);
+  }
+  return lines.join('\n');
+}
+
+export function describeNext(
+  { model, folder, totalBytes }: PullPlan,
+  { modelsDir, isDefault }: ModelLocations,
+): string {
+  const fill = (text: string) => text.replaceAll('{source}', folder).replaceAll('{models}', modelsDir);
+  const lines = [`${model.name}: ${gigabytes(totalBytes)} in ${folder}, every file checked`];
+  lines.push(...(model.notes ?? []));
+  if (model.then !== undefined)
+    lines.push(
+      'These are weights, not yet a model folder. Next (docs/models.md says what it needs):',
+      ...model.then.map((text) => `  ${fill(text)}`),
+    );
+  if (isDefault) lines.push(`Start the service with MODELS_DIR=${modelsDir} to use it.`);
+  return lines.join('\n');
+}
+
+export function describeAll(
+  models: readonly PublishedModel[],
+  pulled: readonly PulledFolder[],
+  locations: ModelLocations,
+): string {
+  const state = (model: PublishedModel) => {
+    const here = pulled.find(({ record }) => record.name === model.name);
+    return here === undefined
+      ? ''
+      : `here${here.record.quantisation === undefined ? '' : ` (${here.record.quantisation})`}`;
+  };
+  const rows = models.map((model) => [
+    model.name,
+    model.engine,
+    model.kind === 'ready' ? 'runs as it is' : 'to export',
+    gigabytes(model.bytes),
+    state(model),
+    model.title,
+  ]);
+  const table = formatTable(['NAME', 'ENGINE', 'FORM', 'SIZE', 'STATE', 'WHAT'], rows);
+  return `${table}\n\nModels folder: ${locations.modelsDir}`;
+}
+
+export function describeModel(model: PublishedModel): string {
+  const lines = [
+    model.title,
+    `https://huggingface.co/${model.repository} at ${model.revision}, ${model.licence}`,
+    ...(model.notes ?? []),
+  ];
+  if (model.memoryBytes !== undefined) lines.push(`Needs about ${gigabytes(model.memoryBytes)} of memory.`);
+  if (model.then !== undefined) lines.push('After the download:', ...model.then.map((text) => `  ${text}`));
+  if (model.quantisations !== undefined) {
+    const { bytes, default: chosen } = model.quantisations;
+    lines.push(
+      '',
+      formatTable(
+        ['QUANT', 'DOWNLOAD', 'MEMORY, ONE PROMPT', 'MEMORY, EIGHT'],
+        Object.entries(bytes).map(([quant, size]) => [
+          quant === chosen ? `${quant} (default)` : quant,
+          gigabytes(size),
+          gigabytes(ggufMemoryBytes(model, size, 1)),
+          gigabytes(ggufMemoryBytes(model, size)),
+        ]),
+      ),
+    );
+  }
+  return lines.join('\n');
+}
