@@ -61,6 +61,21 @@ export default tseslint.config(
     },
   },
   {
+    // What others wrote must not reach a terminal raw: there is one way to it.
+    files: ['src/cli/**/*.ts'],
+    ignores: ['src/cli/output.ts', 'src/cli/progress-view.ts'],
+    rules: {
+      'no-restricted-properties': [
+        'error',
+        ...['stdout', 'stderr'].map((property) => ({
+          object: 'process',
+          property,
+          message: 'Print by src/cli/output.ts',
+        })),
+      ],
+    },
+  },
+  {
     // Programs that talk to whoever started them.
     files: ['bench/**/*.ts', 'tools/**/*.ts', 'tools/**/*.mjs', 'test/**/*.ts'],
     rules: { 'no-console': 'off' },

@@ -61,6 +61,12 @@ t.test('wrong arguments end with 2, an address without a service with 3, help wi
   const help = await runCli(['generate', '--help'], cwd);
   t.equal(help.code, 0);
   t.match(help.stdout, /Examples:/);
+  const codes = [...(await runCli(['--help'], cwd)).stdout.matchAll(/^ +(\d+) {2}\S/gm)];
+  t.same(
+    codes.map(([, code]) => Number(code)),
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 130],
+    'every exit code is listed',
+  );
 });
 
 t.test(

@@ -21,7 +21,7 @@ const marks = { ok: 'ok', warning: 'WARN', error: 'ERROR' } as const;
 export function registerDoctor(program: Command): void {
   program
     .command('doctor')
-    .description('check everything the service needs; exit code 0 all is well, 8 warnings, 1 errors')
+    .description('check everything the service needs and say what to do about each finding')
     .option('--local', 'check this machine from its environment and .env, without a running service')
     .action(async (options: { local?: boolean }, command: Command) => {
       const findings = options.local === true ? await examineHere() : await askService(command);

@@ -85,9 +85,7 @@ Examples:
 
   models
     .command('verify')
-    .description(
-      "read pulled models again and compare every file with the hub's checksum; 1 when one differs",
-    )
+    .description("read pulled models again and compare every file with the hub's checksum")
     .argument('[names...]', 'only these')
     .option('--to <folder>', 'models folder (MODELS_DIR)')
     .action(async (names: string[], flags: { to?: string }, command: Command) =>
