@@ -3,7 +3,8 @@ import { Redis } from 'ioredis';
 import t, { type Test } from 'tap';
 import { createRedisStore, type RedisStoreOptions } from '../../src/services/queue/redis/store.js';
 import { openRedis, redisOrSkip, startRedis } from '../helpers/redis.js';
-import { mostDeadLetters, type JobStore } from '../../src/services/queue/job-store.js';
+import type { JobStore } from '../../src/services/queue/job-store.js';
+import { mostDeadLetters } from '../../src/services/queue/records.js';
 import { createClock, runStoreSuite, type Clock } from './store-suite.js';
 import {
   cancelled,

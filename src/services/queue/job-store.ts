@@ -1,6 +1,7 @@
 import type { JobType, QueueName } from '../catalogue.js';
 import type { Callback, Outbox } from './outbox.js';
 import type { PayloadRead } from './read-payload.js';
+import type { DeadLetter } from './records.js';
 
 /**
  * One interface, two queues: embedded (LevelDB, one process) and Redis (shared by any number of processes).
@@ -66,10 +67,7 @@ export interface Lease {
   expiresAtMs: number;
 }
 
-/**
- * What `reserve` hands out: the producer's exact string. A string that is not a valid job is handed out like
- * any other; the runner decides (`deadLetter`), because only it knows the rules.
- */
+/** What `reserve` hands out, be it a valid job or not: only the runner knows the rules (`deadLetter`). */
 export interface Reservation {
   lease: Lease;
   /** For people: bytes that are no text are replaced. */
@@ -91,11 +89,7 @@ export interface ReserveRequest {
   leaseMs: number;
   /** Job types that may not be taken now (only another instance can run them); skipped over, order kept. */
   excludeTypes?: readonly JobType[];
-  /**
-   * Also begins the job in the same step when its payload has a readable id and a known type
-   * (`Reservation.begun`): a round trip less, for a caller that need not look at the payload first. What
-   * would be a duplicate is dropped and passed over.
-   */
+  /** Also begins the job when its payload has an id and a known type; duplicates are dropped and passed over. */
   begin?: boolean;
 }
 
@@ -106,26 +100,6 @@ export interface FinishedJob {
   metadata: Record<string, unknown>;
   /** Absent when no callback URL is configured. Drops a pending `processing` entry of the job. */
   callback?: Callback;
-}
-
-/** So much of a payload is shown of a dead letter. */
-export const shownPayloadBytes = 16 * 1024;
-
-/** Beyond this the oldest letters go; older ones than the retention go, too. */
-export const mostDeadLetters = 10_000;
-
-export interface DeadLetter {
-  id: string;
-  queue: QueueName;
-  /** What is shown of the producer's string; base64 where it is no UTF-8. */
-  payload: string;
-  encoding?: 'base64';
-  /** Of the whole string. */
-  payloadBytes: number;
-  reason: string;
-  jobId?: string;
-  attempts: number;
-  atMs: number;
 }
 
 export interface SubmitRequest {
@@ -187,29 +161,14 @@ export interface InstanceInfo {
   status: Record<string, unknown>;
 }
 
-export interface JobStore {
-  readonly kind: 'embedded' | 'redis';
-
-  /**
-   * Puts a job on its queue. The same id twice, or the same idempotency key with the same payload, is one
-   * job.
-   */
-  submit(request: SubmitRequest): Promise<SubmitResult>;
-  /**
-   * Puts a string on the queue as a producer's LPUSH does: no checks, no record before a runner begins it.
-   */
-  push(queue: QueueName, payload: string): Promise<void>;
-
+/** What a runner does with a reservation. */
+export interface LeaseCalls {
   /** Takes the next job atomically and leases it, or null. Due retries come before new jobs. */
   reserve(request: ReserveRequest): Promise<Reservation | null>;
   /**
-   * Resolves when there may be work on one of the queues, or after `timeoutMs`, or on abort. Takes nothing.
-   */
-  waitForWork(queues: readonly QueueName[], timeoutMs: number, signal: AbortSignal): Promise<void>;
-  /**
    * First write of a runner that found the payload valid: creates or updates the record as `processing`. A
-   * job that is already terminal or running elsewhere is not begun: the reservation is dropped. `foreign`: the id is another
-   * job's; the reservation stays.
+   * job that is already terminal or running elsewhere is not begun: the reservation is dropped. `foreign`: the
+   * id is another job's; the reservation stays.
    */
   begin(
     lease: Lease,
@@ -244,7 +203,25 @@ export interface JobStore {
    * out once more by `reserve` with `attempt > maxAttempts`; the runner dead-letters them. Returns job ids.
    */
   reclaimExpired(): Promise<string[]>;
+}
 
+export interface JobStore extends LeaseCalls {
+  readonly kind: 'embedded' | 'redis';
+
+  /**
+   * Puts a job on its queue. The same id twice, or the same idempotency key with the same payload, is one
+   * job.
+   */
+  submit(request: SubmitRequest): Promise<SubmitResult>;
+  /**
+   * Puts a string on the queue as a producer's LPUSH does: no checks, no record before a runner begins it.
+   */
+  push(queue: QueueName, payload: string): Promise<void>;
+
+  /**
+   * Resolves when there may be work on one of the queues, or after `timeoutMs`, or on abort. Takes nothing.
+   */
+  waitForWork(queues: readonly QueueName[], timeoutMs: number, signal: AbortSignal): Promise<void>;
   /**
    * `resultFor` gives the terminal state and callback of a job that still waits; a running one is ended by
    * its runner.

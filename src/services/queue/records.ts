@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import {
-  shownPayloadBytes,
   terminalStatuses,
   type FinishedJob,
   type JobFilter,
@@ -115,6 +114,26 @@ function newestFirst(timeMs: number): string {
 /** Place of a job in a listing, newest first; also the cursor of a page that ends with it. */
 export function listingKey(record: Pick<JobRecord, 'createdAtMs' | 'id'>): string {
   return `${newestFirst(record.createdAtMs)}:${record.id}`;
+}
+
+/** So much of a payload is shown of a dead letter. */
+export const shownPayloadBytes = 16 * 1024;
+
+/** Beyond this the oldest letters go; older ones than the retention go, too. */
+export const mostDeadLetters = 10_000;
+
+export interface DeadLetter {
+  id: string;
+  queue: QueueName;
+  /** What is shown of the producer's string; base64 where it is no UTF-8. */
+  payload: string;
+  encoding?: 'base64';
+  /** Of the whole string. */
+  payloadBytes: number;
+  reason: string;
+  jobId?: string;
+  attempts: number;
+  atMs: number;
 }
 
 /** What of a dead letter's payload is shown. */

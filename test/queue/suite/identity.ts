@@ -2,6 +2,7 @@ import type { Test } from 'tap';
 import { largestPayloadBytes } from '../../../src/services/queue/read-payload.js';
 import type { OpenHarness } from '../store-suite.js';
 import {
+  cancelled,
   claimed,
   completed,
   failed,
@@ -61,6 +62,18 @@ export async function testIdentity(t: Test, open: OpenHarness): Promise<void> {
       t.match(await store.depth('wan_queue'), { waiting: 0, running: 0 });
     },
   );
+
+  await t.test('cancelling a job leaves the payload of another with its id where it is', async (t) => {
+    const { store, clock } = await open(t);
+    const job = await submit(store, someJob('video_fast'));
+    await store.push('sdxl_queue', payloadOf({ ...job, type: 'sdxl_image_fast' }));
+    await store.push('sdxl_queue', payloadOf({ ...job, type: 'sdxl_image_high' }));
+    t.match(await take(store, 'sdxl_queue'), { isForeign: true });
+    t.match(await store.cancel(job.id, cancelled(clock)), { outcome: 'cancelled' });
+    t.match(await store.depth('wan_queue'), { waiting: 0, running: 0 });
+    t.match(await store.depth('sdxl_queue'), { waiting: 1, running: 1 });
+    t.match(await take(store, 'sdxl_queue'), { isForeign: true });
+  });
 
   await t.test('a job is begun by its own payload only', async (t) => {
     const { store, clock } = await open(t);

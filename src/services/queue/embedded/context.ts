@@ -130,10 +130,12 @@ export async function openContext(options: {
   const belongsElsewhere = (job: StoredJob, seq: number) =>
     job.entrySeq !== undefined && job.entrySeq !== seq && entrySeqs.has(job.entrySeq);
 
-  function leaseOf(jobId: string): LeasedEntry | undefined {
-    for (const held of leases.values()) if (held.entry.jobId === jobId) return held;
-    return undefined;
-  }
+  /** Whether an entry stands for a job, or, without a record that says which does, has its id. */
+  const standsFor = (jobId: string, stored: StoredJob | undefined) => (entry: StoredEntry) =>
+    stored?.entrySeq === undefined ? entry.jobId === jobId : entry.seq === stored.entrySeq;
+
+  const leaseOf = (jobId: string, stored?: StoredJob): LeasedEntry | undefined =>
+    [...leases.values()].find(({ entry }) => standsFor(jobId, stored)(entry));
 
   return {
     database,
@@ -165,6 +167,7 @@ export async function openContext(options: {
     deleteEntry,
     dropLease,
     belongsElsewhere,
+    standsFor,
     leaseOf,
   };
 }

@@ -1,8 +1,9 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ClassicLevel } from 'classic-level';
-import type { DeadLetter, JobRecord } from '../job-store.js';
+import type { JobRecord } from '../job-store.js';
 import type { OutboxEntry } from '../outbox.js';
+import type { DeadLetter } from '../records.js';
 import type { StoredEntry } from './waiting-line.js';
 
 /** A job's record and what only the store needs of it. */

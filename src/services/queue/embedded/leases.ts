@@ -1,26 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { isJobType, type JobType } from '../../catalogue.js';
 import { begunRecord, createRecord, finishedRecord, isTerminal, waitingRecord } from '../records.js';
-import type { FinishedJob, JobRecord, JobStore, Lease } from '../job-store.js';
+import type { FinishedJob, JobRecord, Lease, LeaseCalls } from '../job-store.js';
 import type { Callback } from '../outbox.js';
 import type { Context, LeasedEntry } from './context.js';
 import { readPayload } from '../read-payload.js';
 import { createDeadLetterWrite, isSameJob } from './dead-letters.js';
 import { sortable, type Change, type StoredJob, type Write } from './database.js';
 import type { StoredEntry } from './waiting-line.js';
-
-type LeaseCalls = Pick<
-  JobStore,
-  | 'reserve'
-  | 'begin'
-  | 'renew'
-  | 'updateProgress'
-  | 'finish'
-  | 'retryLater'
-  | 'release'
-  | 'deadLetter'
-  | 'reclaimExpired'
->;
 
 /** Progress reaches the disk at most this often per job; readers see it at once. */
 const progressWriteIntervalMs = 1000;
@@ -123,15 +110,9 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
           // Written as due at once: should the process die now, the entry is first in line and the attempt
           // has counted.
           const leased = { ...entry, jobId, attempts: entry.attempts + 1, dueMs: dueAtOnce(entry) };
-          const lease: Lease = {
-            queue,
-            token: randomUUID(),
-            jobId,
-            identity,
-            writtenId,
-            workerId,
-            expiresAtMs: now() + leaseMs,
-          };
+          const expiresAtMs = now() + leaseMs;
+          const token = randomUUID();
+          const lease: Lease = { queue, token, jobId, identity, writtenId, workerId, expiresAtMs };
           const held: LeasedEntry = { entry: leased, lease, expiresAt: monotonicNow() + leaseMs };
           const job = jobId === '' ? undefined : await context.loadJob(jobId);
           const begun =
@@ -149,6 +130,7 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
             durable: false,
           });
           lines[queue].remove(seq);
+          if (begun === 'foreign') held.entry = { ...leased, jobId: '' };
           leases.set(lease.token, held);
           change?.apply();
           const cancelRequested =

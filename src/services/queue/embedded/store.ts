@@ -3,8 +3,16 @@ import { sortable, type Write } from './database.js';
 import { createDeadLetters, isSameJob, newLetter } from './dead-letters.js';
 import { largestPayloadBytes, readPayload, tooLarge } from '../read-payload.js';
 import { createLeaseCalls } from './leases.js';
-import { mostDeadLetters, type InstanceInfo, type JobRecord, type JobStore } from '../job-store.js';
-import { createRecord, digestOf, finishedRecord, isTerminal, listingKey, matches } from '../records.js';
+import type { InstanceInfo, JobRecord, JobStore } from '../job-store.js';
+import {
+  createRecord,
+  digestOf,
+  finishedRecord,
+  isTerminal,
+  listingKey,
+  matches,
+  mostDeadLetters,
+} from '../records.js';
 import { untilWork } from '../../../lib/wait.js';
 import { queueNames } from '../../catalogue.js';
 
@@ -122,7 +130,7 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
         const record = stored?.record ?? pushedRecord(id);
         if (record === null) return { outcome: 'unknown' };
         if (isTerminal(record)) return { outcome: 'already_finished', record };
-        const held = context.leaseOf(id);
+        const held = context.leaseOf(id, stored);
         if (held !== undefined && (record.status === 'processing' || stored === undefined)) {
           const next = { ...record, cancelRequested: true };
           if (stored === undefined) {
@@ -141,7 +149,7 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
         const waiting =
           held === undefined
             ? queueNames
-                .map((queue) => lines[queue].find((entry) => entry.jobId === id))
+                .map((queue) => lines[queue].find(context.standsFor(id, stored)))
                 .find((entry) => entry !== null)
             : undefined;
         const callback = outbox.addTerminal(id, result.callback);

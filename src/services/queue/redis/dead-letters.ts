@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import { queueNames, type QueueName } from '../../catalogue.js';
-import { shownPayloadBytes, type InstanceInfo, type JobStore } from '../job-store.js';
-import { shownPayload } from '../records.js';
+import type { InstanceInfo, JobStore } from '../job-store.js';
+import { shownPayload, shownPayloadBytes } from '../records.js';
 import type { RunScript } from './scripts.js';
 
 /** What operators look at and put back. */

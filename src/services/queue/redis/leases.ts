@@ -1,24 +1,12 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { isJobType, queueNames, type QueueName } from '../../catalogue.js';
-import { mostDeadLetters, type JobStore, type Lease, type ReserveRequest } from '../job-store.js';
+import type { Lease, LeaseCalls, ReserveRequest } from '../job-store.js';
+import { mostDeadLetters } from '../records.js';
 import { callbackArguments, finishArguments, jobArguments } from './records.js';
 import { largestPayloadBytes, readPayload } from '../read-payload.js';
 import type { RunScript } from './scripts.js';
 import type { createSignals } from './signals.js';
 import { lookAt, type createWaitingPayloads } from './waiting-payloads.js';
-
-type LeaseCalls = Pick<
-  JobStore,
-  | 'reserve'
-  | 'begin'
-  | 'renew'
-  | 'updateProgress'
-  | 'finish'
-  | 'retryLater'
-  | 'release'
-  | 'deadLetter'
-  | 'reclaimExpired'
->;
 
 interface Options {
   run: RunScript;

@@ -30,7 +30,7 @@ function loadScripts(): Map<string, Script> {
   return scripts;
 }
 
-export type ScriptName =
+type ScriptName =
   | 'submit'
   | 'reserve'
   | 'claim'
@@ -62,37 +62,58 @@ type Run = (name: ScriptName, queue: QueueName, ...args: Argument[]) => Promise<
 /** `raw` answers with bytes where others answer with text. */
 export type RunScript = Run & { raw: Run };
 
+/** Scripts after which no callback can be due that was not due before. */
+const withoutCallbacks: ReadonlySet<ScriptName> = new Set([
+  'reserve',
+  'claim',
+  'renew',
+  'progress',
+  'reclaim',
+  'housekeep',
+  'look',
+  'recordless',
+  'position',
+  'depth',
+  'dead-letters',
+  'callback-claim',
+]);
+
 /** Runs scripts by hash; a server that does not know one (restarted, flushed) gets its text once. */
 export function createScriptRunner(
   redis: Redis,
   options: { prefix: string; now: (() => number) | undefined },
-): RunScript {
+) {
   const scripts = loadScripts();
   const { prefix, now } = options;
+  let changes = 0;
 
   const runner =
     (call: (command: 'evalsha' | 'eval', ...args: Argument[]) => Promise<unknown>): Run =>
     async (name, queue, ...args) => {
       const script = scripts.get(name);
       if (script === undefined) throw new Error(`redis/scripts/${name}.lua is missing`);
-      const all = [
-        queue,
-        `${prefix}delayed:${queue}`,
-        `${prefix}leases:${queue}`,
-        prefix,
-        now === undefined ? '' : String(now()),
-        ...args,
-      ];
+      const keys = [queue, `${prefix}delayed:${queue}`, `${prefix}leases:${queue}`];
+      const all = [...keys, prefix, now === undefined ? '' : String(now()), ...args];
+      const change = withoutCallbacks.has(name) ? 0 : 1;
+      changes += change;
       try {
-        return await call('evalsha', script.sha, 3, ...all);
+        return await call('evalsha', script.sha, keys.length, ...all);
       } catch (error) {
         if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
-        return call('eval', script.source, 3, ...all);
+        return await call('eval', script.source, keys.length, ...all);
+      } finally {
+        // Also afterwards: a script that the server did not know ran later than what was sent behind it.
+        changes += change;
       }
     };
 
-  return Object.assign(
+  const run: RunScript = Object.assign(
     runner((command, ...args) => redis.call(command, ...args)),
     { raw: runner((command, ...args) => redis.callBuffer(command, ...args)) },
   );
+  return {
+    run,
+    /** Grows with whatever may have made a callback due. */
+    callbackChanges: () => changes,
+  };
 }

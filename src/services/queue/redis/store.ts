@@ -7,7 +7,7 @@ import { createDeadLetters, createInstances } from './dead-letters.js';
 import { createLeaseCalls } from './leases.js';
 import { createRedisOutbox } from './outbox.js';
 import { finishArguments, jobArguments, parseRecord } from './records.js';
-import { createScriptRunner, type RunScript, type ScriptName } from './scripts.js';
+import { createScriptRunner } from './scripts.js';
 import { createSignals } from './signals.js';
 import { createWaitingPayloads, type WaitingPayload } from './waiting-payloads.js';
 import { createWaker } from './waker.js';
@@ -34,21 +34,6 @@ export interface RedisStoreOptions {
 }
 
 const defaultRetentionMs = 7 * 24 * 3600 * 1000;
-/** Scripts after which no callback can be due that was not due before. */
-const withoutCallbacks: ReadonlySet<ScriptName> = new Set([
-  'reserve',
-  'renew',
-  'progress',
-  'reclaim',
-  'housekeep',
-  'look',
-  'recordless',
-  'position',
-  'depth',
-  'dead-letters',
-  'callback-claim',
-]);
-
 /**
  * The queue that any number of processes share, on the lists the producers push to. Connects in the
  * background; calls fail while the server cannot be reached. Every transition is one Lua script:
@@ -67,21 +52,7 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
   } = options;
   const connector = createConnector(url, log, answerTimeoutMs);
   const redis = connector.connect('main');
-  const runScript = createScriptRunner(redis, { prefix, now });
-  let callbackChanges = 0;
-  const counted = async (
-    name: ScriptName,
-    ...args: Parameters<RunScript> extends [unknown, ...infer R] ? R : never
-  ) => {
-    if (withoutCallbacks.has(name)) return runScript(name, ...args);
-    // Also afterwards: a script that the server did not know ran later than what was sent behind it.
-    callbackChanges += 1;
-    return runScript(name, ...args).finally(() => {
-      callbackChanges += 1;
-    });
-  };
-  // What answers with bytes adds no callback.
-  const run: RunScript = Object.assign(counted, { raw: runScript.raw });
+  const { run, callbackChanges } = createScriptRunner(redis, { prefix, now });
   const connectBlocking = () =>
     connector.connect('wait', {
       autoResendUnfulfilledCommands: false,
@@ -135,7 +106,7 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       run,
       prefix,
       now: now ?? (() => performance.now()),
-      changes: () => callbackChanges,
+      changes: callbackChanges,
     }),
     ...createLeaseCalls({
       run,
