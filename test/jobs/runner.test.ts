@@ -334,9 +334,10 @@ t.test(
     const h = await harness(t, { limits: { maxAttempts: 2 } });
     const release = h.store.release.bind(h.store);
     let putBack = 0;
-    h.store.release = (lease) => {
+    h.store.release = async (lease) => {
+      const isBack = await release(lease);
       putBack += 1;
-      return release(lease);
+      return isBack;
     };
     const neighbour = await h.context.running.share(new AbortController().signal);
     const id = await h.submit(`crashes once ${path.join(h.dir, 'crashed')}`);
