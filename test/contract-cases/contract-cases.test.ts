@@ -47,10 +47,10 @@ t.test('every case one by one, and after each the next good job still runs', { s
   t.equal(workers.sdxl.jobs_processed, drawn, 'refused payloads were never computed');
 });
 
-t.test('all cases together in random order', { skip }, async (t) => {
+t.test('all cases together, shuffled', { skip }, async (t) => {
   const parts = await start(t);
   const cases = loadCases(parts.assets.origin);
-  const seed = Number(process.env['CONTRACT_CASES_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
+  const seed = Number(process.env['CONTRACT_CASES_SEED'] ?? 1);
   t.comment(`CONTRACT_CASES_SEED=${seed}`);
   const order = shuffled(cases, seed);
   for (const one of order) await parts.redis.lpush(one.queue, one.payload);

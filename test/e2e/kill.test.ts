@@ -21,7 +21,7 @@ async function startWithRunningJob(t: Test) {
   );
   const waiting = await submit(service, sdxlPayload({ config: { num_images: 1, seed: 12 } }));
   await waitForJob(service, running, (job) => job.progress.stage === 'denoise' && job.progress.step >= 2);
-  const engines = childProcesses(service.pid()).filter((child) => child.command.includes('engine-process'));
+  const engines = childProcesses(service.pid()).filter((child) => child.command.includes('engine-main'));
   t.ok(engines.length >= 1, 'the engine is a process of its own');
   return { service, running, waiting, engines };
 }

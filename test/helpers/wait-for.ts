@@ -8,13 +8,13 @@ export async function waitFor<T>(
   probe: () => T | Promise<T>,
   options: { what: string | (() => string); timeoutMs?: number; intervalMs?: number },
 ): Promise<NonNullable<Exclude<T, false>>> {
-  const { what, timeoutMs = 30_000, intervalMs = 50 } = options;
-  const deadline = Date.now() + timeoutMs;
+  const { what, timeoutMs = 60_000, intervalMs = 50 } = options;
+  const deadline = performance.now() + timeoutMs;
   for (;;) {
     const value = await probe();
     if (value !== undefined && value !== null && value !== false)
       return value as NonNullable<Exclude<T, false>>;
-    if (Date.now() > deadline)
+    if (performance.now() > deadline)
       throw new Error(`Waited ${timeoutMs} ms for ${typeof what === 'string' ? what : what()}`);
     await sleep(intervalMs);
   }
