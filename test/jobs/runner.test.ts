@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
+import { orAborted } from '../../src/lib/wait.js';
 import { StorageError } from '../../src/services/storage/storage.js';
 import { until } from '../engines/support.js';
 import { createHarness, emptyWork, harness } from './support.js';
@@ -351,3 +352,40 @@ t.test(
     next();
   },
 );
+
+t.test('jobs that wait for a slow reference let others pass, and are drawn when it has come', async (t) => {
+  let arrive = () => {};
+  const arrived = new Promise<void>((resolve) => {
+    arrive = resolve;
+  });
+  let asked = 0;
+  const h = await harness(t, {
+    runner: { patienceMs: 50, maxInFlight: 2 },
+    context: {
+      fetchReference: async ({ role }, folder, signal, onWaiting) => {
+        asked += 1;
+        if (asked > 2) onWaiting();
+        await orAborted(arrived, signal);
+        return path.join(folder, `${role}.png`);
+      },
+    },
+  });
+  h.runner.start();
+  const metadata = { reference_image_url: 'https://example.com/slow.png' };
+  const slow = [];
+  for (let count = 0; count < 5; count += 1) slow.push(await h.submit('a red circle', { metadata }));
+  t.match(await h.ended(await h.submit('plain')), { status: 'completed', attempts: 1 });
+  t.equal(asked, 5, 'more jobs wait for pictures than the pipeline holds');
+  t.same(
+    h.runner.inFlight().map(({ phase }) => phase),
+    slow.map(() => 'preparing'),
+  );
+  const next = await h.context.running.alone(AbortSignal.timeout(1000));
+  next();
+  await h.jobs.cancel(slow[4] ?? '');
+  t.match(await h.ended(slow[4] ?? ''), { status: 'cancelled' }, 'one can be cancelled meanwhile');
+  arrive();
+  for (const id of slow.slice(0, 4)) t.match(await h.ended(id), { status: 'completed', attempts: 1 });
+  const last = await h.context.running.alone(AbortSignal.timeout(1000));
+  last();
+});

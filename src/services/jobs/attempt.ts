@@ -10,6 +10,7 @@ import { JobInterrupt } from './failure.js';
 import { createJobOutcome, type HandBackCounts } from './job-outcome.js';
 import { keepLease } from './lease-keeper.js';
 import type { EnhancementOutcome, GenerateOutcome, GenerationPlan, PlannedReference } from './plan.js';
+import type { Permits } from './pipeline-permits.js';
 import { createProgressReporter, createProgressWriter } from './progress-reporter.js';
 import type { RunnerContext, WriteToStore } from './runner-context.js';
 import { traceAttempt } from './trace.js';
@@ -20,6 +21,7 @@ import type { ValidJob } from './valid-job.js';
 export interface AttemptGates {
   /** Waits for the engine to be free; the next job may be prepared from then on. Returns what frees it. */
   enterCompute: (signal: AbortSignal) => Promise<() => void>;
+  lettingOthersPass: Permits['lettingOthersPass'];
   onEngineProgress: (etaSeconds: number | null) => void;
 }
 
@@ -189,13 +191,14 @@ export async function runAttempt(
   ): Promise<References> {
     const files: References = new Map();
     if (planned.length === 0) return files;
-    await inStage('references', async () => {
+    const fetchAll = async (stepAside: () => void) => {
       report('references', 0, planned.length);
       for (const reference of planned) {
-        files.set(reference.role, await context.fetchReference(reference, target, signal));
+        files.set(reference.role, await context.fetchReference(reference, target, signal, stepAside));
         report('references', files.size, planned.length);
       }
-    });
+    };
+    await inStage('references', () => gates.lettingOthersPass(signal, fetchAll));
     return files;
   }
 

@@ -90,8 +90,7 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
     plan,
     running: createSharedLock(),
     validate: (read, queue) => payloads.validateRead(read, queue),
-    fetchReference: async (reference, folder, signal) =>
-      (await references.fetch(reference, folder, signal)).path,
+    fetchReference: async (...request) => (await references.fetch(...request)).path,
     enhance: createJobEnhancer({ enhancement, log }),
     readGpu: () => options.gpu.read(),
     limits: {

@@ -48,9 +48,14 @@ export interface RunnerContext {
   capabilities: Pick<Capabilities, 'leftToOthers'>;
   /**
    * Fetches a reference into the folder and returns the file's path; throws `invalidParameters` naming the
-   * field.
+   * field. `onWaiting`: other downloads have to end first.
    */
-  fetchReference: (reference: PlannedReference, folder: string, signal: AbortSignal) => Promise<string>;
+  fetchReference: (
+    reference: PlannedReference,
+    folder: string,
+    signal: AbortSignal,
+    onWaiting: () => void,
+  ) => Promise<string>;
   /** Never throws for a failed enhancement: it then answers with the original prompt. */
   enhance: (request: EnhanceRequest, signal: AbortSignal) => Promise<EnhancementOutcome>;
   callback: BuildCallback;

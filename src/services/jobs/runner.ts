@@ -5,6 +5,7 @@ import type { HandBackCounts } from './job-outcome.js';
 import type { QueueName } from '../catalogue.js';
 import { endUnbegun } from './end-unbegun.js';
 import { JobInterrupt } from './failure.js';
+import { createPipeline, type Permits } from './pipeline-permits.js';
 import { retry } from '../../lib/retry.js';
 import type { RunnerContext, WriteToStore } from './runner-context.js';
 import { createSemaphore } from '../../lib/semaphore.js';
@@ -24,6 +25,8 @@ export interface RunnerOptions {
   prepareAheadSeconds: number;
   /** Longest wait for work in one go. */
   pollMs?: number;
+  /** A job that waits this long for its reference pictures lets the next one pass. */
+  patienceMs?: number;
 }
 
 /**
@@ -37,11 +40,11 @@ export function createRunner({
   maxInFlight = 4,
   prepareAheadSeconds,
   pollMs = 5000,
+  patienceMs = 2000,
 }: RunnerOptions) {
   const { store, engines } = context;
   const log = context.log.child({ worker: engine });
-  const inFlight = createSemaphore(maxInFlight);
-  const preparing = createSemaphore(1);
+  const pipeline = createPipeline({ maxInFlight, running: context.running, patienceMs });
   const computing = createSemaphore(1);
   const running = new Map<string, Attempt>();
   const tasks = new Set<Promise<void>>();
@@ -67,21 +70,19 @@ export function createRunner({
     etaSeconds = null;
     wake();
   });
-  inFlight.onRelease(wake);
+  pipeline.onRelease(wake);
 
   async function run(): Promise<void> {
     const { signal } = stopping;
     let idleRounds = 0;
     let alone = false;
     while (!signal.aborted) {
-      const releases: Array<() => void> = [];
-      const releaseAll = () => releases.forEach((release) => release());
+      const permits = pipeline.permits();
       try {
-        releases.push(await inFlight.acquire(signal));
-        releases.push(await preparing.acquire(signal));
+        await permits.enter(signal);
         await engines.whenServing(engine, signal);
         await nearlyFree(signal);
-        releases.push(await (alone ? context.running.alone(signal) : context.running.share(signal)));
+        await permits.run(alone, signal);
         const excludeTypes = await context.capabilities.leftToOthers(queue);
         const reservation = await store.reserve({
           queue,
@@ -92,21 +93,21 @@ export function createRunner({
         });
         if (reservation !== null && !alone && isLastAttempt(reservation)) {
           await write('hand the job back', () => store.release(reservation.lease));
-          releaseAll();
+          permits.leave();
           alone = true;
           continue;
         }
         alone = false;
         if (reservation !== null) {
           idleRounds = 0;
-          const task = handle(reservation, releases).finally(() => {
-            releaseAll();
+          const task = handle(reservation, permits).finally(() => {
+            permits.leave();
             tasks.delete(task);
           });
           tasks.add(task);
           continue;
         }
-        releaseAll();
+        permits.leave();
         const sinceMs = performance.now();
         await store.waitForWork([queue], pollMs, signal);
         // The store may see work that this runner may not take now (only another instance can run it): then
@@ -114,7 +115,7 @@ export function createRunner({
         idleRounds = performance.now() - sinceMs < 50 ? idleRounds + 1 : 0;
         if (idleRounds > 1) await pause(Math.min(1000, 25 * 2 ** Math.min(idleRounds, 6)), signal);
       } catch (error) {
-        releaseAll();
+        permits.leave();
         if (signal.aborted) return;
         log.error({ err: error }, 'taking jobs failed; trying again');
         idleRounds += 1;
@@ -156,7 +157,7 @@ export function createRunner({
     }
   }
 
-  async function handle(reservation: Reservation, releases: Array<() => void>): Promise<void> {
+  async function handle(reservation: Reservation, permits: Permits): Promise<void> {
     try {
       // Asked for before the stop, answered after it: nobody else will end what begins now.
       if (stopping.signal.aborted) {
@@ -183,9 +184,10 @@ export function createRunner({
           {
             enterCompute: async (signal) => {
               const release = await computing.acquire(signal);
-              releases[1]?.();
+              permits.prepared();
               return release;
             },
+            lettingOthersPass: permits.lettingOthersPass,
             onEngineProgress: (seconds) => {
               etaSeconds = seconds;
               if (seconds !== null && seconds <= prepareAheadSeconds) wake();

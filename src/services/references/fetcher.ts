@@ -50,7 +50,10 @@ const maxDecoders = 2;
 /** The download keeps its time itself; a process that does not is killed this much later. */
 const overrunMs = 5000;
 
-/** Fetches the pictures jobs refer to, from the web and from buckets. What a producer names is untrusted to the last byte. */
+/**
+ * Fetches the pictures jobs refer to, from the web and from buckets. What a producer names is untrusted to the last
+ * byte.
+ */
 export function createReferenceFetcher(options: ReferenceFetcherOptions) {
   const {
     storage,
@@ -122,8 +125,8 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
 
   return {
     /**
-     * Fetches into `folder`. `field` is where the producer wrote the address, for messages; `onWaiting` is called when other
-     * downloads have to end first.
+     * Fetches into `folder`. `field` is where the producer wrote the address, for messages; `onWaiting` is called
+     * when other downloads have to end first.
      * @throws AppError `invalidParameters` (final, with field and rule) or `unavailable` (another attempt may
      *   succeed)
      */

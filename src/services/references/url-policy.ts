@@ -90,7 +90,9 @@ export type ReferenceRule =
   | 'pixels'
   | 'decodable';
 
-/** What is wrong with a reference; the message continues "The field …". Without a rule another attempt may succeed. */
+/**
+ * What is wrong with a reference, in words that follow the field's name. Without a rule another attempt may succeed.
+ */
 export class PictureProblem extends Error {
   constructor(
     readonly rule: ReferenceRule | null,
