@@ -4,11 +4,13 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { projectRoot } from '../../src/lib/project.js';
+import { queueNames, type QueueName } from '../../src/services/catalogue.js';
 import { createRedisStore } from '../../src/services/queue/redis/store.js';
 import { terminalStatuses } from '../../src/services/queue/job-store.js';
 import { startRedis } from '../helpers/redis.js';
 import { startEndpoints } from './endpoints.js';
-import { startFleet } from './fleet.js';
+import { signalProcess, startFleet } from './fleet.js';
+import { startReferenceServer } from './hostile.js';
 import { planChaos, type ChaosOptions, type PlannedBlow, type PlannedJob } from './plan.js';
 import { createRandom } from './random.js';
 import { judge, type Verdict } from './verdict.js';
@@ -35,6 +37,7 @@ export async function runChaos(
     random: createRandom(options.seed + 1),
     failureRate: options.failureRate,
   });
+  const references = await startReferenceServer();
   const redis = new Redis(server.url, { maxRetriesPerRequest: null });
   redis.on('error', () => undefined);
   const store = createRedisStore({ url: server.url });
@@ -56,6 +59,7 @@ export async function runChaos(
       LEASE_SECONDS: String(options.leaseSeconds),
       MAX_ATTEMPTS: '10',
       REDIS_BLOCK_SECONDS: '2',
+      REFERENCE_ALLOWED_HOSTS: references.host,
     },
   });
   const struck: Record<string, number> = {};
@@ -78,11 +82,21 @@ export async function runChaos(
         await sleep(blow.downMs);
         return fleet.start(blow.service);
       case 'kill engine':
-        return void fleet.killEngine(blow.service);
+        return void fleet.signalEngine(blow.service, 'SIGKILL');
       case 'freeze service':
         if (!fleet.signal(blow.service, 'SIGSTOP')) return;
         await sleep(blow.forMs);
         return void fleet.signal(blow.service, 'SIGCONT');
+      case 'freeze engine': {
+        const pid = fleet.signalEngine(blow.service, 'SIGSTOP');
+        if (pid === undefined) return;
+        await sleep(blow.forMs);
+        return signalProcess(pid, 'SIGCONT');
+      }
+      case 'freeze Redis':
+        server.signal('SIGSTOP');
+        await sleep(blow.forMs);
+        return server.signal('SIGCONT');
       case 'restart Redis':
         await server.kill();
         await sleep(blow.downMs);
@@ -100,10 +114,14 @@ export async function runChaos(
 
   async function produce(job: PlannedJob): Promise<void> {
     await at(job.atMs);
-    await push(job.payload);
+    await push('sdxl_queue', job.payload);
     if (job.kind === 'twice') {
       await at(job.againAtMs);
-      await push(job.payload);
+      await push('sdxl_queue', job.payload);
+    }
+    if (job.kind === 'impersonated' && job.letter !== null) {
+      await at(job.againAtMs);
+      await push('wan_queue', job.letter);
     }
     if (job.kind === 'cancelled') {
       await at(job.againAtMs);
@@ -112,9 +130,9 @@ export async function runChaos(
   }
 
   /** A producer that got no answer pushes again, as producers do. */
-  async function push(payload: string): Promise<void> {
+  async function push(queue: QueueName, payload: string | Buffer): Promise<void> {
     while (
-      await redis.lpush('sdxl_queue', payload).then(
+      await redis.lpush(queue, references.withOrigin(payload)).then(
         () => false,
         () => true,
       )
@@ -161,6 +179,7 @@ export async function runChaos(
       numbers: {
         ...verdict.numbers,
         ...struck,
+        'requests for references': references.requests(),
         'service starts': fleet.starts(),
         'endpoint requests': endpoints.counts.requests,
         'endpoint requests failed': endpoints.counts.failed,
@@ -173,14 +192,17 @@ export async function runChaos(
     await fleet.stop();
     await store.close();
     redis.disconnect();
-    await endpoints.close();
+    await Promise.all([endpoints.close(), references.close()]);
     await server.stop();
   }
 
   async function isOver(): Promise<boolean> {
     try {
-      const { waiting, delayed, running } = await store.depth('sdxl_queue');
-      if (waiting + delayed + running > 0 || (await store.outbox.pending()) > 0) return false;
+      for (const queue of queueNames) {
+        const { waiting, delayed, running } = await store.depth(queue);
+        if (waiting + delayed + running > 0) return false;
+      }
+      if ((await store.outbox.pending()) > 0) return false;
       for (const { id } of plan.jobs)
         if (id !== '' && !terminalStatuses.has((await store.get(id))?.status ?? 'queued')) return false;
       return true;

@@ -73,7 +73,8 @@ export async function startEndpoints({ random, failureRate }: { random: Random; 
     callbacks.push({
       index: callbacks.length,
       webhookId: String(request.headers['webhook-id'] ?? request.headers['idempotency-key'] ?? ''),
-      jobId,
+      // As the producer wrote it; ids are compared in lower case.
+      jobId: jobId.toLowerCase(),
       status,
       assets,
       kept,

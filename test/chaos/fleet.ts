@@ -3,7 +3,7 @@ import { createWriteStream } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { findFreePort, ownProgram } from '../../src/lib/processes.js';
-import { childProcesses } from '../helpers/processes.js';
+import { childProcesses, endWithThisProcess } from '../helpers/processes.js';
 
 export interface FleetOptions {
   folder: string;
@@ -57,6 +57,7 @@ export async function startFleet({ folder, services, environment }: FleetOptions
         PORT: String(member.port),
       },
     });
+    endWithThisProcess(child);
     child.stdout.pipe(member.log, { end: false });
     child.stderr.pipe(member.log, { end: false });
     child.once('exit', (code, signal) => {
@@ -71,7 +72,8 @@ export async function startFleet({ folder, services, environment }: FleetOptions
    */
   const engines = (index: number) => {
     const pid = memberOf(index).child?.pid;
-    return pid === undefined || !isUp(index) ? [] : childProcesses(pid).map((info) => info.pid);
+    const children = pid === undefined || !isUp(index) ? [] : childProcesses(pid);
+    return children.filter(({ command }) => command.includes('engine-main')).map((info) => info.pid);
   };
 
   async function end(index: number, signal: NodeJS.Signals) {
@@ -92,11 +94,11 @@ export async function startFleet({ folder, services, environment }: FleetOptions
     url: (index: number) => `http://127.0.0.1:${memberOf(index).port}`,
     starts: () => members.reduce((sum, { starts }) => sum + starts, 0),
     kill: (index: number) => end(index, 'SIGKILL'),
-    killEngine(index: number): boolean {
+    /** Its first engine, which may end in the meantime; returns the process it went to. */
+    signalEngine(index: number, signal: NodeJS.Signals): number | undefined {
       const [pid] = engines(index);
-      if (pid === undefined) return false;
-      process.kill(pid, 'SIGKILL');
-      return true;
+      if (pid !== undefined) signalProcess(pid, signal);
+      return pid;
     },
     signal: (index: number, signal: 'SIGSTOP' | 'SIGCONT') =>
       isUp(index) && memberOf(index).child?.kill(signal) === true,
@@ -107,5 +109,12 @@ export async function startFleet({ folder, services, environment }: FleetOptions
       for (const { log } of members) log.end();
     },
   };
+}
+export function signalProcess(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // it has ended
+  }
 }
 export type Fleet = Awaited<ReturnType<typeof startFleet>>;

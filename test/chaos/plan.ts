@@ -1,16 +1,32 @@
+import type { JobStatus } from '../../src/services/queue/job-store.js';
+import { hostilePayload, hostileReference } from './hostile.js';
 import { createRandom } from './random.js';
 
 /**
  * `twice` is pushed a second time later on, `cancelled` has its cancellation asked for while it waits or
- * runs.
+ * runs, `impersonated` has another payload with its id pushed onto the other list.
  */
-export type JobKind = 'plain' | 'twice' | 'cancelled' | 'invalid' | 'garbage';
+export type JobKind =
+  | 'plain'
+  | 'twice'
+  | 'cancelled'
+  | 'invalid'
+  | 'garbage'
+  | 'impersonated'
+  | 'hostile payload'
+  | 'hostile reference';
 
 export interface PlannedJob {
   kind: JobKind;
-  /** Empty for garbage, which has none. */
+  /** The kind, and what is hostile about it. */
+  name: string;
+  /** Empty for what is no job. */
   id: string;
-  payload: string;
+  payload: string | Buffer;
+  /** How it may end; empty: it is no job. */
+  outcomes: readonly JobStatus[];
+  /** Must be kept as a dead letter. */
+  letter: string | Buffer | null;
   images: number;
   atMs: number;
   /** When the second push or the cancellation comes. */
@@ -22,6 +38,8 @@ export type Blow =
   | { what: 'kill engine'; service: number }
   /** Longer than a lease: it wakes up as somebody whose jobs others have. */
   | { what: 'freeze service'; service: number; forMs: number }
+  | { what: 'freeze engine'; service: number; forMs: number }
+  | { what: 'freeze Redis'; forMs: number }
   | { what: 'restart Redis'; downMs: number }
   | { what: 'cut Redis connections' }
   | { what: 'endpoints down'; forMs: number };
@@ -36,11 +54,15 @@ export interface ChaosOptions {
   leaseSeconds: number;
   /** Share of requests that the storage and callback endpoints fail. */
   failureRate: number;
+  /** Of the jobs, so many have a hostile payload, and as many a hostile reference. */
+  hostileShare: number;
   /** How many of each blow. */
   blows: {
     serviceKills: number;
     engineKills: number;
-    freezes: number;
+    serviceFreezes: number;
+    engineFreezes: number;
+    redisFreezes: number;
     redisRestarts: number;
     cuts: number;
     outages: number;
@@ -48,24 +70,41 @@ export interface ChaosOptions {
   };
 }
 
+const outcomes: Partial<Record<JobKind, readonly JobStatus[]>> = {
+  cancelled: ['completed', 'cancelled'],
+  invalid: ['failed'],
+};
+const noJob = (payload: string | Buffer) => ({ id: '', payload, outcomes: [], letter: payload });
+
 /** Everything that is going to happen, from the seed alone. */
 export function planChaos(options: ChaosOptions): { jobs: PlannedJob[]; blows: PlannedBlow[] } {
   const random = createRandom(options.seed);
-  const { spanMs, services, blows: count } = options;
+  const { spanMs, services, hostileShare, blows: count } = options;
   const userId = random.uuid();
 
+  // Each hostile kind in its turn, from one the seed chooses.
+  let payloadIndex = random.index(100);
+  let referenceIndex = random.index(100);
+  const shares: ReadonlyArray<readonly [JobKind, number]> = [
+    ['twice', 0.03],
+    ['cancelled', 0.03],
+    ['invalid', 0.02],
+    ['garbage', 0.01],
+    ['impersonated', 0.01],
+    ['hostile payload', hostileShare],
+    ['hostile reference', hostileShare],
+  ];
+  function drawKind(): JobKind {
+    let rest = random.next();
+    for (const [kind, share] of shares) {
+      if (rest < share) return kind;
+      rest -= share;
+    }
+    return 'plain';
+  }
+
   const jobs = Array.from({ length: options.jobs }, (_, index): PlannedJob => {
-    const dice = random.next();
-    const kind: JobKind =
-      dice < 0.03
-        ? 'twice'
-        : dice < 0.06
-          ? 'cancelled'
-          : dice < 0.08
-            ? 'invalid'
-            : dice < 0.09
-              ? 'garbage'
-              : 'plain';
+    const kind = drawKind();
     const id = random.uuid();
     const images = random.chance(0.1) ? 3 : 1;
     // From a tenth of a second to about one: blows must find jobs at work.
@@ -78,13 +117,28 @@ export function planChaos(options: ChaosOptions): { jobs: PlannedJob[]; blows: P
       config: { num_images: images, seed: index, width: pixels, height: pixels },
     };
     const atMs = random.between(0, spanMs);
-    return {
+    const planned: PlannedJob = {
       kind,
+      name: kind,
       images,
       atMs,
       againAtMs: atMs + random.between(0, spanMs / 3),
-      id: kind === 'garbage' ? '' : id,
-      payload: kind === 'garbage' ? `{"id": "${id}", no JSON` : JSON.stringify(job),
+      id,
+      payload: JSON.stringify(job),
+      outcomes: outcomes[kind] ?? ['completed'],
+      letter: null,
+    };
+    if (kind === 'garbage') return { ...planned, ...noJob(`{"id": "${id}", no JSON`) };
+    if (kind === 'impersonated') return { ...planned, letter: JSON.stringify({ id, type: 'nonsense' }) };
+    if (!kind.startsWith('hostile')) return planned;
+    const hostile =
+      kind === 'hostile payload'
+        ? hostilePayload(payloadIndex++, job)
+        : hostileReference(referenceIndex++, job);
+    return {
+      ...planned,
+      ...(hostile.outcomes.length === 0 ? noJob(hostile.payload) : hostile),
+      name: `${kind}: ${hostile.name}`,
     };
   });
 
@@ -100,11 +154,18 @@ export function planChaos(options: ChaosOptions): { jobs: PlannedJob[]; blows: P
     downMs: random.between(100, 1500),
   }));
   spread(count.engineKills, () => ({ what: 'kill engine', service: random.index(services) }));
-  spread(count.freezes, () => ({
+  const beyondLease = () => options.leaseSeconds * 1000 + random.between(1000, 3000);
+  spread(count.serviceFreezes, () => ({
     what: 'freeze service',
     service: random.index(services),
-    forMs: options.leaseSeconds * 1000 + random.between(1000, 3000),
+    forMs: beyondLease(),
   }));
+  spread(count.engineFreezes, () => ({
+    what: 'freeze engine',
+    service: random.index(services),
+    forMs: beyondLease(),
+  }));
+  spread(count.redisFreezes, () => ({ what: 'freeze Redis', forMs: beyondLease() }));
   spread(count.redisRestarts, () => ({ what: 'restart Redis', downMs: random.between(200, 2000) }));
   spread(count.cuts, () => ({ what: 'cut Redis connections' }));
   spread(count.outages, () => ({ what: 'endpoints down', forMs: count.outageMs }));

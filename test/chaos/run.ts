@@ -1,26 +1,31 @@
 /**
- * `npm run test:chaos [-- seed]`: the long form. Prints the seed first; the same seed gives the same jobs and
- * blows.
+ * `npm run test:chaos [-- seed [jobs]]`: the long form, 500 jobs unless said otherwise. Prints the seed first;
+ * the same seed gives the same jobs and blows. Broken off, it leaves no process behind.
  */
 import { runChaos } from './chaos.js';
 
-const seed = Number(process.argv[2] ?? Math.floor(Math.random() * 2 ** 31));
-console.log(`seed ${seed} (repeat with: npm run test:chaos -- ${seed})`);
+const [seed = Math.floor(Math.random() * 2 ** 31), jobs = 500] = process.argv.slice(2).map(Number);
+console.log(`seed ${seed} (repeat with: npm run test:chaos -- ${seed} ${jobs})`);
+/** So many of what the long form has so many of. */
+const share = (times: number) => Math.max(1, Math.round((times * jobs) / 500));
 const report = await runChaos({
   seed,
-  jobs: 500,
-  services: 3,
-  spanMs: 150_000,
+  jobs,
+  services: Math.min(3, Math.ceil(jobs / 50)),
+  spanMs: jobs * 300,
   leaseSeconds: 4,
   failureRate: 0.3,
+  hostileShare: 0.01,
   patienceMs: 300_000,
   blows: {
-    serviceKills: 18,
-    engineKills: 24,
-    freezes: 4,
-    redisRestarts: 3,
-    cuts: 4,
-    outages: 2,
+    serviceKills: share(18),
+    engineKills: share(24),
+    serviceFreezes: share(4),
+    engineFreezes: share(4),
+    redisFreezes: share(2),
+    redisRestarts: share(3),
+    cuts: share(4),
+    outages: share(2),
     outageMs: 15_000,
   },
   say: (line) => console.log(line),

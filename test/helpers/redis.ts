@@ -7,10 +7,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import type { Test } from 'tap';
 import { findFreePort } from '../../src/lib/processes.js';
+import { endWithThisProcess } from './processes.js';
 
 export interface RedisServer {
   url: string;
   port: number;
+  /** Stops it where it is, or lets it go on. */
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void;
   /** Ends the process at once, as a crash does. */
   kill(): Promise<void>;
   /** Starts it again on the same port and, with persistence, the same data. */
@@ -65,10 +68,12 @@ export async function startRedis(options: { fsync?: 'always' | 'everysec' } = {}
   let child: ChildProcess | undefined;
 
   async function start() {
-    const started = spawn(
-      'redis-server',
-      ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', ...persistence],
-      { stdio: 'ignore' },
+    const started = endWithThisProcess(
+      spawn(
+        'redis-server',
+        ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', ...persistence],
+        { stdio: 'ignore' },
+      ),
     );
     child = started;
     for (let attempt = 0; attempt < 200; attempt += 1) {
@@ -94,6 +99,7 @@ export async function startRedis(options: { fsync?: 'always' | 'everysec' } = {}
   return {
     url: `redis://127.0.0.1:${port}`,
     port,
+    signal: (signal) => void child?.kill(signal),
     kill,
     start,
     async stop() {

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { findFreePort, ownProgram } from '../../src/lib/processes.js';
+import { endWithThisProcess } from './processes.js';
 import { waitFor } from './wait-for.js';
 
 export interface ServiceOptions {
@@ -64,6 +65,7 @@ export async function startService(options: ServiceOptions = {}) {
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    endWithThisProcess(child);
     const collect = (chunk: Buffer) =>
       logLines.push(
         ...chunk

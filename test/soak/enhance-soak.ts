@@ -5,7 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findFreePort, ownProgram } from '../../src/lib/processes.js';
 import { createRandom, type Random } from '../chaos/random.js';
-import { childProcesses, endProcess, residentMb } from '../helpers/processes.js';
+import { childProcesses, endProcess, residentMb, endWithThisProcess } from '../helpers/processes.js';
 import { waitFor } from '../helpers/wait-for.js';
 import { planRequest, type PlannedRequest } from './enhance-requests.js';
 
@@ -72,6 +72,7 @@ export async function runEnhanceSoak({
       PREVIEW_EVERY_STEPS: '0',
     },
   });
+  endWithThisProcess(server);
   const startedAt = performance.now();
   const base = `http://127.0.0.1:${port}`;
   const get = (route: string) =>

@@ -8,7 +8,7 @@ import { findFreePort, ownProgram } from '../../src/lib/processes.js';
 import { projectRoot } from '../../src/lib/project.js';
 import { createRandom } from '../chaos/random.js';
 import { startCallbackReceiver } from '../helpers/callback-receiver.js';
-import { endProcess, residentMb } from '../helpers/processes.js';
+import { endProcess, endWithThisProcess, residentMb } from '../helpers/processes.js';
 import { startRedis } from '../helpers/redis.js';
 import { waitFor } from '../helpers/wait-for.js';
 
@@ -87,6 +87,7 @@ export async function runSoak({
       PREVIEW_EVERY_STEPS: '0',
     },
   });
+  endWithThisProcess(server);
   const startedAt = performance.now();
   try {
     const url = `http://127.0.0.1:${port}`;
