@@ -51,7 +51,7 @@ function note(
 await realEngines();
 await Promise.all([testEngines(), crashLoop('sdxl', 150), crashLoop('wan', 225)]);
 process.stdout.write(
-  `${markdownTable(['engine', 'trouble', 'away, s', 'stated, before a start', '`/health` meanwhile'], rows)}\n`,
+  `${markdownTable(['engine', 'trouble', 'until ready, s', 'stated, before a start', '`/health` meanwhile'], rows)}\n`,
 );
 process.exitCode = missed > 0 ? 1 : 0;
 
