@@ -294,3 +294,41 @@ t.test('a Supabase address with a path of its own: the function is called below 
     ['/supabase/functions/v1/update-worker-url'],
   );
 });
+
+t.test('an answer that never ends is neither read to its end nor waited for', async (t) => {
+  const server = createServer((request, response) => {
+    response.on('error', () => {});
+    request.resume();
+    if (request.url === '/health') {
+      const timer = setInterval(() => response.write(' '), 20);
+      response.on('close', () => clearInterval(timer));
+    } else {
+      const flood = () => {
+        while (!response.destroyed && response.write(Buffer.alloc(65_536, 'x')));
+      };
+      response.on('drain', flood);
+      flood();
+    }
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const { log, lines } = createLog();
+  const common = { podId: undefined, supabaseUrl: origin, serviceKey: 'key', log, timeoutMs: 200 };
+  const dripping = createUrlRegistration({ ...common, publicUrl: `${origin}/` });
+  dripping.start();
+  await until(() => dripping.state() === 'unhealthy');
+  await dripping.stop();
+  const orchestrator = await createOrchestrator(t);
+  const flooded = createUrlRegistration({ ...common, publicUrl: `${orchestrator.origin}/` });
+  flooded.start();
+  await until(() => flooded.state() === 'registered');
+  await flooded.stop();
+  t.same(
+    lines.map(({ level }) => level),
+    ['warn', 'info'],
+  );
+});

@@ -47,7 +47,7 @@ export function createCallbackSender({
           void response.body.dump({ limit: 16_384 }).catch(() => {});
           return { outcome: 'accepted' };
         }
-        const text = (await readStart(response.body).catch(() => '')).trim();
+        const text = (await readStart(response.body, quotedBytes).catch(() => '')).trim();
         const reason = `${statusCode}${text === '' ? '' : ` ${text}`}`;
         if (statusCode >= 400 && statusCode < 500 && !retryable4xx.has(statusCode))
           return { outcome: 'refused', reason };
@@ -74,18 +74,21 @@ export function createCallbackSender({
 }
 
 /** First bytes of an answer; the rest is left unread, however long it is. */
-async function readStart(body: AsyncIterable<Uint8Array> & { destroy(): unknown }): Promise<string> {
+export async function readStart(
+  body: AsyncIterable<Uint8Array> & { destroy(): unknown },
+  maxBytes: number,
+): Promise<string> {
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of body) {
     chunks.push(chunk);
     size += chunk.length;
-    if (size >= quotedBytes) {
+    if (size >= maxBytes) {
       body.destroy();
       break;
     }
   }
-  return Buffer.concat(chunks).subarray(0, quotedBytes).toString('utf8');
+  return Buffer.concat(chunks).subarray(0, maxBytes).toString('utf8');
 }
 
 export interface SigningOptions {

@@ -2,6 +2,7 @@ import { unwatchFile, watchFile } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { request } from 'undici';
+import { readStart } from './sender.js';
 
 /** The part of a pino logger that is used here. */
 export interface RegistrationLog {
@@ -28,6 +29,9 @@ export interface UrlRegistrationOptions {
   random?: () => number;
   now?: () => number;
 }
+
+/** Longer than any answer of `/health`; what stands at the address may be anything. */
+const healthBytes = 65_536;
 
 export type RegistrationState = 'disabled' | 'waiting' | 'registered' | 'unhealthy' | 'refused';
 export type UrlRegistration = ReturnType<typeof createUrlRegistration>;
@@ -73,11 +77,9 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
   async function isHealthy(url: string): Promise<boolean> {
     try {
       const response = await request(urlBelow(url, 'health'), {
-        headersTimeout: timeoutMs,
-        bodyTimeout: timeoutMs,
-        signal: stopping.signal,
+        signal: AbortSignal.any([stopping.signal, AbortSignal.timeout(timeoutMs)]),
       });
-      const body = (await response.body.json()) as { status?: unknown };
+      const body = JSON.parse(await readStart(response.body, healthBytes)) as { status?: unknown };
       // Degraded still works, with less than there could be.
       return response.statusCode === 200 && (body.status === 'healthy' || body.status === 'degraded');
     } catch {
@@ -95,11 +97,9 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
         method: 'POST',
         headers: { authorization: `Bearer ${serviceKey ?? ''}`, 'content-type': 'application/json' },
         body: JSON.stringify({ worker_url: url, timestamp: new Date(now()).toISOString(), status }),
-        headersTimeout: timeoutMs,
-        bodyTimeout: timeoutMs,
-        signal: signal ?? null,
+        signal: AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal === undefined ? [] : [signal])]),
       });
-      const text = (await response.body.text()).slice(0, 200);
+      const text = await readStart(response.body, 200);
       return {
         accepted: response.statusCode >= 200 && response.statusCode < 300,
         reason: `${response.statusCode} ${text}`.trim(),
