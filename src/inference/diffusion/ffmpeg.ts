@@ -40,15 +40,8 @@ export async function probeVideo(tools: VideoTools, file: string, signal?: Abort
   const { stdout } = await run(
     tools.ffprobe,
     [
-      '-v',
-      'error',
-      '-select_streams',
-      'v:0',
-      '-count_frames',
-      '-show_entries',
+      ...'-v error -select_streams v:0 -count_frames -of json -show_entries'.split(' '),
       'stream=codec_name,pix_fmt,width,height,nb_read_frames,duration',
-      '-of',
-      'json',
       file,
     ],
     { killSignal: 'SIGKILL', ...(signal === undefined ? {} : { signal }) },

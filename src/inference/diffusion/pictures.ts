@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
+import { open, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { crc32 } from 'node:zlib';
 import sharp from 'sharp';
@@ -36,26 +36,35 @@ export async function writeImage(
   const bytes = await encodeImage(picture, request.format, parameters);
   const file = pictureFile(request, name);
   const partial = `${file}.part`;
-  const handle = await open(partial, 'w');
   try {
-    await handle.writeFile(bytes);
-    await handle.sync();
+    await writeFile(partial, bytes);
+    return {
+      path: file,
+      contentType: contentTypes[request.format],
+      ...(await seal(partial, file)),
+      width: picture.width,
+      height: picture.height,
+      seed,
+    };
   } catch (error) {
     await rm(partial, { force: true });
     throw error;
+  }
+}
+
+/** Gives a file that is written its name once the disk has all of it. */
+export async function seal(partial: string, file: string): Promise<{ bytes: number; sha256: string }> {
+  const handle = await open(partial, 'r+');
+  const hash = createHash('sha256');
+  try {
+    await handle.sync();
+    for await (const chunk of handle.createReadStream({ autoClose: false })) hash.update(chunk as Buffer);
+    const { size } = await handle.stat();
+    await rename(partial, file);
+    return { bytes: size, sha256: hash.digest('hex') };
   } finally {
     await handle.close();
   }
-  await rename(partial, file);
-  return {
-    path: file,
-    contentType: contentTypes[request.format],
-    bytes: bytes.length,
-    sha256: createHash('sha256').update(bytes).digest('hex'),
-    width: picture.width,
-    height: picture.height,
-    seed,
-  };
 }
 
 async function encodeImage(picture: Picture, format: ImageFormat, parameters: string): Promise<Buffer> {

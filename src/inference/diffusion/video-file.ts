@@ -1,14 +1,12 @@
 import { spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { createReadStream } from 'node:fs';
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { cancelled, EngineFailure, throwIfCancelled } from '../engine.js';
 import type { GeneratedFile } from '../generation.js';
 import type { VideoTools } from '../../lib/video-tools.js';
 import { probeVideo, type VideoFacts } from './ffmpeg.js';
-import type { Picture } from './pictures.js';
+import { type Picture, seal } from './pictures.js';
 
 interface VideoOptions {
   width: number;
@@ -38,62 +36,24 @@ export function openVideo(
   const child = spawn(
     tools.ffmpeg,
     [
-      '-hide_banner',
-      '-loglevel',
-      'error',
-      '-nostats',
-      '-y',
-      '-f',
-      'rawvideo',
-      '-pixel_format',
-      'rgb24',
-      '-video_size',
-      `${width}x${height}`,
-      '-framerate',
-      String(framesPerSecond),
-      '-i',
-      'pipe:0',
-      '-vf',
-      'scale=out_color_matrix=bt709:out_range=tv',
-      '-c:v',
-      'libx264',
-      '-preset',
-      'medium',
-      '-crf',
-      String(crf),
-      '-pix_fmt',
-      'yuv420p',
-      '-colorspace',
-      'bt709',
-      '-color_primaries',
-      'bt709',
-      '-color_trc',
-      'bt709',
-      '-color_range',
-      'tv',
-      '-metadata',
-      `comment=${parameters}`,
-      '-movflags',
-      '+faststart',
-      '-progress',
-      'pipe:1',
-      '-f',
-      'mp4',
-      partial,
+      ...'-hide_banner -loglevel error -nostats -y -f rawvideo -pixel_format rgb24'.split(' '),
+      ...`-video_size ${width}x${height} -framerate ${framesPerSecond} -i pipe:0`.split(' '),
+      ...'-vf scale=out_color_matrix=bt709:out_range=tv -pix_fmt yuv420p'.split(' '),
+      ...'-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv'.split(' '),
+      ...`-c:v libx264 -preset medium -crf ${crf} -movflags +faststart -progress pipe:1`.split(' '),
+      ...['-metadata', `comment=${parameters}`, '-f', 'mp4', partial],
     ],
     { stdio: ['pipe', 'pipe', 'pipe'] },
   );
   let errors = '';
   let written = 0;
-  let encoded = 0;
   let notify: (frames: number) => void = () => {};
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     errors = (errors + text).slice(-2000);
   });
   createInterface({ input: child.stdout }).on('line', (line) => {
     if (!line.startsWith('frame=')) return;
-    encoded = Number(line.slice('frame='.length));
-    notify(encoded);
+    notify(Number(line.slice('frame='.length)));
   });
   // an encoder that ends early breaks the pipe; its exit code and words say why
   child.stdin.on('error', () => {});
@@ -152,13 +112,11 @@ export function openVideo(
           throw signal.aborted ? cancelled() : error;
         });
         requireWhole(facts, { width, height, frames: written, framesPerSecond });
-        const described = await seal(partial);
         throwIfCancelled(signal);
-        await rename(partial, file);
         return {
           path: file,
           contentType: 'video/mp4',
-          ...described,
+          ...(await seal(partial, file)),
           width,
           height,
           seed,
@@ -196,16 +154,4 @@ function requireWhole(
       'The encoded video is not what was asked for: ' +
         `${JSON.stringify(facts)} instead of ${JSON.stringify({ ...asked, seconds })}`,
     );
-}
-
-async function seal(file: string): Promise<{ bytes: number; sha256: string }> {
-  const handle = await open(file, 'r+');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(file)) hash.update(chunk as Buffer);
-  return { bytes: (await stat(file)).size, sha256: hash.digest('hex') };
 }

@@ -70,20 +70,15 @@ export async function decodeToFloats(
 
 /** Mean of a picture's posterior, scaled: what a picture is in latents when nothing is drawn. [1, C, h, w] */
 export async function encodeMean(model: SdxlModel, picture: Picture): Promise<FloatTensor> {
-  const encoder = model.vaeEncoder;
-  if (encoder?.outputNames.includes('latent_parameters') !== true)
+  if (model.vaeEncoder?.outputNames.includes('latent_parameters') !== true)
     throw new EngineFailure(
       'model_missing',
       "The folder's image_encoder needs a vae_encoder with the output latent_parameters, which is not there",
     );
-  const { latent_parameters: parameters } = await encoder.run(
-    { sample: { data: toPlanes(picture), dims: [1, 3, picture.height, picture.width] } },
-    ['latent_parameters'],
-  );
-  const dims = [1, model.latentChannels, picture.height / model.vaeScale, picture.width / model.vaeScale];
+  const parameters = await runEncoder(model, picture, 'latent_parameters');
   return {
-    data: parameters.data.slice(0, parameters.data.length / 2).map((value) => value * model.scalingFactor),
-    dims,
+    data: parameters.slice(0, parameters.length / 2).map((value) => value * model.scalingFactor),
+    dims: [1, model.latentChannels, picture.height / model.vaeScale, picture.width / model.vaeScale],
   };
 }
 
@@ -96,22 +91,26 @@ export async function encodePicture(
   picture: Picture,
   generator: Generator,
 ): Promise<Float32Array> {
-  const encoder = model.vaeEncoder;
-  if (encoder === null)
+  if (model.vaeEncoder?.outputNames.includes('latent_parameters') === false)
+    return (await runEncoder(model, picture, 'latent_sample')).map((value) => value * model.scalingFactor);
+  const parameters = await runEncoder(model, picture, 'latent_parameters');
+  const count = parameters.length / 2;
+  return generator.randn(count).map((value, i) => {
+    const logVariance = Math.min(Math.max(parameters[count + i] as number, -30), 20);
+    return ((parameters[i] as number) + Math.exp(0.5 * logVariance) * value) * model.scalingFactor;
+  });
+}
+
+async function runEncoder(
+  { vaeEncoder }: SdxlModel,
+  picture: Picture,
+  output: 'latent_parameters' | 'latent_sample',
+): Promise<Float32Array> {
+  if (vaeEncoder === null)
     throw new EngineFailure(
       'model_missing',
       'Reference images need a vae_encoder, which this model folder does not have',
     );
-  const feeds = { sample: { data: toPlanes(picture), dims: [1, 3, picture.height, picture.width] } };
-  if (!encoder.outputNames.includes('latent_parameters')) {
-    const { latent_sample: drawn } = await encoder.run(feeds, ['latent_sample']);
-    return drawn.data.map((value) => value * model.scalingFactor);
-  }
-  const { latent_parameters: parameters } = await encoder.run(feeds, ['latent_parameters']);
-  const count = parameters.data.length / 2;
-  const noise = generator.randn(count);
-  return noise.map((value, i) => {
-    const logVariance = Math.min(Math.max(parameters.data[count + i] as number, -30), 20);
-    return ((parameters.data[i] as number) + Math.exp(0.5 * logVariance) * value) * model.scalingFactor;
-  });
+  const sample = { data: toPlanes(picture), dims: [1, 3, picture.height, picture.width] };
+  return (await vaeEncoder.run({ sample }, [output]))[output].data;
 }

@@ -65,17 +65,21 @@ export function dropFrames(
 
 /** (VAE's latents - mean) / deviation, channel by channel; any number of values a channel. */
 export function normalise(model: WanModel, latents: Float32Array): Float32Array {
-  const area = latents.length / model.channels;
-  return latents.map((value, i) => {
-    const c = Math.floor(i / area);
-    return (value - (model.latentsMean[c] as number)) / (model.latentsDeviation[c] as number);
-  });
+  return perChannel(model, latents, (value, mean, deviation) => (value - mean) / deviation);
 }
 
 export function denormalise(model: WanModel, latents: Float32Array): Float32Array {
-  const area = latents.length / model.channels;
+  return perChannel(model, latents, (value, mean, deviation) => value * deviation + mean);
+}
+
+function perChannel(
+  { channels, latentsMean, latentsDeviation }: WanModel,
+  latents: Float32Array,
+  map: (value: number, mean: number, deviation: number) => number,
+): Float32Array {
+  const area = latents.length / channels;
   return latents.map((value, i) => {
     const c = Math.floor(i / area);
-    return value * (model.latentsDeviation[c] as number) + (model.latentsMean[c] as number);
+    return map(value, latentsMean[c] as number, latentsDeviation[c] as number);
   });
 }
