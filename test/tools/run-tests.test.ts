@@ -1,6 +1,8 @@
 import { Readable } from 'node:stream';
 import t from 'tap';
 import { reportTap } from '../../tools/test-run/report.js';
+import { runFiles } from '../../tools/test-run/run-files.js';
+import { isFast, withImports } from '../../tools/test-run/test-files.js';
 import { commandsNamedIn } from '../../tools/test-run/system-packages.js';
 
 const stream = `TAP version 14
@@ -55,4 +57,36 @@ t.test('programs a test names in quotes are the ones to install', async (t) => {
     'b.test.js': '// speaks of chromium only in passing',
   });
   t.same(commandsNamedIn([`${folder}/a.test.js`, `${folder}/b.test.js`]), [command]);
+});
+
+t.test('a file that ends badly without a failed test point counts as one failure', async (t) => {
+  const folder = t.testdir({
+    'good.js': "console.log('TAP version 14\\nok 1 - fine\\n1..1')",
+    'killed.js': "console.log('TAP version 14\\nok 1 - so far'); process.kill(process.pid, 'SIGKILL')",
+    'wrong.js': "console.log('TAP version 14\\nnot ok 1 - no\\n1..1'); process.exitCode = 1",
+  });
+  const lines: string[] = [];
+  const stream = runFiles(['good.js', 'killed.js', 'wrong.js'], { cwd: folder, jobs: 1 });
+  const summary = await reportTap(stream, (line) => lines.push(line));
+  t.match(summary, { passed: 2, failed: 2, skipped: [] });
+  t.match(
+    lines.join('\n'),
+    /ok {3}good\.js[^]*FAIL killed\.js[^]*the file ended with SIGKILL[^]*FAIL wrong\.js/,
+  );
+});
+
+t.test('the fast set leaves out what starts something, also through a helper', async (t) => {
+  const folder = t.testdir({
+    test: {
+      'helper.ts': "import { spawn } from 'node:child_process';",
+      'direct.test.ts': "import { createServer } from 'node:http';",
+      'through.test.ts': "import { start } from './helper.js';",
+      'plain.test.ts': "import t from 'tap';",
+    },
+  });
+  t.equal(withImports(`${folder}/test/through.test.ts`).size, 2);
+  t.same(
+    ['direct', 'through', 'plain'].map((name) => isFast(`${folder}/test/${name}.test.ts`)),
+    [false, false, true],
+  );
 });
