@@ -148,6 +148,49 @@ if (redisOrSkip(t)) {
     t.match(await store.depth('sdxl_queue'), { waiting: 1, running: 1 });
   });
 
+  await t.test(
+    'what comes next is read ahead: taking and beginning it is one step, if nobody else takes it',
+    async (t) => {
+      const { store, clock, reopen } = await open(t);
+      const calls = async () =>
+        Number(/cmdstat_evalsha:calls=(\d+)/.exec(await admin.info('commandstats'))?.[1] ?? 0);
+      const take = async (from: JobStore) => {
+        const reservation = await from.reserve({
+          queue: 'sdxl_queue',
+          workerId: 'w',
+          leaseMs: 30_000,
+          begin: true,
+        });
+        if (reservation === null) return '';
+        t.match(reservation, { begun: true, attempt: 1 });
+        t.match(await from.get(reservation.lease.jobId), { status: 'processing', type: 'sdxl_image_fast' });
+        await from.finish(reservation.lease, completed(clock, reservation.lease.jobId));
+        return reservation.lease.jobId;
+      };
+      const push = async (count: number) => {
+        const ids = Array.from({ length: count }, () => someJob());
+        for (const job of ids) await admin.lpush('sdxl_queue', payloadOf(job));
+        return ids.map(({ id }) => id);
+      };
+      const alone = await push(60);
+      await take(store);
+      const before = await calls();
+      for (const id of alone.slice(1)) t.equal(await take(store), id);
+      t.ok((await calls()) - before <= 2 * 59 + 2, `${(await calls()) - before} scripts for 59 jobs`);
+
+      const shared = await push(60);
+      const other = await reopen();
+      const cancelledIds = new Set([shared[10], shared[25]]);
+      const taken = [await take(store), await take(other)];
+      for (const id of cancelledIds) await other.cancel(id ?? '', cancelled(clock));
+      while (taken.at(-1) !== '') taken.push(await take(taken.length % 3 === 0 ? store : other));
+      t.same(
+        taken.slice(0, -1),
+        shared.filter((id) => !cancelledIds.has(id)),
+      );
+    },
+  );
+
   await t.test('a job is cancelled from another process than the one that runs it', async (t) => {
     const { store, clock, reopen } = await open(t);
     const other = await reopen();

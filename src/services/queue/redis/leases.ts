@@ -3,7 +3,8 @@ import { isJobType, queueNames, type QueueName } from '../../catalogue.js';
 import type { Lease, LeaseCalls, ReserveRequest } from '../job-store.js';
 import { mostDeadLetters } from '../records.js';
 import { callbackArguments, finishArguments, jobArguments } from './records.js';
-import { largestPayloadBytes, readPayload } from '../read-payload.js';
+import { largestPayloadBytes, readPayload, type PayloadRead } from '../read-payload.js';
+import { createLookahead, sha1Of } from './lookahead.js';
 import type { RunScript } from './scripts.js';
 import type { createSignals } from './signals.js';
 import { lookAt, type createWaitingPayloads } from './waiting-payloads.js';
@@ -24,14 +25,19 @@ const progressIntervalMs = 1000;
 const housekeepingIntervalMs = 60_000;
 const batchSize = 200;
 
-type Taken = [
-  token: string,
-  payload: Buffer,
-  attempt: number,
-  queuedAtMs: number,
-  isCancelled: number,
-  expiresAtMs: number,
-];
+type Claim = 'begun' | 'claimed' | 'duplicate' | 'foreign' | 'lost';
+interface Taken {
+  token: string;
+  payload: Buffer;
+  attempt: number;
+  queuedAtMs: number;
+  isCancelled: number;
+  expiresAtMs: number;
+  /** What became of it where it had been guessed. */
+  claimed: Claim | '';
+}
+
+const begins = (asked: boolean, type: string | undefined) => asked && isJobType(type);
 
 /** Everything a runner does with a reservation; each call is one script. */
 export function createLeaseCalls({
@@ -47,36 +53,62 @@ export function createLeaseCalls({
   // start.
   const tokenStart = `${randomBytes(9).toString('base64url')}.`;
   let nextToken = 1;
+  const lookahead = { sdxl_queue: createLookahead('sdxl_queue'), wan_queue: createLookahead('wan_queue') };
   let housekeepingAtMs = -Infinity;
   let sweptTo = '';
 
   /** One payload of the queue under a token of its own; null when there is none for this caller. */
-  async function take({
-    queue,
-    workerId,
-    leaseMs,
-    excludeTypes = [],
-  }: ReserveRequest): Promise<Taken | null> {
+  async function take(request: ReserveRequest): Promise<Taken | null> {
+    const { queue, workerId, leaseMs, excludeTypes = [], begin = false } = request;
     for (;;) {
       const token = `${tokenStart}${(nextToken++).toString(36)}`;
       const meant = excludeTypes.length === 0 ? undefined : await firstNotOf(queue, excludeTypes);
       const source = excludeTypes.length === 0 ? 'next' : meant === undefined ? 'none' : 'this';
-      const answer = (await run.raw(
-        'reserve',
-        queue,
-        token,
-        workerId,
-        leaseMs,
-        largestPayloadBytes,
-        source,
-        meant ?? '',
-        ...excludeTypes,
-      )) as [0, number, number] | [1, Buffer, number, number, number, number] | [2];
-      if (answer[0] === 1) return [token, ...(answer.slice(1) as [Buffer, number, number, number, number])];
-      if (answer[0] === 2) continue;
-      signals.noteEmpty(queue, { retryInMs: answer[1], onlyExcluded: source !== 'next' && answer[2] === 1 });
-      return null;
+      const { guess, ask } = source === 'next' ? lookahead[queue].next() : { guess: undefined, ask: 0 };
+      const behind: Buffer[] = [];
+      try {
+        const answer = (await run.raw(
+          'reserve',
+          queue,
+          token,
+          workerId,
+          leaseMs,
+          largestPayloadBytes,
+          source,
+          meant ?? '',
+          guess?.read.id ? guess.sha1 : '',
+          ...jobArguments(guess?.read ?? { id: '', type: '', userId: '', identity: '' }),
+          begins(begin, guess?.read.type) ? 1 : 0,
+          ask,
+          ...excludeTypes,
+        )) as [0, number, number] | [1, Buffer, number, number, number, number, Buffer, ...Buffer[]] | [2];
+        if (answer[0] === 2) continue;
+        if (answer[0] === 0) {
+          const onlyExcluded = source !== 'next' && answer[2] === 1;
+          signals.noteEmpty(queue, { retryInMs: answer[1], onlyExcluded });
+          return null;
+        }
+        const [, payload, attempt, queuedAtMs, isCancelled, expiresAtMs, outcome, ...rest] = answer;
+        behind.push(...rest);
+        if (guess !== undefined && guess.sha1 !== sha1Of(payload)) lookahead[queue].missed();
+        const claimed = outcome.toString() as Claim | '';
+        return { token, payload, attempt, queuedAtMs, isCancelled, expiresAtMs, claimed };
+      } finally {
+        if (ask > 0) lookahead[queue].brought(behind);
+      }
     }
+  }
+
+  /** Tells whose a reserved payload is. */
+  async function claim(
+    queue: QueueName,
+    token: string,
+    read: PayloadRead,
+    workerId: string,
+    isBegun: boolean,
+  ) {
+    const answer = await run('claim', queue, token, ...jobArguments(read), workerId, isBegun ? 1 : 0);
+    return answer as [Claim, queuedAtMs: number, cancelRequested: number];
   }
 
   async function firstNotOf(queue: QueueName, excluded: readonly string[]): Promise<Buffer | undefined> {
@@ -116,21 +148,16 @@ export function createLeaseCalls({
       for (;;) {
         const taken = await take(request);
         if (taken === null) return null;
-        const [token, payload, attempt, takenAtMs, isCancelled, expiresAtMs] = taken;
+        const { token, payload, attempt, expiresAtMs } = taken;
         const read = readPayload(payload, queue);
         const { id, identity, writtenId, type } = read;
         const lease: Lease = { queue, token, jobId: id, identity, writtenId, workerId, expiresAtMs };
         const reservation = { lease, payload: payload.toString(), read, attempt };
         held.set(token, id);
-        const begins = begin && isJobType(type);
         const [outcome, queuedAtMs, cancel] =
-          id === ''
-            ? (['claimed', takenAtMs, isCancelled] as const)
-            : ((await run('claim', queue, token, ...jobArguments(read), workerId, begins ? 1 : 0)) as [
-                'begun' | 'claimed' | 'duplicate' | 'foreign' | 'lost',
-                number,
-                number,
-              ]);
+          id === '' || taken.claimed === 'begun'
+            ? [taken.claimed || 'claimed', taken.queuedAtMs, taken.isCancelled]
+            : await claim(queue, token, read, workerId, begins(begin, type));
         if (outcome === 'lost' || outcome === 'duplicate') held.delete(token);
         // Its holder died before it could say what it had taken.
         else if (id !== '' && outcome === 'claimed' && excludeTypes.some((excluded) => excluded === type)) {

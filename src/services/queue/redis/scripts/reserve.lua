@@ -1,20 +1,24 @@
--- with: lines
+-- with: callbacks jobs lines
 -- Takes the next payload and leases it in one step: due retries first, then the right end of the producers' list.
 -- ARGV: token, worker, lease ms, most bytes of a payload, what to take from the list (`next`, `none`, or `this`), the payload
--- meant by `this`, excluded types of retries...
--- Returns {1, payload, attempt, queued at, cancel requested, expires at}; {2} when something else has to be tried first (the payload
--- meant is gone, or was too large); {0, ms until the next retry or -1, 1 when something waits on the list}.
+-- meant by `this`, a guess at what is taken by its SHA-1 ('' for none) with its job (5) and 1 to begin it, how many payloads
+-- behind it to show, excluded types of retries...
+-- Returns {1, payload, attempt, queued at, cancel requested, expires at, what became of a right guess or '', payload behind it...};
+-- {2} when something else has to be tried (the payload meant is gone, too large, or a duplicate); {0, ms until the next retry or -1,
+-- 1 when something waits on the list}.
 local token, worker, lease_ms, largest, source, meant = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
+local guess, ahead = ARGV[9], tonumber(ARGV[16])
 local excluded = {}
-for i = 9, #ARGV do excluded[ARGV[i]] = true end
+for i = 17, #ARGV do excluded[ARGV[i]] = true end
 
-local function reserved()
+local function reserved(outcome)
   local entry = redis.call('HMGET', entry_key(token), 'attempts', 'queued', 'cancel')
-  return { 1, redis.call('GET', payload_key(token)), tonumber(entry[1]), tonumber(entry[2]), entry[3] == '1' and 1 or 0, now + lease_ms }
+  return { 1, redis.call('GET', payload_key(token)), tonumber(entry[1]), tonumber(entry[2]), entry[3] == '1' and 1 or 0,
+    now + lease_ms, outcome }
 end
 
 -- The client sends a command again when the connection broke before the answer: the same token is the same reservation.
-if redis.call('ZADD', leases, 'NX', now + lease_ms, token) == 0 then return reserved() end
+if redis.call('ZADD', leases, 'NX', now + lease_ms, token) == 0 then return reserved('') end
 
 local function take_retry()
   local offset = 0
@@ -38,7 +42,7 @@ local function take_retry()
   end
 end
 
-if take_retry() then return reserved() end
+if take_retry() then return reserved('') end
 
 local payload
 if source == 'next' then
@@ -62,4 +66,15 @@ if not payload or #payload > largest then
 end
 redis.call('SET', payload_key(token), payload)
 redis.call('HSET', entry_key(token), 'id', '', 'type', '', 'user', '', 'attempts', 1, 'queued', now, 'worker', worker)
-return reserved()
+local outcome = ''
+if guess ~= '' and redis.sha1hex(payload) == guess then
+  outcome = claim_job(token, job_at(10), worker, ARGV[15] == '1')[1]
+  if outcome == 'duplicate' then return { 2 } end
+end
+local answer = reserved(outcome)
+for index = 1, ahead do
+  local behind = redis.call('LINDEX', list, -index)
+  if not behind or #behind > 4096 then break end
+  answer[#answer + 1] = behind
+end
+return answer
