@@ -4,10 +4,9 @@ import type { Lease, LeaseCalls, ReserveRequest } from '../job-store.js';
 import { mostDeadLetters } from '../records.js';
 import { callbackArguments, finishArguments, jobArguments } from './records.js';
 import { largestPayloadBytes, readPayload, type PayloadRead } from '../read-payload.js';
-import { createLookahead, sha1Of } from './lookahead.js';
 import type { RunScript } from './scripts.js';
 import type { createSignals } from './signals.js';
-import { lookAt, type createWaitingPayloads } from './waiting-payloads.js';
+import { createLookahead, lookAt, sha1Of, type createWaitingPayloads } from './waiting-payloads.js';
 
 interface Options {
   run: RunScript;
