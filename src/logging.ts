@@ -1,4 +1,5 @@
 import { pino, type DestinationStream, type Logger } from 'pino';
+import { printable } from './lib/printable.js';
 import { secretsOf, type Config } from './config.js';
 
 /**
@@ -19,7 +20,8 @@ const secretFields = ['authorization', 'headers.authorization', 'req.headers.aut
 
 /**
  * The service's log: JSON lines. Configured secrets are cut out of every line, wherever they come from (an
- * address in an error message, a header in a dump); prompts are redacted unless LOG_PROMPTS is on.
+ * address in an error message, a header in a dump); prompts are redacted unless LOG_PROMPTS is on. A terminal
+ * that shows the log obeys nothing in it.
  */
 export function createLog(config: Config, destination?: DestinationStream): Logger {
   const secrets = secretsOf(config).map((secret) => JSON.stringify(secret).slice(1, -1));
@@ -31,7 +33,8 @@ export function createLog(config: Config, destination?: DestinationStream): Logg
         censor: '[redacted]',
       },
       hooks: {
-        streamWrite: (line) => secrets.reduce((text, secret) => text.replaceAll(secret, '[secret]'), line),
+        streamWrite: (line) =>
+          printable(secrets.reduce((text, secret) => text.replaceAll(secret, '[secret]'), line)),
       },
     },
     destination ?? pino.destination(1),

@@ -3,13 +3,15 @@
  * cannot start.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import closeWithGrace from 'close-with-grace';
 import { Registry } from 'prom-client';
 import { buildApp } from './app.js';
 import { ConfigError, readConfig, type Config } from './config.js';
 import { readEnvironment } from './lib/environment.js';
+import { keepPrivate } from './lib/private-folder.js';
+import { printable } from './lib/printable.js';
 import { createLog } from './logging.js';
 import { within } from './lib/wait.js';
 import { createServices } from './services/index.js';
@@ -26,13 +28,19 @@ Object.assign(process.env, readEnvironment());
 try {
   await run(readConfig(process.env));
 } catch (error) {
-  process.stderr.write(`${explain(error)}\n`);
+  process.stderr.write(`${printable(explain(error))}\n`);
   process.exit(1);
 }
 
 async function run(config: Config): Promise<void> {
-  const log = createLog(config);
+  const open = await keepPrivate(config.dataDir);
   const apiKey = config.apiKey ?? (await localApiKey(config.dataDir));
+  const log = createLog({ ...config, apiKey });
+  if (open.length > 0)
+    log.warn(
+      { files: open.slice(0, 10), count: open.length },
+      'files of DATA_DIR stay readable for other users: this user may not change their modes',
+    );
   const registry = new Registry();
   const services = await createServices(config, log, { registry, environment: process.env });
   const tracing = await startTracing(config, services);
@@ -85,10 +93,7 @@ async function localApiKey(dataDir: string): Promise<string> {
     () => '',
   );
   const key = known === '' ? randomBytes(32).toString('base64url') : known;
-  if (known === '') {
-    await mkdir(dataDir, { recursive: true });
-    await writeFile(file, `${key}\n`, { mode: 0o600 });
-  }
+  if (known === '') await writeFile(file, `${key}\n`);
   process.stdout.write(
     `API key of this local service: ${key} (kept in ${file}; set WAN_WORKER_API_KEY to choose one)\n`,
   );

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { createWriteStream } from 'node:fs';
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
@@ -13,6 +13,7 @@ import { createProgressDisplay } from './progress-view.js';
 import { saveAssets } from './save-assets.js';
 import { findFreePort, ownProgram } from '../lib/processes.js';
 import { readEnvironment } from '../lib/environment.js';
+import { keepPrivate } from '../lib/private-folder.js';
 
 /**
  * `npm run demo [-- "a prompt"] [-- --exit]`: the whole service on embedded defaults (its own queue, folder
@@ -54,7 +55,7 @@ async function runDemo(prompt: string, options: { exit?: boolean }): Promise<voi
   const url = `http://127.0.0.1:${port}`;
   const dataDir = path.resolve(settings['DATA_DIR'] ?? 'data');
   const logFile = path.join(dataDir, 'demo.log');
-  await mkdir(dataDir, { recursive: true });
+  await keepPrivate(dataDir);
 
   writeLine(`Starting the service at ${url} (log: ${logFile})`);
   const service = startService(port, dataDir, logFile);

@@ -30,9 +30,7 @@ const largestWeight = 10;
 const deepestNesting = 50;
 
 export function parsePrompt(text: string, syntax: WeightSyntax = 'both'): ParsedPrompt {
-  const combined = parseCombination(text, syntax);
-  if (combined !== null) return combined;
-  return { kind: 'prompt', fragments: parseFragments(text, syntax) };
+  return parseCombination(text, syntax) ?? { kind: 'prompt', fragments: parseFragments(text, syntax) };
 }
 
 /** The fragments of each part; a plain prompt is its only part. */
@@ -42,14 +40,21 @@ export function partsOf(parsed: ParsedPrompt): Fragment[][] {
 
 /** The words of a prompt without its syntax, as they reach the tokenizer. */
 export function plainText(parsed: ParsedPrompt): string {
-  return partsOf(parsed)
-    .flat()
-    .map(({ text }) => text)
-    .join(' ');
+  const texts = partsOf(parsed).flatMap((part) => part.map(({ text }) => text));
+  return texts.join(' ');
 }
 
+/** The same with nothing in the syntax's place: `for(bidden)` is `forbidden`, as it looks to a reader. */
+export function cutSyntax(text: string): string {
+  const parts = combinationPattern.exec(text)?.[1];
+  const cut = (part: string) => readFragments(part, 'both').map((fragment) => fragment.text);
+  return (parts === undefined ? [text] : quotedTexts(parts)).map((part) => cut(part).join('')).join(' ');
+}
+
+const escaped = /\\([()[\]"\\])/gu;
 const quoted = String.raw`"((?:[^"\\]|\\.)*)"`;
 const quotedPattern = new RegExp(quoted, 'gsu');
+const quoteHere = new RegExp(quoted, 'suy');
 const combinationPattern = new RegExp(
   String.raw`^\s*\(\s*((?:${quoted}\s*,\s*)*${quoted})\s*\)\s*\.(?<kind>and|blend)\((?<terms>[^()]*)\)\s*$`,
   'su',
@@ -59,9 +64,7 @@ function parseCombination(text: string, syntax: WeightSyntax): ParsedPrompt | nu
   const match = combinationPattern.exec(text);
   if (match?.groups === undefined) return null;
   const { groups } = match;
-  const prompts = [...(match[1] as string).matchAll(quotedPattern)].map(([, inner = '']) =>
-    parseFragments(inner, syntax),
-  );
+  const prompts = quotedTexts(match[1]).map((inner) => parseFragments(inner, syntax));
   const terms = (groups['terms'] as string).split(',').map((term) => term.trim());
   const limit = largestOf(syntax);
   const weights = terms
@@ -75,10 +78,16 @@ function parseCombination(text: string, syntax: WeightSyntax): ParsedPrompt | nu
     : { kind: 'blend', prompts, weights, normalise: !terms.includes('no_normalize') };
 }
 
+const quotedTexts = (list = '') => [...list.matchAll(quotedPattern)].map(([, inner = '']) => inner);
+
 function parseFragments(text: string, syntax: WeightSyntax): Fragment[] {
+  return fuse(readFragments(text, syntax), largestOf(syntax));
+}
+
+function readFragments(text: string, syntax: WeightSyntax): Fragment[] {
   const fragments: Fragment[] = [];
   read({ text, syntax, closing: closingBrackets(text), fragments }, 0, text.length, 1, 0);
-  return fuse(fragments, largestOf(syntax));
+  return fragments.map(({ text: words, weight }) => ({ text: words.replace(escaped, '$1'), weight }));
 }
 
 const largestOf = (syntax: WeightSyntax) => (syntax === 'both' ? largestWeight : Infinity);
@@ -138,20 +147,10 @@ function readGroup({ text, syntax, closing }: Reading, at: number, to: number): 
 }
 
 function readQuote(text: string, at: number, to: number): Piece | null {
-  if (text[at] !== '"') return null;
-  for (let close = at + 1; close < to; close += 1) {
-    if (text[close] === '\\') close += 1;
-    else if (text[close] === '"')
-      return {
-        from: at + 1,
-        to: close,
-        factor: 1,
-        end: close + 1,
-        nested: false,
-        ...readSuffix(text, close + 1, to),
-      };
-  }
-  return null;
+  quoteHere.lastIndex = at;
+  const end = at + (quoteHere.exec(text)?.[0].length ?? Infinity);
+  if (end > to) return null;
+  return { from: at + 1, to: end - 1, factor: 1, end, nested: false, ...readSuffix(text, end, to) };
 }
 
 /** `++`, `--`, `1.3` or `.attend(1.3)` right behind a bracket or quote. */
@@ -204,7 +203,7 @@ function fuse(fragments: readonly Fragment[], largest: number): Fragment[] {
   const fused: Fragment[] = [];
   for (const { text, weight: given } of fragments) {
     const weight = Math.min(given, largest);
-    const clean = text.replace(/\\([()[\]"\\])/gu, '$1').trim();
+    const clean = text.trim();
     const last = fused.at(-1);
     if (clean === '') continue;
     if (last?.weight === weight) last.text += ` ${clean}`;

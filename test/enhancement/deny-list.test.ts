@@ -38,6 +38,34 @@ t.test('exact, word and regex', (t) => {
   t.end();
 });
 
+t.test('what is judged is what the model reads', (t) => {
+  const list = parseDenyList('word: gold coin\nexact: naked gun\nregex: ^silver$');
+  for (const text of [
+    '(gold:1.2) coin',
+    '((gold)) [coin]',
+    'go(ld) coin',
+    'a g(o(l:1.1)d)++ coin',
+    '"gold" coin',
+    'gold++ coin',
+    '(gold)1.3 (coin)0.8',
+    '("two go(ld) coins", "one go(ld) coin").and()',
+    '("gold coin", "tree").blend(0.7, 0.3)',
+    'g\u200Bold coin',
+    'go\u00ADld co\uFE0Fin',
+    'gol\u034Fd\u2060 coin',
+    'go\u180Eld c\u{E0041}oin',
+    'g\u115Fold coin',
+    'go\u0007ld coin',
+    '(na:1.1)ked gun',
+    '(silver:1.5)',
+  ])
+    t.ok(list.check(text), JSON.stringify(text));
+  for (const text of ['gold) (coin', 'marigold coin', '(gold:1.2), coin', 'gold\\(coin\\)', 'goldcoin'])
+    t.equal(list.check(text), null, text);
+  t.ok(parseDenyList('word: café').check('cafe\u200B\u0301'), 'composed once what lay between is gone');
+  t.end();
+});
+
 t.test('a pattern that would hang a backtracking engine does not', (t) => {
   const list = parseDenyList('regex: ^(a+)+$');
   t.equal(list.check(`${'a'.repeat(5000)}!`), null);

@@ -59,3 +59,18 @@ t.test('prompts are shown only where the operator asked for them', async (t) => 
   t.notMatch(write(collect()), /red circle/);
   t.match(write(collect({ LOG_PROMPTS: 'on' })), /red circle/);
 });
+
+t.test(
+  'a terminal that shows the log obeys nothing in it, and a reader of the log loses nothing',
+  async (t) => {
+    const { log, lines } = collect();
+    const evil = 'a\u001b[2J\u009b31m\u007f\u202e\u2066b';
+    log.warn({ field: evil }, evil);
+    t.notMatch(lines.join(''), /(?!\n)[\p{Cc}\p{Bidi_Control}]/u);
+    t.match(JSON.parse(lines[0] ?? ''), { field: evil, msg: evil });
+  },
+);
+
+t.test('the key that a local service made for itself is a secret like any other', async (t) => {
+  t.ok(secretsOf({ ...readConfig({}), apiKey: 'generated-key' }).includes('generated-key'));
+});

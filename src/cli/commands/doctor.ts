@@ -67,6 +67,8 @@ async function examineHere(): Promise<Finding[]> {
       cure: `It must be ${rule}.`,
     }));
   }
+  // The checks make folders that are not there yet in DATA_DIR.
+  process.umask(0o077);
   const store = createSharedStore(config, pino({ level: 'silent' }));
   const checks = createServiceChecks({
     dataDir: config.dataDir,

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { RE2JS } from 're2js';
+import { cutSyntax, parsePrompt, plainText } from '../../lib/prompt-weights.js';
 
 /**
  * What a text was rejected for. The rule's own words stay in the log: a client must not learn the list by
@@ -41,7 +42,8 @@ export async function readDenyList(file: string): Promise<DenyList> {
 /**
  * One rule a line, `#` begins a comment line:
  * `exact: text` – the whole text is this; `word: text` – it occurs as whole words; `regex: pattern` – the
- * pattern matches somewhere. Case, width and runs of white space make no difference. Patterns are RE2's:
+ * pattern matches somewhere. Case, width, runs of white space, invisible characters and the syntax of prompt
+ * weights make no difference. Patterns are RE2's:
  * their time grows with the length of the text and nothing else, so no prompt can make one hang.
  * @throws Error with a line for each broken rule
  */
@@ -79,10 +81,11 @@ export function parseDenyList(source: string): DenyList {
     check(...texts) {
       for (const text of texts) {
         if (typeof text !== 'string' || text === '') continue;
-        const plain = normalise(text);
-        const found =
-          exact.get(plain) ?? searched.find(({ pattern }) => pattern.matcher(plain).find())?.denial;
-        if (found !== undefined) return found;
+        for (const plain of readings(text)) {
+          const found =
+            exact.get(plain) ?? searched.find(({ pattern }) => pattern.matcher(plain).find())?.denial;
+          if (found !== undefined) return found;
+        }
       }
       return null;
     },
@@ -95,11 +98,17 @@ function wordPattern(value: string): RE2JS {
   return RE2JS.compile(`(?:^|${edge})${RE2JS.quote(normalise(value))}(?:$|${edge})`);
 }
 
-/** Compatibility forms, invisible characters and case are ways to write the same word. */
+/** A text as it stands, and what is left of it where weights are read from it: weights join and part words. */
+function readings(text: string): Set<string> {
+  return new Set([text, plainText(parsePrompt(text)), cutSyntax(text)].map(normalise));
+}
+
+/** Compatibility forms, what is not shown, and case are ways to write the same word. */
 function normalise(text: string): string {
   return text
     .normalize('NFKC')
-    .replace(/[\p{Cf}\u00AD]/gu, '')
+    .replace(/[\p{Default_Ignorable_Code_Point}\p{Cf}]|(?!\s)\p{Cc}/gu, '')
+    .normalize('NFKC')
     .toLowerCase()
     .replace(/\s+/g, ' ')
     .trim();

@@ -5,6 +5,7 @@ import type { DenyList } from '../enhancement/deny-list.js';
 import { readDocument } from '../../contract/document.js';
 import { createContractValidator } from '../../contract/validator.js';
 import type { ErrorDetail } from '../../lib/errors.js';
+import { parseWeightList } from '../../lib/prompt-weights.js';
 import { isUuid, type PayloadRead } from '../queue/read-payload.js';
 
 /** Ids that are no UUIDs are told to the producer as they came, if they can stand in a header. */
@@ -77,8 +78,9 @@ export function createPayloadValidator({
       : { ...fields, id: id.toLowerCase() }) as unknown as ValidJob;
     if (engine === 'wan') details.push(...checkEnds(job));
     if (details.length > 0) return refuse(fields, details);
-    const denied =
-      denyList?.check(job.prompt, job.compel_weights, job.metadata?.conversation_context) ?? null;
+    const { prompt, compel_weights: weights, metadata } = job;
+    const phrases = parseWeightList(weights ?? '').weights.map(({ text }) => text);
+    const denied = denyList?.check(prompt, weights, ...phrases, metadata?.conversation_context) ?? null;
     return denied === null
       ? { ok: true, job }
       : refuse(fields, [
