@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { readFile } from 'node:fs/promises';
 import { createClient } from '@supabase/supabase-js';
+import { fetch } from 'undici';
 import { chunkBytes, uploadResumable } from './resumable-upload.js';
 import { checkPlace, type Storage, StorageError } from './storage.js';
 import { storageErrorFrom } from './supabase-errors.js';
@@ -23,6 +24,8 @@ export interface SupabaseStorageOptions {
 }
 
 const week = 7 * 24 * 3600;
+/** The fetch of Node 24 ends the process when a server closes behind an answer that is read slowly (nodejs/undici#5360). */
+const safeFetch = fetch as unknown as typeof globalThis.fetch;
 
 /**
  * Assets in Supabase Storage. Buckets are made when an upload finds them missing; the same path is replaced
@@ -47,10 +50,8 @@ export function createSupabaseStorage({
       fetch: (input, init) => {
         const given = callSignal.getStore();
         const limit = AbortSignal.timeout(timeoutMs);
-        return fetch(input, {
-          ...init,
-          signal: given === undefined ? limit : AbortSignal.any([given, limit]),
-        });
+        const signal = given === undefined ? limit : AbortSignal.any([given, limit]);
+        return safeFetch(input, { ...init, signal });
       },
     },
   });
