@@ -23,14 +23,8 @@ export interface Operation {
 export interface ResponseObject {
   description: string;
   headers?: Record<string, unknown>;
-  content?: Record<
-    string,
-    {
-      schema: Schema;
-      /** Schemas of the events of an event stream, by name: OpenAPI 3.1 has no words for them. */
-      'x-events'?: Record<string, Schema>;
-    }
-  >;
+  /** Of an event stream: one event, as `JobEvent`. */
+  content?: Record<string, { schema: Schema }>;
 }
 export interface OpenApiDocument {
   info: { version: string };

@@ -556,6 +556,24 @@ export interface components {
             /** Format: date-time */
             finished_at?: string;
         };
+        /** @description One event of a job's stream; its data is JSON */
+        JobEvent: {
+            event?: string;
+            data?: string;
+            id?: string;
+        } & ({
+            /** @constant */
+            event: "state";
+            data: string;
+        } | {
+            /** @constant */
+            event: "progress";
+            data: string;
+        } | {
+            /** @constant */
+            event: "preview";
+            data: string;
+        });
         JobStateEvent: {
             status: components["schemas"]["JobStatus"];
             attempts: number;
@@ -700,6 +718,28 @@ export interface components {
             enhanced_prompt: string;
         };
         EnhanceAnswer: components["schemas"]["EnhanceResult"] | components["schemas"]["EnhanceFailure"];
+        /** @description One event of a streamed enhancement; its data is JSON */
+        EnhanceEvent: {
+            event?: string;
+            data?: string;
+            id?: string;
+        } & ({
+            /** @constant */
+            event: "token";
+            data: string;
+        } | {
+            /** @constant */
+            event: "discard";
+            data: string;
+        } | {
+            /** @constant */
+            event: "done";
+            data: string;
+        } | {
+            /** @constant */
+            event: "error";
+            data: string;
+        });
         EnhanceToken: {
             text: string;
         };
@@ -1228,7 +1268,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": string;
+                    "text/event-stream": components["schemas"]["JobEvent"];
                 };
             };
             503: components["responses"]["Error"];
@@ -1296,7 +1336,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Its type */
+            /** @description Its type, length and validators */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1353,7 +1393,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["EnhanceResult"];
-                    "text/event-stream": string;
+                    "text/event-stream": components["schemas"]["EnhanceEvent"];
                 };
             };
             /** @description No model answered; the original prompt is handed back */

@@ -75,7 +75,7 @@ export function createContractChecker(document = readDocument()) {
     const media = content[type];
     if (media === undefined) return [...problems, `content type ${type || '(none)'} is not declared`];
     if (type === 'text/event-stream')
-      return [...problems, ...checkEvents(media['x-events'] ?? {}, response.payload)];
+      return [...problems, ...checkEvents(eventSchemas(media.schema), response.payload)];
     if (type !== 'application/json') return problems;
     return [
       ...problems,
@@ -83,6 +83,16 @@ export function createContractChecker(document = readDocument()) {
         .forBody(media.schema)(parse(response.payload))
         .map(({ message }) => message),
     ];
+  }
+
+  /** Schemas of the data of a stream's events, by name. */
+  function eventSchemas({ $ref }: Schema & { $ref?: unknown }): Record<string, Schema> {
+    const { oneOf } = document.components.schemas[String($ref).split('/').at(-1) ?? ''] as unknown as {
+      oneOf: Array<{ properties: { event: { const: string }; data: { contentSchema: Schema } } }>;
+    };
+    return Object.fromEntries(
+      oneOf.map(({ properties: { event, data } }) => [event.const, data.contentSchema]),
+    );
   }
 
   function checkEvents(schemas: Record<string, Schema>, text: string): string[] {
