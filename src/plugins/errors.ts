@@ -4,19 +4,8 @@ import fp from 'fastify-plugin';
 import type { Contract } from '../contract/routes.js';
 import { AppError, errors } from '../lib/errors.js';
 import { EngineError } from '../services/engines/engine-error.js';
+import { QueueUnavailable } from '../services/queue/index.js';
 import { StorageError } from '../services/storage/storage.js';
-
-/** How clients of Redis and other servers say that nobody answers. */
-const unreachable = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'ETIMEDOUT',
-  'EPIPE',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'UND_ERR_CONNECT_TIMEOUT',
-]);
 
 /**
  * The one place that turns errors into answers: catalogue errors as they are, everything else hidden behind
@@ -74,6 +63,8 @@ function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {
   if (thrown instanceof AppError) return thrown;
   if (thrown instanceof StorageError && thrown.code === 'unavailable')
     return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The storage does not answer');
+  if (thrown instanceof QueueUnavailable)
+    return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The queue does not answer');
   if (thrown instanceof EngineError && thrown.code === 'invalid_parameters') {
     const details =
       thrown.field === undefined ? [] : [{ field: thrown.field, rule: 'engine', message: thrown.message }];
@@ -81,14 +72,7 @@ function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {
   }
   if (thrown instanceof EngineError)
     return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The engine could not answer; try again');
-  const {
-    code = '',
-    statusCode = 500,
-    message,
-    name,
-  } = thrown as Partial<FastifyError> & { message: string };
-  if (name === 'MaxRetriesPerRequestError' || message === 'Connection is closed.' || unreachable.has(code))
-    return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The queue does not answer');
+  const { code = '', statusCode = 500, message } = thrown as Partial<FastifyError> & { message: string };
   switch (code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
       return errors.bodyTooLarge(bodyLimitBytes);

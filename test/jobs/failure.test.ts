@@ -42,7 +42,9 @@ t.test("every failure has one of the contract's three messages", async (t) => {
   t.match(failureFrom(errors.invalidParameters('prompt is empty')), {
     message: 'Invalid parameters: prompt is empty',
   });
-  t.match(failureFrom(errors.unavailable('no engine')), { type: 'GenerationFailed', retryable: true });
+  t.match(failureFrom(errors.promptRejected()), { type: 'InvalidParameters', retryable: false });
+  for (const busy of [errors.unavailable('no engine'), errors.tooManyRequests('busy'), errors.notFound('It')])
+    t.match(failureFrom(busy), { type: 'GenerationFailed', retryable: true }, busy.code);
   t.match(failureFrom(new StorageError('full', 'unavailable', true)), {
     type: 'StorageFailed',
     message: /^Generation failed: storage: full/,

@@ -9,6 +9,7 @@ import { createUrlRegistration, runpodUrl } from '../../src/services/outbound/ur
 interface Received {
   url: string;
   authorization: string | undefined;
+  apikey: unknown;
   body: { worker_url: string; timestamp: string; status: string };
 }
 
@@ -31,6 +32,7 @@ async function createOrchestrator(t: Test) {
         received.push({
           url: request.url ?? '',
           authorization: request.headers.authorization,
+          apikey: request.headers['apikey'],
           body: JSON.parse(Buffer.concat(chunks).toString()) as Received['body'],
         });
         response.statusCode = state.accept ? 200 : 403;
@@ -91,6 +93,21 @@ t.test('a healthy worker registers, again every period, and says inactive at the
   const sent = orchestrator.received.length;
   await new Promise((resolve) => setTimeout(resolve, 60));
   t.equal(orchestrator.received.length, sent, 'silent after stop');
+});
+
+t.test("one of Supabase's new keys is sent as such, never as a bearer token", async (t) => {
+  const orchestrator = await createOrchestrator(t);
+  const registration = createUrlRegistration({
+    podId: 'pod',
+    publicUrl: `${orchestrator.origin}/`,
+    supabaseUrl: orchestrator.origin,
+    serviceKey: 'sb_secret_of-this-test',
+    log: createLog().log,
+  });
+  registration.start();
+  await until(() => orchestrator.received.length > 0);
+  await registration.stop();
+  t.match(orchestrator.received[0], { authorization: undefined, apikey: 'sb_secret_of-this-test' });
 });
 
 t.test('no pod id: one warning; no credentials: one error; nothing is sent', async (t) => {

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { EngineError } from '../../src/services/engines/engine-error.js';
+import { QueueUnavailable } from '../../src/services/queue/index.js';
 import { build } from '../helpers/build.js';
 
 const failing = {
@@ -78,22 +79,23 @@ t.test('an empty body is none', async (t) => {
 });
 
 t.test('text of unforeseen errors is never sent, the request id is', async (t) => {
-  const { app, call } = await build(t, {
-    services: {
-      jobs: {
-        list: () => {
-          throw new Error('password=hunter2');
-        },
-      } as never,
-    },
-  });
-  const answer = await app.inject({
-    url: '/jobs',
-    headers: { authorization: 'Bearer key-of-the-app-under-test', 'x-request-id': 'mine-1' },
-  });
-  t.match(answer.json(), { statusCode: 500, code: 'INTERNAL', request_id: 'mine-1' });
-  t.notMatch(answer.payload, /hunter2/);
-  t.equal((await call('GET', '/capabilities')).statusCode, 200, 'and the next request is answered');
+  const refused = Object.assign(new Error('connect ECONNREFUSED 10.0.0.7:80'), { code: 'ECONNREFUSED' });
+  for (const error of [new Error('password=hunter2'), refused]) {
+    const { app, call } = await build(t, {
+      services: { jobs: { list: () => Promise.reject(error) } as never },
+    });
+    const answer = await app.inject({
+      url: '/jobs',
+      headers: { authorization: 'Bearer key-of-the-app-under-test', 'x-request-id': 'mine-1' },
+    });
+    t.match(
+      answer.json(),
+      { statusCode: 500, code: 'INTERNAL', request_id: 'mine-1' },
+      'nobody else is blamed',
+    );
+    t.notMatch(answer.payload, /hunter2|ECONNREFUSED|queue/);
+    t.equal((await call('GET', '/capabilities')).statusCode, 200, 'and the next request is answered');
+  }
 });
 
 t.test("request ids: a caller's own is kept when it is harmless", async (t) => {
@@ -112,12 +114,8 @@ t.test("request ids: a caller's own is kept when it is harmless", async (t) => {
 
 t.test('parts that do not answer are 503 with a time to come back, without their words', async (t) => {
   const refused = Object.assign(new Error('connect ECONNREFUSED 10.0.0.7:6379'), { code: 'ECONNREFUSED' });
-  const retried = Object.assign(new Error('Reached the max retries per request limit'), {
-    name: 'MaxRetriesPerRequestError',
-  });
   for (const error of [
-    refused,
-    retried,
+    new QueueUnavailable(refused),
     new EngineError('engine_failed', 'the engine died: signal SIGKILL'),
   ]) {
     const { call } = await build(t, {

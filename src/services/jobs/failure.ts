@@ -1,4 +1,4 @@
-import { AppError } from '../../lib/errors.js';
+import { AppError, errors } from '../../lib/errors.js';
 import { EngineError } from '../engines/engine-error.js';
 import { StorageError } from '../storage/storage.js';
 
@@ -35,6 +35,12 @@ export function invalidParameters(summary: string): JobFailure {
   return { type: 'InvalidParameters', message: `Invalid parameters: ${summary}`, retryable: false };
 }
 
+/** What is wrong with the request itself; whatever else an attempt meets, another one may be spared. */
+const requestFaults: ReadonlySet<string> = new Set([
+  errors.invalidParameters.code,
+  errors.promptRejected.code,
+]);
+
 /** Maps whatever an attempt threw to what the contract says of it. */
 export function failureFrom(error: unknown): JobFailure {
   if (error instanceof EngineError) {
@@ -46,7 +52,7 @@ export function failureFrom(error: unknown): JobFailure {
       );
     return generationFailed(error.message, error.retryable);
   }
-  if (error instanceof AppError && error.statusCode < 500) {
+  if (error instanceof AppError && requestFaults.has(error.code)) {
     const detail = error.details[0];
     if (detail === undefined) return invalidParameters(error.message.replace(/^Invalid parameters: /, ''));
     return invalidParameters(naming(detail.field, detail.message));

@@ -94,10 +94,14 @@ export async function readStart(
 export interface SigningOptions {
   /** `whsec_` and base64 (Standard Webhooks); absent: not signed. */
   secret: string | undefined;
-  /**
-   * Sent as `Authorization: Bearer`, or as `apikey` when it is one of Supabase's new keys, which are no JWTs.
-   */
   serviceKey: string | undefined;
+}
+
+/** How a function of Supabase knows the caller: its new keys are no JWTs, so they are never a bearer token. */
+export function serviceKeyHeaders(serviceKey: string): Record<string, string> {
+  return serviceKey.startsWith('sb_secret_')
+    ? { apikey: serviceKey }
+    : { authorization: `Bearer ${serviceKey}` };
 }
 
 /** Headers of one delivery: the id is stable over retries, the time is this attempt's. */
@@ -112,11 +116,7 @@ export function callbackHeaders(
     'webhook-id': id,
     'webhook-timestamp': timestamp,
     'idempotency-key': id,
-    ...(serviceKey === undefined
-      ? {}
-      : serviceKey.startsWith('sb_secret_')
-        ? { apikey: serviceKey }
-        : { authorization: `Bearer ${serviceKey}` }),
+    ...(serviceKey === undefined ? {} : serviceKeyHeaders(serviceKey)),
     ...(secret === undefined
       ? {}
       : { 'webhook-signature': `v1,${sign(secret, `${id}.${timestamp}.${body}`)}` }),

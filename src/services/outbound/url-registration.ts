@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { request } from 'undici';
 import { readStart } from './sender.js';
+import { serviceKeyHeaders } from './sender.js';
 
 /** The part of a pino logger that is used here. */
 export interface RegistrationLog {
@@ -95,7 +96,7 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
     try {
       const response = await request(urlBelow(supabaseUrl ?? '', 'functions/v1/update-worker-url'), {
         method: 'POST',
-        headers: { authorization: `Bearer ${serviceKey ?? ''}`, 'content-type': 'application/json' },
+        headers: { ...serviceKeyHeaders(serviceKey ?? ''), 'content-type': 'application/json' },
         body: JSON.stringify({ worker_url: url, timestamp: new Date(now()).toISOString(), status }),
         signal: AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal === undefined ? [] : [signal])]),
       });
