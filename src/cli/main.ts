@@ -1,7 +1,13 @@
 #!/usr/bin/env node
-import { CommanderError } from 'commander';
-import { CliError, exitCodes, writeNote } from './output.js';
-import { buildProgram } from './program.js';
+import { Command, CommanderError } from 'commander';
+import { ownVersion } from '../lib/project.js';
+import { registerCallbacks, registerDeadLetters } from './commands/admin.js';
+import { registerDoctor } from './commands/doctor.js';
+import { registerGenerate } from './commands/generate.js';
+import { registerJobs } from './commands/jobs.js';
+import { registerModels } from './commands/models.js';
+import { registerServiceCommands } from './commands/service.js';
+import { CliError, exitCodeMeanings, exitCodes, writeLine, writeNote } from './output.js';
 
 try {
   await buildProgram().parseAsync();
@@ -15,4 +21,52 @@ function exitCodeOf(error: unknown): number {
   if (error instanceof CliError) return error.exitCode;
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
   return exitCodes.serviceError;
+}
+
+/** The whole command line; throws commander's errors instead of ending the process. */
+function buildProgram(): Command {
+  const program = new Command('ourvidz')
+    .description('Talks to a running OurVidz worker: submit jobs, watch them, look after the queue.')
+    .version(ownVersion())
+    .option('--url <url>', 'address of the service (OURVIDZ_URL; default http://127.0.0.1:7860)')
+    .option(
+      '--key <key>',
+      'API key (WAN_WORKER_API_KEY; default: the key a local service generated, DATA_DIR/api-key)',
+    )
+    .option('--json', 'print JSON for scripts')
+    .showHelpAfterError('(ourvidz --help says more)')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => writeLine(text.trimEnd()),
+      writeErr: (text) => writeNote(text.trimEnd()),
+    })
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ ourvidz generate "a red circle above a blue square" --images 3 --seed 7
+  $ ourvidz jobs list --status failed --json
+  $ ourvidz status
+  $ ourvidz models pull qwen2.5-7b-instruct --quant q4_k_m
+
+Exit codes:
+${exitCodeLines()}`,
+    );
+  for (const register of [
+    registerGenerate,
+    registerJobs,
+    registerServiceCommands,
+    registerDoctor,
+    registerModels,
+    registerDeadLetters,
+    registerCallbacks,
+  ])
+    register(program);
+  return program;
+}
+
+function exitCodeLines(): string {
+  return Object.entries(exitCodeMeanings)
+    .map(([name, meaning]) => `${String(exitCodes[name as keyof typeof exitCodes]).padStart(5)}  ${meaning}`)
+    .join('\n');
 }

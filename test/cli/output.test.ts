@@ -1,9 +1,8 @@
 import t from 'tap';
 import { buildPayload, localUserId } from '../../src/cli/commands/generate.js';
-import { formatExplanation } from '../../src/cli/job-view.js';
+import { formatExplanation, slugOf } from '../../src/cli/job-view.js';
 import { formatFields, formatTable, shorten } from '../../src/cli/output.js';
 import { describeProgress } from '../../src/cli/progress-view.js';
-import { slugOf } from '../../src/cli/save-assets.js';
 
 t.test('file names come from the prompt, in any script', async (t) => {
   t.equal(slugOf('A red circle, above: a blue square!'), 'a-red-circle-above-a-blue-square');

@@ -2,10 +2,9 @@ import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { type Command, Option } from 'commander';
 import { type Client, clientOf, isJson } from '../client.js';
-import { followJob, formatExplanation, type JobView } from '../job-view.js';
+import { followJob, formatExplanation, type JobView, saveAssets } from '../job-view.js';
 import { CliError, exitCodes, print, toInteger, toNumber, writeNote } from '../output.js';
 import { createProgressDisplay, formatSeconds, silentProgress } from '../progress-view.js';
-import { saveAssets } from '../save-assets.js';
 import { oneLine } from '../../lib/printable.js';
 import { catalogue, isJobType, jobTypes } from '../../services/catalogue.js';
 

@@ -5,8 +5,7 @@ import { CliError, exitCodes } from '../output.js';
 import { selectFiles, type ModelLocations, type PublishedModel } from './catalogue.js';
 import { downloadFile, type DownloadOptions } from './download.js';
 import type { Hub, HubFile } from './hub.js';
-import { takeLock } from './lock.js';
-import { readRecord, recordName, type SourceRecord, sizeOf } from './files.js';
+import { readRecord, recordName, type SourceRecord, sizeOf, takeLock } from './files.js';
 
 export interface PullPlan {
   model: PublishedModel;
