@@ -7,8 +7,9 @@ import { registerGenerate } from './commands/generate.js';
 import { registerJobs } from './commands/jobs.js';
 import { registerModels } from './commands/models.js';
 import { registerServiceCommands } from './commands/service.js';
-import { CliError, exitCodeMeanings, exitCodes, writeLine, writeNote } from './output.js';
+import { CliError, endWhenNobodyReads, exitCodeMeanings, exitCodes, writeLine, writeNote } from './output.js';
 
+endWhenNobodyReads();
 try {
   await buildProgram().parseAsync();
 } catch (error) {

@@ -1,6 +1,14 @@
 import { InvalidArgumentError } from 'commander';
 import { oneLine, printable } from '../lib/printable.js';
 
+/** Whoever reads the output may have seen enough: `ourvidz jobs list | head`. */
+export function endWhenNobodyReads(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit();
+  });
+}
+
 /** The only ways from here to a terminal. Results go to stdout, everything else that is said to stderr. */
 export function writeLine(text = ''): void {
   process.stdout.write(`${printable(text)}\n`);

@@ -1,4 +1,7 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import t from 'tap';
+import { ownProgram } from '../../src/lib/processes.js';
 import { buildPayload, localUserId } from '../../src/cli/commands/generate.js';
 import { formatExplanation, slugOf } from '../../src/cli/job-view.js';
 import { formatFields, formatTable, shorten } from '../../src/cli/output.js';
@@ -107,4 +110,15 @@ t.test('the payload carries what was typed and nothing else', async (t) => {
     })['config'],
     { seed: 9, frame_num: 17, first_frame: 'https://x/1.png', size: '832*480' },
   );
+});
+
+t.test('a reader that has seen enough ends the program without a stack', async (t) => {
+  const child = spawn(process.execPath, [...ownProgram('src/cli/main'), '--help'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  child.stdout.destroy();
+  let complaint = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (complaint += text));
+  await once(child, 'close');
+  t.equal(complaint, '');
 });
