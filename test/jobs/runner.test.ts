@@ -3,6 +3,8 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { orAborted } from '../../src/lib/wait.js';
+import { EngineError } from '../../src/services/engines/engine-error.js';
+import { defaultLimits } from '../../src/services/jobs/runner-context.js';
 import { StorageError } from '../../src/services/storage/storage.js';
 import { until } from '../engines/support.js';
 import { createHarness, emptyWork, harness } from './support.js';
@@ -389,3 +391,37 @@ t.test('jobs that wait for a slow reference let others pass, and are drawn when 
   const last = await h.context.running.alone(AbortSignal.timeout(1000));
   last();
 });
+
+t.test('hit by the crashes of others for ever, it counts in the end', async (t) => {
+  let tries = 0;
+  const h = await harness(t, { limits: { maxAttempts: 2, maxUncountedHandBacks: 3 } });
+  const { plan } = h.context;
+  const generate = () => {
+    tries += 1;
+    return Promise.reject(new EngineError('engine_died', 'ended', { bystander: true }));
+  };
+  h.context.plan = (job) => ({ ...plan(job), generate });
+  h.runner.start();
+  const id = await h.submit('a circle');
+  t.match(await h.ended(id), { status: 'failed', attempts: 2 });
+  t.equal(tries, 3 + 2, 'three hand-backs that do not count, then its attempts');
+});
+
+t.test('an end that cannot be written is given up in time, and the job is run again', async (t) => {
+  const h = await harness(t, { limits: { leaseMs: 300, storePatienceMs: 30 } });
+  const { finish, retryLater } = h.store;
+  let refusals = 0;
+  h.store.finish = h.store.retryLater = () => {
+    refusals += 1;
+    return Promise.reject(new Error('no answer'));
+  };
+  h.runner.start();
+  const id = await h.submit('a circle');
+  await until('the end of trying', () => refusals > 1 && h.runner.inFlight().length === 0);
+  t.match(await h.store.get(id), { status: /processing|queued/ });
+  Object.assign(h.store, { finish, retryLater });
+  await until('the reclaim', async () => (await h.store.reclaimExpired()).includes(id));
+  t.match(await h.ended(id), { status: 'completed' });
+});
+
+t.equal(defaultLimits.storePatienceMs, 600_000, 'the store is waited for through an outage of ten minutes');

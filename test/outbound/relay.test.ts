@@ -291,6 +291,36 @@ void t.test('idling ties nothing to what lives as long as the relay', async (t) 
   await relay.stop(0);
 });
 
+void t.test(
+  'what was claimed before the process was suspended is not sent: others may have sent it',
+  async (t) => {
+    const { outbox } = await openOutbox(t);
+    const steps: string[] = [];
+    let nowMs = Date.now();
+    const claimMs = 200;
+    const suspended: typeof outbox = {
+      ...outbox,
+      claimDue: async (...request) => {
+        const entries = await outbox.claimDue(...request);
+        if (entries.length > 0) steps.push('claim');
+        if (steps.length === 1) nowMs += claimMs / 2;
+        return entries;
+      },
+    };
+    const sender = {
+      send: (): Promise<Delivery> => {
+        steps.push('send');
+        return Promise.resolve({ outcome: 'accepted' });
+      },
+      close: () => Promise.resolve(),
+    };
+    await outbox.add(entry('http://receiver/', 'job'));
+    startRelay(t, { outbox: suspended, sender, claimMs, now: () => nowMs });
+    await waitFor(async () => (await outbox.pending()) === 0, { what: 'an empty outbox' });
+    t.same(steps, ['claim', 'claim', 'send']);
+  },
+);
+
 void t.test('an outbox that fails for a while stops nothing', async (t) => {
   const receiver = await startReceiver(t, (response) => {
     response.end();

@@ -2,8 +2,7 @@ import { unwatchFile, watchFile } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { request } from 'undici';
-import { readStart } from './sender.js';
-import { serviceKeyHeaders } from './sender.js';
+import { readStart, serviceKeyHeaders } from './sender.js';
 
 /** The part of a pino logger that is used here. */
 export interface RegistrationLog {
