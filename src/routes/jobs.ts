@@ -1,8 +1,9 @@
+import type { FastifyReply } from 'fastify';
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
 import { errors } from '../lib/errors.js';
-import type { JobProgress, JobRecord } from '../services/queue/job-store.js';
 import type { JobEvent } from '../services/jobs/job-service.js';
+import type { JobProgress, JobRecord } from '../services/queue/job-store.js';
 import type { RouteContext } from './context.js';
 import { sendEvents, type ServerSentEvent } from './server-sent-events.js';
 
@@ -108,4 +109,26 @@ function jobView(record: JobRecord, queuePosition: number | null): JobView {
       ? {}
       : { finished_at: new Date(record.finishedAtMs).toISOString() }),
   };
+}
+
+/** Files of the folder storage: whole, in ranges, or not again when the client has them. */
+export function assetRoutes({ services: { assets } }: RouteContext): Handlers {
+  async function send(
+    { params: { bucket, path } }: { params: { bucket: string; path: string } },
+    reply: FastifyReply,
+  ): Promise<FastifyReply> {
+    const asset = await assets?.find(bucket, path);
+    if (assets === undefined || asset === undefined || asset === null)
+      throw errors.notFound(`Asset ${bucket}/${path}`);
+    return (
+      reply
+        .type(asset.contentType)
+        .header('x-content-type-options', 'nosniff')
+        // A later attempt of the same job may write the same name again: ask each time, send it once.
+        .header('cache-control', 'private, no-cache')
+        .sendFile(asset.file, assets.root, { cacheControl: false, contentType: false, dotfiles: 'allow' })
+    );
+  }
+
+  return { getAsset: send, headAsset: send };
 }

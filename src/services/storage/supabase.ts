@@ -24,7 +24,10 @@ export interface SupabaseStorageOptions {
 }
 
 const week = 7 * 24 * 3600;
-/** The fetch of Node 24 ends the process when a server closes behind an answer that is read slowly (nodejs/undici#5360). */
+/**
+ * The fetch of Node 24 ends the process when a server closes behind an answer that is read slowly
+ * (nodejs/undici#5360).
+ */
 const safeFetch = fetch as unknown as typeof globalThis.fetch;
 
 /**
