@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { flowSchedulerNames, sdxlSchedulerNames } from './inference/generation.js';
+import { flowSchedulerNames, sdxlSchedulerNames, textDefaults } from './inference/generation.js';
 import { flag, folder, integer, list, oneOf, Refused, text, url, type Read } from './lib/environment.js';
 import { projectRoot } from './lib/project.js';
 
@@ -63,8 +63,11 @@ const settings = {
   denyListFile: { variable: 'DENY_LIST_FILE', read: text() },
   enhanceTimeoutSeconds: { variable: 'ENHANCE_TIMEOUT_SECONDS', read: integer(120, 1, 3600) },
   enhanceMaxAttempts: { variable: 'ENHANCE_MAX_ATTEMPTS', read: integer(2, 1, 10) },
-  enhanceConcurrency: { variable: 'ENHANCE_CONCURRENCY', read: integer(8, 1, 64) },
-  enhanceContextTokens: { variable: 'ENHANCE_CONTEXT_TOKENS', read: integer(2560, 512, 131_072) },
+  enhanceConcurrency: { variable: 'ENHANCE_CONCURRENCY', read: integer(textDefaults.sequences, 1, 64) },
+  enhanceContextTokens: {
+    variable: 'ENHANCE_CONTEXT_TOKENS',
+    read: integer(textDefaults.contextTokens, 512, 131_072),
+  },
   enhanceThreads: { variable: 'ENHANCE_THREADS', read: integer(0, 0, 256) },
   enhanceMaxWaiting: { variable: 'ENHANCE_MAX_WAITING', read: integer(64, 0, 10_000) },
   enhanceIdleSeconds: { variable: 'ENHANCE_IDLE_SECONDS', read: integer(300, 0, 86_400) },

@@ -222,3 +222,6 @@ export interface QwenGenerateResult {
   stopReason: 'eos' | 'length';
   seconds: number;
 }
+
+/** Prompts that Qwen works on at once, and tokens of each: 2,048 of a chat's input and 512 of its answer. */
+export const textDefaults = { sequences: 8, contextTokens: 2560 };

@@ -3,6 +3,7 @@ import { homedir } from 'node:os';
 import path from 'node:path';
 import { readEnvironment } from '../../lib/environment.js';
 import { projectRoot } from '../../lib/project.js';
+import { textDefaults } from '../../inference/generation.js';
 import { CliError, exitCodes } from '../output.js';
 
 /** One entry of `models/published.json`: what its publisher offers, at one commit, and where it goes. */
@@ -111,19 +112,13 @@ function toExpression(pattern: string, quant = ''): RegExp {
   return new RegExp(`^${escaped.join(quant)}$`);
 }
 
-/**
- * Sequences and tokens that the worker asks for by default; what a GGUF needs beside its weights grows with
- * both.
- */
-export const defaultContext = { tokens: 2560, sequences: 8 };
-
 /** Weights, key-value cache of `sequences` prompts at once, and half a gigabyte for computing. */
 export function ggufMemoryBytes(
   model: PublishedModel,
   weightBytes: number,
-  sequences = defaultContext.sequences,
+  sequences = textDefaults.sequences,
 ): number {
-  return weightBytes + (model.keyValueBytesPerToken ?? 0) * defaultContext.tokens * sequences + 5e8;
+  return weightBytes + (model.keyValueBytesPerToken ?? 0) * textDefaults.contextTokens * sequences + 5e8;
 }
 
 export interface ModelLocations {

@@ -4,7 +4,7 @@ import { generate } from './generate.js';
 import { findModelFiles, type ModelFiles, type ModelSettings, openModel, type TextModel } from './model.js';
 import { openLlama } from './runtime.js';
 import { createThreadLimit, type ThreadLimit } from './threads.js';
-import type { QwenGenerateParams } from '../generation.js';
+import { type QwenGenerateParams, textDefaults } from '../generation.js';
 import { type Engine, EngineFailure, type EngineLog, type RequestContext } from '../engine.js';
 
 interface Loaded {
@@ -16,10 +16,6 @@ interface Loaded {
   /** By file; one that failed to open is tried again. */
   models: Map<string, Promise<TextModel>>;
 }
-
-const defaultSequences = 8;
-/** Room for the 2,048 tokens of a chat's input and 512 of its answer. */
-const defaultContextTokens = 2560;
 
 /**
  * Qwen behind the engine protocol. Requests run side by side on sequences of their own. Where base and
@@ -65,7 +61,8 @@ export function createQwenEngine(): Engine {
   return {
     async load({ modelDir, device: preference, threads, options = {} }, log) {
       const startedAt = performance.now();
-      const { sequences = defaultSequences, contextTokens = defaultContextTokens, completionDir } = options;
+      const { sequences, contextTokens } = { ...textDefaults, ...options };
+      const { completionDir } = options;
       const files = await findModelFiles(
         modelDir,
         completionDir === undefined ? undefined : String(completionDir),
