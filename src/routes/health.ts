@@ -6,9 +6,9 @@ import {
   isAble,
   isUp,
   troubleOf,
-} from '../services/operations/health.js';
+  describeState,
+} from '../services/engines/engine-status.js';
 import { orAborted, sharedFor } from '../lib/wait.js';
-import { describeState } from '../services/engines/engine-status.js';
 import type { Services } from '../services/index.js';
 import type { RouteContext } from './context.js';
 

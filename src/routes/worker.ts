@@ -4,10 +4,9 @@ import { errors } from '../lib/errors.js';
 import type { EngineKind } from '../inference/engine-protocol.js';
 import { formatCelsius, formatGigabytes, formatPercent } from '../lib/units.js';
 import type { GpuReading } from '../services/card/gpu-monitor.js';
-import type { EngineStatus } from '../services/engines/engine-status.js';
+import { type EngineStatus, healthOf, troubleOf } from '../services/engines/engine-status.js';
 import { packageVersion } from '../lib/project.js';
 import type { RouteContext } from './context.js';
-import { healthOf, troubleOf } from '../services/operations/health.js';
 
 const workerIds: readonly EngineKind[] = ['sdxl', 'wan', 'qwen'];
 /** What a restart takes before an engine has ever been loaded, seconds. */

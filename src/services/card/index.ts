@@ -1,3 +1,7 @@
+import { readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import type { EngineKind } from '../../inference/engine-protocol.js';
+import type { Footprint } from './admission-policy.js';
 import type { Logger } from 'pino';
 import type { Config } from '../../config.js';
 import { gibibyte } from '../../lib/units.js';
@@ -23,4 +27,61 @@ export function createCard(
     ...(bytes > 0 ? { configuredBytes: bytes } : {}),
   });
   return { gpu, memory };
+}
+
+const weightFiles = /\.(onnx|onnx_data|data|bin|gguf|safetensors)$/;
+/** A CUDA context with its libraries. */
+const contextBytes = 0.4 * gibibyte;
+/** What sessions keep beside the weights: copies in other layouts, constants. */
+const overhead = 1.1;
+/** At the usual sizes with full-size weights: 1024 × 1024, 81 frames of 832 × 480, eight conversations. */
+const fullSizeWorkingBytes: Record<EngineKind, number> = {
+  sdxl: 5 * gibibyte,
+  wan: 9 * gibibyte,
+  qwen: 1.5 * gibibyte,
+};
+/** A model a hundred times smaller does not compute in gigabytes. */
+const workingPerWeight = 2;
+
+interface WeightFolder {
+  dir: string | null;
+  completionDir?: string;
+}
+
+/** What each engine is taken to need before it is measured. */
+export async function expectedFootprints(
+  kinds: readonly EngineKind[],
+  folders: Record<EngineKind, WeightFolder>,
+  given: Partial<Record<EngineKind, Footprint>> = {},
+): Promise<Partial<Record<EngineKind, Footprint>>> {
+  const entry = async (kind: EngineKind) =>
+    [kind, given[kind] ?? (await expectedFootprint(kind, folders[kind]))] as const;
+  return Object.fromEntries(await Promise.all(kinds.map(entry)));
+}
+
+/** A first guess from the size of the model's files; measurements correct it. */
+async function expectedFootprint(kind: EngineKind, folder: WeightFolder): Promise<Footprint> {
+  if (folder.dir === null) return { residentBytes: 0, workingBytes: 0 };
+  const weights =
+    (await weightBytes(folder.dir)) +
+    (folder.completionDir === undefined ? 0 : await weightBytes(folder.completionDir));
+  return {
+    residentBytes: contextBytes + overhead * weights,
+    workingBytes: Math.min(fullSizeWorkingBytes[kind], workingPerWeight * weights),
+  };
+}
+
+async function weightBytes(folder: string): Promise<number> {
+  const names = await readdir(folder, { recursive: true }).catch(() => [] as string[]);
+  const sizes = await Promise.all(
+    names
+      .filter((name) => weightFiles.test(name))
+      .map((name) =>
+        stat(path.join(folder, name)).then(
+          ({ size }) => size,
+          () => 0,
+        ),
+      ),
+  );
+  return sizes.reduce((sum, size) => sum + size, 0);
 }

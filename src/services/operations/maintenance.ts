@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Engines } from '../engines/engines.js';
-import { healthOf } from './health.js';
+import { healthOf } from '../engines/engine-status.js';
 import type { Capabilities } from '../jobs/capabilities.js';
 import type { Runner } from '../jobs/runner.js';
 import type { JobStore } from '../queue/job-store.js';

@@ -1,5 +1,5 @@
 import { statfs } from 'node:fs/promises';
-import { healthOf } from './health.js';
+import { healthOf } from '../engines/engine-status.js';
 import { createTrends, type Warning, warningsOf } from './status-warnings.js';
 import { mebibyte, rounded } from '../../lib/units.js';
 import type { DeviceMemory } from '../card/device-memory.js';

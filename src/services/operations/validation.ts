@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { Engines } from '../engines/engines.js';
-import { hasComputed, isDown } from './health.js';
+import { hasComputed, isDown } from '../engines/engine-status.js';
 
 export type Validation = ReturnType<typeof createValidation>;
 
