@@ -19,6 +19,7 @@ const settings = {
   host: { variable: 'HOST', read: text('127.0.0.1') },
   port: { variable: 'PORT', read: integer(7860, 0, 65535) },
   dataDir: { variable: 'DATA_DIR', read: folder('data') },
+  cudaDir: { variable: 'CUDA_DIR', read: folder(path.join(projectRoot(), 'runtimes/cuda')) },
   modelsDir: { variable: 'MODELS_DIR', read: text() },
   apiKey: { variable: 'WAN_WORKER_API_KEY', secret: true, read: text() },
   logLevel: {

@@ -7,6 +7,7 @@ import { registerGenerate } from './commands/generate.js';
 import { registerJobs } from './commands/jobs.js';
 import { registerModels } from './commands/models.js';
 import { registerServiceCommands } from './commands/service.js';
+import { registerSetup } from './commands/setup.js';
 import { CliError, endWhenNobodyReads, exitCodeMeanings, exitCodes, writeLine, writeNote } from './output.js';
 
 endWhenNobodyReads();
@@ -49,6 +50,7 @@ Examples:
   $ ourvidz jobs list --status failed --json
   $ ourvidz status
   $ ourvidz models pull qwen2.5-7b-instruct --quant q4_k_m
+  $ ourvidz setup cuda
 
 Exit codes:
 ${exitCodeLines()}`,
@@ -59,6 +61,7 @@ ${exitCodeLines()}`,
     registerServiceCommands,
     registerDoctor,
     registerModels,
+    registerSetup,
     registerDeadLetters,
     registerCallbacks,
   ])

@@ -168,7 +168,7 @@ async function place(incoming: string, folder: string): Promise<void> {
   if (replaces) await rm(old, { recursive: true, force: true });
 }
 
-function nearestFolder(folder: string): string {
+export function nearestFolder(folder: string): string {
   let at = folder;
   while (!existsSync(at) && path.dirname(at) !== at) at = path.dirname(at);
   return at;

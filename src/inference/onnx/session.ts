@@ -1,4 +1,5 @@
-import { InferenceSession, Tensor } from 'onnxruntime-node';
+import type * as Ort from 'onnxruntime-node';
+import { InferenceSession, Tensor } from './runtime.js';
 import type { Device } from '../engine-protocol.js';
 import { floatsToHalves, halvesToFloats } from '../diffusion/floats.js';
 
@@ -129,7 +130,7 @@ const isKept = (values: Values | KeptTensor): values is KeptTensor => values ins
  * than 140 GB in its first pass). What stays is the peak of every size drawn so far; a process that runs out
  * of memory by it is replaced.
  */
-const webgpu: InferenceSession.WebGpuExecutionProviderOption = {
+const webgpu: Ort.InferenceSession.WebGpuExecutionProviderOption = {
   name: 'webgpu',
   storageBufferCacheMode: 'simple',
 };
@@ -138,7 +139,7 @@ async function createSession(
   file: string,
   { device, threads, keepOnDevice, returnMemory = false }: SessionOptions,
 ): Promise<InferenceSession> {
-  const settings: InferenceSession.SessionOptions = {
+  const settings: Ort.InferenceSession.SessionOptions = {
     executionProviders: device === 'cpu' ? ['cpu'] : [device === 'webgpu' ? webgpu : device, 'cpu'],
     // 0 lets the runtime take one thread per physical core
     intraOpNumThreads: threads,

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Config } from '../../config.js';
 import type { EngineKind, LoadParams } from '../../inference/engine-protocol.js';
+import { cudaEnvironment, findCudaRuntime } from '../../lib/cuda-runtime.js';
 import { ownFile } from '../../lib/processes.js';
 import { gibibyte } from '../../lib/units.js';
 import type { ModelFolder } from '../models/model-folders.js';
@@ -90,6 +91,7 @@ export function engineOptions(
   { folders, environment, entry = engineEntry(), overrides = {} }: EngineSetup,
 ): { engines: SupervisorOptions[]; absent: Partial<Record<EngineKind, string>> } {
   const engines: SupervisorOptions[] = [];
+  const cuda = cudaEnvironment(findCudaRuntime(config.cudaDir), environment);
   const absent: Partial<Record<EngineKind, string>> = {};
   for (const kind of ['sdxl', 'wan', 'qwen'] as const) {
     const folder = folders[kind];
@@ -98,7 +100,7 @@ export function engineOptions(
       engines.push({
         kind,
         entry,
-        env: engineEnvironment(environment),
+        env: { ...engineEnvironment(environment), ...cuda },
         log: log.child({ worker: kind }),
         // Qwen starts with its first prompt.
         lazy: kind === 'qwen',

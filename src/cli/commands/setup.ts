@@ -1,0 +1,178 @@
+import { execFile } from 'node:child_process';
+import path from 'node:path';
+import type { Command } from 'commander';
+import { cudaEnvironment, findCudaRuntime, type CudaRuntime } from '../../lib/cuda-runtime.js';
+import { ownProgram } from '../../lib/processes.js';
+import { projectRoot } from '../../lib/project.js';
+import { isJson } from '../client.js';
+import { chooseCudaSet, readCudaSets, readDriver, type CudaSet } from '../cuda/catalogue.js';
+import { downloadBytesOf, installCudaSet, installedSet, unpackedBytesOf } from '../cuda/install.js';
+import { createPackageIndex } from '../cuda/package-index.js';
+import { gigabytes } from '../models/pull.js';
+import { CliError, exitCodes, print } from '../output.js';
+import { createTransferView } from '../progress-view.js';
+
+interface SetupFlags {
+  to?: string;
+  set?: string;
+  check?: boolean;
+  dryRun?: boolean;
+}
+
+/** float32 matrices may be multiplied with 10 bits of mantissa on a card (TF32). */
+const mostDifference = 1e-2;
+
+export function registerSetup(program: Command): void {
+  program
+    .command('setup')
+    .description('make this machine ready')
+    .command('cuda')
+    .description('fetch what an NVIDIA card needs, with neither root nor the CUDA toolkit, and try it')
+    .option('--check', 'fetch nothing: compute on the card with what is here, and compare')
+    .option(
+      '--set <name>',
+      'cuda13 (drivers from 580 on) or cuda12 (from 525 on), instead of what the driver needs',
+    )
+    .option('--to <folder>', 'where it goes (CUDA_DIR; default: runtimes/cuda of the worker)')
+    .option('--dry-run', 'say what would be fetched, and fetch nothing')
+    .addHelpText(
+      'after',
+      `
+Takes the CUDA provider of ONNX Runtime and NVIDIA's libraries from PyPI: pinned versions, every file checked. An
+interrupted run goes on where it ended: run the same command again. npm ci does not remove what was fetched.
+Environment: CUDA_DIR, PIP_INDEX_URL (a mirror of PyPI), npm_config_registry, HTTPS_PROXY.`,
+    )
+    .action(async (flags: SetupFlags, command: Command) => setUpCuda(flags, isJson(command)));
+}
+
+async function setUpCuda(flags: SetupFlags, asJson: boolean): Promise<void> {
+  if (process.platform !== 'linux' || process.arch !== 'x64')
+    throw new CliError(
+      `CUDA runs on Linux on x64 only; this is ${process.platform} on ${process.arch}. WebGPU needs no set-up.`,
+      exitCodes.failed,
+    );
+  const cudaDir = path.resolve(
+    flags.to ?? process.env['CUDA_DIR'] ?? path.join(projectRoot(), 'runtimes/cuda'),
+  );
+  const driver = await readDriver();
+  if (flags.check === true) return check(findCudaRuntime(cudaDir), driver, asJson);
+
+  const set = chooseCudaSet(readCudaSets(), driver, flags.set);
+  if (flags.dryRun === true)
+    return print(asJson, summary(set, driver, cudaDir), () => describe(set, driver, cudaDir));
+  const here = await installedSet(set, cudaDir);
+  if (here === null) process.stderr.write(`${describe(set, driver, cudaDir)}\n`);
+  const runtime = here ?? (await fetchSet(set, cudaDir));
+  if (driver === null) {
+    print(
+      asJson,
+      { ...summary(set, driver, cudaDir), checked: false },
+      () => `CUDA ${set.cuda} is in ${runtime.folder}. Nothing was computed: there is no driver here.`,
+    );
+    return;
+  }
+  await check(runtime, driver, asJson);
+}
+
+async function fetchSet(set: CudaSet, cudaDir: string): Promise<CudaRuntime> {
+  const withoutSlash = (url: string) => url.replace(/\/+$/, '');
+  const index = createPackageIndex({
+    pypi: withoutSlash(process.env['PIP_INDEX_URL'] || 'https://pypi.org/simple'),
+    npm: withoutSlash(process.env['npm_config_registry'] || 'https://registry.npmjs.org'),
+  });
+  const interrupted = new AbortController();
+  const onInterrupt = () =>
+    interrupted.abort(
+      new CliError(
+        'Interrupted. What has arrived is kept: run the command again to go on',
+        exitCodes.interrupted,
+      ),
+    );
+  process.once('SIGINT', onInterrupt).once('SIGTERM', onInterrupt);
+  const view = createTransferView(downloadBytesOf(set));
+  try {
+    return await installCudaSet(set, {
+      cudaDir,
+      index,
+      signal: interrupted.signal,
+      onBytes: view.add,
+      note: view.note,
+    });
+  } catch (error) {
+    throw interrupted.signal.aborted ? interrupted.signal.reason : error;
+  } finally {
+    view.stop();
+    process.off('SIGINT', onInterrupt).off('SIGTERM', onInterrupt);
+    await index.close();
+  }
+}
+
+async function check(runtime: CudaRuntime | null, driver: string | null, asJson: boolean): Promise<void> {
+  if (runtime === null)
+    throw new CliError('CUDA is not set up here: run ourvidz setup cuda', exitCodes.failed);
+  if (driver !== null && Number.parseInt(driver, 10) < runtime.minimumDriver)
+    throw new CliError(
+      `The set here (${runtime.set}) needs a driver of ${runtime.minimumDriver} or newer; this one is ${driver}. ` +
+        'Run ourvidz setup cuda again to fetch the set for it.',
+      exitCodes.failed,
+    );
+  const differences = await compute(runtime);
+  const wrong = Object.entries(differences).filter(([, difference]) => !(difference <= mostDifference));
+  if (wrong.length > 0)
+    throw new CliError(
+      `The card computes wrong: ${wrong.map(([name, by]) => `${name} differs by ${by} from the CPU`).join(', ')}`,
+      exitCodes.failed,
+    );
+  print(
+    asJson,
+    { set: runtime.set, driver, checked: true, differences },
+    () =>
+      `CUDA ${runtime.cuda} works here (driver ${driver}): ${Object.keys(differences).join(', ')} agree with the CPU. ` +
+      'Engines use it from their next start on.',
+  );
+}
+
+/** Largest difference to the CPU by operator, relative to the largest value. @throws CliError with the runtime's reason */
+function compute(runtime: CudaRuntime): Promise<Record<string, number>> {
+  const env = { ...process.env, ...cudaEnvironment(runtime, process.env) };
+  return new Promise((resolve, reject) => {
+    execFile(
+      process.execPath,
+      ownProgram('src/inference/onnx/check-cuda'),
+      { env, timeout: 120_000 },
+      (error, out, said) => {
+        if (error === null) return resolve(JSON.parse(out) as Record<string, number>);
+        reject(new CliError(explain(said || error.message), exitCodes.failed));
+      },
+    );
+  });
+}
+
+function explain(reason: string): string {
+  const library = /(lib[\w.-]+\.so[\w.]*): cannot open shared object file/.exec(reason)?.[1];
+  if (library === 'libcuda.so.1')
+    return 'The card does not compute: libcuda.so.1 belongs to the driver and is not here. In a container, start it with --gpus all.';
+  if (library === 'libz.so.1') return 'cuDNN needs zlib: install it (Debian: zlib1g).';
+  if (library !== undefined)
+    return `The card does not compute: ${library} is missing. Remove the folder of CUDA_DIR and run ourvidz setup cuda again.`;
+  return `The card does not compute: ${reason.trim().split('\n').at(-1)}`;
+}
+
+function summary(set: CudaSet, driver: string | null, cudaDir: string) {
+  return {
+    set: set.name,
+    cuda: set.cuda,
+    runtime: set.runtime,
+    driver,
+    folder: path.join(cudaDir, set.name),
+    download_bytes: downloadBytesOf(set),
+    unpacked_bytes: unpackedBytesOf(set),
+  };
+}
+
+function describe(set: CudaSet, driver: string | null, cudaDir: string): string {
+  return (
+    `Driver ${driver ?? 'none'}: CUDA ${set.cuda}, ONNX Runtime ${set.runtime}\n` +
+    `${gigabytes(downloadBytesOf(set))} to fetch, ${gigabytes(unpackedBytesOf(set))} on disk -> ${path.join(cudaDir, set.name)}`
+  );
+}
