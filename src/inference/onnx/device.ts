@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { bindingFolder } from './runtime.js';
 import { openSession } from './session.js';
 import type { Device, DevicePreference } from '../engine-protocol.js';
 import { EngineFailure } from '../engine.js';
@@ -55,13 +55,7 @@ interface CudaLibraries {
  * missing.
  */
 export async function findCudaLibraries(): Promise<CudaLibraries> {
-  const folder = path.join(
-    path.dirname(createRequire(import.meta.url).resolve('onnxruntime-node')),
-    '..',
-    'bin/napi-v6',
-    process.platform,
-    process.arch,
-  );
+  const folder = bindingFolder;
   const file = path.join(folder, providerFile);
   if (!existsSync(file)) return { folder, installed: false, missing: [] };
   const listing = await promisify(execFile)('ldd', [file], { timeout: 10_000 }).then(
@@ -102,24 +96,14 @@ function explainCuda(message: string, cuda: CudaLibraries | null): string {
       `Nothing to do on ${process.platform} ${process.arch}.`
     );
   if (cuda !== null && !cuda.installed)
+    return 'cuda is not used: its provider is not here. Run npx ourvidz setup cuda on a machine with an NVIDIA card.';
+  if (cuda?.missing.includes('libcuda.so.1') === true)
     return (
-      `cuda is not used: ${providerFile} is not beside onnxruntime-node's binding. ` +
-      'Run node node_modules/onnxruntime-node/script/install.js --onnxruntime-node-install=cuda12, ' +
-      `or put the file of the same version into ${cuda.folder} (docs/models.md).`
+      'cuda is not used: libcuda.so.1 is not here; it belongs to the NVIDIA driver. ' +
+      'Install the driver; in a container, start it with --gpus all.'
     );
-  if (cuda !== null && cuda.missing.length > 0) {
-    const version = /libcu(?:dart|blas|blasLt)\.so\.(\d+)/.exec(cuda.missing.join(' '))?.[1];
-    const needs = [
-      ...(cuda.missing.some((name) => /^lib(?:cu(?!dnn)|nv)/.test(name))
-        ? [`CUDA${version === undefined ? '' : ` ${version}`}`]
-        : []),
-      ...(cuda.missing.some((name) => name.startsWith('libcudnn')) ? ['cuDNN 9'] : []),
-    ];
-    return (
-      `cuda is not used: the loader does not find ${cuda.missing.join(', ')}. ` +
-      `Install ${needs.join(' and ') || 'them'} and put their folder into LD_LIBRARY_PATH (docs/models.md).`
-    );
-  }
+  if (cuda !== null && cuda.missing.length > 0)
+    return `cuda is not used: the loader does not find ${cuda.missing.join(', ')}. Run npx ourvidz setup cuda.`;
   return (
     `cuda is not used: the CUDA provider did not start (${shorten(message)}). Check that nvidia-smi shows ` +
     'the GPU here and that its driver is new enough for the CUDA version in docs/models.md.'

@@ -50,7 +50,7 @@ t.test(
     t.match(folder, /onnxruntime-node\/bin\/napi-v6\/linux\/x64$/);
     t.match(
       explainDevice('cuda', '', { folder, installed: false, missing: [] }),
-      /libonnxruntime_providers_cuda\.so is not beside .*Run node .*install\.js --onnxruntime-node-install=cuda12/,
+      /its provider is not here\. Run npx ourvidz setup cuda/,
     );
     // as ldd of glibc 2.36 prints it
     const missing = missingLibraries(`	linux-vdso.so.1 (0x00007ffd)
@@ -64,7 +64,11 @@ t.test(
     const cuda = { folder, installed: true, missing };
     t.match(
       explainDevice('cuda', '', cuda),
-      /does not find libcublasLt\.so\.12, libcublas\.so\.12, libcudnn\.so\.9\. Install CUDA 12 and cuDNN 9 and put their folder into LD_LIBRARY_PATH/,
+      /does not find libcublasLt\.so\.12, libcublas\.so\.12, libcudnn\.so\.9\. Run npx ourvidz setup cuda/,
+    );
+    t.match(
+      explainDevice('cuda', '', { folder, installed: true, missing: ['libcuda.so.1'] }),
+      /libcuda\.so\.1 is not here; it belongs to the NVIDIA driver\. .*--gpus all/,
     );
     const { device, notes } = await chooseDevice('auto', graph, 1, async () => cuda);
     t.not(device, 'cuda', 'not even tried');
