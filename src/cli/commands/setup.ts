@@ -5,11 +5,16 @@ import { cudaEnvironment, findCudaRuntime, type CudaRuntime } from '../../lib/cu
 import { ownProgram } from '../../lib/processes.js';
 import { projectRoot } from '../../lib/project.js';
 import { isJson } from '../client.js';
-import { chooseCudaSet, readCudaSets, readDriver, type CudaSet } from '../cuda/catalogue.js';
+import {
+  chooseCudaSet,
+  createPackageIndex,
+  type CudaSet,
+  readCudaSets,
+  readDriver,
+} from '../cuda/packages.js';
 import { downloadBytesOf, installCudaSet, installedSet, unpackedBytesOf } from '../cuda/install.js';
-import { createPackageIndex } from '../cuda/package-index.js';
 import { gigabytes } from '../models/pull.js';
-import { CliError, exitCodes, print } from '../output.js';
+import { CliError, exitCodes, print, writeNote } from '../output.js';
 import { createTransferView } from '../progress-view.js';
 
 interface SetupFlags {
@@ -61,7 +66,7 @@ async function setUpCuda(flags: SetupFlags, asJson: boolean): Promise<void> {
   if (flags.dryRun === true)
     return print(asJson, summary(set, driver, cudaDir), () => describe(set, driver, cudaDir));
   const here = await installedSet(set, cudaDir);
-  if (here === null) process.stderr.write(`${describe(set, driver, cudaDir)}\n`);
+  if (here === null) writeNote(describe(set, driver, cudaDir));
   const runtime = here ?? (await fetchSet(set, cudaDir));
   if (driver === null) {
     print(

@@ -3,9 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import { chooseCudaSet, type CudaSet, readCudaSets } from '../../../src/cli/cuda/catalogue.js';
+import {
+  chooseCudaSet,
+  createPackageIndex,
+  type CudaSet,
+  readCudaSets,
+} from '../../../src/cli/cuda/packages.js';
 import { installCudaSet, installedSet } from '../../../src/cli/cuda/install.js';
-import { createPackageIndex } from '../../../src/cli/cuda/package-index.js';
 import { cudaEnvironment, findCudaRuntime } from '../../../src/lib/cuda-runtime.js';
 import { ownProgram } from '../../../src/lib/processes.js';
 import { sha256, startIndex, zip } from './index-double.js';
@@ -86,7 +90,10 @@ t.test('the set is unpacked, stands beside a binding that loads, and is found by
   t.same(await readFile(path.join(runtime.folder, 'lib/libcublas.so.13')), contents[cublas]);
   t.equal(await readFile(path.join(runtime.folder, 'LICENCE-onnxruntime-gpu.txt'), 'utf8'), 'a licence');
 
-  const env: NodeJS.ProcessEnv = { PATH: process.env['PATH'], ...cudaEnvironment(runtime, { LD_LIBRARY_PATH: '/before' }) };
+  const env: NodeJS.ProcessEnv = {
+    PATH: process.env['PATH'],
+    ...cudaEnvironment(runtime, { LD_LIBRARY_PATH: '/before' }),
+  };
   t.equal(env['LD_LIBRARY_PATH'], `${runtime.folder}/lib:/before`);
   const { stderr } = await run(ownProgram('src/inference/onnx/check-cuda'), env);
   t.match(
