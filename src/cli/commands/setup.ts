@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { cudaEnvironment, findCudaRuntime, type CudaRuntime } from '../../lib/cuda-runtime.js';
+import { readEnvironment } from '../../lib/environment.js';
 import { ownProgram } from '../../lib/processes.js';
 import { projectRoot } from '../../lib/project.js';
 import { isJson } from '../client.js';
@@ -24,6 +25,7 @@ interface SetupFlags {
   dryRun?: boolean;
 }
 
+const settings = readEnvironment();
 /** float32 matrices may be multiplied with 10 bits of mantissa on a card (TF32). */
 const mostDifference = 1e-2;
 
@@ -56,9 +58,7 @@ async function setUpCuda(flags: SetupFlags, asJson: boolean): Promise<void> {
       `CUDA runs on Linux on x64 only; this is ${process.platform} on ${process.arch}. WebGPU needs no set-up.`,
       exitCodes.failed,
     );
-  const cudaDir = path.resolve(
-    flags.to ?? process.env['CUDA_DIR'] ?? path.join(projectRoot(), 'runtimes/cuda'),
-  );
+  const cudaDir = path.resolve(flags.to ?? settings['CUDA_DIR'] ?? path.join(projectRoot(), 'runtimes/cuda'));
   const driver = await readDriver();
   if (flags.check === true) return check(findCudaRuntime(cudaDir), driver, asJson);
 
@@ -82,8 +82,8 @@ async function setUpCuda(flags: SetupFlags, asJson: boolean): Promise<void> {
 async function fetchSet(set: CudaSet, cudaDir: string): Promise<CudaRuntime> {
   const withoutSlash = (url: string) => url.replace(/\/+$/, '');
   const index = createPackageIndex({
-    pypi: withoutSlash(process.env['PIP_INDEX_URL'] || 'https://pypi.org/simple'),
-    npm: withoutSlash(process.env['npm_config_registry'] || 'https://registry.npmjs.org'),
+    pypi: withoutSlash(settings['PIP_INDEX_URL'] ?? 'https://pypi.org/simple'),
+    npm: withoutSlash(settings['npm_config_registry'] ?? 'https://registry.npmjs.org'),
   });
   const interrupted = new AbortController();
   const onInterrupt = () =>
