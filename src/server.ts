@@ -8,15 +8,14 @@ import path from 'node:path';
 import closeWithGrace from 'close-with-grace';
 import { Registry } from 'prom-client';
 import { buildApp } from './app.js';
-import { ConfigError, readConfig, type Config } from './config.js';
+import { type Config, ConfigError, readConfig } from './config.js';
 import { readEnvironment } from './lib/environment.js';
-import { keepPrivate } from './lib/private-folder.js';
 import { printable } from './lib/printable.js';
-import { createLog } from './logging.js';
+import { keepPrivate } from './lib/private-folder.js';
 import { within } from './lib/wait.js';
 import { createServices } from './services/index.js';
 import { reportAfterStart } from './services/operations/validation.js';
-import { startTracing } from './tracing.js';
+import { createLog, startTracing } from './telemetry.js';
 
 /** For what must happen after the jobs' own grace: flushing, ending engine processes. */
 const closingMs = 15_000;
@@ -64,7 +63,8 @@ async function run(config: Config): Promise<void> {
     { delay: config.shutdownGraceSeconds * 1000 + closingMs, logger: log },
     async ({ err, signal }) => {
       if (err !== undefined) {
-        // A crash is no orderly stop: nothing is handed back, so the attempts that were under way count, and a
+        // A crash is no orderly stop: nothing is handed back, so the attempts that were under way count, and
+        // a
         // job that brings services down is given up after as many as any other.
         log.fatal({ err }, 'ending after an error nobody handled');
         return;

@@ -55,8 +55,8 @@ export function shorten(text: string, length: number): string {
 }
 
 /**
- * Exit codes of `ourvidz`, part of its interface: a shell script can tell "the job failed" from "the service is
- * away" without reading text. `--help` lists them with these words.
+ * Exit codes of `ourvidz`, part of its interface: a shell script can tell "the job failed" from "the service
+ * is away" without reading text. `--help` lists them with these words.
  */
 export const exitCodes = {
   ok: 0,

@@ -1,7 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 
-/** What `ourvidz setup cuda` leaves behind: a binding of ONNX Runtime with its CUDA provider, and the libraries that needs. */
+/**
+ * What `ourvidz setup cuda` leaves behind: a binding of ONNX Runtime with its CUDA provider, and the
+ * libraries that needs.
+ */
 export interface CudaRuntime {
   /** Its name in models/cuda.json. */
   set: string;

@@ -53,7 +53,9 @@ export async function retry<T>(action: () => Promise<T>, options: RetryOptions):
   }
 }
 
-/** What a `Retry-After` header asks to wait, seconds or a date, in milliseconds; null when it says nothing. */
+/**
+ * What a `Retry-After` header asks to wait, seconds or a date, in milliseconds; null when it says nothing.
+ */
 export function retryAfterMs(header: unknown, nowMs = Date.now()): number | null {
   if (typeof header !== 'string' || header.trim() === '') return null;
   const seconds = Number(header);

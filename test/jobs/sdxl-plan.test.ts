@@ -6,7 +6,7 @@ import { projectRoot } from '../../src/lib/project.js';
 import type { Engines } from '../../src/services/engines/engines.js';
 import { createNegativePrompts } from '../../src/services/models/negative-prompts.js';
 import { planSdxlJob } from '../../src/services/jobs/sdxl-plan.js';
-import type { ValidJob } from '../../src/services/jobs/valid-job.js';
+import type { ValidJob } from '../../src/services/jobs/payload.js';
 
 const base: ValidJob = {
   id: '6b0b3f0e-8d0a-4a53-9d9c-0d8f1f3f9a55',

@@ -9,7 +9,7 @@ import { createEngines } from '../../src/services/engines/engines.js';
 import type { SupervisorOptions } from '../../src/services/engines/engine-options.js';
 import { createEventLog } from '../../src/services/jobs/job-events.js';
 import { createJobService } from '../../src/services/jobs/job-service.js';
-import type { PayloadCheck, ValidJob } from '../../src/services/jobs/valid-job.js';
+import type { PayloadCheck, ValidJob } from '../../src/services/jobs/payload.js';
 import { createProgressEstimator } from '../../src/services/jobs/progress-estimator.js';
 import { createRunner, type RunnerOptions } from '../../src/services/jobs/runner.js';
 import {

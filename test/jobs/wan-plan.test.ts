@@ -7,7 +7,7 @@ import type { Engines } from '../../src/services/engines/engines.js';
 import { wanFrames } from '../../src/services/catalogue.js';
 import { planWanJob, type WanPlanOptions } from '../../src/services/jobs/wan-plan.js';
 import { resolveWanReferences, wanGuidance } from '../../src/services/jobs/wan-references.js';
-import type { ValidJob } from '../../src/services/jobs/valid-job.js';
+import type { ValidJob } from '../../src/services/jobs/payload.js';
 import { readWanSettings } from '../../src/services/models/model-folders.js';
 import { readWanNegative } from '../../src/services/models/negative-prompts.js';
 

@@ -1,7 +1,7 @@
 import { Writable } from 'node:stream';
 import t from 'tap';
 import { readConfig, secretsOf } from '../../src/config.js';
-import { createLog } from '../../src/logging.js';
+import { createLog } from '../../src/telemetry.js';
 
 const environment = {
   REDIS_URL: 'redis://default:pass%2Fword-of-redis@redis.test:6379',

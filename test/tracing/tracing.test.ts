@@ -1,6 +1,6 @@
 import t from 'tap';
 import { readConfig } from '../../src/config.js';
-import { startTracing } from '../../src/tracing.js';
+import { startTracing } from '../../src/telemetry.js';
 import { startCallbackReceiver } from '../helpers/callback-receiver.js';
 import { sdxlPayload, waitForJob } from '../helpers/jobs.js';
 import { startService } from '../helpers/service-process.js';

@@ -125,19 +125,23 @@ async function check(runtime: CudaRuntime | null, driver: string | null, asJson:
   const wrong = Object.entries(differences).filter(([, difference]) => !(difference <= mostDifference));
   if (wrong.length > 0)
     throw new CliError(
-      `The card computes wrong: ${wrong.map(([name, by]) => `${name} differs by ${by} from the CPU`).join(', ')}`,
+      `The card computes wrong: ${wrong.map(([name, by]) => `${name} is off by ${by}`).join(', ')}`,
       exitCodes.failed,
     );
   print(
     asJson,
     { set: runtime.set, driver, checked: true, differences },
     () =>
-      `CUDA ${runtime.cuda} works here (driver ${driver}): ${Object.keys(differences).join(', ')} agree with the CPU. ` +
+      `CUDA ${runtime.cuda} works here (driver ${driver}): ` +
+      `${Object.keys(differences).join(', ')} agree with the CPU. ` +
       'Engines use it from their next start on.',
   );
 }
 
-/** Largest difference to the CPU by operator, relative to the largest value. @throws CliError with the runtime's reason */
+/**
+ * Largest difference to the CPU by operator, relative to the largest value. @throws CliError with the
+ * runtime's reason
+ */
 function compute(runtime: CudaRuntime): Promise<Record<string, number>> {
   const env = { ...process.env, ...cudaEnvironment(runtime, process.env) };
   return new Promise((resolve, reject) => {
@@ -156,10 +160,16 @@ function compute(runtime: CudaRuntime): Promise<Record<string, number>> {
 function explain(reason: string): string {
   const library = /(lib[\w.-]+\.so[\w.]*): cannot open shared object file/.exec(reason)?.[1];
   if (library === 'libcuda.so.1')
-    return 'The card does not compute: libcuda.so.1 belongs to the driver and is not here. In a container, start it with --gpus all.';
+    return (
+      'The card does not compute: libcuda.so.1 belongs to the driver and is not here. ' +
+      'In a container, start it with --gpus all.'
+    );
   if (library === 'libz.so.1') return 'cuDNN needs zlib: install it (Debian: zlib1g).';
   if (library !== undefined)
-    return `The card does not compute: ${library} is missing. Remove the folder of CUDA_DIR and run ourvidz setup cuda again.`;
+    return (
+      `The card does not compute: ${library} is missing. ` +
+      'Remove the folder of CUDA_DIR and run ourvidz setup cuda again.'
+    );
   return `The card does not compute: ${reason.trim().split('\n').at(-1)}`;
 }
 
@@ -178,6 +188,7 @@ function summary(set: CudaSet, driver: string | null, cudaDir: string) {
 function describe(set: CudaSet, driver: string | null, cudaDir: string): string {
   return (
     `Driver ${driver ?? 'none'}: CUDA ${set.cuda}, ONNX Runtime ${set.runtime}\n` +
-    `${gigabytes(downloadBytesOf(set))} to fetch, ${gigabytes(unpackedBytesOf(set))} on disk -> ${path.join(cudaDir, set.name)}`
+    `${gigabytes(downloadBytesOf(set))} to fetch, ${gigabytes(unpackedBytesOf(set))} on disk ` +
+    `-> ${path.join(cudaDir, set.name)}`
   );
 }

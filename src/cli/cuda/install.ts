@@ -32,8 +32,9 @@ export const unpackedBytesOf = (set: CudaSet) =>
   packagesOf(set).reduce((sum, { unpackedBytes }) => sum + unpackedBytes, 0);
 
 /**
- * Fetches a set into `<cudaDir>/<set>` and makes it the one in use. Each file is checked, unpacked and thrown away before
- * the next, so an interrupted run goes on where it ended. The set stands in its folder only when it is whole.
+ * Fetches a set into `<cudaDir>/<set>` and makes it the one in use. Each file is checked, unpacked and thrown
+ * away before the next, so an interrupted run goes on where it ended. The set stands in its folder only when
+ * it is whole.
  */
 export async function installCudaSet(set: CudaSet, options: InstallOptions): Promise<CudaRuntime> {
   const { cudaDir, signal } = options;
@@ -151,7 +152,10 @@ function folderOfPackage(name: string): string {
 const nativeFolder = path.join('bin', 'napi-v6', process.platform, process.arch);
 const isLibrary = (entry: string) => entry.includes('.so');
 
-/** Where an entry of a wheel goes in the set's folder: the provider beside the binding, all else to the loader's path. */
+/**
+ * Where an entry of a wheel goes in the set's folder: the provider beside the binding, all else to the
+ * loader's path.
+ */
 function targetOf(entry: string, packageName: string): string {
   if (!isLibrary(entry)) return `LICENCE-${packageName}.txt`;
   const name = path.basename(entry);
@@ -181,7 +185,8 @@ function explainFolder(error: NodeJS.ErrnoException): never {
 }
 
 /**
- * Takes single files out of a wheel (a zip file), each under the last part of its name, or the name `rename` gives it.
+ * Takes single files out of a wheel (a zip file), each under the last part of its name, or the name `rename`
+ * gives it.
  * @throws CliError `failed` when one of them is not in it
  */
 async function unpackWheel(

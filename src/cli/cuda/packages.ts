@@ -91,8 +91,8 @@ export function chooseCudaSet(
 const mostPageBytes = 32 << 20;
 
 /**
- * Files of PyPI (its simple API, PEP 503 and PEP 691) and of an npm registry, or of mirrors of them. Where a file lies is
- * all that is taken from an index: its size and checksum are pinned.
+ * Files of PyPI (its simple API, PEP 503 and PEP 691) and of an npm registry, or of mirrors of them. Where a
+ * file lies is all that is taken from an index: its size and checksum are pinned.
  */
 export function createPackageIndex({ pypi, npm }: { pypi: string; npm: string }, timeoutMs = 60_000) {
   const dispatcher = new EnvHttpProxyAgent({ headersTimeout: timeoutMs, bodyTimeout: timeoutMs });
@@ -152,7 +152,9 @@ export function createPackageIndex({ pypi, npm }: { pypi: string; npm: string },
 
   return {
     endpoint: pypi,
-    /** Bytes of a package's file from `offset`, and where they begin: 0 when the server does not do ranges. */
+    /**
+     * Bytes of a package's file from `offset`, and where they begin: 0 when the server does not do ranges.
+     */
     async open(pinned: PinnedPackage, offset: number, signal: AbortSignal) {
       const address = await addressOf(pinned, signal);
       const range: Record<string, string> = offset > 0 ? { range: `bytes=${offset}-` } : {};

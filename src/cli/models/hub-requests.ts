@@ -32,7 +32,9 @@ export class HubError extends CliError {
 
 const redirects = new Set([301, 302, 303, 307, 308]);
 
-/** Requests to the hub, each with its bounds in time, size and redirects; refusals are worded for a terminal. */
+/**
+ * Requests to the hub, each with its bounds in time, size and redirects; refusals are worded for a terminal.
+ */
 export function createHubRequests({ endpoint, token, timeoutMs = 60_000, answerMs = 60_000 }: HubOptions) {
   const base = endpoint.replace(/\/+$/, '');
   if (!/^https?:$/.test(URL.parse(base)?.protocol ?? ''))

@@ -1,11 +1,12 @@
 /**
- * `node check-cuda.js`: multiplies, convolves and attends on the card and on the CPU and compares, in a process of its
- * own because a broken driver ends the process. One line of JSON: operator → largest difference, relative to the largest
- * value; exit code 1 with the runtime's reason on stderr when the card does not compute.
+ * `node check-cuda.js`: multiplies, convolves and attends on the card and on the CPU and compares, in a
+ * process of its own because a broken driver ends the process. One line of JSON: operator → largest
+ * difference, relative to the largest value; exit code 1 with the runtime's reason on stderr when the card
+ * does not compute.
  */
 import path from 'node:path';
 import { projectRoot } from '../../lib/project.js';
-import { InferenceSession, Tensor } from './runtime.js';
+import { InferenceSession, Tensor } from './session.js';
 
 const file = path.join(projectRoot(), 'models/checks/device-check.onnx');
 

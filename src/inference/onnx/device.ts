@@ -2,10 +2,9 @@ import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { bindingFolder } from './runtime.js';
-import { openSession } from './session.js';
 import type { Device, DevicePreference } from '../engine-protocol.js';
 import { EngineFailure } from '../engine.js';
+import { bindingFolder, openSession } from './session.js';
 
 /**
  * Picks the first device on which a small graph of the model opens. `auto` tries cuda, webgpu, cpu; a named

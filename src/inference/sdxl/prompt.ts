@@ -12,8 +12,8 @@ import type { SdxlModel } from './model.js';
 type Encoder = SdxlModel['encoders'][number];
 
 /**
- * What one prompt may cost: the UNet attends to every window at every step, and each fragment that is weighted
- * down is another run of both encoders.
+ * What one prompt may cost: the UNet attends to every window at every step, and each fragment that is
+ * weighted down is another run of both encoders.
  */
 const mostParts = 16;
 const mostWindows = 16;
@@ -182,8 +182,9 @@ function countTokens({ encoders }: SdxlModel, fragments: readonly Fragment[]): n
 }
 
 /**
- * The windows a part is encoded in, at least one and at most `most`; what is left over is cut. Each fragment is
- * tokenised by itself; a single window takes as many of the joined ids as fit (compel, embeddings_provider.py).
+ * The windows a part is encoded in, at least one and at most `most`; what is left over is cut. Each fragment
+ * is tokenised by itself; a single window takes as many of the joined ids as fit (compel,
+ * embeddings_provider.py).
  */
 export function frameFragments(
   encoder: Encoder,

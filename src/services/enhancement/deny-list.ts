@@ -98,7 +98,9 @@ function wordPattern(value: string): RE2JS {
   return RE2JS.compile(`(?:^|${edge})${RE2JS.quote(normalise(value))}(?:$|${edge})`);
 }
 
-/** A text as it stands, and what is left of it where weights are read from it: weights join and part words. */
+/**
+ * A text as it stands, and what is left of it where weights are read from it: weights join and part words.
+ */
 function readings(text: string): Set<string> {
   return new Set([text, plainText(parsePrompt(text)), cutSyntax(text)].map(normalise));
 }

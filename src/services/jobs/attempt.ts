@@ -15,7 +15,7 @@ import { createProgressReporter, createProgressWriter } from './progress-reporte
 import type { RunnerContext, WriteToStore } from './runner-context.js';
 import { traceAttempt } from './trace.js';
 import { storedFilesOf, uploadFiles } from './upload.js';
-import type { ValidJob } from './valid-job.js';
+import type { ValidJob } from './payload.js';
 
 /** The permits of the pipeline a job passes through; each function may be called more than once. */
 export interface AttemptGates {

@@ -3,11 +3,11 @@ import type { Reservation } from '../queue/job-store.js';
 import { invalidParameters, type JobFailure } from './failure.js';
 import { endWithoutResult, factsWithoutResult } from './metadata.js';
 import type { RunnerContext, WriteToStore } from './runner-context.js';
-import type { PayloadCheck } from './valid-job.js';
+import type { PayloadCheck } from './payload.js';
 
 /**
- * Ends a reservation that no attempt is made of: its id is another job's, it is no valid job, or all its attempts
- * are used up.
+ * Ends a reservation that no attempt is made of: its id is another job's, it is no valid job, or all its
+ * attempts are used up.
  */
 export function endUnbegun(
   reservation: Reservation,
@@ -18,7 +18,9 @@ export function endUnbegun(
   const { store, log, limits } = context;
   const { lease } = reservation;
 
-  /** A payload with the id of another job: nothing of that job is touched, nor is anything said in its name. */
+  /**
+   * A payload with the id of another job: nothing of that job is touched, nor is anything said in its name.
+   */
   async function setAside(): Promise<void> {
     const reason = `the id ${lease.writtenId} belongs to another job`;
     log.warn({ job_id: lease.jobId, queue: lease.queue }, 'payload refused: its id belongs to another job');
@@ -27,8 +29,8 @@ export function endUnbegun(
   }
 
   /**
-   * A payload that is no valid job: dead letter, and a `failed` callback where it has an id that can be read. Only a
-   * UUID makes a job with a record.
+   * A payload that is no valid job: dead letter, and a `failed` callback where it has an id that can be read.
+   * Only a UUID makes a job with a record.
    */
   async function refuse({ id: readId, summary, known }: Extract<PayloadCheck, { ok: false }>): Promise<void> {
     log.warn({ job_id: readId ?? undefined, reason: summary, queue: lease.queue }, 'payload refused');

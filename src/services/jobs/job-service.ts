@@ -1,16 +1,10 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
-import { cancelledFailure } from './failure.js';
-import { createSharedReads, type EventLog, followJob, stateOf } from './job-events.js';
-import { endWithoutResult, factsWithoutResult } from './metadata.js';
-import { deniedRule } from './payload.js';
+import { errors } from '../../lib/errors.js';
+import type { TraceCarrier } from '../../lib/trace.js';
+import { catalogue } from '../catalogue.js';
 import type { BuildCallback } from '../outbound/index.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
-import type { Capabilities } from './capabilities.js';
-import type { TraceCarrier } from '../../lib/trace.js';
-import { removeStored } from './upload.js';
-import type { PayloadCheck } from './valid-job.js';
-import { catalogue } from '../catalogue.js';
 import type {
   CancelResult,
   JobFilter,
@@ -21,7 +15,12 @@ import type {
   JobStore,
 } from '../queue/job-store.js';
 import type { Storage } from '../storage/storage.js';
-import { errors } from '../../lib/errors.js';
+import type { Capabilities } from './capabilities.js';
+import { cancelledFailure } from './failure.js';
+import { createSharedReads, type EventLog, followJob, stateOf } from './job-events.js';
+import { endWithoutResult, factsWithoutResult } from './metadata.js';
+import { deniedRule, type PayloadCheck } from './payload.js';
+import { removeStored } from './upload.js';
 
 /** A full queue empties at the pace of jobs, not of requests. */
 const fullQueueRetrySeconds = 30;

@@ -57,8 +57,8 @@ function createPermits({ inFlight, preparing, aside, running, patienceMs }: Gate
   }
 
   /**
-   * While the job waits for somebody else's server it holds nobody up: after a while, or as soon as `stepAside` is
-   * called, it gives its permits to others, and takes them again when the work has succeeded.
+   * While the job waits for somebody else's server it holds nobody up: after a while, or as soon as
+   * `stepAside` is called, it gives its permits to others, and takes them again when the work has succeeded.
    */
   async function lettingOthersPass<T>(
     signal: AbortSignal,

@@ -13,7 +13,7 @@ import type { Capabilities } from './capabilities.js';
 import type { EventLog } from './job-events.js';
 import type { EnhancementOutcome, EnhancementType, GenerationPlan, PlannedReference } from './plan.js';
 import type { ProgressEstimator } from './progress-estimator.js';
-import type { PayloadCheck, ValidJob } from './valid-job.js';
+import type { PayloadCheck, ValidJob } from './payload.js';
 import type { WorkFolders } from './work-folders.js';
 
 export interface EnhanceRequest {

@@ -125,8 +125,8 @@ export function createRunner({
   }
 
   /**
-   * A process that ends takes all its jobs along: on its last attempt a job is alone, so that it pays for nobody's
-   * fault but its own. Until then it waits where waiting does not count.
+   * A process that ends takes all its jobs along: on its last attempt a job is alone, so that it pays for
+   * nobody's fault but its own. Until then it waits where waiting does not count.
    */
   function isLastAttempt({ attempt }: Reservation): boolean {
     return attempt > 1 && attempt === context.limits.maxAttempts;

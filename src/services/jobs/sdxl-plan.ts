@@ -12,7 +12,7 @@ import type { NegativePrompts } from '../models/negative-prompts.js';
 import { catalogue, defaultReferenceStrength } from '../catalogue.js';
 import { defaultSchedulers } from '../models/model-folders.js';
 import { formatWeight, parseCompelWeights } from './compel-weights.js';
-import type { ValidJob } from './valid-job.js';
+import type { ValidJob } from './payload.js';
 import {
   drawnMetadata,
   type GenerationPlan,

@@ -2,7 +2,7 @@ import { context, propagation, ROOT_CONTEXT, SpanKind, trace, type Span } from '
 import type { EngineEvent } from '../../inference/engine-protocol.js';
 import type { Reservation } from '../queue/job-store.js';
 import { markFailed, tracer, type TraceCarrier } from '../../lib/trace.js';
-import type { ValidJob } from './valid-job.js';
+import type { ValidJob } from './payload.js';
 
 /**
  * One attempt as a span under its producer's (the payload's `traceparent`), its stages as spans under that.

@@ -6,7 +6,7 @@ import { StorageError, type Storage } from '../storage/storage.js';
 import { assetPath, catalogue, everyPath, posterPath, type JobType } from '../catalogue.js';
 import type { GenerateOutcome } from './plan.js';
 import type { RunnerContext } from './runner-context.js';
-import type { ValidJob } from './valid-job.js';
+import type { ValidJob } from './payload.js';
 
 /**
  * Uploads a job's files to the paths that are the same on every attempt. A storage that fails for now is

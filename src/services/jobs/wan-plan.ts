@@ -1,7 +1,7 @@
 import { defaultSchedulers } from '../models/model-folders.js';
 import { drawnMetadata, type GenerationPlan, parametersText, seedFromId } from './plan.js';
 import type { TimedStage } from './progress-estimator.js';
-import type { ValidJob } from './valid-job.js';
+import type { ValidJob } from './payload.js';
 import { resolveWanReferences, wanGuidance } from './wan-references.js';
 import { catalogue, framesPerSecond, wanFrames } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';

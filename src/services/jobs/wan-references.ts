@@ -1,7 +1,7 @@
 import { type WanReferenceMode, wanReferenceMode } from '../../inference/generation.js';
 import { defaultReferenceStrength } from '../catalogue.js';
 import type { PlannedReference } from './plan.js';
-import type { ValidJob } from './valid-job.js';
+import type { ValidJob } from './payload.js';
 
 /** Guidance with a reference, at strength 0 and at strength 1. */
 const guidanceOfStrength = [5, 9] as const;

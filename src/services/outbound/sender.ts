@@ -97,7 +97,9 @@ export interface SigningOptions {
   serviceKey: string | undefined;
 }
 
-/** How a function of Supabase knows the caller: its new keys are no JWTs, so they are never a bearer token. */
+/**
+ * How a function of Supabase knows the caller: its new keys are no JWTs, so they are never a bearer token.
+ */
 export function serviceKeyHeaders(serviceKey: string): Record<string, string> {
   return serviceKey.startsWith('sb_secret_')
     ? { apikey: serviceKey }

@@ -89,7 +89,9 @@ export interface ReserveRequest {
   leaseMs: number;
   /** Job types that may not be taken now (only another instance can run them); skipped over, order kept. */
   excludeTypes?: readonly JobType[];
-  /** Also begins the job when its payload has an id and a known type; duplicates are dropped and passed over. */
+  /**
+   * Also begins the job when its payload has an id and a known type; duplicates are dropped and passed over.
+   */
   begin?: boolean;
 }
 
@@ -167,8 +169,8 @@ export interface LeaseCalls {
   reserve(request: ReserveRequest): Promise<Reservation | null>;
   /**
    * First write of a runner that found the payload valid: creates or updates the record as `processing`. A
-   * job that is already terminal or running elsewhere is not begun: the reservation is dropped. `foreign`: the
-   * id is another job's; the reservation stays.
+   * job that is already terminal or running elsewhere is not begun: the reservation is dropped. `foreign`:
+   * the id is another job's; the reservation stays.
    */
   begin(
     lease: Lease,

@@ -14,7 +14,10 @@ export interface PayloadRead {
   /** As written, not checked against the catalogue; empty when there is none. */
   type: string;
   userId: string;
-  /** The same for two payloads exactly when they are the same job: queue, type, user and everything they ask for. */
+  /**
+   * The same for two payloads exactly when they are the same job: queue, type, user and everything they ask
+   * for.
+   */
   identity: string;
   /** The parsed JSON; undefined with a problem. */
   value: unknown;
@@ -26,8 +29,8 @@ const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 export const isUuid = (value: unknown): value is string => typeof value === 'string' && uuid.test(value);
 
 /**
- * The one reader of payloads, whichever way they came: at most 1 MiB of UTF-8, a byte order mark is skipped, a JSON
- * string around the object is unwrapped once. Never throws.
+ * The one reader of payloads, whichever way they came: at most 1 MiB of UTF-8, a byte order mark is skipped,
+ * a JSON string around the object is unwrapped once. Never throws.
  */
 export function readPayload(payload: string | Buffer, queue: QueueName): PayloadRead {
   const nothing = { id: '', writtenId: '', type: '', userId: '', value: undefined };
@@ -76,8 +79,8 @@ function parseJson(text: string): unknown {
 }
 
 /**
- * One text for payloads that differ in the order of keys, spaces, the case of ids or the trace they belong to only.
- * Null for what is nested too deeply to be written again.
+ * One text for payloads that differ in the order of keys, spaces, the case of ids or the trace they belong to
+ * only. Null for what is nested too deeply to be written again.
  */
 function canonical(fields: Record<string, unknown>): string | null {
   const { traceparent: _trace, tracestate: _state, ...rest } = fields;

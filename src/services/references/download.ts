@@ -43,8 +43,9 @@ const resolveBySystem: Resolve = async (hostname) =>
   }));
 
 /**
- * Downloads a reference into a file. The name is resolved here and the connection goes to the very address that was
- * checked, so that a second answer of a hostile name server has no effect; every redirect passes the same checks.
+ * Downloads a reference into a file. The name is resolved here and the connection goes to the very address
+ * that was checked, so that a second answer of a hostile name server has no effect; every redirect passes the
+ * same checks.
  * @throws PictureProblem
  */
 export async function download(task: DownloadTask, resolve: Resolve = resolveBySystem): Promise<void> {

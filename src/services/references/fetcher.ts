@@ -51,8 +51,8 @@ const maxDecoders = 2;
 const overrunMs = 5000;
 
 /**
- * Fetches the pictures jobs refer to, from the web and from buckets. What a producer names is untrusted to the last
- * byte.
+ * Fetches the pictures jobs refer to, from the web and from buckets. What a producer names is untrusted to
+ * the last byte.
  */
 export function createReferenceFetcher(options: ReferenceFetcherOptions) {
   const {
@@ -125,8 +125,8 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
 
   return {
     /**
-     * Fetches into `folder`. `field` is where the producer wrote the address, for messages; `onWaiting` is called
-     * when other downloads have to end first.
+     * Fetches into `folder`. `field` is where the producer wrote the address, for messages; `onWaiting` is
+     * called when other downloads have to end first.
      * @throws AppError `invalidParameters` (final, with field and rule) or `unavailable` (another attempt may
      *   succeed)
      */
@@ -160,7 +160,10 @@ function asAppError(field: string, { rule, message: problem, cause }: PicturePro
   return errors.invalidParameters.with({ details: [{ field, rule, message }] }, message);
 }
 
-/** Places for downloads, few of them for one host: a slow server holds up who asks for its pictures, nobody else. */
+/**
+ * Places for downloads, few of them for one host: a slow server holds up who asks for its pictures, nobody
+ * else.
+ */
 export function createHostSlots(total: number, perHost: number) {
   const all = createSemaphore(total);
   const hosts = new Map<string, ReturnType<typeof createSemaphore>>();

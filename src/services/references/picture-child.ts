@@ -5,9 +5,9 @@ import type { DecodeTask, PictureAnswer, PictureTask } from './picture-process.j
 import { PictureProblem } from './url-policy.js';
 
 /**
- * Downloads or decodes one untrusted picture: a task as JSON on stdin, an answer as one line of JSON on stdout. A
- * process of its own, because a parser that crashes or a decoder that eats memory must take nothing with it; it knows
- * no secret.
+ * Downloads or decodes one untrusted picture: a task as JSON on stdin, an answer as one line of JSON on
+ * stdout. A process of its own, because a parser that crashes or a decoder that eats memory must take nothing
+ * with it; it knows no secret.
  */
 const loaders: Record<(typeof pictureTypes)[number], string> = {
   jpeg: 'VipsForeignLoadJpeg',

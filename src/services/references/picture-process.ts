@@ -38,13 +38,17 @@ export interface PictureProcessOptions {
 }
 
 const ownEntry = ownFile('src/services/references/picture-child');
-/** Where an operator's own certificates may be named; nothing else of the environment is the process's business. */
+/**
+ * Where an operator's own certificates may be named; nothing else of the environment is the process's
+ * business.
+ */
 const trustSettings = ['NODE_EXTRA_CA_CERTS', 'NODE_USE_SYSTEM_CA', 'SSL_CERT_FILE', 'SSL_CERT_DIR'];
 
 /**
- * Does one task with untrusted bytes in a process of its own: downloads a file, or turns one into a plain PNG (8-bit
- * sRGB, upright, first frame, no metadata). A process that crashes or does not end is an answer, too: a picture that
- * kills its decoder cannot be decoded, a server that kills the download may send something better next time.
+ * Does one task with untrusted bytes in a process of its own: downloads a file, or turns one into a plain PNG
+ * (8-bit sRGB, upright, first frame, no metadata). A process that crashes or does not end is an answer, too:
+ * a picture that kills its decoder cannot be decoded, a server that kills the download may send something
+ * better next time.
  */
 export function runPictureProcess(
   task: PictureTask,

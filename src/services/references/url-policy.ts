@@ -91,7 +91,8 @@ export type ReferenceRule =
   | 'decodable';
 
 /**
- * What is wrong with a reference, in words that follow the field's name. Without a rule another attempt may succeed.
+ * What is wrong with a reference, in words that follow the field's name. Without a rule another attempt may
+ * succeed.
  */
 export class PictureProblem extends Error {
   constructor(

@@ -59,8 +59,8 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
   }
 
   /**
-   * The beginning of a leased entry's job; null when the job has ended, or another entry stands for it; `foreign` when
-   * the id is another job's.
+   * The beginning of a leased entry's job; null when the job has ended, or another entry stands for it;
+   * `foreign` when the id is another job's.
    */
   async function beginning(
     { entry, lease }: LeasedEntry,

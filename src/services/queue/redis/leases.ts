@@ -5,7 +5,7 @@ import { mostDeadLetters } from '../records.js';
 import { callbackArguments, finishArguments, jobArguments } from './records.js';
 import { largestPayloadBytes, readPayload, type PayloadRead } from '../read-payload.js';
 import type { RunScript } from './scripts.js';
-import type { createSignals } from './signals.js';
+import type { createSignals } from './waker.js';
 import { createLookahead, lookAt, sha1Of, type createWaitingPayloads } from './waiting-payloads.js';
 
 interface Options {

@@ -1,16 +1,15 @@
-import { queueNames, type JobType, type QueueName } from '../../catalogue.js';
-import { createRecord, digestOf, isTerminal, listingKey, matches } from '../records.js';
+import { type JobType, type QueueName, queueNames } from '../../catalogue.js';
 import type { JobRecord, JobStore } from '../job-store.js';
 import { largestPayloadBytes, readPayload } from '../read-payload.js';
+import { createRecord, digestOf, isTerminal, listingKey, matches } from '../records.js';
 import { createConnector, type StoreLog } from './connection.js';
 import { createDeadLetters, createInstances } from './dead-letters.js';
 import { createLeaseCalls } from './leases.js';
 import { createRedisOutbox } from './outbox.js';
 import { finishArguments, jobArguments, parseRecord } from './records.js';
 import { createScriptRunner } from './scripts.js';
-import { createSignals } from './signals.js';
 import { createWaitingPayloads, type WaitingPayload } from './waiting-payloads.js';
-import { createWaker } from './waker.js';
+import { createSignals, createWaker } from './waker.js';
 
 export interface RedisStoreOptions {
   /** `redis://` or `rediss://` (TLS, as Upstash wants it). Redis 6.2 or later, no cluster. */

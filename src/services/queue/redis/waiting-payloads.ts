@@ -24,7 +24,10 @@ export interface WaitingPayload {
   position: number | null;
 }
 
-/** One call of look.lua: payloads behind the first `skip`, and how many to pass over next time (null at the end). */
+/**
+ * One call of look.lua: payloads behind the first `skip`, and how many to pass over next time (null at the
+ * end).
+ */
 export async function lookAt(run: RunScript, queue: QueueName, skip: number, most: number) {
   const answer = await run.raw('look', queue, skip, most, largestPayloadBytes);
   const [next, ...payloads] = answer as [number, ...Buffer[]];
@@ -32,8 +35,8 @@ export async function lookAt(run: RunScript, queue: QueueName, skip: number, mos
 }
 
 /**
- * Finds what waits and has no record, by id. A producer's list has no index: everything that waits is read at once, for
- * all who ask meanwhile.
+ * Finds what waits and has no record, by id. A producer's list has no index: everything that waits is read at
+ * once, for all who ask meanwhile.
  */
 export function createWaitingPayloads(run: RunScript) {
   let latest: { byId: Map<string, WaitingPayload[]>; endedAt: number; tookMs: number } | undefined;
@@ -120,8 +123,9 @@ interface Guess {
 export const sha1Of = (payload: Buffer) => createHash('sha1').update(payload).digest('hex');
 
 /**
- * What the next calls will probably take from a list: told beforehand whose it is, Redis takes and begins it in one
- * step. Wrong guesses cost nothing but that step; where others take from the list as well, none are made for a while.
+ * What the next calls will probably take from a list: told beforehand whose it is, Redis takes and begins it
+ * in one step. Wrong guesses cost nothing but that step; where others take from the list as well, none are
+ * made for a while.
  */
 export function createLookahead(queue: QueueName) {
   let guesses: Guess[] = [];
