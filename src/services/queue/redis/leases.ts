@@ -28,6 +28,7 @@ type Claim = 'begun' | 'claimed' | 'duplicate' | 'foreign' | 'lost';
 interface Taken {
   token: string;
   payload: Buffer;
+  read: PayloadRead;
   attempt: number;
   queuedAtMs: number;
   isCancelled: number;
@@ -89,9 +90,11 @@ export function createLeaseCalls({
         }
         const [, payload, attempt, queuedAtMs, isCancelled, expiresAtMs, outcome, ...rest] = answer;
         behind.push(...rest);
-        if (guess !== undefined && guess.sha1 !== sha1Of(payload)) lookahead[queue].missed();
+        const isGuessed = guess !== undefined && guess.sha1 === sha1Of(payload);
+        if (guess !== undefined && !isGuessed) lookahead[queue].missed();
+        const read = isGuessed ? guess.read : readPayload(payload, queue);
         const claimed = outcome.toString() as Claim | '';
-        return { token, payload, attempt, queuedAtMs, isCancelled, expiresAtMs, claimed };
+        return { token, payload, read, attempt, queuedAtMs, isCancelled, expiresAtMs, claimed };
       } finally {
         if (ask > 0) lookahead[queue].brought(behind);
       }
@@ -147,8 +150,7 @@ export function createLeaseCalls({
       for (;;) {
         const taken = await take(request);
         if (taken === null) return null;
-        const { token, payload, attempt, expiresAtMs } = taken;
-        const read = readPayload(payload, queue);
+        const { token, payload, read, attempt, expiresAtMs } = taken;
         const { id, identity, writtenId, type } = read;
         const lease: Lease = { queue, token, jobId: id, identity, writtenId, workerId, expiresAtMs };
         const reservation = { lease, payload: payload.toString(), read, attempt };
