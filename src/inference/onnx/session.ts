@@ -4,6 +4,25 @@ import type * as Ort from 'onnxruntime-node';
 import { floatsToHalves, halvesToFloats } from '../diffusion/floats.js';
 import type { Device } from '../engine-protocol.js';
 
+/** Set by the service after `ourvidz setup cuda`: the folder of a binding with its CUDA provider. */
+const folder = process.env['OURVIDZ_ONNX_RUNTIME'];
+const requireRuntime = createRequire(
+  folder === undefined ? import.meta.url : path.join(folder, 'package.json'),
+);
+
+export const { InferenceSession, Tensor } = requireRuntime('onnxruntime-node') as typeof Ort;
+export type InferenceSession = Ort.InferenceSession;
+export type Tensor = Ort.Tensor;
+
+/** Where the binding lies, and its provider beside it. */
+export const bindingFolder = path.join(
+  path.dirname(requireRuntime.resolve('onnxruntime-node')),
+  '..',
+  'bin/napi-v6',
+  process.platform,
+  process.arch,
+);
+
 /** A tensor as the pipelines hold it: float32 or integers, whatever type the graph asks for at its border. */
 export interface Values {
   data: Float32Array | readonly number[];
@@ -199,22 +218,3 @@ function fromTensor(given: Tensor | undefined): FloatTensor {
       throw new Error(`outputs of type ${tensor.type} are not supported`);
   }
 }
-
-/** Set by the service after `ourvidz setup cuda`: the folder of a binding with its CUDA provider. */
-const folder = process.env['OURVIDZ_ONNX_RUNTIME'];
-const requireRuntime = createRequire(
-  folder === undefined ? import.meta.url : path.join(folder, 'package.json'),
-);
-
-export const { InferenceSession, Tensor } = requireRuntime('onnxruntime-node') as typeof Ort;
-export type InferenceSession = Ort.InferenceSession;
-export type Tensor = Ort.Tensor;
-
-/** Where the binding lies, and its provider beside it. */
-export const bindingFolder = path.join(
-  path.dirname(requireRuntime.resolve('onnxruntime-node')),
-  '..',
-  'bin/napi-v6',
-  process.platform,
-  process.arch,
-);
