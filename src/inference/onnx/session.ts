@@ -42,6 +42,12 @@ export type KeptTensor = Tensor;
 
 withUint16ForHalves();
 
+/** A graph that was built here, in memory; its weights lie in the checkpoint's files, by absolute path. */
+export interface BuiltGraph {
+  title: string;
+  model: Uint8Array;
+}
+
 export type OnnxSession = Awaited<ReturnType<typeof openSession>>;
 
 interface SessionOptions {
@@ -63,8 +69,9 @@ interface SessionOptions {
  * Opens a graph on one device. Names, types and ranks come from the graph's own metadata: exports of
  * different age disagree on int32/int64 ids and on scalar or vector timesteps.
  */
-export async function openSession(file: string, options: SessionOptions) {
-  const session = await createSession(file, options);
+export async function openSession(source: string | BuiltGraph, options: SessionOptions) {
+  const session = await createSession(source, options);
+  const file = typeof source === 'string' ? source : source.title;
   const inputs = new Map(session.inputMetadata.map((input) => [input.name, input]));
 
   function toTensor(name: string, values: Values | KeptTensor): Tensor {
@@ -156,7 +163,7 @@ const webgpu: Ort.InferenceSession.WebGpuExecutionProviderOption = {
 };
 
 async function createSession(
-  file: string,
+  source: string | BuiltGraph,
   { device, threads, keepOnDevice, returnMemory = false }: SessionOptions,
 ): Promise<InferenceSession> {
   const settings: Ort.InferenceSession.SessionOptions = {
@@ -166,15 +173,26 @@ async function createSession(
     interOpNumThreads: 1,
     logSeverityLevel: 3,
     enableCpuMemArena: !returnMemory,
+    // built graphs name their weights' files from the root; the runtime opens none outside the folder it is told
+    ...(typeof source === 'string'
+      ? {}
+      : {
+          extra: {
+            session: { model_external_initializers_file_folder_path: path.parse(process.cwd()).root },
+          },
+        }),
   };
-  const session = await InferenceSession.create(file, settings);
+  const create = async (more: InferenceSession.SessionOptions = {}) =>
+    typeof source === 'string'
+      ? InferenceSession.create(source, { ...settings, ...more })
+      : InferenceSession.create(source.model, { ...settings, ...more });
+  const session = await create();
   const kept =
     device === 'webgpu' && keepOnDevice !== undefined ? session.outputNames.filter(keepOnDevice) : [];
   if (kept.length === 0) return session;
   // where outputs go is decided when a session is made, and their names are known only then
   await session.release();
-  return InferenceSession.create(file, {
-    ...settings,
+  return create({
     preferredOutputLocation: Object.fromEntries(kept.map((name) => [name, 'gpu-buffer' as const])),
   });
 }

@@ -1,0 +1,143 @@
+import protobuf from 'protobufjs/light.js';
+
+/** Numbers of onnx.proto's TensorProto.DataType that occur here. */
+export const elementTypes = {
+  float: 1,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  double: 11,
+  bfloat16: 16,
+} as const;
+
+export type ElementType = keyof typeof elementTypes;
+
+export interface TensorProto {
+  name: string;
+  dims: readonly number[];
+  dataType: number;
+  rawData?: Uint8Array;
+  externalData?: { key: string; value: string }[];
+  dataLocation?: 0 | 1;
+}
+export interface AttributeProto {
+  name: string;
+  type: number;
+  f?: number;
+  i?: number;
+  s?: Uint8Array;
+  floats?: readonly number[];
+  ints?: readonly number[];
+}
+export interface NodeProto {
+  name: string;
+  opType: string;
+  domain: string;
+  input: readonly string[];
+  output: readonly string[];
+  attribute: AttributeProto[];
+}
+export interface ValueInfoProto {
+  name: string;
+  type: { tensorType: { elemType: number; shape: { dim: ({ dimValue: number } | { dimParam: string })[] } } };
+}
+export interface ModelProto {
+  irVersion: number;
+  producerName: string;
+  opsetImport: { domain: string; version: number }[];
+  graph: {
+    name: string;
+    node: NodeProto[];
+    initializer: TensorProto[];
+    input: ValueInfoProto[];
+    output: ValueInfoProto[];
+  };
+}
+
+const field = (type: string, id: number) => ({ type, id });
+const many = (type: string, id: number) => ({ rule: 'repeated', type, id });
+
+/** The part of onnx.proto (ONNX, IR version 8) that a graph for inference is made of. */
+const schema = protobuf.Root.fromJSON({
+  nested: {
+    Attribute: {
+      fields: {
+        name: field('string', 1),
+        f: field('float', 2),
+        i: field('int64', 3),
+        s: field('bytes', 4),
+        floats: many('float', 7),
+        ints: many('int64', 8),
+        type: field('int32', 20),
+      },
+    },
+    Entry: { fields: { key: field('string', 1), value: field('string', 2) } },
+    Tensor: {
+      fields: {
+        dims: many('int64', 1),
+        dataType: field('int32', 2),
+        name: field('string', 8),
+        rawData: field('bytes', 9),
+        externalData: many('Entry', 13),
+        dataLocation: field('int32', 14),
+      },
+    },
+    Node: {
+      fields: {
+        input: many('string', 1),
+        output: many('string', 2),
+        name: field('string', 3),
+        opType: field('string', 4),
+        attribute: many('Attribute', 5),
+        domain: field('string', 7),
+      },
+    },
+    Dimension: { fields: { dimValue: field('int64', 1), dimParam: field('string', 2) } },
+    Shape: { fields: { dim: many('Dimension', 1) } },
+    TensorType: { fields: { elemType: field('int32', 1), shape: field('Shape', 2) } },
+    Type: { fields: { tensorType: field('TensorType', 1) } },
+    ValueInfo: { fields: { name: field('string', 1), type: field('Type', 2) } },
+    Graph: {
+      fields: {
+        node: many('Node', 1),
+        name: field('string', 2),
+        initializer: many('Tensor', 5),
+        input: many('ValueInfo', 11),
+        output: many('ValueInfo', 12),
+      },
+    },
+    OperatorSet: { fields: { domain: field('string', 1), version: field('int64', 2) } },
+    Model: {
+      fields: {
+        irVersion: field('int64', 1),
+        producerName: field('string', 2),
+        graph: field('Graph', 7),
+        opsetImport: many('OperatorSet', 8),
+      },
+    },
+  },
+}).lookupType('Model');
+
+export const encodeModel = (model: ModelProto): Uint8Array => schema.encode(model).finish();
+
+/** Numbers are integers; a float is written `{ float: 0.5 }`. */
+export type Attributes = Record<string, number | readonly number[] | string | { float: number }>;
+
+export function attribute(name: string, value: Attributes[string]): AttributeProto {
+  if (typeof value === 'number') return { name, type: 2, i: value };
+  if (typeof value === 'string') return { name, type: 3, s: Buffer.from(value) };
+  if ('float' in value) return { name, type: 1, f: value.float };
+  return { name, type: 7, ints: value };
+}
+
+export function valueInfo(
+  name: string,
+  type: ElementType,
+  dims: readonly (number | string)[],
+): ValueInfoProto {
+  const dim = dims.map((extent) =>
+    typeof extent === 'number' ? { dimValue: extent } : { dimParam: extent },
+  );
+  return { name, type: { tensorType: { elemType: elementTypes[type], shape: { dim } } } };
+}
