@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
+import { type DrawingEngine, requiredFiles } from './model-layout.js';
 import {
   type EngineErrorBody,
   type EngineErrorCode,
@@ -9,7 +10,6 @@ import {
   type LoadParams,
   type LoadResult,
   type MemoryReport,
-  requiredFiles,
 } from './engine-protocol.js';
 
 /** What a request may do besides returning: report, and learn that nobody wants its answer any more. */
@@ -109,8 +109,10 @@ const kinds = {
 } as const;
 
 /** @throws EngineFailure `model_missing` naming the files that are not there */
-export function requireModelFiles(engine: keyof typeof requiredFiles, folder: string): void {
-  const missing = requiredFiles[engine].filter((file) => !existsSync(path.join(folder, file)));
+export function requireModelFiles(engine: DrawingEngine, folder: string): void {
+  const missing = requiredFiles(engine, folder)
+    .filter((file) => !existsSync(file))
+    .map((file) => path.relative(folder, file));
   const { name, layout } = kinds[engine];
   if (missing.length > 0)
     throw new EngineFailure(

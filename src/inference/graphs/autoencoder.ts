@@ -1,6 +1,7 @@
-import { ArchitectureError, Graph, type Layer, type Lowering, type Value } from './graph.js';
+import { ArchitectureError, Graph, type Layer, type Value } from './graph.js';
 import * as ops from './ops.js';
 import { downsample, residual, type ResidualOptions, upsample } from './residual.js';
+import type { Device } from '../engine-protocol.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
 
 /** diffusers' AutoencoderKL. */
@@ -20,8 +21,8 @@ export interface AutoencoderConfig {
 }
 
 /** The VAE of latent diffusion (Rombach et al. 2022): `sample` [N, 3, H, W] -> `latent_parameters` (means, log variances). */
-export function buildEncoder(tensors: TensorTable, config: AutoencoderConfig, lowering: Lowering) {
-  const { graph, root, blocks, options } = begin('vae_encoder', tensors, config, lowering);
+export function buildEncoder(tensors: TensorTable, config: AutoencoderConfig, device: Device) {
+  const { graph, root, blocks, options } = begin('vae_encoder', tensors, config, device);
   const encoder = root.at('encoder');
   const pictures = config.in_channels ?? 3;
   const sample = graph.input('sample', 'float', ['batch', pictures, 'height', 'width']);
@@ -43,8 +44,8 @@ export function buildEncoder(tensors: TensorTable, config: AutoencoderConfig, lo
 }
 
 /** `latent_sample` [N, 4, h, w] -> `sample`. */
-export function buildDecoder(tensors: TensorTable, config: AutoencoderConfig, lowering: Lowering) {
-  const { graph, root, blocks, options } = begin('vae_decoder', tensors, config, lowering);
+export function buildDecoder(tensors: TensorTable, config: AutoencoderConfig, device: Device) {
+  const { graph, root, blocks, options } = begin('vae_decoder', tensors, config, device);
   const decoder = root.at('decoder');
   const { latent_channels: latents } = config;
   const pictures = config.out_channels ?? 3;
@@ -69,12 +70,12 @@ export function buildDecoder(tensors: TensorTable, config: AutoencoderConfig, lo
   return graph;
 }
 
-function begin(title: string, tensors: TensorTable, config: AutoencoderConfig, lowering: Lowering) {
+function begin(title: string, tensors: TensorTable, config: AutoencoderConfig, device: Device) {
   const kinds = [...(config.down_block_types ?? []), ...(config.up_block_types ?? [])];
   const unknown = kinds.find((kind) => !['DownEncoderBlock2D', 'UpDecoderBlock2D'].includes(kind));
   if (unknown !== undefined)
     throw new ArchitectureError(`${title}: blocks of type ${unknown} are not supported`);
-  const graph = new Graph(title, tensors, lowering);
+  const graph = new Graph(title, tensors, device);
   const options: ResidualOptions = { groups: config.norm_num_groups, eps: 1e-6 };
   return { graph, root: graph.layer(), blocks: config.block_out_channels, options };
 }

@@ -1,5 +1,6 @@
-import { ArchitectureError, Graph, type Layer, type Lowering, type Value } from './graph.js';
+import { ArchitectureError, Graph, type Layer, type Value } from './graph.js';
 import * as ops from './ops.js';
+import type { Device } from '../engine-protocol.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
 
 export interface ClipTextConfig {
@@ -22,10 +23,10 @@ export interface ClipTextConfig {
 export function buildClipText(
   tensors: TensorTable,
   config: ClipTextConfig,
-  lowering: Lowering,
+  device: Device,
   title = 'text_encoder',
 ) {
-  const graph = new Graph(title, tensors, lowering);
+  const graph = new Graph(title, tensors, device);
   const root = graph.layer();
   const tower = root.at('text_model');
   const { hidden_size: width, num_hidden_layers: layers } = config;

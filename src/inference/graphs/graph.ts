@@ -10,6 +10,7 @@ import {
   valueInfo,
   type ValueInfoProto,
 } from './onnx-proto.js';
+import type { Device } from '../engine-protocol.js';
 import type { StoredType, TensorEntry, TensorTable } from '../checkpoint/tensor-table.js';
 
 /** What flows along an edge of the graph. */
@@ -27,9 +28,6 @@ export interface NodeOptions {
 
 /** Operators of ONNX Runtime beyond the standard. */
 export const microsoft = 'com.microsoft';
-
-/** Devices that get a lowering of their own: WebGPU has no FusedMatMul. */
-export type Lowering = 'cpu' | 'webgpu';
 
 const stored: Partial<Record<StoredType, ElementType>> = {
   F64: 'double',
@@ -56,7 +54,7 @@ export class Graph {
   constructor(
     readonly title: string,
     private readonly tensors: TensorTable,
-    readonly lowering: Lowering,
+    readonly device: Device,
   ) {
     this.unread = new Set(tensors.keys());
   }

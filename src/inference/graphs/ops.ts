@@ -15,7 +15,7 @@ function multiply(layer: Layer, x: Value, transposed: boolean, [from, to]: reado
   // a file that has [in, out] multiplies as it is
   if (transposed) return layer.op('MatMul', [x, layer.weight('weight', [to, from], [from, to])]);
   const weight = layer.weight('weight', [to, from]);
-  if (layer.graph.lowering === 'webgpu')
+  if (layer.graph.device === 'webgpu')
     return layer.op('MatMul', [x, layer.op('Transpose', [weight], { attributes: { perm: [1, 0] } })]);
   return layer.op('FusedMatMul', [x, weight], { attributes: { transB: 1 }, domain: microsoft });
 }

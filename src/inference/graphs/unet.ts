@@ -1,7 +1,8 @@
-import { ArchitectureError, Graph, type Layer, type Lowering, type Value } from './graph.js';
+import { ArchitectureError, Graph, type Layer, type Value } from './graph.js';
 import * as ops from './ops.js';
 import { type ImageTokens, transformer } from './spatial-transformer.js';
 import { downsample, residual, upsample } from './residual.js';
+import type { Device } from '../engine-protocol.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
 
 /** diffusers' UNet2DConditionModel, as far as SDXL and its relatives use it. */
@@ -58,9 +59,9 @@ const expected: Record<string, readonly unknown[]> = {
  * `text_embeds`, `time_ids` [B, 6] -> `out_sample`. Where the checkpoint has an adapter's matrices
  * (`…attn2.processor.to_k_ip`) also `ip_tokens` and `ip_scale`.
  */
-export function buildUnet(tensors: TensorTable, config: UnetConfig, lowering: Lowering): Graph {
+export function buildUnet(tensors: TensorTable, config: UnetConfig, device: Device): Graph {
   requireSupported(config as unknown as Record<string, unknown>);
-  const graph = new Graph('unet', tensors, lowering);
+  const graph = new Graph('unet', tensors, device);
   const root = graph.layer();
   const channels = config.block_out_channels;
   const first = channels[0] as number;

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import type { Device, DevicePreference } from '../engine-protocol.js';
 import { EngineFailure } from '../engine.js';
-import { bindingFolder, openSession } from './session.js';
+import { type BuiltGraph, bindingFolder, openSession } from './session.js';
 
 /**
  * Picks the first device on which a small graph of the model opens. `auto` tries cuda, webgpu, cpu; a named
@@ -14,7 +14,7 @@ import { bindingFolder, openSession } from './session.js';
  */
 export async function chooseDevice(
   preference: DevicePreference,
-  probeGraph: string,
+  probeGraph: string | ((device: Device) => Promise<string | BuiltGraph>),
   threads: number,
   findCuda: () => Promise<CudaLibraries> = findCudaLibraries,
 ): Promise<{ device: Device; notes: string[] }> {
@@ -27,8 +27,10 @@ export async function chooseDevice(
       notes.push(explainDevice(device, '', cuda));
       continue;
     }
+    // what is wrong with the model is no matter of the device
+    const source = typeof probeGraph === 'string' ? probeGraph : await probeGraph(device);
     try {
-      const session = await openSession(probeGraph, { device, threads });
+      const session = await openSession(source, { device, threads });
       await session.release();
       return { device, notes };
     } catch (error) {

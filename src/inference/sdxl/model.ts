@@ -7,6 +7,7 @@ import type { NoiseScheduleConfig } from '../diffusion/schedulers/noise-schedule
 import type { Device } from '../engine-protocol.js';
 import type { ReferenceType } from '../generation.js';
 import { EngineFailure, requireModelFiles } from '../engine.js';
+import { findModelGraphs } from '../graphs/model-graphs.js';
 import { openSession } from '../onnx/session.js';
 
 /**
@@ -37,7 +38,7 @@ interface VaeConfig {
 }
 
 /** Graph that is opened first, to learn which device works. */
-export const probeGraph = 'text_encoder/model.onnx';
+export const probeGraph = 'text_encoder/model';
 
 interface SdxlModelOptions {
   device: Device;
@@ -51,15 +52,19 @@ export async function openSdxlModel(
   { longPrompts = 'truncate', deviceMemoryBytes = null, ...options }: SdxlModelOptions,
 ) {
   requireModelFiles('sdxl', folder);
+  const graphs = findModelGraphs('sdxl', folder);
   const config = async <T>(file: string): Promise<T> =>
-    JSON.parse(await readFile(path.join(folder, file), 'utf8')) as T;
+    JSON.parse(await readFile(graphs.file(file), 'utf8')) as T;
   const firstConfig = async <T>(...files: string[]): Promise<T> => {
-    const found = files.find((file) => existsSync(path.join(folder, file)));
+    const found = files.find((file) => existsSync(graphs.file(file)));
     return found === undefined ? ({} as T) : config<T>(found);
   };
-  const graph = (name: string) => openSession(path.join(folder, name, 'model.onnx'), options);
-  const optional = async (name: string) =>
-    existsSync(path.join(folder, name, 'model.onnx')) ? graph(name) : null;
+  const graph = async (name: string) =>
+    openSession(await graphs.required(`${name}/model`, options.device), options);
+  const optional = async (name: string) => {
+    const source = await graphs.graph(`${name}/model`, options.device);
+    return source === null ? null : openSession(source, options);
+  };
 
   const index = await config<{ force_zeros_for_empty_prompt?: boolean; _name_or_path?: string }>(
     'model_index.json',
@@ -68,13 +73,13 @@ export async function openSdxlModel(
   const vaeConfig = await firstConfig<VaeConfig>('vae_decoder/config.json', 'vae/config.json');
   const encoders = [
     {
-      tokenizer: await loadClipTokenizer(path.join(folder, 'tokenizer')),
+      tokenizer: await loadClipTokenizer(path.dirname(graphs.file('tokenizer/vocab.json'))),
       session: await graph('text_encoder'),
       layers: (await config<EncoderConfig>('text_encoder/config.json')).num_hidden_layers,
       pooled: false,
     },
     {
-      tokenizer: await loadClipTokenizer(path.join(folder, 'tokenizer_2')),
+      tokenizer: await loadClipTokenizer(path.dirname(graphs.file('tokenizer_2/vocab.json'))),
       session: await graph('text_encoder_2'),
       layers: (await config<EncoderConfig>('text_encoder_2/config.json')).num_hidden_layers,
       pooled: true,

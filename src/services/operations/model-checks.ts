@@ -3,7 +3,8 @@ import path from 'node:path';
 import { problemsOfGraphs } from './model-graphs.js';
 import type { Check, Finding, Severity } from './validation.js';
 import type { EngineStatus } from '../engines/engine-status.js';
-import { requiredFiles, type EngineKind } from '../../inference/engine-protocol.js';
+import type { EngineKind } from '../../inference/engine-protocol.js';
+import { requiredFiles } from '../../inference/model-layout.js';
 
 const cure =
   'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.';
@@ -14,9 +15,7 @@ const cure =
  */
 export function checkModelFolder(engine: 'sdxl' | 'wan', folder: string): Check {
   return async () => {
-    const findings = await Promise.all(
-      requiredFiles[engine].map(async (name) => inspect(path.join(folder, name))),
-    );
+    const findings = await Promise.all(requiredFiles(engine, folder).map(async (file) => inspect(file)));
     const missing = findings.filter((problem) => problem !== null);
     const wrong = missing.length > 0 ? missing : await problemsOfGraphs(engine, folder);
     if (

@@ -1,5 +1,6 @@
 import { realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { exportedGraphs } from '../../inference/model-layout.js';
 import { readGraphFacts, type Border, type GraphFacts } from './onnx-graph.js';
 
 type Kind = 'ids' | 'floats' | 'numbers';
@@ -98,7 +99,8 @@ export async function problemsOfGraphs(engine: 'sdxl' | 'wan', folder: string): 
   const facts = new Map<string, GraphFacts>();
   const problems = (
     await Promise.all(
-      Object.entries(graphs).map(async ([name, rule]) => {
+      exportedGraphs(engine, folder, Object.keys(graphs)).map(async (name) => {
+        const rule = graphs[name] as GraphRule;
         const file = path.join(folder, name);
         try {
           const graph = await readGraphFacts(file);

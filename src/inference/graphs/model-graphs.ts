@@ -1,0 +1,84 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ArchitectureError, type Graph } from './graph.js';
+import { type BuildGraph, sdxlGraphs } from './sdxl-graphs.js';
+import { readPart } from '../checkpoint/diffusers-part.js';
+import { CheckpointError, type TensorTable } from '../checkpoint/tensor-table.js';
+import { EngineFailure } from '../engine.js';
+import type { Device } from '../engine-protocol.js';
+import { type DrawingEngine, modelFile, singleFile, weightsFile } from '../model-layout.js';
+import type { BuiltGraph } from '../onnx/session.js';
+import { isOriginalSdxl, readOriginalSdxl } from '../checkpoint/sdxl-original.js';
+import { readSafetensors } from '../checkpoint/safetensors.js';
+
+/** An exported graph's file, or a graph that was built here over a checkpoint's weights. */
+export type GraphSource = string | BuiltGraph;
+
+/**
+ * The graphs of a model folder by their names in docs/export.md, without `.onnx`: those that were exported, and for
+ * the others those that are built from `config.json` and the weights beside it.
+ */
+export type ModelGraphs = ReturnType<typeof findModelGraphs>;
+
+const builders: Record<DrawingEngine, Record<string, BuildGraph>> = { sdxl: sdxlGraphs, wan: {} };
+
+export function findModelGraphs(engine: DrawingEngine, folder: string) {
+  const tables = new Map<string, Promise<TensorTable>>();
+  const file = (name: string) => modelFile(engine, folder, name);
+
+  async function readTable(part: string): Promise<TensorTable | null> {
+    const single = singleFile(engine, folder);
+    if (single !== undefined) {
+      const table = await readSafetensors(single);
+      if (!isOriginalSdxl(table)) throw new CheckpointError(single, 'is not a single-file SDXL checkpoint');
+      for (const [name, tensors] of Object.entries(readOriginalSdxl(single, table)))
+        tables.set(name, Promise.resolve(tensors));
+      return (await tables.get(part)) ?? null;
+    }
+    const weights = weightsFile(path.join(folder, part));
+    return weights === undefined ? null : readPart(weights);
+  }
+
+  async function build(name: string, device: Device): Promise<BuiltGraph | null> {
+    const builder = builders[engine][name];
+    if (builder === undefined) return null;
+    const table = tables.get(builder.part) ?? readTable(builder.part);
+    const tensors = await table;
+    if (tensors === null) return null;
+    tables.set(builder.part, Promise.resolve(tensors));
+    const config = JSON.parse(await readFile(file(`${builder.part}/config.json`), 'utf8')) as never;
+    const graph: Graph = builder.build(tensors, config, device, name);
+    const unused = builder.reads.flatMap((prefix) => graph.unused(prefix));
+    if (unused.length > 0)
+      throw new ArchitectureError(
+        `${name}: the checkpoint has ${unused.length} tensors that its configuration does not ask for: ` +
+          unused.slice(0, 5).join(', '),
+      );
+    return { title: name, model: graph.encode() };
+  }
+
+  return {
+    file,
+    /**
+     * Null: the folder has neither such a graph nor weights for it.
+     * @throws EngineFailure `model_invalid` naming the tensor or the setting, where a graph cannot be built
+     */
+    async graph(name: string, device: Device): Promise<GraphSource | null> {
+      const exported = path.join(folder, `${name}.onnx`);
+      if (existsSync(exported)) return exported;
+      try {
+        return await build(name, device);
+      } catch (error) {
+        if (error instanceof ArchitectureError || error instanceof CheckpointError)
+          throw new EngineFailure('model_invalid', error.message, undefined, { cause: error });
+        throw error;
+      }
+    },
+    async required(name: string, device: Device): Promise<GraphSource> {
+      const graph = await this.graph(name, device);
+      if (graph === null) throw new EngineFailure('model_missing', `${folder} has no ${name}`);
+      return graph;
+    },
+  };
+}

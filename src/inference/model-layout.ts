@@ -1,0 +1,106 @@
+import { existsSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { projectRoot } from '../lib/project.js';
+
+export type DrawingEngine = 'sdxl' | 'wan';
+
+const stems = ['diffusion_pytorch_model', 'model'];
+const variants = ['', '.fp16', '.bf16', '.fp32', '.non_ema'];
+
+/** The weights in one part of a diffusers folder: a `.safetensors` file, or the index of several. */
+export function weightsFile(folder: string): string | undefined {
+  return stems
+    .flatMap((stem) =>
+      variants.flatMap((variant) => [
+        `${stem}${variant}.safetensors`,
+        `${stem}${variant}.safetensors.index.json`,
+        `${stem}.safetensors.index${variant}.json`,
+      ]),
+    )
+    .map((name) => path.join(folder, name))
+    .find((file) => existsSync(file));
+}
+
+/** What every SDXL checkpoint shares and a single file does not hold: configurations and tokenizers. */
+const sharedFolder = { sdxl: path.join(projectRoot(), 'models/shared/sdxl'), wan: null };
+
+/** The one `.safetensors` file in a folder that has no parts, as most people keep SDXL. */
+export function singleFile(engine: DrawingEngine, folder: string): string | undefined {
+  if (engine !== 'sdxl' || existsSync(path.join(folder, 'unet/model.onnx'))) return undefined;
+  if (weightsFile(path.join(folder, 'unet')) !== undefined) return undefined;
+  const names = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith('.safetensors')) : [];
+  return names.length === 1 ? path.join(folder, names[0] as string) : undefined;
+}
+
+/** A file of a model folder that is no weights; a single file's comes with the service where it is not beside it. */
+export function modelFile(engine: DrawingEngine, folder: string, name: string): string {
+  const own = path.join(folder, name);
+  const shared = sharedFolder[engine];
+  return existsSync(own) || shared === null || singleFile(engine, folder) === undefined
+    ? own
+    : path.join(shared, name);
+}
+
+/** Graphs by the part of a diffusers folder that they are built from, and the configurations either form needs. */
+const parts: Record<
+  DrawingEngine,
+  Record<string, { graphs: string[]; config: string; exportedConfig: string[] }>
+> = {
+  sdxl: {
+    unet: part('unet'),
+    text_encoder: part('text_encoder'),
+    text_encoder_2: part('text_encoder_2'),
+    vae: { graphs: ['vae_decoder/model.onnx'], config: 'vae/config.json', exportedConfig: [] },
+  },
+  wan: {
+    text_encoder: { ...part('text_encoder'), exportedConfig: [] },
+    transformer: part('transformer'),
+    vae: {
+      graphs: ['vae_decoder/init.onnx', 'vae_decoder/step.onnx'],
+      config: 'vae/config.json',
+      exportedConfig: ['vae_decoder/config.json'],
+    },
+  },
+};
+
+function part(name: string) {
+  const config = `${name}/config.json`;
+  return { graphs: [`${name}/model.onnx`], config, exportedConfig: [config] };
+}
+
+const beside = {
+  sdxl: [
+    'model_index.json',
+    'scheduler/scheduler_config.json',
+    'tokenizer/vocab.json',
+    'tokenizer/merges.txt',
+    'tokenizer_2/vocab.json',
+    'tokenizer_2/merges.txt',
+  ],
+  wan: ['model_index.json', 'tokenizer/tokenizer.json'],
+};
+
+/** Those of `names` that are not built from the folder's weights, but were exported or are missing. */
+export function exportedGraphs(engine: DrawingEngine, folder: string, names: readonly string[]): string[] {
+  if (singleFile(engine, folder) !== undefined) return [];
+  const built = Object.entries(parts[engine])
+    .filter(([part]) => weightsFile(path.join(folder, part)) !== undefined)
+    .flatMap(([, { graphs }]) => graphs);
+  return names.filter((name) => !built.includes(name) || existsSync(path.join(folder, name)));
+}
+
+/**
+ * Files without which an engine cannot open its model folder (docs/models.md), each an absolute path: exported
+ * graphs where they are, else the checkpoint's weights. Validation names the same ones before it tries.
+ */
+export function requiredFiles(engine: DrawingEngine, folder: string): string[] {
+  const single = singleFile(engine, folder);
+  const own = (name: string) => modelFile(engine, folder, name);
+  if (single !== undefined) return [single, ...beside[engine].map(own)];
+  const graphs = Object.entries(parts[engine]).flatMap(([part, { graphs: names, config, exportedConfig }]) =>
+    exportedGraphs(engine, folder, names).length > 0
+      ? [...names, ...exportedConfig].map(own)
+      : [weightsFile(own(part)) as string, own(config)],
+  );
+  return [...beside[engine].map(own), ...graphs];
+}

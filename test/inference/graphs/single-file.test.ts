@@ -1,0 +1,53 @@
+import { cp } from 'node:fs/promises';
+import path from 'node:path';
+import t from 'tap';
+import { models } from '../../parity/kit.js';
+import { writeOriginalSdxl } from '../../helpers/original-sdxl.js';
+import { openSdxlModel, type SdxlModel } from '../../../src/inference/sdxl/model.js';
+import { conditionText, zeroConditioning } from '../../../src/inference/sdxl/conditioning.js';
+import { denoise } from '../../../src/inference/sdxl/denoise.js';
+import { decodeToFloats, encodePicture } from '../../../src/inference/sdxl/vae.js';
+import { createGenerator } from '../../../src/inference/diffusion/random.js';
+import { largestDifference } from '../../../tools/parity/measure.js';
+import { createEuler } from '../../../src/inference/diffusion/schedulers/euler.js';
+
+async function draw(model: SdxlModel): Promise<Float32Array[]> {
+  const size = { width: 64, height: 64 };
+  const positive = await conditionText(model, 'a red fox in the snow', { parseWeights: false });
+  const generator = createGenerator(7);
+  const data = Uint8Array.from(Array.from({ length: 12_288 }, (_, i) => (i * 37) % 256));
+  const original = await encodePicture(model, { ...size, data }, generator);
+  const scheduler = createEuler(model.schedulerConfig, { steps: 4, strength: 0.9 });
+  const latents = await denoise(model, scheduler.addNoise(original, generator.randn(original.length)), {
+    ...size,
+    images: 1,
+    rowLimit: { rows: Infinity },
+    positive,
+    negative: zeroConditioning(positive),
+    guidanceScale: 5,
+    scheduler,
+    signal: new AbortController().signal,
+    onStep: () => {},
+  });
+  return [positive.embeds, positive.pooled, original, latents, await decodeToFloats(model, latents, 64, 64)];
+}
+
+t.test(
+  'a single file in the original layout draws what the folder it was made from draws, bit for bit',
+  async (t) => {
+    const folder = path.join(models, 'sdxl-tiny');
+    const single = path.join(t.testdir(), 'sdxl');
+    // the service has the configurations of the full-size model only
+    for (const part of ['unet', 'text_encoder', 'text_encoder_2', 'vae'])
+      await cp(path.join(folder, part, 'config.json'), path.join(single, part, 'config.json'));
+    await writeOriginalSdxl(folder, path.join(single, 'fox_v20.safetensors'), 2, 4);
+    const [one, other] = (await Promise.all(
+      [folder, single].map((each) => openSdxlModel(each, { device: 'cpu', threads: 1 })),
+    )) as [SdxlModel, SdxlModel];
+    t.teardown(() => Promise.all([one.release(), other.release()]));
+    const [expected, actual] = [await draw(one), await draw(other)];
+    for (const [i, what] of ['embeddings', 'pooled', 'encoded', 'latents', 'picture'].entries())
+      t.equal(largestDifference(actual[i] ?? [], expected[i] ?? []), 0, what);
+    t.not(new Set(expected[4]).size, 1, 'there is a picture');
+  },
+);
