@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ArchitectureError, type Graph } from './graph.js';
-import { type BuildGraph, sdxlGraphs } from './sdxl-graphs.js';
+import { architectures } from './architectures.js';
 import { readPart } from '../checkpoint/diffusers-part.js';
 import { CheckpointError, type TensorTable } from '../checkpoint/tensor-table.js';
 import { EngineFailure } from '../engine.js';
@@ -20,8 +20,6 @@ export type GraphSource = string | BuiltGraph;
  * the others those that are built from `config.json` and the weights beside it.
  */
 export type ModelGraphs = ReturnType<typeof findModelGraphs>;
-
-const builders: Record<DrawingEngine, Record<string, BuildGraph>> = { sdxl: sdxlGraphs, wan: {} };
 
 export function findModelGraphs(engine: DrawingEngine, folder: string) {
   const tables = new Map<string, Promise<TensorTable>>();
@@ -41,7 +39,7 @@ export function findModelGraphs(engine: DrawingEngine, folder: string) {
   }
 
   async function build(name: string, device: Device): Promise<BuiltGraph | null> {
-    const builder = builders[engine][name];
+    const builder = architectures[engine][name];
     if (builder === undefined) return null;
     const table = tables.get(builder.part) ?? readTable(builder.part);
     const tensors = await table;

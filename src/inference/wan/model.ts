@@ -6,6 +6,7 @@ import { loadT5Tokenizer } from '../diffusion/tokenizers.js';
 import type { Device } from '../engine-protocol.js';
 import type { WanGenerateParams } from '../generation.js';
 import { EngineFailure, requireModelFiles } from '../engine.js';
+import { findModelGraphs } from '../graphs/model-graphs.js';
 import { openSession } from '../onnx/session.js';
 
 /**
@@ -38,7 +39,7 @@ interface Wishes {
 }
 
 /** Graph that is opened first, to learn which device works. */
-export const probeGraph = 'vae_decoder/init.onnx';
+export const probeGraph = 'vae_decoder/init';
 
 /** Wan 2.1 T2V-1.3B's own size and length. */
 const stock = { defaultWidth: 832, defaultHeight: 480, defaultFrames: 81 };
@@ -48,17 +49,20 @@ export async function openWanModel(folder: string, { device, threads }: { device
   // decoding needs several times what the model holds at rest, and costs no more time without the arena that
   // would keep it
   const options = { device, threads, returnMemory: true };
+  const graphs = findModelGraphs('wan', folder);
   const config = async <T>(file: string): Promise<T> =>
     JSON.parse(await readFile(path.join(folder, file), 'utf8')) as T;
   const transformerConfig = await config<TransformerConfig>('transformer/config.json');
-  const vaeConfig = await config<VaeConfig>('vae_decoder/config.json');
+  const vaeConfig = await config<VaeConfig>(
+    existsSync(path.join(folder, 'vae_decoder/config.json')) ? 'vae_decoder/config.json' : 'vae/config.json',
+  );
   const wishes = existsSync(path.join(folder, 'ourvidz.json')) ? await config<Wishes>('ourvidz.json') : {};
   const channels = vaeConfig.z_dim;
   const { latents_mean: mean, latents_std: deviation } = vaeConfig;
   if (mean?.length !== channels || deviation?.length !== channels) {
     throw new EngineFailure(
       'model_invalid',
-      `${folder}/vae_decoder/config.json must state latents_mean and latents_std for its ${channels} channels`,
+      `${folder}: the VAE's config.json must state latents_mean and latents_std for its ${channels} channels`,
     );
   }
   if ((transformerConfig.in_channels ?? channels) !== channels) {
@@ -68,20 +72,18 @@ export async function openWanModel(folder: string, { device, threads }: { device
     );
   }
 
-  const half = async (name: string) => {
-    const streaming = { ...options, keepOnDevice: isCache };
-    return {
-      init: await openSession(path.join(folder, name, 'init.onnx'), streaming),
-      step: await openSession(path.join(folder, name, 'step.onnx'), streaming),
-    };
-  };
+  const open = async (name: string, more: { keepOnDevice?: typeof isCache } = {}) =>
+    openSession(await graphs.required(name, device), { ...options, ...more });
+  const half = async (name: string) => ({
+    init: await open(`${name}/init`, { keepOnDevice: isCache }),
+    step: await open(`${name}/step`, { keepOnDevice: isCache }),
+  });
   const tokenizer = await loadT5Tokenizer(path.join(folder, 'tokenizer'));
-  const textEncoder = await openSession(path.join(folder, 'text_encoder/model.onnx'), options);
-  const transformer = await openSession(path.join(folder, 'transformer/model.onnx'), options);
+  const textEncoder = await open('text_encoder/model');
+  const transformer = await open('transformer/model');
   const vaeDecoder = await half('vae_decoder');
-  const vaeEncoder = existsSync(path.join(folder, 'vae_encoder/init.onnx'))
-    ? await half('vae_encoder')
-    : null;
+  const vaeEncoder =
+    (await graphs.graph('vae_encoder/init', device)) === null ? null : await half('vae_encoder');
   const vaeScale = vaeConfig.scale_factor_spatial ?? 2 ** ((vaeConfig.dim_mult ?? [1, 2, 4, 4]).length - 1);
   const framesPerLatent =
     vaeConfig.scale_factor_temporal ??
