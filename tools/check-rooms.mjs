@@ -20,7 +20,9 @@ const order = [
   'queue',
   'catalogue.ts',
 ];
-const limits = { rooms: 13, arrows: 45, files: 220, linesOfAFile: 260, columns: 120 };
+const limits = { rooms: 13, arrows: 45, files: 220, graphFiles: 30, linesOfAFile: 260, columns: 120 };
+/** The builder of models' graphs is a compiler of its own, with a limit of its own. */
+const ofTheBuilder = /^src.inference.(graphs|checkpoint)./;
 const generated = 'src/contract/generated.ts';
 
 const files = readdirSync('src', { recursive: true })
@@ -55,7 +57,13 @@ for (const [arrow, importers] of arrows) {
   const [from, to] = arrow.split(' → ').map((room) => order.indexOf(room));
   if (from >= to) problems.push(`${arrow} points upward, in ${importers.join(', ')}`);
 }
-const counts = { rooms: rooms.size, arrows: arrows.size, files: files.length + 1 };
+const graphFiles = files.filter((file) => ofTheBuilder.test(file)).length;
+const counts = {
+  rooms: rooms.size,
+  arrows: arrows.size,
+  files: files.length + 1 - graphFiles,
+  graphFiles,
+};
 for (const [what, count] of Object.entries(counts))
   if (count > limits[what]) problems.push(`${count} ${what}, more than ${limits[what]}`);
 
@@ -63,7 +71,7 @@ if (process.argv.includes('--arrows'))
   for (const [arrow, importers] of [...arrows].sort()) console.log(`${arrow} (${importers.length})`);
 for (const problem of problems) console.error(problem);
 console.log(
-  `src/services: ${counts.rooms} rooms, ${counts.arrows} arrows; src: ${counts.files} TypeScript files`,
+  `src/services: ${counts.rooms} rooms, ${counts.arrows} arrows; src: ${counts.files} TypeScript files, ${graphFiles} of the graph builder`,
 );
 process.exitCode = problems.length === 0 ? 0 : 1;
 

@@ -170,8 +170,8 @@ async function requireSpace(set: CudaSet, incoming: string): Promise<void> {
   const [needed, free] = [unpackedBytesOf(set) + largest + spareBytes, bavail * bsize];
   if (needed <= free) return;
   throw new CliError(
-    `CUDA (${set.name}) needs ${gigabytes(needed)} under ${incoming}, ${gigabytes(free)} are free: free some space, or ` +
-      'choose another disk with --to or CUDA_DIR',
+    `CUDA (${set.name}) needs ${gigabytes(needed)} under ${incoming}, ${gigabytes(free)} are free: ` +
+      'free some space, or choose another disk with --to or CUDA_DIR',
     exitCodes.failed,
   );
 }
