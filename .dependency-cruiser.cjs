@@ -20,7 +20,7 @@ module.exports = {
       from: { path: '^src/services' },
       to: {
         path: '^src/inference',
-        pathNot: '^src/inference/(engine-protocol|generation)',
+        pathNot: '^src/inference/(engine-protocol|generation|checkpoint/model-layout)',
         dependencyTypesNot: ['type-only'],
       },
     },

@@ -58,12 +58,7 @@ for (const [arrow, importers] of arrows) {
   if (from >= to) problems.push(`${arrow} points upward, in ${importers.join(', ')}`);
 }
 const graphFiles = files.filter((file) => ofTheBuilder.test(file)).length;
-const counts = {
-  rooms: rooms.size,
-  arrows: arrows.size,
-  files: files.length + 1 - graphFiles,
-  graphFiles,
-};
+const counts = { rooms: rooms.size, arrows: arrows.size, files: files.length + 1 - graphFiles, graphFiles };
 for (const [what, count] of Object.entries(counts))
   if (count > limits[what]) problems.push(`${count} ${what}, more than ${limits[what]}`);
 

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { type DrawingEngine, requiredFiles } from './model-layout.js';
+import { type DrawingEngine, requiredFiles } from './checkpoint/model-layout.js';
 import {
   type EngineErrorBody,
   type EngineErrorCode,

@@ -2,7 +2,8 @@ import { readSafetensors, readShards } from './safetensors.js';
 import type { TensorEntry, TensorTable } from './tensor-table.js';
 
 /**
- * The tensors of one part under today's names: old files call them otherwise, and hold some that nothing reads.
+ * The tensors of one part under today's names: old files call them otherwise, and hold some that nothing
+ * reads.
  * @throws CheckpointError when the files are damaged
  */
 export async function readPart(file: string): Promise<TensorTable> {

@@ -74,7 +74,10 @@ function tableOf(
   return table;
 }
 
-/** The format allows neither overlaps nor holes: bytes that belong to nobody or to two are a sign of tampering. */
+/**
+ * The format allows neither overlaps nor holes: bytes that belong to nobody or to two are a sign of
+ * tampering.
+ */
 function requireGapless(file: string, table: TensorTable, dataStart: number, size: number): void {
   let at = dataStart;
   let before = 'the header';

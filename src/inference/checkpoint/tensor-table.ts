@@ -32,7 +32,9 @@ export interface TensorEntry {
 
 export type TensorTable = ReadonlyMap<string, TensorEntry>;
 
-/** A checkpoint that is damaged, hostile or of a kind that is not known; the message names file and tensor. */
+/**
+ * A checkpoint that is damaged, hostile or of a kind that is not known; the message names file and tensor.
+ */
 export class CheckpointError extends Error {
   constructor(file: string, problem: string) {
     super(`${file}: ${problem}`);

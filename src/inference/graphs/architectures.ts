@@ -11,7 +11,9 @@ import type { Device } from '../engine-protocol.js';
 /** How a graph comes out of one part of a diffusers folder. */
 export interface BuildGraph {
   part: string;
-  /** Tensors that begin so must all be used, or the checkpoint is of another kind than its configuration says. */
+  /**
+   * Tensors that begin so must all be used, or the checkpoint is of another kind than its configuration says.
+   */
   reads: string[];
   build(tensors: TensorTable, config: never, device: Device, title: string): Graph;
 }

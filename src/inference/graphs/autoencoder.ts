@@ -20,7 +20,10 @@ export interface AutoencoderConfig {
   use_post_quant_conv?: boolean;
 }
 
-/** The VAE of latent diffusion (Rombach et al. 2022): `sample` [N, 3, H, W] -> `latent_parameters` (means, log variances). */
+/**
+ * The VAE of latent diffusion (Rombach et al. 2022): `sample` [N, 3, H, W] -> `latent_parameters` (means, log
+ * variances).
+ */
 export function buildEncoder(tensors: TensorTable, config: AutoencoderConfig, device: Device) {
   const { graph, root, blocks, options } = begin('vae_encoder', tensors, config, device);
   const encoder = root.at('encoder');

@@ -17,8 +17,9 @@ export interface ClipTextConfig {
 }
 
 /**
- * CLIP's text tower (Radford et al. 2021): input_ids, attention_mask int64 [B, S] -> every layer's state before the
- * final normalisation, the last one after it, and its row at the end token (projected where the checkpoint does).
+ * CLIP's text tower (Radford et al. 2021): input_ids, attention_mask int64 [B, S] -> every layer's state
+ * before the final normalisation, the last one after it, and its row at the end token (projected where the
+ * checkpoint does).
  */
 export function buildClipText(
   tensors: TensorTable,

@@ -114,7 +114,9 @@ export class Graph {
     return entry;
   }
 
-  /** The bytes of a tensor where they lie, in the type they are stored in; `dims` may group them otherwise. */
+  /**
+   * The bytes of a tensor where they lie, in the type they are stored in; `dims` may group them otherwise.
+   */
   external(name: string, entry: TensorEntry, dims: readonly number[]): Value {
     const type = stored[entry.dtype];
     if (type === undefined)
@@ -162,7 +164,10 @@ export class Graph {
     return output.map((value) => ({ name: value, type }));
   }
 
-  /** float32 of a tensor that may be stored otherwise; the runtime does such casts once, when it opens the graph. */
+  /**
+   * float32 of a tensor that may be stored otherwise; the runtime does such casts once, when it opens the
+   * graph.
+   */
   asFloat(value: Value): Value {
     if (value.type === 'float') return value;
     let cast = this.casts.get(value.name);

@@ -7,7 +7,7 @@ import { readPart } from '../checkpoint/diffusers-part.js';
 import { CheckpointError, type TensorTable } from '../checkpoint/tensor-table.js';
 import { EngineFailure } from '../engine.js';
 import type { Device } from '../engine-protocol.js';
-import { type DrawingEngine, modelFile, singleFile, weightsFile } from '../model-layout.js';
+import { type DrawingEngine, modelFile, singleFile, weightsFile } from '../checkpoint/model-layout.js';
 import type { BuiltGraph } from '../onnx/session.js';
 import { isOriginalSdxl, readOriginalSdxl } from '../checkpoint/sdxl-original.js';
 import { readSafetensors } from '../checkpoint/safetensors.js';
@@ -16,8 +16,8 @@ import { readSafetensors } from '../checkpoint/safetensors.js';
 export type GraphSource = string | BuiltGraph;
 
 /**
- * The graphs of a model folder by their names in docs/export.md, without `.onnx`: those that were exported, and for
- * the others those that are built from `config.json` and the weights beside it.
+ * The graphs of a model folder by their names in docs/export.md, without `.onnx`: those that were exported,
+ * and for the others those that are built from `config.json` and the weights beside it.
  */
 export type ModelGraphs = ReturnType<typeof findModelGraphs>;
 

@@ -1,8 +1,8 @@
 import { type Layer, microsoft, type Value } from './graph.js';
 
 /**
- * What the layers of these models mean, each once. Weights are read as torch keeps them; a device whose kernels
- * want another form gets it here and nowhere else.
+ * What the layers of these models mean, each once. Weights are read as torch keeps them; a device whose
+ * kernels want another form gets it here and nowhere else.
  */
 
 /** x W^T + b over the last axis; `width` is [in, out]. */

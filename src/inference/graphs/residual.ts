@@ -8,7 +8,10 @@ export interface ResidualOptions {
   time?: { embedding: Value; width: number };
 }
 
-/** ResNet block (He et al. 2016) as diffusion models have it: norm, SiLU, 3×3 convolution, twice, and a shortcut. */
+/**
+ * ResNet block (He et al. 2016) as diffusion models have it: norm, SiLU, 3×3 convolution, twice, and a
+ * shortcut.
+ */
 export function residual(
   layer: Layer,
   x: Value,

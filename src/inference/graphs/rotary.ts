@@ -7,8 +7,9 @@ export interface RotaryTables {
 }
 
 /**
- * Rotary positions (Su et al. 2021) over three axes: each head's pairs of channels are shared out among frame, row
- * and column, and turned by the token's place on that axis. Tables are rounded to float32 after float64 arithmetic.
+ * Rotary positions (Su et al. 2021) over three axes: each head's pairs of channels are shared out among
+ * frame, row and column, and turned by the token's place on that axis. Tables are rounded to float32 after
+ * float64 arithmetic.
  */
 export function rotaryTables(
   layer: Layer,

@@ -17,8 +17,9 @@ export interface Umt5Config {
 }
 
 /**
- * UMT5's encoder (Chung et al. 2023): T5 (Raffel et al. 2020) whose every layer has a table of relative positions.
- * `input_ids`, `attention_mask` int64 [B, S] -> `last_hidden_state`, rows beyond the mask included.
+ * UMT5's encoder (Chung et al. 2023): T5 (Raffel et al. 2020) whose every layer has a table of relative
+ * positions. `input_ids`, `attention_mask` int64 [B, S] -> `last_hidden_state`, rows beyond the mask
+ * included.
  */
 export function buildUmt5(tensors: TensorTable, config: Umt5Config, device: Device): Graph {
   if (!['gated-gelu', undefined].includes(config.feed_forward_proj))
@@ -67,7 +68,9 @@ function hiddenTokens(layer: Layer, mask: Value): Value {
   return ops.unsqueeze(layer, ops.mul(layer, hidden, lowest), 1, 2);
 }
 
-/** Buckets of key - query, int64 [S, S]: one for each near distance, then logarithmic ones up to the largest. */
+/**
+ * Buckets of key - query, int64 [S, S]: one for each near distance, then logarithmic ones up to the largest.
+ */
 function positionBuckets(layer: Layer, ids: Value, config: Umt5Config): Value {
   const { graph } = layer;
   const half = (config.relative_attention_num_buckets ?? 32) / 2;

@@ -173,7 +173,8 @@ async function createSession(
     interOpNumThreads: 1,
     logSeverityLevel: 3,
     enableCpuMemArena: !returnMemory,
-    // built graphs name their weights' files from the root; the runtime opens none outside the folder it is told
+    // built graphs name their weights' files from the root; the runtime opens none outside the folder it is
+    // told
     ...(typeof source === 'string'
       ? {}
       : {
@@ -182,7 +183,7 @@ async function createSession(
           },
         }),
   };
-  const create = async (more: InferenceSession.SessionOptions = {}) =>
+  const create = async (more: Ort.InferenceSession.SessionOptions = {}) =>
     typeof source === 'string'
       ? InferenceSession.create(source, { ...settings, ...more })
       : InferenceSession.create(source.model, { ...settings, ...more });

@@ -4,7 +4,7 @@ import { problemsOfGraphs } from './model-graphs.js';
 import type { Check, Finding, Severity } from './validation.js';
 import type { EngineStatus } from '../engines/engine-status.js';
 import type { EngineKind } from '../../inference/engine-protocol.js';
-import { requiredFiles } from '../../inference/model-layout.js';
+import { requiredFiles } from '../../inference/checkpoint/model-layout.js';
 
 const cure =
   'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.';

@@ -1,6 +1,6 @@
 import { realpath, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { exportedGraphs } from '../../inference/model-layout.js';
+import { exportedGraphs } from '../../inference/checkpoint/model-layout.js';
 import { readGraphFacts, type Border, type GraphFacts } from './onnx-graph.js';
 
 type Kind = 'ids' | 'floats' | 'numbers';

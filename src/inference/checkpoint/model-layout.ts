@@ -1,6 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
-import { projectRoot } from '../lib/project.js';
+import { projectRoot } from '../../lib/project.js';
 
 export type DrawingEngine = 'sdxl' | 'wan';
 
@@ -32,7 +32,10 @@ export function singleFile(engine: DrawingEngine, folder: string): string | unde
   return names.length === 1 ? path.join(folder, names[0] as string) : undefined;
 }
 
-/** A file of a model folder that is no weights; a single file's comes with the service where it is not beside it. */
+/**
+ * A file of a model folder that is no weights; a single file's comes with the service where it is not beside
+ * it.
+ */
 export function modelFile(engine: DrawingEngine, folder: string, name: string): string {
   const own = path.join(folder, name);
   const shared = sharedFolder[engine];
@@ -41,7 +44,10 @@ export function modelFile(engine: DrawingEngine, folder: string, name: string): 
     : path.join(shared, name);
 }
 
-/** Graphs by the part of a diffusers folder that they are built from, and the configurations either form needs. */
+/**
+ * Graphs by the part of a diffusers folder that they are built from, and the configurations either form
+ * needs.
+ */
 const parts: Record<
   DrawingEngine,
   Record<string, { graphs: string[]; config: string; exportedConfig: string[] }>
@@ -90,8 +96,9 @@ export function exportedGraphs(engine: DrawingEngine, folder: string, names: rea
 }
 
 /**
- * Files without which an engine cannot open its model folder (docs/models.md), each an absolute path: exported
- * graphs where they are, else the checkpoint's weights. Validation names the same ones before it tries.
+ * Files without which an engine cannot open its model folder (docs/models.md), each an absolute path:
+ * exported graphs where they are, else the checkpoint's weights. Validation names the same ones before it
+ * tries.
  */
 export function requiredFiles(engine: DrawingEngine, folder: string): string[] {
   const single = singleFile(engine, folder);
