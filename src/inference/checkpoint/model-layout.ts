@@ -21,33 +21,49 @@ export function weightsFile(folder: string): string | undefined {
     .find((file) => existsSync(file));
 }
 
-/** What every SDXL checkpoint shares and a single file does not hold: configurations and tokenizers. */
-const sharedFolder = { sdxl: path.join(projectRoot(), 'models/shared/sdxl'), wan: null };
+/**
+ * What checkpoints of one kind share and their publisher's own layout does not hold: configurations, and SDXL's
+ * tokenizers.
+ */
+const sharedFolder = (engine: DrawingEngine) => path.join(projectRoot(), 'models/shared', engine);
 
-/** The one `.safetensors` file in a folder that has no parts, as most people keep SDXL. */
-export function singleFile(engine: DrawingEngine, folder: string): string | undefined {
-  if (engine !== 'sdxl' || existsSync(path.join(folder, 'unet/model.onnx'))) return undefined;
-  if (weightsFile(path.join(folder, 'unet')) !== undefined) return undefined;
-  const names = existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith('.safetensors')) : [];
-  return names.length === 1 ? path.join(folder, names[0] as string) : undefined;
-}
+/** A checkpoint in its publisher's own layout: the file of each part, `undefined` for those that are missing. */
+export type OriginalLayout = Record<string, string | undefined>;
 
 /**
- * A file of a model folder that is no weights; a single file's comes with the service where it is not beside
- * it.
+ * One `.safetensors` file in a folder without parts, as most people keep SDXL; or Wan's own folder. Undefined where
+ * the folder has diffusers' parts or exported graphs.
  */
+export function originalLayout(engine: DrawingEngine, folder: string): OriginalLayout | undefined {
+  const main = engine === 'sdxl' ? 'unet' : 'transformer';
+  if (existsSync(path.join(folder, main, 'model.onnx')) || weightsFile(path.join(folder, main)) !== undefined)
+    return undefined;
+  const names = existsSync(folder) ? readdirSync(folder) : [];
+  if (engine === 'sdxl') {
+    const single = names.filter((name) => name.endsWith('.safetensors'));
+    return single.length === 1 ? { unet: path.join(folder, single[0] as string) } : undefined;
+  }
+  const find = (pattern: RegExp) =>
+    names.filter((name) => pattern.test(name)).map((name) => path.join(folder, name))[0];
+  const vae = find(/^Wan2\.1_VAE\.(pth|safetensors)$/);
+  if (vae === undefined) return undefined;
+  return {
+    transformer: weightsFile(folder),
+    text_encoder: find(/^models_t5_[\w.-]+\.(pth|safetensors)$/),
+    vae,
+  };
+}
+
+/** A file of a model folder that is no weights, whatever the layout. */
 export function modelFile(engine: DrawingEngine, folder: string, name: string): string {
   const own = path.join(folder, name);
-  const shared = sharedFolder[engine];
-  return existsSync(own) || shared === null || singleFile(engine, folder) === undefined
-    ? own
-    : path.join(shared, name);
+  if (existsSync(own) || originalLayout(engine, folder) === undefined) return own;
+  const published = path.join(folder, name.replace(/^tokenizer\//, 'google/umt5-xxl/'));
+  if (engine === 'wan' && name === 'transformer/config.json') return path.join(folder, 'config.json');
+  return existsSync(published) ? published : path.join(sharedFolder(engine), name);
 }
 
-/**
- * Graphs by the part of a diffusers folder that they are built from, and the configurations either form
- * needs.
- */
+/** Graphs by the part of a diffusers folder that they are built from, and the configurations either form needs. */
 const parts: Record<
   DrawingEngine,
   Record<string, { graphs: string[]; config: string; exportedConfig: string[] }>
@@ -88,7 +104,7 @@ const beside = {
 
 /** Those of `names` that are not built from the folder's weights, but were exported or are missing. */
 export function exportedGraphs(engine: DrawingEngine, folder: string, names: readonly string[]): string[] {
-  if (singleFile(engine, folder) !== undefined) return [];
+  if (originalLayout(engine, folder) !== undefined) return [];
   const built = Object.entries(parts[engine])
     .filter(([part]) => weightsFile(path.join(folder, part)) !== undefined)
     .flatMap(([, { graphs }]) => graphs);
@@ -96,14 +112,17 @@ export function exportedGraphs(engine: DrawingEngine, folder: string, names: rea
 }
 
 /**
- * Files without which an engine cannot open its model folder (docs/models.md), each an absolute path:
- * exported graphs where they are, else the checkpoint's weights. Validation names the same ones before it
- * tries.
+ * Files without which an engine cannot open its model folder (docs/models.md), each an absolute path: exported
+ * graphs where they are, else the checkpoint's weights. Validation names the same ones before it tries.
  */
 export function requiredFiles(engine: DrawingEngine, folder: string): string[] {
-  const single = singleFile(engine, folder);
+  const original = originalLayout(engine, folder);
   const own = (name: string) => modelFile(engine, folder, name);
-  if (single !== undefined) return [single, ...beside[engine].map(own)];
+  if (original !== undefined)
+    return [
+      ...Object.entries(original).map(([name, file]) => file ?? path.join(folder, name)),
+      ...beside[engine].map(own),
+    ];
   const graphs = Object.entries(parts[engine]).flatMap(([part, { graphs: names, config, exportedConfig }]) =>
     exportedGraphs(engine, folder, names).length > 0
       ? [...names, ...exportedConfig].map(own)

@@ -16,8 +16,8 @@ const leftovers = /^(model_ema\.|alphas_cumprod|betas$|denoiser\.|loss\.|cond_st
 export const isOriginalSdxl = (table: TensorTable) => table.has(`${prefixes.unet}input_blocks.0.0.weight`);
 
 /**
- * The parts of a single-file SDXL checkpoint in the layout it was published in (Stability AI's
- * generative-models), under diffusers' names. The bytes stay where they are.
+ * The parts of a single-file SDXL checkpoint in the layout it was published in (Stability AI's generative-models),
+ * under diffusers' names. The bytes stay where they are.
  * @throws CheckpointError naming what belongs to no part
  */
 export function readOriginalSdxl(file: string, table: TensorTable): Record<SdxlPart, TensorTable> {
@@ -46,10 +46,7 @@ export function readOriginalSdxl(file: string, table: TensorTable): Record<SdxlP
   return parts;
 }
 
-/**
- * Residual blocks of a level: the original numbers through, and every level but the last ends with its
- * downsampling.
- */
+/** Residual blocks of a level; the original numbers through, and a level but the last ends with its downsampling. */
 function residualBlocks(names: readonly string[]): number {
   const ends = names
     .map((name) => /input_blocks\.(\d+)\.0\.op\.weight$/.exec(name)?.[1])

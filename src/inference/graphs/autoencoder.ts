@@ -21,8 +21,8 @@ export interface AutoencoderConfig {
 }
 
 /**
- * The VAE of latent diffusion (Rombach et al. 2022): `sample` [N, 3, H, W] -> `latent_parameters` (means, log
- * variances).
+ * The VAE of latent diffusion (Rombach et al. 2022): `sample` [N, 3, H, W] -> `latent_parameters`, means and log
+ * variances.
  */
 export function buildEncoder(tensors: TensorTable, config: AutoencoderConfig, device: Device) {
   const { graph, root, blocks, options } = begin('vae_encoder', tensors, config, device);

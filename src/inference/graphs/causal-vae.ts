@@ -19,11 +19,10 @@ export interface CausalVaeConfig {
 }
 
 /**
- * Wan's causal VAE (Wan Team 2025), a chunk at a time: graphs that take one chunk and the caches, and give
- * frames and new caches. Activations are [T, C, H, W] of one clip, and a causal 3×3×3 convolution is a 2D one
- * over three stacked frames, so that only operators remain which every device has. A cache is a convolution's
- * last two inputs (the last one where it takes every second frame). The first chunk has zeros for them, and
- * passes over the temporal steps.
+ * Wan's causal VAE (Wan Team 2025), a chunk at a time: graphs that take one chunk and the caches, and give frames and
+ * new caches. Activations are [T, C, H, W] of one clip, and a causal 3×3×3 convolution is a 2D one over three stacked
+ * frames, so that only operators remain which every device has. A cache is a convolution's last two inputs (the last
+ * one where it takes every second frame). The first chunk has zeros for them, and passes over the temporal steps.
  */
 export function buildCausalDecoder(
   tensors: TensorTable,
@@ -66,10 +65,7 @@ export function buildCausalDecoder(
   return graph;
 }
 
-/**
- * `video_frames` [1 or 4, 3, H, W] in [-1, 1] -> `latent_mean` [1, z, h, w], not normalised, and the new
- * caches.
- */
+/** `video_frames` [1 or 4, 3, H, W] in [-1, 1] -> `latent_mean` [1, z, h, w], not normalised, and the new caches. */
 export function buildCausalEncoder(
   tensors: TensorTable,
   config: CausalVaeConfig,
@@ -118,10 +114,7 @@ function begin(title: string, tensors: TensorTable, config: CausalVaeConfig, dev
 
 type Caches = ReturnType<typeof createCaches>;
 
-/**
- * Hands out `c0`, `c1`, … in the order in which the convolutions run, and collects what they leave as `nc0`,
- * `nc1`, …
- */
+/** Hands out `c0`, `c1`, … in the order in which the convolutions run, and collects what they leave as `nc0`, … */
 function createCaches(graph: Graph, part: 'init' | 'step') {
   const left: { value: Value; frames: number; channels: number }[] = [];
   const keep = (value: Value, frames: number, channels: number) => left.push({ value, frames, channels });
@@ -129,10 +122,7 @@ function createCaches(graph: Graph, part: 'init' | 'step') {
   return {
     isFirst: part === 'init',
     keep,
-    /**
-     * A causal convolution; with `stride` 2 it takes every second frame. Rows and columns are padded to stay
-     * as many.
-     */
+    /** A causal convolution; with `stride` 2 it takes every second frame. Rows and columns stay as many. */
     conv(
       layer: Layer,
       x: Value,

@@ -4,49 +4,47 @@ import path from 'node:path';
 import { ArchitectureError, type Graph } from './graph.js';
 import { architectures } from './architectures.js';
 import { readPart } from '../checkpoint/diffusers-part.js';
+import { currentWanConfig, readOriginal } from '../checkpoint/original.js';
 import { CheckpointError, type TensorTable } from '../checkpoint/tensor-table.js';
 import { EngineFailure } from '../engine.js';
 import type { Device } from '../engine-protocol.js';
-import { type DrawingEngine, modelFile, singleFile, weightsFile } from '../checkpoint/model-layout.js';
+import { type DrawingEngine, modelFile, originalLayout, weightsFile } from '../checkpoint/model-layout.js';
 import type { BuiltGraph } from '../onnx/session.js';
-import { isOriginalSdxl, readOriginalSdxl } from '../checkpoint/sdxl-original.js';
-import { readSafetensors } from '../checkpoint/safetensors.js';
 
 /** An exported graph's file, or a graph that was built here over a checkpoint's weights. */
 export type GraphSource = string | BuiltGraph;
 
 /**
- * The graphs of a model folder by their names in docs/export.md, without `.onnx`: those that were exported,
- * and for the others those that are built from `config.json` and the weights beside it.
+ * The graphs of a model folder by their names in docs/export.md, without `.onnx`: those that were exported, and for
+ * the others those that are built from `config.json` and the weights beside it.
  */
 export type ModelGraphs = ReturnType<typeof findModelGraphs>;
 
 export function findModelGraphs(engine: DrawingEngine, folder: string) {
-  const tables = new Map<string, Promise<TensorTable>>();
+  const tables = new Map<string, Promise<TensorTable | null>>();
   const file = (name: string) => modelFile(engine, folder, name);
 
   async function readTable(part: string): Promise<TensorTable | null> {
-    const single = singleFile(engine, folder);
-    if (single !== undefined) {
-      const table = await readSafetensors(single);
-      if (!isOriginalSdxl(table)) throw new CheckpointError(single, 'is not a single-file SDXL checkpoint');
-      for (const [name, tensors] of Object.entries(readOriginalSdxl(single, table)))
-        tables.set(name, Promise.resolve(tensors));
-      return (await tables.get(part)) ?? null;
-    }
+    const original = originalLayout(engine, folder);
+    if (original !== undefined) return (await readOriginal(engine, original, part)) ?? null;
     const weights = weightsFile(path.join(folder, part));
     return weights === undefined ? null : readPart(weights);
+  }
+
+  async function config<T>(name: string): Promise<T> {
+    const value: unknown = JSON.parse(await readFile(file(name), 'utf8'));
+    return (name === 'transformer/config.json' ? currentWanConfig(value as object) : value) as T;
   }
 
   async function build(name: string, device: Device): Promise<BuiltGraph | null> {
     const builder = architectures[engine][name];
     if (builder === undefined) return null;
     const table = tables.get(builder.part) ?? readTable(builder.part);
+    tables.set(builder.part, table);
     const tensors = await table;
     if (tensors === null) return null;
-    tables.set(builder.part, Promise.resolve(tensors));
-    const config = JSON.parse(await readFile(file(`${builder.part}/config.json`), 'utf8')) as never;
-    const graph: Graph = builder.build(tensors, config, device, name);
+    const settings = await config<never>(`${builder.part}/config.json`);
+    const graph: Graph = builder.build(tensors, settings, device, name);
     const unused = builder.reads.flatMap((prefix) => graph.unused(prefix));
     if (unused.length > 0)
       throw new ArchitectureError(
@@ -58,6 +56,8 @@ export function findModelGraphs(engine: DrawingEngine, folder: string) {
 
   return {
     file,
+    /** A JSON file of the folder; Wan's own configuration is given under diffusers' names. */
+    config,
     /**
      * Null: the folder has neither such a graph nor weights for it.
      * @throws EngineFailure `model_invalid` naming the tensor or the setting, where a graph cannot be built

@@ -173,10 +173,7 @@ function modulated(
   return ops.add(layer, ops.mul(layer, normal, ops.add(layer, scale, one)), shift);
 }
 
-/**
- * Self-attention, cross-attention to the text, feed-forward; the first and last shifted, scaled and gated by
- * the time.
- */
+/** Self-attention, cross-attention to the text, feed-forward; first and last shifted, scaled and gated by the time. */
 function block(layer: Layer, given: Value, conditions: Conditions): Value {
   const { config, width, eps, text } = conditions;
   const table = ops.add(layer, layer.weight('scale_shift_table', [1, 6, width]), conditions.modulation);

@@ -53,8 +53,7 @@ export async function openSdxlModel(
 ) {
   requireModelFiles('sdxl', folder);
   const graphs = findModelGraphs('sdxl', folder);
-  const config = async <T>(file: string): Promise<T> =>
-    JSON.parse(await readFile(graphs.file(file), 'utf8')) as T;
+  const { config } = graphs;
   const firstConfig = async <T>(...files: string[]): Promise<T> => {
     const found = files.find((file) => existsSync(graphs.file(file)));
     return found === undefined ? ({} as T) : config<T>(found);

@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { isCache } from './vae.js';
 import { loadT5Tokenizer } from '../diffusion/tokenizers.js';
@@ -50,8 +49,7 @@ export async function openWanModel(folder: string, { device, threads }: { device
   // would keep it
   const options = { device, threads, returnMemory: true };
   const graphs = findModelGraphs('wan', folder);
-  const config = async <T>(file: string): Promise<T> =>
-    JSON.parse(await readFile(path.join(folder, file), 'utf8')) as T;
+  const { config } = graphs;
   const transformerConfig = await config<TransformerConfig>('transformer/config.json');
   const vaeConfig = await config<VaeConfig>(
     existsSync(path.join(folder, 'vae_decoder/config.json')) ? 'vae_decoder/config.json' : 'vae/config.json',
@@ -78,7 +76,7 @@ export async function openWanModel(folder: string, { device, threads }: { device
     init: await open(`${name}/init`, { keepOnDevice: isCache }),
     step: await open(`${name}/step`, { keepOnDevice: isCache }),
   });
-  const tokenizer = await loadT5Tokenizer(path.join(folder, 'tokenizer'));
+  const tokenizer = await loadT5Tokenizer(path.dirname(graphs.file('tokenizer/tokenizer.json')));
   const textEncoder = await open('text_encoder/model');
   const transformer = await open('transformer/model');
   const vaeDecoder = await half('vae_decoder');
