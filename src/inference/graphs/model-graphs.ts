@@ -20,7 +20,9 @@ export type GraphSource = string | BuiltGraph;
  */
 export type ModelGraphs = ReturnType<typeof findModelGraphs>;
 
-export function findModelGraphs(engine: DrawingEngine, folder: string) {
+export function findModelGraphs(engine: DrawingEngine, given: string) {
+  // graphs name their weights' files by absolute path
+  const folder = path.resolve(given);
   const tables = new Map<string, Promise<TensorTable | null>>();
   const file = (name: string) => modelFile(engine, folder, name);
 
