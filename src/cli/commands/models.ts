@@ -7,9 +7,10 @@ import {
   type PublishedModel,
   readCatalogue,
 } from '../models/catalogue.js';
-import { describeAll, describeModel, describeNext, describePlan, summary } from '../models/describe.js';
+import { describeAll, describeImport, describeModel, describeNext, describePlan, summary } from '../models/describe.js';
 import { listPulled, verifyFolder } from '../models/files.js';
 import { createHub } from '../models/hub.js';
+import { importCheckpoint } from '../models/import.js';
 import { planPull, requireSpace, runPull } from '../models/pull.js';
 import { CliError, exitCodes, print, writeNote } from '../output.js';
 import { isJson } from '../client.js';
@@ -84,6 +85,27 @@ Examples:
     .action(async (name: string, flags: PullFlags, command: Command) => pull(name, flags, isJson(command)));
 
   models
+    .command('import')
+    .description('use a checkpoint that is here: check it, and give it a folder in the models folder')
+    .argument('<source>', "single-file SDXL (.safetensors), a diffusers folder of SDXL or Wan 2.1, or Wan's own folder")
+    .option('--as <name>', 'its folder in the models folder')
+    .option('--to <folder>', 'models folder (MODELS_DIR)')
+    .option('--force', 'replace what stands there')
+    .addHelpText(
+      'after',
+      `
+Weights are not copied: on the same disk they get a second name, from another disk they are linked to.
+Single files need nothing beside them: configurations and tokenizers come with the service.
+
+Examples:
+  $ ourvidz models import lustify_v20.safetensors --as sdxl-lustify
+  $ ourvidz models import ~/Wan2.1-T2V-1.3B`,
+    )
+    .action(async (source: string, flags: ImportFlags, command: Command) =>
+      importModel(source, flags, isJson(command)),
+    );
+
+  models
     .command('verify')
     .description("read pulled models again and compare every file with the hub's checksum")
     .argument('[names...]', 'only these')
@@ -91,6 +113,35 @@ Examples:
     .action(async (names: string[], flags: { to?: string }, command: Command) =>
       verify(names, findModelLocations(flags.to), isJson(command)),
     );
+}
+
+interface ImportFlags {
+  as?: string;
+  to?: string;
+  force?: boolean;
+}
+
+async function importModel(source: string, flags: ImportFlags, asJson: boolean): Promise<void> {
+  const { modelsDir } = findModelLocations(flags.to);
+  const { signal, ...interruption } = onInterruption();
+  let view: ReturnType<typeof createTransferView> | undefined;
+  try {
+    const began = performance.now();
+    const done = await importCheckpoint(source, {
+      modelsDir,
+      name: flags.as,
+      force: flags.force === true,
+      signal,
+      onTotal: (bytes) => (view = createTransferView(bytes)),
+      onBytes: (count) => view?.add(count),
+    }).finally(() => view?.stop());
+    const seconds = (performance.now() - began) / 1000;
+    print(asJson, { ...done, seconds }, () => describeImport(done, seconds, source));
+  } catch (error) {
+    throw signal.aborted ? signal.reason : error;
+  } finally {
+    interruption.ignore();
+  }
 }
 
 async function pull(name: string, flags: PullFlags, asJson: boolean): Promise<void> {

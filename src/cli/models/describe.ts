@@ -1,6 +1,8 @@
+import path from 'node:path';
 import { formatTable } from '../output.js';
 import { ggufMemoryBytes, type ModelLocations, type PublishedModel } from './catalogue.js';
 import type { PulledFolder } from './files.js';
+import type { Imported } from './import.js';
 import { gigabytes, type PullPlan } from './pull.js';
 
 /** What a pull does, for scripts. */
@@ -47,6 +49,16 @@ export function describeNext(
     );
   if (isDefault) lines.push(`Start the service with MODELS_DIR=${modelsDir} to use it.`);
   return lines.join('\n');
+}
+
+export function describeImport(done: Imported, seconds: number, source: string): string {
+  const { engine, folder, tensors, bytes, stillThere } = done;
+  const kind = engine === 'sdxl' ? 'SDXL' : 'Wan 2.1';
+  return [
+    `${folder}: ${kind}, ${tensors} tensors, ${gigabytes(bytes)} read and checked in ${seconds.toFixed(1)} s`,
+    ...(stillThere > 0 ? [`Its weights stay where they are: do not move or delete ${source}.`] : []),
+    `Start the service with MODELS_DIR=${path.dirname(folder)} to use it.`,
+  ].join('\n');
 }
 
 export function describeAll(

@@ -5,7 +5,7 @@ import { ArchitectureError, type Graph } from './graph.js';
 import { architectures } from './architectures.js';
 import { readPart } from '../checkpoint/diffusers-part.js';
 import { currentWanConfig, readOriginal } from '../checkpoint/original.js';
-import { CheckpointError, type TensorTable } from '../checkpoint/tensor-table.js';
+import { CheckpointError, type TensorEntry, type TensorTable } from '../checkpoint/tensor-table.js';
 import { EngineFailure } from '../engine.js';
 import type { Device } from '../engine-protocol.js';
 import { type DrawingEngine, modelFile, originalLayout, weightsFile } from '../checkpoint/model-layout.js';
@@ -74,6 +74,18 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
           throw new EngineFailure('model_invalid', error.message, undefined, { cause: error });
         throw error;
       }
+    },
+    /**
+     * Builds every graph that is to be built.
+     * @returns the tensors behind them, each with its name
+     * @throws EngineFailure as `graph` does
+     */
+    async check(): Promise<(TensorEntry & { name: string })[]> {
+      for (const name of Object.keys(architectures[engine])) await this.graph(name, 'cpu');
+      const read = await Promise.all([...tables].map(async ([part, table]) => ({ part, table: await table })));
+      return read.flatMap(({ part, table }) =>
+        [...(table ?? [])].map(([name, entry]) => ({ ...entry, name: `${name} (${part})` })),
+      );
     },
     async required(name: string, device: Device): Promise<GraphSource> {
       const graph = await this.graph(name, device);
