@@ -7,11 +7,19 @@ import {
   type PublishedModel,
   readCatalogue,
 } from '../models/catalogue.js';
-import { describeAll, describeImport, describeModel, describeNext, describePlan, summary } from '../models/describe.js';
+import {
+  describeAll,
+  describeImport,
+  describeModel,
+  describeNext,
+  describePlan,
+  summary,
+} from '../models/describe.js';
 import { listPulled, verifyFolder } from '../models/files.js';
 import { createHub } from '../models/hub.js';
-import { importCheckpoint } from '../models/import.js';
 import { planPull, requireSpace, runPull } from '../models/pull.js';
+import { importCheckpoint } from '../../inference/checkpoint/import.js';
+import { CheckpointError } from '../../inference/checkpoint/tensor-table.js';
 import { CliError, exitCodes, print, writeNote } from '../output.js';
 import { isJson } from '../client.js';
 import { createTransferView } from '../progress-view.js';
@@ -87,7 +95,10 @@ Examples:
   models
     .command('import')
     .description('use a checkpoint that is here: check it, and give it a folder in the models folder')
-    .argument('<source>', "single-file SDXL (.safetensors), a diffusers folder of SDXL or Wan 2.1, or Wan's own folder")
+    .argument(
+      '<source>',
+      "single-file SDXL (.safetensors), a diffusers folder of SDXL or Wan 2.1, or Wan's own folder",
+    )
     .option('--as <name>', 'its folder in the models folder')
     .option('--to <folder>', 'models folder (MODELS_DIR)')
     .option('--force', 'replace what stands there')
@@ -138,6 +149,8 @@ async function importModel(source: string, flags: ImportFlags, asJson: boolean):
     const seconds = (performance.now() - began) / 1000;
     print(asJson, { ...done, seconds }, () => describeImport(done, seconds, source));
   } catch (error) {
+    if (error instanceof CheckpointError)
+      throw new CliError(`Not imported: ${error.message}`, exitCodes.failed);
     throw signal.aborted ? signal.reason : error;
   } finally {
     interruption.ignore();

@@ -2,7 +2,7 @@ import path from 'node:path';
 import { formatTable } from '../output.js';
 import { ggufMemoryBytes, type ModelLocations, type PublishedModel } from './catalogue.js';
 import type { PulledFolder } from './files.js';
-import type { Imported } from './import.js';
+import type { Imported } from '../../inference/checkpoint/import.js';
 import { gigabytes, type PullPlan } from './pull.js';
 
 /** What a pull does, for scripts. */

@@ -82,7 +82,9 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
      */
     async check(): Promise<(TensorEntry & { name: string })[]> {
       for (const name of Object.keys(architectures[engine])) await this.graph(name, 'cpu');
-      const read = await Promise.all([...tables].map(async ([part, table]) => ({ part, table: await table })));
+      const read = await Promise.all(
+        [...tables].map(async ([part, table]) => ({ part, table: await table })),
+      );
       return read.flatMap(({ part, table }) =>
         [...(table ?? [])].map(([name, entry]) => ({ ...entry, name: `${name} (${part})` })),
       );

@@ -1,11 +1,10 @@
 import { existsSync } from 'node:fs';
-import { copyFile, link, mkdir, open, readdir, rename, rm, stat, symlink } from 'node:fs/promises';
+import { copyFile, link, mkdir, open, readdir, realpath, rename, rm, stat, symlink } from 'node:fs/promises';
 import path from 'node:path';
-import { CliError, exitCodes } from '../output.js';
-import { CheckpointError, type TensorEntry } from '../../inference/checkpoint/tensor-table.js';
-import { describeFailure } from '../../inference/engine.js';
-import { findModelGraphs } from '../../inference/graphs/model-graphs.js';
-import { type DrawingEngine, originalLayout, weightsFile } from '../../inference/model-layout.js';
+import { CheckpointError, type TensorEntry } from './tensor-table.js';
+import { EngineFailure } from '../engine.js';
+import { findModelGraphs } from '../graphs/model-graphs.js';
+import { type DrawingEngine, originalLayout, weightsFile } from './model-layout.js';
 
 export interface ImportOptions {
   modelsDir: string;
@@ -33,45 +32,46 @@ const isWeights = (name: string) => /\.(safetensors|pth|onnx|onnx_data)$/.test(n
 /**
  * Makes a model folder of a checkpoint: its graphs can be built, none of its values is infinite or no number. Weights
  * are not copied: they get a second name where the disk is the same, else a link to where they lie.
- * @throws CliError naming the file and the tensor that is wrong; nothing is left behind then
+ * @throws CheckpointError naming the file and the tensor that is wrong; nothing is left behind then
  */
 export async function importCheckpoint(source: string, options: ImportOptions): Promise<Imported> {
-  const { modelsDir, signal } = options;
+  const { modelsDir } = options;
+  if (options.name !== undefined && !/^\w[\w.-]*$/.test(options.name))
+    throw new CheckpointError(options.name, 'is no name for a folder: letters, digits, - _ and . are');
   const files = await filesOf(source);
   const staging = path.join(modelsDir, '.incoming', `import-${process.pid}`);
   await rm(staging, { recursive: true, force: true });
   try {
     const stillThere = await place(files, staging);
     const engine = engineOf(staging, source);
-    const entries = await findModelGraphs(engine, staging)
-      .check()
-      .catch((error: unknown) => refuse(source, staging, describeFailure(error).message));
-    const bytes = entries.reduce((sum, { length }) => sum + length, 0);
-    options.onTotal(bytes);
-    for (const entry of entries) await requireFinite(entry, options.onBytes, signal);
     const folder = path.join(modelsDir, options.name ?? nameFor(engine, source));
     if (existsSync(folder) && !options.force)
-      throw new CliError(`${folder} is there already: take another name (--as) or --force`, exitCodes.failed);
+      throw new CheckpointError(folder, 'is there already: take another name (--as) or --force');
+    const entries = await checked(engine, staging, options).catch((error: unknown) => {
+      if (!(error instanceof CheckpointError || error instanceof EngineFailure)) throw error;
+      throw new CheckpointError(path.resolve(source), error.message.replaceAll(`${staging}${path.sep}`, ''));
+    });
     await rm(folder, { recursive: true, force: true });
     await rename(staging, folder);
-    return { engine, folder, tensors: entries.length, bytes, stillThere };
-  } catch (error) {
-    if (error instanceof CheckpointError) refuse(source, staging, error.message);
-    throw error;
+    return { engine, folder, tensors: entries.length, bytes: bytesOf(entries), stillThere };
   } finally {
     await rm(staging, { recursive: true, force: true });
   }
 }
 
-function refuse(source: string, staging: string, problem: string): never {
-  const message = problem.replaceAll(staging, path.resolve(source));
-  throw new CliError(`${source} is not imported: ${message}`, exitCodes.failed);
+const bytesOf = (entries: readonly TensorEntry[]) => entries.reduce((sum, { length }) => sum + length, 0);
+
+async function checked(engine: DrawingEngine, folder: string, { onTotal, onBytes, signal }: ImportOptions) {
+  const entries = await findModelGraphs(engine, folder).check();
+  onTotal(bytesOf(entries));
+  for (const entry of entries) await requireFinite(entry, onBytes, signal);
+  return entries;
 }
 
 /** Relative name -> absolute place. */
 async function filesOf(source: string): Promise<Map<string, string>> {
   const info = await stat(source).catch(() => null);
-  if (info === null) throw new CliError(`${source} is not there`, exitCodes.usage);
+  if (info === null) throw new CheckpointError(source, 'is not there');
   if (info.isFile()) return new Map([[path.basename(source), path.resolve(source)]]);
   const entries = await readdir(source, { recursive: true, withFileTypes: true });
   const files = entries
@@ -84,7 +84,9 @@ async function filesOf(source: string): Promise<Map<string, string>> {
 /** @returns how many weights are only linked to */
 async function place(files: ReadonlyMap<string, string>, folder: string): Promise<number> {
   let linked = 0;
-  for (const [name, file] of files) {
+  for (const [name, given] of files) {
+    // other tools' caches are full of links
+    const file = await realpath(given);
     const target = path.join(folder, name);
     await mkdir(path.dirname(target), { recursive: true });
     if (!isWeights(name)) await copyFile(file, target);
@@ -98,13 +100,16 @@ async function place(files: ReadonlyMap<string, string>, folder: string): Promis
 }
 
 function engineOf(folder: string, source: string): DrawingEngine {
-  for (const [engine, part] of [['sdxl', 'unet'], ['wan', 'transformer']] as const)
+  for (const [engine, part] of [
+    ['wan', 'transformer'],
+    ['sdxl', 'unet'],
+  ] as const)
     if (weightsFile(path.join(folder, part)) !== undefined || originalLayout(engine, folder) !== undefined)
       return engine;
-  throw new CliError(
-    `${source} is no checkpoint that is known here: a single-file SDXL (.safetensors), a diffusers folder of SDXL ` +
-      "or Wan 2.1, or Wan's own folder",
-    exitCodes.failed,
+  throw new CheckpointError(
+    source,
+    'is no checkpoint that is known here: a single-file SDXL (.safetensors), a diffusers folder of SDXL or Wan 2.1, ' +
+      "or Wan's own folder",
   );
 }
 
@@ -117,13 +122,19 @@ function nameFor(engine: DrawingEngine, source: string): string {
 const chunkBytes = 8 << 20;
 
 /** Masks of the exponent, all of whose bits are set in what is infinite or no number. */
-const exponents: Partial<Record<TensorEntry['dtype'], { view: typeof Uint16Array | typeof Uint32Array; mask: number }>> = {
+const exponents: Partial<
+  Record<TensorEntry['dtype'], { view: typeof Uint16Array | typeof Uint32Array; mask: number }>
+> = {
   F16: { view: Uint16Array, mask: 0x7c00 },
   BF16: { view: Uint16Array, mask: 0x7f80 },
   F32: { view: Uint32Array, mask: 0x7f800000 },
 };
 
-async function requireFinite(entry: TensorEntry & { name: string }, onBytes: (count: number) => void, signal: AbortSignal): Promise<void> {
+async function requireFinite(
+  entry: TensorEntry & { name: string },
+  onBytes: (count: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
   const kind = exponents[entry.dtype];
   const handle = await open(entry.file);
   const buffer = new ArrayBuffer(Math.min(chunkBytes, entry.length));
@@ -133,8 +144,14 @@ async function requireFinite(entry: TensorEntry & { name: string }, onBytes: (co
       const wanted = Math.min(chunkBytes, entry.length - done);
       const { bytesRead } = await handle.read(new Uint8Array(buffer), 0, wanted, entry.offset + done);
       if (bytesRead !== wanted) throw new CheckpointError(entry.file, 'ends too early');
-      if (kind !== undefined && hasExtreme(new kind.view(buffer, 0, wanted / kind.view.BYTES_PER_ELEMENT), kind.mask))
-        throw new CheckpointError(entry.file, `tensor ${entry.name} has values that are infinite or no number`);
+      if (
+        kind !== undefined &&
+        hasExtreme(new kind.view(buffer, 0, wanted / kind.view.BYTES_PER_ELEMENT), kind.mask)
+      )
+        throw new CheckpointError(
+          entry.file,
+          `tensor ${entry.name} has values that are infinite or no number`,
+        );
       done += wanted;
       onBytes(wanted);
     }
