@@ -2,6 +2,9 @@ import t from 'tap';
 import { retry } from '../../src/lib/retry.js';
 
 const backoff = { baseMs: 1, maxMs: 1, jitter: 0 };
+// Waits between tries keep no process alive; here one has to stay.
+const alive = setInterval(() => {}, 1000);
+t.teardown(() => clearInterval(alive));
 
 t.test('no try begins after the limit, whatever the action takes', async (t) => {
   let nowMs = 0;
