@@ -1,7 +1,6 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { EngineEvent } from '../../inference/engine-protocol.js';
-import { retry } from '../../lib/retry.js';
 import { orAborted } from '../../lib/wait.js';
 import { catalogue } from '../catalogue.js';
 import type { BuildCallback } from '../outbound/index.js';
@@ -12,7 +11,7 @@ import { keepLease } from './lease-keeper.js';
 import type { EnhancementOutcome, GenerateOutcome, GenerationPlan, PlannedReference } from './plan.js';
 import type { Permits } from './pipeline-permits.js';
 import { createProgressReporter, createProgressWriter } from './progress-reporter.js';
-import type { RunnerContext, WriteToStore } from './runner-context.js';
+import { createStoreWriter, type RunnerContext } from './runner-context.js';
 import { traceAttempt } from './trace.js';
 import { storedFilesOf, uploadFiles } from './upload.js';
 import type { ValidJob } from './payload.js';
@@ -61,12 +60,7 @@ export async function runAttempt(
     const entry = context.callback(event, { ...content, writtenId: lease.writtenId || content.jobId });
     return entry === undefined ? undefined : { ...entry, ...traced.carrier() };
   };
-  const write: WriteToStore = (what, action) =>
-    retry(action, {
-      backoff: limits.uploadBackoff,
-      limitMs: limits.storePatienceMs,
-      onRetry: (err, tries) => log.warn({ err, tries }, `could not ${what}; trying again`),
-    });
+  const write = createStoreWriter(limits, log);
   const outcome = createJobOutcome({ attempt, context, handBacks, buildCallback, write, log });
   /** One stage of the pipeline: named in the log and in the trace. */
   const inStage = <T>(name: string, work: () => Promise<T>) => {

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { BackoffOptions } from '../../lib/retry.js';
+import { retry, type BackoffOptions } from '../../lib/retry.js';
 import type { SharedLock } from '../../lib/semaphore.js';
 import type { GpuReading } from '../card/gpu-monitor.js';
 import type { JobType, QueueName } from '../catalogue.js';
@@ -100,3 +100,12 @@ export const defaultLimits: Omit<RunnerLimits, 'leaseMs' | 'maxAttempts'> = {
  * again, which is safe.
  */
 export type WriteToStore = <T>(what: string, action: () => Promise<T>) => Promise<T>;
+
+export function createStoreWriter(limits: RunnerLimits, log: Logger): WriteToStore {
+  return (what, action) =>
+    retry(action, {
+      backoff: limits.uploadBackoff,
+      limitMs: limits.storePatienceMs,
+      onRetry: (err, tries) => log.warn({ err, tries }, `could not ${what}; trying again`),
+    });
+}

@@ -6,8 +6,7 @@ import type { QueueName } from '../catalogue.js';
 import { endUnbegun } from './end-unbegun.js';
 import { JobInterrupt } from './failure.js';
 import { createPipeline, type Permits } from './pipeline-permits.js';
-import { retry } from '../../lib/retry.js';
-import type { RunnerContext, WriteToStore } from './runner-context.js';
+import { createStoreWriter, type RunnerContext } from './runner-context.js';
 import { createSemaphore } from '../../lib/semaphore.js';
 import { linkSignal, wait } from '../../lib/wait.js';
 
@@ -57,12 +56,7 @@ export function createRunner({
   let loop: Promise<void> | null = null;
   let offCancel: (() => void) | null = null;
 
-  const write: WriteToStore = (what, action) =>
-    retry(action, {
-      backoff: context.limits.uploadBackoff,
-      limitMs: context.limits.storePatienceMs,
-      onRetry: (err, tries) => log.warn({ err, tries }, `could not ${what}; trying again`),
-    });
+  const write = createStoreWriter(context.limits, log);
   const wake = () => {
     for (const waker of wakers) waker();
   };
