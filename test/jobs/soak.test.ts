@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { StorageError } from '../../src/services/storage/storage.js';
 import { until } from '../engines/support.js';
@@ -30,6 +31,7 @@ t.test('150 jobs, a third of them in trouble: each ends once, as it should', asy
   h.runner.start();
 
   const expected = new Map<string, string[]>();
+  const cancels: Promise<unknown>[] = [];
   for (let index = 0; index < 150; index += 1) {
     const dice = random();
     const [prompt, outcomes] =
@@ -46,13 +48,16 @@ t.test('150 jobs, a third of them in trouble: each ends once, as it should', asy
                 : [`picture ${index}`, ['completed']];
     const id = await h.submit(prompt, { config: { num_images: random() < 0.2 ? 3 : 1 } });
     expected.set(id, outcomes);
-    if (prompt === 'to be cancelled') setTimeout(() => void h.jobs.cancel(id), random() * 3000);
+    if (prompt === 'to be cancelled') cancels.push(delay(random() * 3000).then(() => h.jobs.cancel(id)));
   }
   await until(
     'all jobs ended',
     async () => h.finished.length >= expected.size && (await h.store.depth('sdxl_queue')).running === 0,
     90_000,
   );
+
+  // one may come after its job has completed, and must find the store open
+  await Promise.all(cancels);
 
   const wrong: string[] = [];
   for (const [id, outcomes] of expected) {
