@@ -701,8 +701,13 @@ export interface components {
             enhancement_source: string;
             /** @description seconds */
             processing_time: number;
-            /** @description Name of the model that is loaded */
-            model: string;
+            /**
+             * @description What was asked for; where the request names none, what answered
+             * @enum {string}
+             */
+            model: "qwen_base" | "qwen_instruct";
+            /** @description Name of the file that is loaded */
+            model_name: string;
             template?: string;
             prompt_tokens?: number;
             completion_tokens?: number;
@@ -788,8 +793,16 @@ export interface components {
             }[];
         };
         WorkerStatus: {
-            /** @enum {string} */
-            status: "healthy" | "degraded" | "unhealthy";
+            /**
+             * @description It answers; how well it is says `health`
+             * @constant
+             */
+            status: "running";
+            /**
+             * @description As in `/health`
+             * @enum {string}
+             */
+            health: "healthy" | "degraded" | "unhealthy";
             /** @description This instance */
             worker_id?: string;
             workers: {
@@ -826,13 +839,21 @@ export interface components {
             }[];
         };
         WorkerState: {
+            /**
+             * @description `active` while it serves: ready, busy, or resting until its next request; else as `state`
+             * @enum {string}
+             */
+            status: "active" | "stopped" | "starting" | "warming" | "ready" | "busy" | "draining" | "restarting" | "backing_off" | "failed";
             /** @enum {string} */
-            status: "stopped" | "starting" | "warming" | "ready" | "busy" | "draining" | "restarting" | "backing_off" | "failed";
+            state: "stopped" | "starting" | "warming" | "ready" | "busy" | "draining" | "restarting" | "backing_off" | "failed";
             /** @description seconds */
             uptime: number;
             jobs_processed: number;
-            /** @description Seconds since 1970 */
-            last_job_time: number | null;
+            /**
+             * Format: date-time
+             * @description As "2025-07-23T18:30:00Z"
+             */
+            last_job_time: string | null;
             /** @description As "12.5GB": device memory where the platform tells, else the memory of the process; "0GB" while none runs, "unknown" before the first report */
             memory_usage: string;
             memory_usage_bytes?: number | null;
@@ -841,7 +862,7 @@ export interface components {
             reason?: string | null;
             /** @description Stopped until a request needs it */
             resting?: boolean;
-            /** @description What is wrong with it, in words; it is why `status` is not healthy */
+            /** @description What is wrong with it, in words; it is why `health` is not healthy */
             trouble?: string | null;
             /** @description Its last run: a job, a warm-up, or the check after a failed job whether the device still works */
             last_operation?: {

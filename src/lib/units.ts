@@ -5,9 +5,9 @@ export const gibibyte = 1024 ** 3;
 /** Numbers for people and records: to a thousandth unless more digits matter. */
 export const rounded = (value: number, digits = 3): number => Number(value.toFixed(digits));
 
-/** Of 10⁹ bytes: what callbacks and usage records carry. */
-export const decimalGigabytes = (bytes: number | null): number | null =>
-  bytes === null ? null : rounded(bytes / 1e9);
+/** What callbacks and usage records carry; null where nobody knows. */
+export const gigabytes = (bytes: number | null): number | null =>
+  bytes === null ? null : rounded(bytes / gibibyte);
 
 /**
  * `12.5GB`, `48GB`, `0GB`: the string form of spec section 8 (GiB, one decimal unless whole). Null, unknown:
@@ -18,6 +18,9 @@ export function formatGigabytes(bytes: number | null): string {
   const rounded = Math.round((bytes / gibibyte) * 10) / 10;
   return `${rounded}GB`;
 }
+
+/** `2025-07-23T18:30:00Z`, as the orchestrator's clients parse it: whole seconds, always UTC. */
+export const isoSeconds = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z');
 
 /** `85%`. */
 export function formatPercent(fraction: number | null): string {

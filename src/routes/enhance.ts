@@ -24,7 +24,7 @@ export function enhanceRoutes({ services, disconnect }: RouteContext): Handlers 
       try {
         const answer = await services.enhancement.enhance(asked, signal);
         if (!answer.success) reply.code(503);
-        return answerOf(body.prompt, answer);
+        return answerOf(asked, answer);
       } catch (error) {
         // nobody reads it when the client went away; a service that stops still owes the prompt
         if (signal.aborted) return reply.code(503).send(failureOf(body.prompt, 'the service is stopping'));
@@ -82,7 +82,7 @@ async function* streamAnswer(
     });
   }
   try {
-    yield { event: 'done', data: answerOf(asked.prompt, await running) };
+    yield { event: 'done', data: answerOf(asked, await running) };
   } catch (error) {
     if (signal.aborted) return;
     const { code, message } =
@@ -117,7 +117,7 @@ function toRequest(body: EnhanceBody): EnhancePromptRequest {
 }
 
 function answerOf(
-  prompt: string,
+  { prompt, model }: Pick<EnhancePromptRequest, 'prompt' | 'model'>,
   answer: EnhancePromptAnswer,
 ): components['schemas']['EnhanceResult'] | components['schemas']['EnhanceFailure'] {
   if (!answer.success) return failureOf(prompt, answer.reason);
@@ -127,7 +127,8 @@ function answerOf(
     original_prompt: prompt,
     enhancement_source: answer.source,
     processing_time: answer.seconds,
-    model: answer.model,
+    model: model ?? answer.source,
+    model_name: answer.model,
     prompt_tokens: answer.promptTokens,
     completion_tokens: answer.completionTokens,
     template: answer.template,

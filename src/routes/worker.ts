@@ -2,9 +2,9 @@ import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
 import { errors } from '../lib/errors.js';
 import type { EngineKind } from '../inference/engine-protocol.js';
-import { formatCelsius, formatGigabytes, formatPercent } from '../lib/units.js';
+import { formatCelsius, formatGigabytes, formatPercent, isoSeconds } from '../lib/units.js';
 import type { GpuReading } from '../services/card/gpu-monitor.js';
-import { type EngineStatus, healthOf, troubleOf } from '../services/engines/engine-status.js';
+import { type EngineStatus, healthOf, isUp, troubleOf } from '../services/engines/engine-status.js';
 import { packageVersion } from '../lib/project.js';
 import type { RouteContext } from './context.js';
 
@@ -25,7 +25,8 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
     async getWorkerStatus(request) {
       const reading = await gpu.read();
       return {
-        status: healthOf(engines),
+        status: 'running',
+        health: healthOf(engines),
         worker_id: facts.workerId,
         workers: {
           sdxl: workerState(engines.status('sdxl')),
@@ -110,7 +111,7 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
       return {
         status: 'restarting',
         worker_id: kind,
-        restart_time: new Date().toISOString(),
+        restart_time: isoSeconds(Date.now()),
         estimated_startup_time: `${seconds}s`,
         estimated_startup_seconds: seconds,
       };
@@ -174,10 +175,11 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
 function workerState(status: EngineStatus): components['schemas']['WorkerState'] {
   const bytes = memoryOf(status);
   return {
-    status: status.state,
+    status: isUp(status) ? 'active' : status.state,
+    state: status.state,
     uptime: status.uptimeSeconds,
     jobs_processed: status.jobsProcessed,
-    last_job_time: status.lastJobAtMs === null ? null : status.lastJobAtMs / 1000,
+    last_job_time: status.lastJobAtMs === null ? null : isoSeconds(status.lastJobAtMs),
     memory_usage: formatGigabytes(bytes),
     memory_usage_bytes: bytes,
     error_count: status.errorCount,

@@ -42,7 +42,16 @@ t.test('every command', async (t) => {
     },
     '/worker/status': {
       status: evil,
-      workers: { [evil]: { status: evil, uptime: 1, last_job_time: null, memory_usage: evil, reason: evil } },
+      workers: {
+        [evil]: {
+          status: evil,
+          state: evil,
+          uptime: 1,
+          last_job_time: null,
+          memory_usage: evil,
+          reason: evil,
+        },
+      },
       system: { [evil]: evil },
     },
     '/capabilities': { [evil]: evil, list: [evil], nested: { [evil]: { x: evil } } },

@@ -8,7 +8,7 @@ import type {
 import { silentLog } from '../engines/support.js';
 
 const { signal } = new AbortController();
-const answered = (source: string): EnhancePromptAnswer => ({
+const answered = (source: 'qwen_base' | 'qwen_instruct'): EnhancePromptAnswer => ({
   success: true,
   enhancedPrompt: 'a better prompt',
   source,
@@ -37,7 +37,7 @@ function enhancer(answer: (request: EnhancePromptRequest) => EnhancePromptAnswer
 const request = { jobId: 'j', userId: 'u', prompt: 'a prompt', target: 'video' } as const;
 
 t.test('types, sessions and what answered', async (t) => {
-  const { asked, enhance } = enhancer(({ model }) => answered(model ?? ''));
+  const { asked, enhance } = enhancer(({ model }) => answered(model ?? 'qwen_base'));
   t.match(await enhance({ ...request, type: 'base' }, signal), {
     type: 'base',
     success: true,

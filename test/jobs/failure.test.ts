@@ -4,6 +4,7 @@ import { errors } from '../../src/lib/errors.js';
 import { EngineError } from '../../src/services/engines/engine-error.js';
 import { failureFrom, NotPossibleHere } from '../../src/services/jobs/failure.js';
 import { completionMetadata, failureMetadata } from '../../src/services/jobs/metadata.js';
+import { gibibyte } from '../../src/lib/units.js';
 import { createServiceMetrics } from '../../src/services/operations/metrics.js';
 import { StorageError } from '../../src/services/storage/storage.js';
 import { engineStatus } from '../engines/support.js';
@@ -79,13 +80,13 @@ t.test('completion metadata has every field of the contract', async (t) => {
     timings: {},
     gpu: {
       name: 'x',
-      totalBytes: 48e9,
-      usedBytes: 12.5e9,
+      totalBytes: 48 * gibibyte,
+      usedBytes: 31 * gibibyte,
       utilization: 0.5,
       temperatureCelsius: 60,
       driver: null,
     },
-    engineBytes: null,
+    engineBytes: 12.5 * gibibyte,
     generation: { seed: 1, num_images: 1 },
   });
   const fields =

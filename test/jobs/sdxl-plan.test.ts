@@ -135,7 +135,12 @@ t.test('the four outcomes of compel_weights', async (t) => {
     compel_weights: null,
   });
   const off = await plan({ compel_enabled: false, compel_weights: '(red:1.3)' });
-  t.match(off.metadata, { compel_enabled: false, compel_success: false, enhancement_strategy: 'none' });
+  t.match(off.metadata, {
+    compel_enabled: false,
+    compel_weights: null,
+    compel_success: false,
+    enhancement_strategy: 'none',
+  });
   t.match(off.asked, { weights: [], parseWeights: false });
 });
 

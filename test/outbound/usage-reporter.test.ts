@@ -12,10 +12,10 @@ const facts = (id: string, more: Partial<FinishedJobFacts> = {}): FinishedJobFac
   job: { id, type: 'sdxl_image_fast', userId: 'u1' },
   outcome: 'completed',
   reason: 'completed',
-  generationSeconds: 4.25,
+  generationSeconds: 4.250_44,
   assets: 3,
   totalBytes: 4_250_400,
-  deviceBytes: 9_200_000_000,
+  deviceBytes: 9.2 * 1024 ** 3,
   stageSeconds: {},
   ...more,
 });

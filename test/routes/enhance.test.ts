@@ -41,7 +41,7 @@ function tellable() {
 const success = {
   success: true as const,
   enhancedPrompt: 'a bright red circle',
-  source: 'qwen_base',
+  source: 'qwen_base' as const,
   model: 'pocket',
   seconds: 0.07,
   promptTokens: 12,
@@ -87,7 +87,8 @@ t.test('an answer, a failure, a refusal', async (t) => {
       original_prompt: 'a red circle',
       enhancement_source: 'qwen_base',
       processing_time: 0.07,
-      model: 'pocket',
+      model: 'qwen_instruct',
+      model_name: 'pocket',
       prompt_tokens: 12,
       completion_tokens: 9,
       template: 'base-image',

@@ -297,7 +297,7 @@ t.test('a job from submission to its picture, as a client sees it', async (t) =>
     qwen_loaded: false,
   });
   t.match((await call('GET', '/worker/status')).json(), {
-    workers: { sdxl: { status: 'ready', jobs_processed: 1, memory_usage: /GB$/ } },
+    workers: { sdxl: { status: 'active', state: 'ready', jobs_processed: 1, memory_usage: /GB$/ } },
   });
   t.match((await call('GET', '/capabilities')).json(), {
     engines: {

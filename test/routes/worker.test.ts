@@ -33,7 +33,8 @@ async function buildWithEngine(t: Test) {
 t.test('without an engine and without a GPU', async (t) => {
   const { call } = await build(t, { services: withCard(null) });
   t.match((await call('GET', '/worker/status')).json(), {
-    status: 'healthy',
+    status: 'running',
+    health: 'healthy',
     workers: {
       sdxl: {
         status: 'stopped',
@@ -132,9 +133,9 @@ t.test('a card that does not tell everything', async (t) => {
 t.test('with an engine: state, memory, logs, restart', async (t) => {
   const { call, services } = await buildWithEngine(t);
   const status = (await call('GET', '/worker/status')).json<{
-    workers: { sdxl: { status: string; uptime: number } };
+    workers: { sdxl: { status: string; state: string; uptime: number } };
   }>();
-  t.equal(status.workers.sdxl.status, 'ready');
+  t.match(status.workers.sdxl, { status: 'active', state: 'ready' });
   t.ok(status.workers.sdxl.uptime >= 0);
   t.match((await call('GET', '/worker/resources')).json(), { workers: { sdxl: { model_loaded: true } } });
   t.match((await call('GET', '/worker/sdxl/logs')).json(), { worker_id: 'sdxl', lines: [] });

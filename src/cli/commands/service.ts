@@ -8,10 +8,10 @@ interface WorkerStatusView {
   workers: Record<
     string,
     {
-      status: string;
+      state: string;
       uptime: number;
       jobs_processed: number;
-      last_job_time: number | null;
+      last_job_time: string | null;
       memory_usage: string;
       error_count: number;
       trouble?: string | null;
@@ -32,13 +32,13 @@ export function registerServiceCommands(program: Command): void {
         ['GET', `/worker/status${options.cluster ? '?scope=cluster' : ''}`],
         ({ workers, system, ...rest }) => {
           const table = formatTable(
-            ['WORKER', 'STATUS', 'UPTIME', 'JOBS', 'LAST JOB', 'MEMORY', 'ERRORS', 'WHY'],
+            ['WORKER', 'STATE', 'UPTIME', 'JOBS', 'LAST JOB', 'MEMORY', 'ERRORS', 'WHY'],
             Object.entries(workers).map(([name, worker]) => [
               name,
-              worker.status,
+              worker.state,
               `${Math.round(worker.uptime)} s`,
               worker.jobs_processed,
-              worker.last_job_time === null ? null : new Date(worker.last_job_time * 1000).toISOString(),
+              worker.last_job_time,
               worker.memory_usage,
               worker.error_count,
               worker.trouble ?? worker.reason ?? '',

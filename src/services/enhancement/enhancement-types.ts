@@ -25,8 +25,7 @@ export type EnhancePromptAnswer =
   | {
       success: true;
       enhancedPrompt: string;
-      /** `qwen_base`, `qwen_instruct`. */
-      source: string;
+      source: 'qwen_base' | 'qwen_instruct';
       /** Name of the model that is loaded. */
       model: string;
       template: string;

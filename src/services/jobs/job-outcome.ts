@@ -95,7 +95,7 @@ export function createJobOutcome({ attempt, context, handBacks, buildCallback, w
       reason: 'completed',
       generationSeconds: done.generationSeconds,
       stageSeconds: done.stageSeconds,
-      deviceBytes: gpu?.usedBytes ?? engineBytes,
+      deviceBytes: engineBytes,
       assets: images,
       totalBytes: done.outcome.files.reduce((sum, file) => sum + file.bytes, 0),
     });

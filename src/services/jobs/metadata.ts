@@ -4,7 +4,7 @@ import type { BuildCallback } from '../outbound/index.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { GpuReading } from '../card/gpu-monitor.js';
 import type { FinishedJob } from '../queue/job-store.js';
-import { decimalGigabytes, rounded } from '../../lib/units.js';
+import { gigabytes, rounded } from '../../lib/units.js';
 
 export interface CompletionFacts {
   originalPrompt: string;
@@ -38,7 +38,7 @@ const neutral = {
  * cannot know are null.
  */
 export function completionMetadata(facts: CompletionFacts): Record<string, unknown> {
-  const usedBytes = facts.gpu?.usedBytes ?? facts.engineBytes;
+  const usedBytes = facts.engineBytes;
   const totalBytes = facts.gpu?.totalBytes ?? null;
   // Receivers recompute the ratio from the two fields: it is taken from the seconds as reported.
   const generationSeconds = rounded(facts.generationSeconds);
@@ -53,8 +53,8 @@ export function completionMetadata(facts: CompletionFacts): Record<string, unkno
     enhanced_prompt: facts.prompt,
     expected_time: facts.expectedSeconds,
     performance_ratio: facts.expectedSeconds > 0 ? generationSeconds / facts.expectedSeconds : null,
-    vram_used_gb: decimalGigabytes(usedBytes),
-    vram_total_gb: decimalGigabytes(totalBytes),
+    vram_used_gb: gigabytes(usedBytes),
+    vram_total_gb: gigabytes(totalBytes),
     vram_utilization:
       usedBytes !== null && totalBytes !== null && totalBytes > 0 ? rounded(usedBytes / totalBytes, 4) : null,
     worker_version: facts.workerVersion,

@@ -99,7 +99,7 @@ export function planSdxlJob(
       seeds: Array.from({ length: numImages }, (_, index) => seed + index),
       num_images: numImages,
       compel_enabled: job.compel_enabled === true,
-      compel_weights: job.compel_weights ?? null,
+      compel_weights: (job.compel_enabled === true && job.compel_weights) || null,
       ...compel.metadata,
       negative_prompt: negative.text,
       negative_prompt_source: negative.source,

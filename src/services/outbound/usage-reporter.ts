@@ -3,7 +3,7 @@ import type { CallbackSender, Delivery } from './sender.js';
 import type { JobType } from '../catalogue.js';
 import { retry, type BackoffOptions } from '../../lib/retry.js';
 import { wait } from '../../lib/wait.js';
-import { decimalGigabytes, rounded } from '../../lib/units.js';
+import { gigabytes, rounded } from '../../lib/units.js';
 
 /** What a finished job leaves for the usage records and metrics. */
 export interface FinishedJobFacts {
@@ -139,8 +139,8 @@ export function createUsageReporter({
 }
 
 /**
- * Spec section 4. Times in seconds, memory in GB (10⁹ bytes) as in the callbacks' `vram_used_gb`, null where
- * nothing can be measured.
+ * Spec section 4. Times in seconds, memory in GB (GiB); both as in the job's callback, null where nothing
+ * can be measured.
  */
 export interface WorkerMetricsRecord {
   worker_id: string;
@@ -174,8 +174,8 @@ export function buildUsageRecords(
       record: {
         worker_id: workerId,
         job_type: job.type,
-        generation_time: facts.generationSeconds,
-        vram_used: decimalGigabytes(facts.deviceBytes),
+        generation_time: rounded(facts.generationSeconds),
+        vram_used: gigabytes(facts.deviceBytes),
         success: facts.outcome === 'completed',
         timestamp,
       },
