@@ -13,19 +13,22 @@ import { StorageError } from '../services/storage/storage.js';
  */
 export const errorsPlugin = fp<{ contract: Contract }>(
   (app, { contract }, done) => {
+    function refuseUnrouted({ url, method }: FastifyRequest, reply: FastifyReply): never {
+      const [path = ''] = url.split('?');
+      const allowed = contract.methodsFor(path);
+      if (allowed.length === 0) throw errors.notFound(path.slice(0, 200));
+      reply.header('allow', allowed.join(', '));
+      throw errors.methodNotAllowed(method, allowed.join(' or '));
+    }
+
     app.addHook('onRequest', async (request, reply) => {
       reply.header('x-request-id', request.id);
+      // Before its body is read: nobody will, and its headers may be refused for other reasons.
+      if (request.is404) refuseUnrouted(request, reply);
     });
 
     app.setErrorHandler((error, request, reply) => renderError(error, request, reply, app));
-
-    app.setNotFoundHandler((request, reply) => {
-      const [path = ''] = request.url.split('?');
-      const allowed = contract.methodsFor(path);
-      if (allowed.length === 0) return renderError(errors.notFound(path.slice(0, 200)), request, reply, app);
-      reply.header('allow', allowed.join(', '));
-      return renderError(errors.methodNotAllowed(request.method, allowed.join(' or ')), request, reply, app);
-    });
+    app.setNotFoundHandler(refuseUnrouted);
     done();
   },
   { name: 'errors', fastify: '5.x' },

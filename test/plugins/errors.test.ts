@@ -44,6 +44,26 @@ t.test('every error has one shape', async (t) => {
   });
 });
 
+t.test('what has no route is refused before its body is read', async (t) => {
+  const { inject } = await build(t);
+  const headers = { 'content-type': 'application/json' };
+  for (const [method, url, code] of [
+    ['QUERY', '/worker/validate', 'METHOD_NOT_ALLOWED'],
+    ['PUT', '/jobs', 'METHOD_NOT_ALLOWED'],
+    ['POST', '/nowhere', 'NOT_FOUND'],
+  ] as const) {
+    for (const request of [
+      { headers: {} },
+      { headers, payload: '{"a": no' },
+      { headers, payload: 'x'.repeat(2 ** 21) },
+    ]) {
+      // Newer than the helper's list of methods.
+      const answer = await inject({ ...request, method: method as 'PUT', url });
+      t.match(answer.json(), { code }, `${method} ${url}, ${request.payload?.length ?? 0} bytes`);
+    }
+  }
+});
+
 t.test('query parameters: text becomes numbers, defaults are filled in, rules are named', async (t) => {
   const { call } = await build(t);
   t.equal((await call('GET', '/jobs?limit=5&status=queued&type=video_fast')).statusCode, 200);
