@@ -62,7 +62,7 @@ async function checkEnds(
 ) {
   const reason = `Generation failed: the worker was lost in each of ${maxAttempts} attempts`;
   const end = await waitForJob(service, poison.id, undefined, 120_000);
-  t.match(end, { status: 'failed', error_message: reason });
+  t.match(end, { status: 'failed', error_message: reason, attempts: maxAttempts });
   t.match((await receiver.waitForTerminal(poison.id)).body, { status: 'failed', error_message: reason });
   for (const { id } of neighbours) {
     const job = await waitForJob(service, id, undefined, 120_000);

@@ -52,7 +52,7 @@ export function endUnbegun(
     log.error({ job_id: job.id }, message);
     const result = failed(job.id, { type: 'WorkerLost', message }, attempts);
     const written = await write('dead-letter a job', () =>
-      store.deadLetter(lease, message, { ...result, job }),
+      store.deadLetter(lease, message, { ...result, job, attempts }),
     );
     if (!written) return;
     context.events.publish(job.id, {

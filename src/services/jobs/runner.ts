@@ -83,6 +83,7 @@ export function createRunner({
           workerId: context.workerId,
           leaseMs: context.limits.leaseMs,
           begin: true,
+          maxAttempts: context.limits.maxAttempts,
           ...(excludeTypes.length > 0 ? { excludeTypes } : {}),
         });
         if (reservation !== null && !alone && isLastAttempt(reservation)) {

@@ -89,10 +89,10 @@ export interface ReserveRequest {
   leaseMs: number;
   /** Job types that may not be taken now (only another instance can run them); skipped over, order kept. */
   excludeTypes?: readonly JobType[];
-  /**
-   * Also begins the job when its payload has an id and a known type; duplicates are dropped and passed over.
-   */
+  /** Also begins the job where id and type can be read; duplicates are dropped and passed over. */
   begin?: boolean;
+  /** A job that had as many is handed out, but not begun again. */
+  maxAttempts?: number;
 }
 
 export interface FinishedJob {
@@ -193,11 +193,12 @@ export interface LeaseCalls {
   /**
    * Acknowledges and moves the payload to the dead letters, with the terminal record and callback where there
    * is an id whose job is this one and neither finished already nor running elsewhere. One atomic write.
+   * `attempts`: where fewer were made than it was handed out.
    */
   deadLetter(
     lease: Lease,
     reason: string,
-    result?: FinishedJob & { job: { id: string; type?: JobType; userId?: string } },
+    result?: FinishedJob & { job: { id: string; type?: JobType; userId?: string }; attempts?: number },
   ): Promise<boolean>;
   /**
    * Housekeeping, to be called every few seconds; also forgets records past their retention. Takes back jobs

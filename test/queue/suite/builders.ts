@@ -1,7 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../store-suite.js';
 import { catalogue, type JobType } from '../../../src/services/catalogue.js';
-import type { FinishedJob, JobRecord, JobStore, Reservation } from '../../../src/services/queue/job-store.js';
+import type {
+  FinishedJob,
+  JobRecord,
+  JobStore,
+  ReserveRequest,
+  Reservation,
+} from '../../../src/services/queue/job-store.js';
 import type { CallbackEvent, OutboxEntry } from '../../../src/services/queue/outbox.js';
 
 export const leaseMs = 30_000;
@@ -27,18 +33,13 @@ export async function submit(store: JobStore, job: SomeJob = someJob()): Promise
   return job;
 }
 
-export async function reserve(
-  store: JobStore,
-  options: { workerId?: string; excludeTypes?: JobType[]; leaseMs?: number } = {},
-): Promise<Reservation> {
+export async function reserve(store: JobStore, options: Partial<ReserveRequest> = {}): Promise<Reservation> {
   const reservation = await tryReserve(store, options);
   if (reservation === null) throw new Error('the queue was expected to hold a job');
   return reservation;
 }
-export const tryReserve = (
-  store: JobStore,
-  options: { workerId?: string; excludeTypes?: JobType[]; leaseMs?: number } = {},
-) => store.reserve({ queue: 'sdxl_queue', workerId: 'worker-1', leaseMs, ...options });
+export const tryReserve = (store: JobStore, options: Partial<ReserveRequest> = {}) =>
+  store.reserve({ queue: 'sdxl_queue', workerId: 'worker-1', leaseMs, ...options });
 
 /** Reserves the next job and begins it. */
 export async function start(store: JobStore, job: SomeJob, callback?: OutboxEntry): Promise<Reservation> {

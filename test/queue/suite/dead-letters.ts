@@ -5,6 +5,7 @@ import {
   claimed,
   completed,
   failed,
+  leaseMs,
   payloadOf,
   reserve,
   someJob,
@@ -35,6 +36,25 @@ export async function testDeadLetters(t: Test, open: OpenHarness): Promise<void>
     t.equal(await store.requeueDeadLetter(letter?.id ?? ''), 'requeued');
     t.equal(await store.requeueDeadLetter(letter?.id ?? ''), 'unknown');
     t.match(await reserve(store), { payload: raw, attempt: 1 });
+  });
+
+  await t.test('a job that used up its attempts is handed out once more, but not begun', async (t) => {
+    const { store, clock } = await open(t);
+    const job = await submit(store);
+    const take = () => tryReserve(store, { begin: true, maxAttempts: 1 });
+    t.match(await take(), { begun: true, attempt: 1 });
+    clock.advance(leaseMs + 1);
+    await store.reclaimExpired();
+    const last = await take();
+    t.match(last, { begun: false, isForeign: false, attempt: 2, lease: { jobId: job.id } });
+    t.match(await store.get(job.id), { status: 'queued', attempts: 1 });
+    if (last === null) return;
+    const result = { ...failed(clock, job.id), job, attempts: 1 };
+    t.equal(await store.deadLetter(last.lease, 'the worker was lost', result), true);
+    t.match(await store.get(job.id), { status: 'failed', attempts: 1 });
+    t.match(await store.deadLetters(undefined, 10), [{ jobId: job.id, attempts: 1 }]);
+    t.same(await claimed(store), [`${job.id}:failed`]);
+    t.match(await store.depth('sdxl_queue'), { waiting: 0, running: 0 });
   });
 
   await t.test('a dead-lettered job fails with its callback, and can be put back', async (t) => {

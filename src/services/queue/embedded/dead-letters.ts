@@ -102,10 +102,11 @@ export function createDeadLetterWrite(
       const held = leases.get(lease.token);
       if (held === undefined) return finishedBefore(lease);
       const { entry } = held;
+      const { attempts = entry.attempts } = result ?? {};
       const payload = (await database.payloads.get(sortable(entry.seq))) ?? '';
       const letter = {
         ...newLetter(entry.queue, payload, reason, now()),
-        attempts: entry.attempts,
+        attempts,
         ...(entry.jobId === '' ? {} : { jobId: entry.jobId }),
       };
       const writes = [
@@ -132,11 +133,7 @@ export function createDeadLetterWrite(
               entry.queuedAtMs,
             ),
           };
-          ended = finishedJob(
-            { ...job, record: { ...job.record, attempts: entry.attempts } },
-            lease.token,
-            result,
-          );
+          ended = finishedJob({ ...job, record: { ...job.record, attempts } }, lease.token, result);
         }
       }
       await database.write([...writes, ...(ended?.writes ?? [])], { durable: true });

@@ -95,7 +95,7 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
   return {
     deadLetter: createDeadLetterWrite(context, { finishedBefore, finishedJob, forgetRunning }),
 
-    reserve: ({ queue, workerId, leaseMs, excludeTypes = [], begin = false }) =>
+    reserve: ({ queue, workerId, leaseMs, excludeTypes = [], begin = false, maxAttempts = Infinity }) =>
       mutex.run(async () => {
         for (;;) {
           const entry = lines[queue].next(now(), excludeTypes);
@@ -116,7 +116,7 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
           const held: LeasedEntry = { entry: leased, lease, expiresAt: monotonicNow() + leaseMs };
           const job = jobId === '' ? undefined : await context.loadJob(jobId);
           const begun =
-            begin && jobId !== '' && isJobType(type)
+            begin && jobId !== '' && isJobType(type) && leased.attempts <= maxAttempts
               ? await beginning(held, { id: jobId, type, userId })
               : undefined;
           const change = begun === 'foreign' || begun === null ? undefined : begun;

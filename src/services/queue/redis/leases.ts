@@ -37,7 +37,8 @@ interface Taken {
   claimed: Claim | '';
 }
 
-const begins = (asked: boolean, type: string | undefined) => asked && isJobType(type);
+const begins = ({ begin = false, maxAttempts = Infinity }: ReserveRequest, type?: string, attempt = 1) =>
+  begin && isJobType(type) && attempt <= maxAttempts;
 
 /** Everything a runner does with a reservation; each call is one script. */
 export function createLeaseCalls({
@@ -59,7 +60,7 @@ export function createLeaseCalls({
 
   /** One payload of the queue under a token of its own; null when there is none for this caller. */
   async function take(request: ReserveRequest): Promise<Taken | null> {
-    const { queue, workerId, leaseMs, excludeTypes = [], begin = false } = request;
+    const { queue, workerId, leaseMs, excludeTypes = [] } = request;
     for (;;) {
       const token = `${tokenStart}${(nextToken++).toString(36)}`;
       const meant = excludeTypes.length === 0 ? undefined : await firstNotOf(queue, excludeTypes);
@@ -78,7 +79,7 @@ export function createLeaseCalls({
           meant ?? '',
           guess?.read.id ? guess.sha1 : '',
           ...jobArguments(guess?.read ?? { id: '', type: '', userId: '', identity: '' }),
-          begins(begin, guess?.read.type) ? 1 : 0,
+          begins(request, guess?.read.type) ? 1 : 0,
           ask,
           ...excludeTypes,
         )) as [0, number, number] | [1, Buffer, number, number, number, number, Buffer, ...Buffer[]] | [2];
@@ -103,10 +104,9 @@ export function createLeaseCalls({
 
   /** Tells whose a reserved payload is. */
   async function claim(
-    queue: QueueName,
+    { queue, workerId }: ReserveRequest,
     token: string,
     read: PayloadRead,
-    workerId: string,
     isBegun: boolean,
   ) {
     const answer = await run('claim', queue, token, ...jobArguments(read), workerId, isBegun ? 1 : 0);
@@ -146,7 +146,7 @@ export function createLeaseCalls({
 
   return {
     async reserve(request) {
-      const { queue, workerId, excludeTypes = [], begin = false } = request;
+      const { queue, workerId, excludeTypes = [] } = request;
       for (;;) {
         const taken = await take(request);
         if (taken === null) return null;
@@ -158,7 +158,7 @@ export function createLeaseCalls({
         const [outcome, queuedAtMs, cancel] =
           id === '' || taken.claimed === 'begun'
             ? [taken.claimed || 'claimed', taken.queuedAtMs, taken.isCancelled]
-            : await claim(queue, token, read, workerId, begins(begin, type));
+            : await claim(request, token, read, begins(request, type, attempt));
         if (outcome === 'lost' || outcome === 'duplicate') held.delete(token);
         // Its holder died before it could say what it had taken.
         else if (id !== '' && outcome === 'claimed' && excludeTypes.some((excluded) => excluded === type)) {
@@ -223,10 +223,8 @@ export function createLeaseCalls({
       const isOther = result !== undefined && (await waits(result.job.id, identity));
       const job = { id: '', type: '', userId: '', ...(isOther ? {} : result?.job), identity, writtenId };
       const terminal = finishArguments(isOther ? undefined : result, retentionMs);
-      return end(
-        lease,
-        run('dead-letter', queue, token, randomUUID(), reason, ...jobArguments(job), ...terminal),
-      );
+      const told = [reason, result?.attempts ?? '', ...jobArguments(job), ...terminal];
+      return end(lease, run('dead-letter', queue, token, randomUUID(), ...told));
     },
 
     async reclaimExpired() {
