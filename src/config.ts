@@ -1,6 +1,17 @@
 import path from 'node:path';
 import { flowSchedulerNames, sdxlSchedulerNames, textDefaults } from './inference/generation.js';
-import { flag, folder, integer, list, oneOf, Refused, text, url, type Read } from './lib/environment.js';
+import {
+  flag,
+  folder,
+  integer,
+  list,
+  oneOf,
+  openUrl,
+  Refused,
+  text,
+  url,
+  type Read,
+} from './lib/environment.js';
 import { projectRoot } from './lib/project.js';
 
 /**
@@ -32,13 +43,13 @@ const settings = {
   otlpServiceName: { variable: 'OTEL_SERVICE_NAME', read: text('ourvidz-worker') },
   rateLimit: { variable: 'RATE_LIMIT', read: flag(true) },
   trustProxy: { variable: 'TRUST_PROXY', read: flag(false) },
-  publicUrl: { variable: 'PUBLIC_URL', read: url('http:', 'https:') },
+  publicUrl: { variable: 'PUBLIC_URL', read: openUrl('http:', 'https:') },
   publicUrlFile: { variable: 'PUBLIC_URL_FILE', read: text() },
   redisUrl: { variable: 'REDIS_URL', secret: true, read: url('redis:', 'rediss:') },
-  upstashUrl: { variable: 'UPSTASH_REDIS_REST_URL', read: url('https:') },
+  upstashUrl: { variable: 'UPSTASH_REDIS_REST_URL', read: openUrl('https:') },
   upstashToken: { variable: 'UPSTASH_REDIS_REST_TOKEN', secret: true, read: text() },
   redisBlockSeconds: { variable: 'REDIS_BLOCK_SECONDS', read: integer(5, 1, 30) },
-  supabaseUrl: { variable: 'SUPABASE_URL', read: url('http:', 'https:') },
+  supabaseUrl: { variable: 'SUPABASE_URL', read: openUrl('http:', 'https:') },
   supabaseServiceKey: { variable: 'SUPABASE_SERVICE_KEY', secret: true, read: text() },
   storage: { variable: 'STORAGE', read: oneOf(undefined, 'folder', 'supabase') },
   assetUrls: { variable: 'ASSET_URLS', read: oneOf('path', 'path', 'public', 'signed') },
@@ -122,7 +133,11 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
       if (!(error instanceof Refused)) throw error;
       problems.push({
         variable: setting.variable,
-        value: setting.secret === true ? mask(value ?? '') : JSON.stringify(value),
+        // What cannot be read as an address may hold a password all the same, with any character in it.
+        value:
+          setting.secret === true
+            ? mask(value ?? '')
+            : JSON.stringify(value?.replace(/:\/\/.*@/s, '://***@')),
         rule: error.message,
       });
     }
@@ -176,14 +191,18 @@ function mask(secret: string): string {
  * too.
  */
 export function secretsOf(config: Config): string[] {
-  const values = (Object.entries(settings) as Array<[keyof Config, Setting<unknown>]>)
-    .filter(([, { secret }]) => secret === true)
-    .map(([name]) => config[name])
-    .filter((value) => typeof value === 'string');
-  const passwords = values
-    .filter((value) => URL.canParse(value))
-    .map((value) => decodeURIComponent(new URL(value).password));
-  return [...values, ...passwords].filter((secret) => secret.length >= 6);
+  const texts = (Object.entries(settings) as Array<[keyof Config, Setting<unknown>]>)
+    .map(([name, { secret }]) => ({ secret, value: config[name] }))
+    .filter(
+      (entry): entry is { secret: boolean | undefined; value: string } => typeof entry.value === 'string',
+    );
+  const passwords = texts
+    .map(({ value }) => URL.parse(value))
+    // A token without a user stands in the user's place.
+    .map((address) => decodeURIComponent((address?.password || address?.username) ?? ''));
+  return [...texts.filter(({ secret }) => secret === true).map(({ value }) => value), ...passwords].filter(
+    (secret) => secret.length >= 6,
+  );
 }
 
 /** Redis over TLS from Upstash's REST pair: its token is the password of the same host. */

@@ -1,15 +1,23 @@
 /**
- * Sends generated requests to a running service and holds every answer against openapi.yaml, event streams included:
- * `node --import tsx tools/fuzz.ts [requests, default 10000]`. Needs Python 3; the checker is installed into a temporary
- * folder, its version pinned. 503 is an answer (with its reason); every other 5xx is a failure.
+ * Sends generated requests to a running service and holds every answer against openapi.yaml, event streams
+ * included: `node --import tsx tools/fuzz.ts [--redis] [--pocket] [--seed N] [requests, default 10000]`.
+ * Jobs and dead letters are there before, so that ids are found as well as not found. Engines are the test
+ * engine, whose jobs take milliseconds; `--pocket`: the pocket models. `--redis`: the queue is a Redis, and
+ * half of the callbacks are refused.
+ *
+ * Needs Python 3; the checker is installed into a temporary folder, its version pinned (SCHEMATHESIS names one
+ * that is installed). 503 is an answer, with its reason; every other 5xx is a failure.
  */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { listOperations, readDocument } from '../src/contract/document.js';
+import { Redis } from 'ioredis';
 import { projectRoot } from '../src/lib/project.js';
-import { startService } from '../test/helpers/service-process.js';
+import { startCallbackReceiver } from '../test/helpers/callback-receiver.js';
+import { sdxlPayload, submit, waitForJob, wanPayload } from '../test/helpers/jobs.js';
+import { startRedis } from '../test/helpers/redis.js';
+import { startService, type ServiceProcess } from '../test/helpers/service-process.js';
 
 const checker = 'schemathesis==4.32.5';
 const checks = [
@@ -18,38 +26,157 @@ const checks = [
   'content_type_conformance',
   'response_headers_conformance',
   'response_schema_conformance',
+  'unsupported_method',
+  'ignored_auth',
+  'missing_required_header',
 ];
-const requests = Number(process.argv[2] ?? 10_000);
-const perOperation = Math.ceil(requests / listOperations(readDocument()).length);
+/** Of each operation, in each round: enough for the generator to get past the plain cases. */
+const examplesPerRound = 100;
 
-const folder = mkdtempSync(path.join(tmpdir(), 'ourvidz-fuzz-'));
-const run = (command: string, args: string[]) => {
-  const { status } = spawnSync(command, args, { stdio: 'inherit', cwd: folder });
-  return status ?? 1;
-};
+const args = process.argv.slice(2);
+const has = (flag: string) => args.includes(flag);
+const seed = has('--seed') ? Number(args[args.indexOf('--seed') + 1]) : 1;
+const wanted = Number(args.findLast((arg, at) => /^\d+$/.test(arg) && args[at - 1] !== '--seed') ?? 10_000);
+
+const folder = await mkdtemp(path.join(tmpdir(), 'ourvidz-fuzz-'));
+const ends: Array<() => unknown> = [() => rm(folder, { recursive: true, force: true })];
 try {
-  const python = path.join(folder, 'venv/bin/python');
+  const schemathesis = process.env['SCHEMATHESIS'] ?? (await install());
+  const service = await start();
+  await writeFile(path.join(folder, 'schemathesis.toml'), await settings(service));
+  const pid = service.pid();
+  let failed = false;
+  for (let round = 0; (await answered(service)).total < wanted; round += 1)
+    failed = (await check(schemathesis, service, seed + round)) !== 0 || failed;
+  const { rows, total } = await answered(service);
+  console.log([...rows, `${total} requests`].join('\n'));
+  const isUp = service.pid() === pid && (await service.get('/health')).ok;
+  if (!isUp) console.log('the service ended');
+  process.exitCode = failed || !isUp ? 1 : 0;
+} finally {
+  for (const end of ends.reverse()) await end();
+}
+
+async function run(command: string, args: string[]): Promise<number> {
+  const child = spawn(command, args, { stdio: 'inherit', cwd: folder });
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code) => resolve(code ?? 1));
+  });
+}
+
+async function install(): Promise<string> {
+  const bin = path.join(folder, 'venv/bin');
   if (
-    run('python3', ['-m', 'venv', 'venv']) !== 0 ||
-    run(python, ['-m', 'pip', 'install', '-q', checker]) !== 0
+    (await run('python3', ['-m', 'venv', 'venv'])) !== 0 ||
+    (await run(path.join(bin, 'python'), ['-m', 'pip', 'install', '-q', checker])) !== 0
   )
     throw new Error(`${checker} could not be installed`);
-  writeFileSync(
-    path.join(folder, 'schemathesis.toml'),
-    '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", 503]\n',
-  );
-  const service = await startService({ env: { MAX_WAITING_JOBS: '200', LOG_LEVEL: 'error' } });
-  try {
-    process.exitCode = run(path.join(folder, 'venv/bin/schemathesis'), [
-      'run',
-      path.join(projectRoot(), 'openapi.yaml'),
-      ...['--url', service.baseUrl, '--header', `Authorization: Bearer ${service.apiKey}`],
-      ...['--phases', 'fuzzing', '--checks', checks.join(), '--max-examples', String(perOperation)],
-      ...['--seed', '1', '--no-shrink', '--continue-on-failure', '--request-timeout', '60'],
-    ]);
-  } finally {
-    await service.cleanUp();
+  return path.join(bin, 'schemathesis');
+}
+
+/** The service, and what stands around it. */
+async function start(): Promise<ServiceProcess> {
+  const models = path.join(folder, 'models');
+  for (const engine of ['sdxl', 'wan', 'qwen']) await mkdir(path.join(models, engine), { recursive: true });
+  const env: Record<string, string> = { MAX_WAITING_JOBS: '200', MAX_ATTEMPTS: '1', LOG_LEVEL: 'error' };
+  if (has('--redis')) {
+    const redis = await startRedis();
+    ends.push(() => redis.stop());
+    const receiver = await startCallbackReceiver({
+      respond: (_body, index) => (index % 2 === 0 ? 200 : 410),
+    });
+    ends.push(() => receiver.close());
+    Object.assign(env, { REDIS_URL: redis.url, CALLBACK_URL: receiver.url, STORAGE: 'folder' });
+    const producer = new Redis(redis.url);
+    await producer.lpush('sdxl_queue', 'no JSON', '{"id":7}', '\u0000', Buffer.from([255]));
+    producer.disconnect();
   }
-} finally {
-  rmSync(folder, { recursive: true, force: true });
+  const service = await startService(
+    has('--pocket')
+      ? { env }
+      : { env: { ...env, MODELS_DIR: models }, program: ['test/soak/server', 'trouble'] },
+  );
+  ends.push(() => service.cleanUp());
+  return service;
+}
+
+/** What there is to be found: jobs that ended well and badly, their files, and dead letters. */
+async function settings(service: ServiceProcess): Promise<string> {
+  const small = { width: 64, height: 64, seed: 1 };
+  const jobs = await Promise.all(
+    [
+      ...['a red circle', 'crashes always', 'a blue square'].map((prompt) =>
+        sdxlPayload({ prompt, config: small }),
+      ),
+      wanPayload({ type: 'image_fast', config: { size: '64*64', sample_steps: 2 } }),
+      sdxlPayload({ metadata: { reference_image_url: 'https://127.0.0.1/a.png' } }),
+    ].map(async (job) => submit(service, job)),
+  );
+  const ended = await Promise.all(jobs.map((id) => waitForJob(service, id, undefined, 300_000)));
+  const files = ended.flatMap(({ assets }) => assets.map((asset) => asset.split('/').slice(2)));
+  const letters = await idsOf(service, '/dead-letters', 'dead_letters');
+  const callbacks = await idsOf(service, '/callbacks', 'dead');
+  const dictionary = (name: string, values: string[]) =>
+    `[dictionaries.${name}]\nvalues = ${JSON.stringify(values.length === 0 ? ['none'] : [...new Set(values)])}`;
+  const often = (pattern: string, ...parameters: Array<[name: string, dictionary: string]>) =>
+    `[[operations]]\ninclude-path-regex = "${pattern}"\nparameters = { ${parameters
+      .map(([name, from]) => `"${name}" = { dictionary = "${from}", probability = 0.7 }`)
+      .join(', ')} }`;
+  return [
+    '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", 503]',
+    dictionary('jobs', jobs),
+    dictionary('letters', letters),
+    dictionary('callbacks', callbacks),
+    dictionary(
+      'buckets',
+      files.map(([bucket = '']) => bucket),
+    ),
+    dictionary(
+      'files',
+      files.map(([, ...rest]) => rest.join('/')),
+    ),
+    dictionary('workers', ['sdxl', 'wan', 'qwen']),
+    often('^/jobs/', ['path.id', 'jobs']),
+    often('^/dead-letters/', ['path.id', 'letters']),
+    often('^/callbacks/', ['body.id', 'callbacks']),
+    often('^/assets/', ['path.bucket', 'buckets'], ['path.path', 'files']),
+    often('^/worker/.*[{]', ['path.worker_id', 'workers']),
+    '',
+  ].join('\n');
+}
+
+async function idsOf(service: ServiceProcess, route: string, list: string): Promise<string[]> {
+  const answer = (await service.getJson(route)) as Record<string, Array<{ id: string }>>;
+  return (answer[list] ?? []).map(({ id }) => id);
+}
+
+function check(schemathesis: string, service: ServiceProcess, roundSeed: number): Promise<number> {
+  return run(schemathesis, [
+    'run',
+    path.join(projectRoot(), 'openapi.yaml'),
+    ...['--url', service.baseUrl, '--header', `Authorization: Bearer ${service.apiKey}`],
+    ...['--phases', 'examples,coverage,fuzzing,stateful', '--checks', checks.join()],
+    ...['--max-examples', String(examplesPerRound), '--seed', String(roundSeed)],
+    ...['--no-shrink', '--continue-on-failure', '--request-timeout', '60', '--warnings', 'off'],
+  ]);
+}
+
+/** Requests so far, from the service's own measurements: `createJob  202 × 40, 400 × 360`. */
+async function answered(service: ServiceProcess): Promise<{ rows: string[]; total: number }> {
+  const text = await (await service.get('/metrics')).text();
+  const counts = new Map<string, string[]>();
+  let total = 0;
+  const line = /^ourvidz_http_request_seconds_count\{(.*)\} (\d+)$/gm;
+  for (const [, labels = '', count = ''] of text.matchAll(line)) {
+    const { operation = '', status = '' } = Object.fromEntries(
+      [...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, name, value]) => [name, value]),
+    ) as Record<string, string>;
+    counts.set(operation, [...(counts.get(operation) ?? []), `${status} × ${count}`]);
+    total += Number(count);
+  }
+  return {
+    total,
+    rows: [...counts].sort().map(([name, list]) => `${name.padEnd(22)} ${list.sort().join(', ')}`),
+  };
 }

@@ -79,6 +79,16 @@ export const url = (...protocols: string[]): Read<string | undefined> =>
     return value.replace(/\/+$/, '');
   });
 
+/** One that is passed on, or has a key of its own beside it. */
+export const openUrl =
+  (...protocols: string[]): Read<string | undefined> =>
+  (value) => {
+    const address = url(...protocols)(value);
+    const { username = '', password = '' } = URL.parse(address ?? '') ?? {};
+    if (username + password !== '') throw new Refused('an address without user and password');
+    return address;
+  };
+
 export const list = (): Read<string[]> => (value) =>
   (value ?? '')
     .split(',')

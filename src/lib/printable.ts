@@ -4,9 +4,20 @@
  */
 const steering = /(?![\n\t])[\p{Cc}\p{Bidi_Control}\u2028\u2029]/gu;
 
-/** Text that a terminal shows and does not obey. Inside JSON the value stays the same. */
+/** User and password of an address: `redis://default:secret@host` is shown as `redis://***@host`. */
+const credentials = /(?<=:\/\/)[^\s/?#"'<>\\]*@/g;
+
+export const withoutCredentials = (text: string) => text.replace(credentials, '***@');
+
+/**
+ * Text that a terminal shows and does not obey, and that tells nobody the password in an address. Inside JSON
+ * every other value stays the same.
+ */
 export function printable(text: string): string {
-  return text.replace(steering, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return withoutCredentials(text).replace(
+    steering,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 /** The same on one line: what comes from elsewhere cannot pass for a line of our own. */

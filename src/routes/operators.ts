@@ -1,5 +1,6 @@
 import type { Handlers } from '../contract/routes.js';
 import { errors } from '../lib/errors.js';
+import { withoutCredentials } from '../lib/printable.js';
 import type { RouteContext } from './context.js';
 
 /** What was given up, and what operators can do about it. */
@@ -48,10 +49,10 @@ export function operatorRoutes({ services: { store } }: RouteContext): Handlers 
           id,
           job_id: jobId,
           event,
-          url,
+          url: withoutCredentials(url),
           attempts,
           created_at: new Date(createdAtMs).toISOString(),
-          ...(lastError === undefined ? {} : { last_error: lastError }),
+          ...(lastError === undefined ? {} : { last_error: withoutCredentials(lastError) }),
         })),
       };
     },

@@ -72,12 +72,16 @@ t.test('secrets never appear in a message', async (t) => {
     WAN_WORKER_API_KEY: 'hunter2',
     CALLBACK_SECRET: 'swordfish-swordfish',
     REDIS_URL: 'http://user:opensesame@host',
+    CALLBACK_URL: 'ftp://user:open/sesame@host',
+    METRICS_URL: 'http://user:sesam/open@host',
+    SUPABASE_URL: 'https://user:sesamesame@host',
+    PUBLIC_URL: 'https://sesametoken@host',
   };
   const { message } = new ConfigError(problemsOf(secrets));
   t.match(message, /WAN_WORKER_API_KEY/);
   t.match(message, /CALLBACK_SECRET/);
   t.match(message, /REDIS_URL/);
-  for (const part of ['hunter2', 'swordfish', 'opensesame']) t.notMatch(message, part);
+  for (const part of ['hunter2', 'swordfish', 'sesam']) t.notMatch(message, part);
 });
 
 t.test('a service connected to others needs a key; a local one does not', async (t) => {

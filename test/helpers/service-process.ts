@@ -9,6 +9,8 @@ import { waitFor } from './wait-for.js';
 export interface ServiceOptions {
   /** Settings beside the test's own; a variable set to undefined is left out. */
   env?: Record<string, string | undefined>;
+  /** Another program that serves in its place, with its arguments; default: the service itself. */
+  program?: [name: string, ...args: string[]];
   /** Folder of the embedded queue and the assets; a temporary one, removed by `cleanUp`, when absent. */
   dataDir?: string;
   /** `ready`: engines warm; `health`: the process answers; `none`: only started. */
@@ -27,6 +29,7 @@ export async function startService(options: ServiceOptions = {}) {
   const ownsDataDir = options.dataDir === undefined;
   const dataDir = options.dataDir ?? (await mkdtemp(path.join(tmpdir(), 'ourvidz-test-')));
   const port = await findFreePort();
+  const [program, ...args] = options.program ?? ['src/server'];
   const baseUrl = `http://127.0.0.1:${port}`;
   const logLines: string[] = [];
   let child: ChildProcess;
@@ -60,7 +63,7 @@ export async function startService(options: ServiceOptions = {}) {
       Object.entries(settings).filter((entry): entry is [string, string] => entry[1] !== undefined),
     );
     // No .env of the checkout may leak in: the working folder is the data folder.
-    child = spawn(process.execPath, ownProgram('src/server'), {
+    child = spawn(process.execPath, [...ownProgram(program), ...args], {
       cwd: dataDir,
       env,
       stdio: ['ignore', 'pipe', 'pipe'],

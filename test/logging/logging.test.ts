@@ -71,6 +71,20 @@ t.test(
   },
 );
 
+t.test('the password of any address is a secret, and no address is shown with it', async (t) => {
+  const config = readConfig({
+    CALLBACK_URL: 'https://name:pa%24sword@a.test',
+    METRICS_URL: 'https://token-of-it@b.test',
+  });
+  t.same(secretsOf(config), ['pa$sword', 'token-of-it']);
+  const { log, lines } = collect();
+  log.info({ url: 'https://a:b@c.test/d@e?f=g@h' }, 'refused https://x@y.test/ by mail@z.test');
+  t.match(JSON.parse(lines[0] ?? ''), {
+    url: 'https://***@c.test/d@e?f=g@h',
+    msg: 'refused https://***@y.test/ by mail@z.test',
+  });
+});
+
 t.test('the key that a local service made for itself is a secret like any other', async (t) => {
   t.ok(secretsOf({ ...readConfig({}), apiKey: 'generated-key' }).includes('generated-key'));
 });

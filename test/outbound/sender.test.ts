@@ -26,6 +26,7 @@ function createSender(t: Test, options: Partial<Parameters<typeof createCallback
   t.teardown(() => sender.close());
   return sender;
 }
+const url = 'https://hooks.test/a';
 const entryFor = (url: string, id = 'job-1:completed') => ({
   id,
   url,
@@ -123,19 +124,26 @@ void t.test('a signed delivery passes the documented verification, and only unch
 void t.test('the signature is the one of the Standard Webhooks specification', async (t) => {
   // Test vector of the reference libraries.
   const headers = callbackHeaders(
-    { id: 'msg_p5jXN8AQM9LWM0D4loKWxJek', body: '{"test": 2432232314}', atMs: 1_614_265_330_000 },
+    { id: 'msg_p5jXN8AQM9LWM0D4loKWxJek', url, body: '{"test": 2432232314}', atMs: 1_614_265_330_000 },
     { secret: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', serviceKey: undefined },
   );
   t.equal(headers['webhook-signature'], 'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=');
 });
 
 void t.test('keys and secrets are sent only as they are meant', async (t) => {
-  const entry = { id: 'a', body: '{}', atMs: 0 };
+  const entry = { id: 'a', url, body: '{}', atMs: 0 };
   const bare = callbackHeaders(entry, { secret: undefined, serviceKey: undefined });
   t.same(Object.keys(bare).sort(), ['content-type', 'idempotency-key', 'webhook-id', 'webhook-timestamp']);
   const newKey = callbackHeaders(entry, { secret: undefined, serviceKey: 'sb_secret_x' });
   t.equal(newKey['apikey'], 'sb_secret_x');
   t.notOk('authorization' in newKey, 'a key that is no JWT is never a bearer token');
+  const withPassword = { ...entry, url: 'https://name:pass%20word@hooks.test/a' };
+  const { authorization, apikey } = callbackHeaders(withPassword, {
+    secret: undefined,
+    serviceKey: 'sb_secret_x',
+  });
+  t.equal(authorization, `Basic ${Buffer.from('name:pass word').toString('base64')}`);
+  t.equal(apikey, undefined, 'who is known by a password there needs no key');
 });
 
 void t.test('whatever a producer calls its job, the id is a header, stable, and has no dot', async (t) => {
@@ -157,11 +165,11 @@ void t.test('whatever a producer calls its job, the id is a header, stable, and 
   }
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 50 }), (id) => {
-      const headers = callbackHeaders({ id, body: '', atMs: 0 }, { secret, serviceKey: undefined });
+      const headers = callbackHeaders({ id, url, body: '', atMs: 0 }, { secret, serviceKey: undefined });
       return (
         /^[\w:!~*'()%-]*$/.test(headers['webhook-id'] ?? '.') &&
         headers['webhook-id'] ===
-          callbackHeaders({ id, body: 'x', atMs: 9 }, { secret, serviceKey: undefined })['webhook-id']
+          callbackHeaders({ id, url, body: 'x', atMs: 9 }, { secret, serviceKey: undefined })['webhook-id']
       );
     }),
   );

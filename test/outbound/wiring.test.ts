@@ -1,9 +1,14 @@
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { Writable } from 'node:stream';
 import t from 'tap';
+import { readConfig } from '../../src/config.js';
+import { createLog } from '../../src/telemetry.js';
+import { goodPayloads } from '../fixtures/malformed-payloads.js';
 import { build } from '../helpers/build.js';
-import { until } from '../engines/support.js';
+import { testEngineEntry, until } from '../engines/support.js';
 
 t.test('a service with a public address and Supabase announces itself, and says when it goes', async (t) => {
   const received: Array<{ authorization: string | undefined; body: unknown }> = [];
@@ -46,4 +51,57 @@ t.test('a service with a public address and Supabase announces itself, and says 
   t.match((received[0]?.body as { worker_url: string }).worker_url, url);
   await app.close();
   t.match(received[1], { body: { status: 'inactive' } });
+});
+
+t.test('the password in an address goes to that address, and is shown to nobody', async (t) => {
+  const password = 'wort%2Fdes=tages';
+  const authorizations: Array<string | undefined> = [];
+  const receiver = createServer((request, response) => {
+    authorizations.push(request.headers.authorization);
+    request.resume().on('end', () => response.writeHead(400).end(`no http://name:${password}@here`));
+  }).listen(0, '127.0.0.1');
+  t.teardown(() => {
+    receiver.close();
+    receiver.closeAllConnections();
+  });
+  await once(receiver, 'listening');
+  const host = `127.0.0.1:${(receiver.address() as AddressInfo).port}`;
+  const env = {
+    CALLBACK_URL: `http://name:${password}@${host}/hook`,
+    MODELS_DIR: t.testdir({ sdxl: {} }),
+    LOG_LEVEL: 'trace',
+  };
+  const lines: string[] = [];
+  const log = createLog(
+    readConfig(env),
+    new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        lines.push(chunk.toString());
+        done();
+      },
+    }),
+  );
+  const { call, services } = await build(t, {
+    env,
+    log,
+    options: { engineEntry: testEngineEntry },
+    start: true,
+  });
+  const { id, user_id: userId } = { ...goodPayloads.sdxl, id: randomUUID() };
+  await services.store.push('sdxl_queue', JSON.stringify({ id, user_id: userId, type: 'nonsense' }));
+  const dead = async () =>
+    (await call('GET', '/callbacks')).json<{ dead: Array<{ url: string; last_error: string }> }>().dead;
+  await until('the refusal', async () => (await dead()).length > 0);
+  t.match(await dead(), [{ url: `http://***@${host}/hook`, last_error: '400 no http://***@here' }]);
+  t.same(authorizations, [`Basic ${Buffer.from('name:wort/des=tages').toString('base64')}`]);
+  const shown = [
+    ...lines,
+    ...(await Promise.all(
+      ['/callbacks', '/dead-letters', '/worker/validate', '/metrics', '/capabilities'].map(
+        async (url) => (await call('GET', url)).body,
+      ),
+    )),
+  ].join('');
+  for (const secret of [password, decodeURIComponent(password)]) t.notOk(shown.includes(secret), secret);
+  t.match(shown, /callback refused for good/);
 });

@@ -5,6 +5,7 @@ import { promisify } from 'node:util';
 import type { Check, CheckName, Finding } from './validation.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
 import { type VideoEncoder, videoToolsCure } from '../../lib/video-tools.js';
+import { withoutCredentials } from '../../lib/printable.js';
 import { packageVersion, projectRoot } from '../../lib/project.js';
 import { formatGigabytes, gibibyte } from '../../lib/units.js';
 
@@ -144,7 +145,7 @@ export function checkServer(
           check,
           subject,
           severity: 'error',
-          message: error instanceof Error ? error.message : String(error),
+          message: withoutCredentials(error instanceof Error ? error.message : String(error)),
           cure,
         },
       ];

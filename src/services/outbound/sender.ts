@@ -106,9 +106,17 @@ export function serviceKeyHeaders(serviceKey: string): Record<string, string> {
     : { authorization: `Bearer ${serviceKey}` };
 }
 
+/** Of an address with user and password: `request` leaves them out. */
+function basicAuthorization(url: string): Record<string, string> | undefined {
+  const { username, password } = new URL(url);
+  if (username + password === '') return undefined;
+  const text = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  return { authorization: `Basic ${Buffer.from(text).toString('base64')}` };
+}
+
 /** Headers of one delivery: the id is stable over retries, the time is this attempt's. */
 export function callbackHeaders(
-  { id: entryId, body, atMs }: { id: string; body: string; atMs: number },
+  { id: entryId, url, body, atMs }: { id: string; url: string; body: string; atMs: number },
   { secret, serviceKey }: SigningOptions,
 ): Record<string, string> {
   const id = headerId(entryId);
@@ -118,7 +126,7 @@ export function callbackHeaders(
     'webhook-id': id,
     'webhook-timestamp': timestamp,
     'idempotency-key': id,
-    ...(serviceKey === undefined ? {} : serviceKeyHeaders(serviceKey)),
+    ...(basicAuthorization(url) ?? (serviceKey === undefined ? {} : serviceKeyHeaders(serviceKey))),
     ...(secret === undefined
       ? {}
       : { 'webhook-signature': `v1,${sign(secret, `${id}.${timestamp}.${body}`)}` }),
