@@ -14,6 +14,7 @@ COPY tsconfig.json openapi.yaml ./
 COPY tools tools
 COPY bench bench
 COPY test test
+COPY client client
 COPY src src
 # The image's own Node runs everything: the one that package.json brings for other machines stays out.
 RUN npm run build --silent && npm prune --omit=dev --ignore-scripts --no-audit --no-fund \
@@ -26,6 +27,7 @@ RUN ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/in
 FROM scratch AS service
 COPY package.json openapi.yaml /app/
 COPY --from=build /app/dist/src /app/dist/src
+COPY --from=build /app/dist/client /app/dist/client
 COPY src/services/queue/redis/scripts /app/src/services/queue/redis/scripts
 COPY prompts /app/prompts
 COPY models /app/models

@@ -1,17 +1,35 @@
-/** Writes src/contract/generated.ts from openapi.yaml. `--check` fails when it is not fresh, `--if-stale` writes only then. */
+/**
+ * Writes what is generated from openapi.yaml: the types of src/contract, and for the client the table of operations.
+ * `--check` fails when they are not fresh.
+ */
 import { readFile, writeFile } from 'node:fs/promises';
 import openapiTypescript, { astToString } from 'openapi-typescript';
+import { parse } from 'yaml';
 
-const target = new URL('../src/contract/generated.ts', import.meta.url);
 const source = new URL('../openapi.yaml', import.meta.url);
-const text = `/** Generated from openapi.yaml by \`npm run build\`; do not edit. */\n${astToString(await openapiTypescript(source))}`;
-const known = await readFile(target, 'utf8').catch(() => '');
+const heading = '/** Generated from openapi.yaml by `npm run build`; do not edit. */';
+const { paths } = parse(await readFile(source, 'utf8'));
 
-if (process.argv.includes('--check')) {
-  if (known !== text) {
-    console.error('src/contract/generated.ts is not what openapi.yaml says: run npm run build and commit it');
-    process.exit(1);
-  }
-} else if (known !== text) {
-  await writeFile(target, text);
+/** Of every operation: method, path, and the parameters that stand in the query and in headers. */
+const rows = Object.entries(paths).flatMap(([path, { parameters: shared = [], ...methods }]) =>
+  Object.entries(methods).map(([method, { operationId, parameters: own = [] }]) => {
+    const named = (place) =>
+      JSON.stringify([...shared, ...own].filter((one) => one.in === place).map(({ name }) => name));
+    return `  ${operationId}: ['${method.toUpperCase()}', '${path}', ${named('query')}, ${named('header')}],`;
+  }),
+);
+const files = {
+  '../src/contract/generated.ts': astToString(await openapiTypescript(source)),
+  '../client/operations.ts': `export const routes = {\n${rows.join('\n')}\n} as const;\n`,
+};
+
+for (const [name, content] of Object.entries(files)) {
+  const target = new URL(name, import.meta.url);
+  const text = `${heading}\n${content}`;
+  const known = await readFile(target, 'utf8').catch(() => '');
+  if (known === text) continue;
+  if (process.argv.includes('--check')) {
+    console.error(`${name.slice(3)} is not what openapi.yaml says: run npm run build and commit it`);
+    process.exitCode = 1;
+  } else await writeFile(target, text);
 }

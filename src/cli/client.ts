@@ -5,10 +5,12 @@ import path from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { ReadableStream as WebReadableStream } from 'node:stream/web';
-import { EventSourceParserStream } from 'eventsource-parser/stream';
+import { type Client, ConnectionError, createClient, OurVidzError } from '../../client/index.js';
 import { CliError, exitCodes, print } from './output.js';
 import { readEnvironment } from '../lib/environment.js';
 import { oneLine } from '../lib/printable.js';
+
+export type { Client };
 
 export interface Connection {
   /** Origin of the service, without a trailing slash. */
@@ -63,106 +65,29 @@ function isLoopback(url: string): boolean {
   return hostname === 'localhost' || hostname === '[::1]' || hostname.startsWith('127.');
 }
 
-export type Client = ReturnType<typeof createClient>;
-
-export interface RequestOptions {
-  body?: unknown;
-  headers?: Record<string, string>;
-  signal?: AbortSignal;
-}
-
 /**
- * What the command line needs of the service's HTTP interface; failures are `CliError`s with their exit code.
+ * Writes an asset to a file that must not exist yet; half of one is not left behind. @throws CliError, or what the
+ * client throws
  */
-export function createClient({ url, apiKey }: Connection) {
-  async function send(method: string, target: string, options: RequestOptions = {}): Promise<Response> {
-    const address = new URL(target, `${url}/`);
-    const headers: Record<string, string> = { ...options.headers };
-    // Assets may lie on another host (Supabase): the key is only for the service itself.
-    if (apiKey !== undefined && address.origin === new URL(url).origin)
-      headers['authorization'] = `Bearer ${apiKey}`;
-    if (options.body !== undefined) headers['content-type'] = 'application/json';
-    let response: Response;
-    try {
-      response = await fetch(address, {
-        method,
-        headers,
-        ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
-        ...(options.signal ? { signal: options.signal } : {}),
-      });
-    } catch (error) {
-      if (options.signal?.aborted) throw error;
+export async function download(client: Client, asset: string, file: string): Promise<void> {
+  const response = await client.openAsset(asset);
+  if (!response.body) throw new CliError(`${oneLine(asset)} has no content`, exitCodes.serviceError);
+  const target = await open(file, 'wx');
+  try {
+    await pipeline(
+      Readable.fromWeb(response.body as WebReadableStream<Uint8Array>),
+      target.createWriteStream(),
+    );
+  } catch (error) {
+    await rm(file, { force: true });
+    // undici's word for a body that ends early is a TypeError, "terminated"
+    if (error instanceof TypeError)
       throw new CliError(
-        `No service answers at ${url} (${causeOf(error)}). ` +
-          'Start one with "npm start" or "npm run demo", or pass --url.',
+        `The connection broke off in the middle of ${oneLine(asset)}. The service still has the file.`,
         exitCodes.unreachable,
       );
-    }
-    if (!response.ok) throw await errorOf(response, url);
-    return response;
+    throw error;
   }
-
-  return {
-    url,
-    /** JSON of a 2xx answer. */
-    request: async <T>(method: string, target: string, options?: RequestOptions): Promise<T> => {
-      const response = await send(method, target, options);
-      const text = await response.text();
-      try {
-        return (text === '' ? {} : JSON.parse(text)) as T;
-      } catch {
-        throw new CliError(
-          `${url} answered ${oneLine(target)} with something that is not JSON; is it an OurVidz worker?`,
-          exitCodes.serviceError,
-        );
-      }
-    },
-
-    /** Events of a job after `lastEventId`, until the service ends the stream. */
-    async *events(
-      jobId: string,
-      lastEventId: string | undefined,
-      signal: AbortSignal,
-    ): AsyncGenerator<{ id: string | undefined; event: string; data: unknown }> {
-      const headers: Record<string, string> = {
-        accept: 'text/event-stream',
-        ...(lastEventId === undefined ? {} : { 'last-event-id': lastEventId }),
-      };
-      const response = await send('GET', `/jobs/${encodeURIComponent(jobId)}/events`, { headers, signal });
-      if (!response.body) return;
-      for await (const message of response.body
-        .pipeThrough(new TextDecoderStream())
-        .pipeThrough(new EventSourceParserStream())) {
-        yield {
-          id: message.id,
-          event: message.event ?? 'message',
-          data: JSON.parse(message.data) as unknown,
-        };
-      }
-    },
-
-    /** Writes an asset to a file that must not exist yet; half of one is not left behind. */
-    download: async (assetUrl: string, file: string): Promise<void> => {
-      const response = await send('GET', assetUrl);
-      if (!response.body) throw new CliError(`${oneLine(assetUrl)} has no content`, exitCodes.serviceError);
-      const target = await open(file, 'wx');
-      try {
-        await pipeline(
-          Readable.fromWeb(response.body as WebReadableStream<Uint8Array>),
-          target.createWriteStream(),
-        );
-      } catch (error) {
-        await rm(file, { force: true });
-        // undici's word for a body that ends early is a TypeError, "terminated"
-        if (error instanceof TypeError)
-          throw new CliError(
-            `The connection broke off in the middle of ${oneLine(assetUrl)}. The service still has the file.`,
-            exitCodes.unreachable,
-          );
-        throw error;
-      }
-    },
-  };
 }
 
 const exitCodeByStatus: Readonly<Record<number, number>> = {
@@ -178,37 +103,37 @@ const exitCodeByStatus: Readonly<Record<number, number>> = {
   503: exitCodes.busy,
 };
 
-/** The service's own message with its details; `/enhance` has its own shape of failure. */
-async function errorOf(response: Response, url: string): Promise<CliError> {
-  const text = await response.text();
-  const plain = `${url} answered ${response.status}`;
-  let message: string;
-  try {
-    const body = JSON.parse(text) as {
-      message?: string;
-      error?: string;
-      details?: Array<{ field: string; message: string }>;
-    };
-    const details = (body.details ?? []).map((detail) => `${detail.field}: ${detail.message}`);
-    message = [body.message ?? body.error ?? plain, ...details].map((line) => oneLine(line)).join('\n  ');
-  } catch {
-    message = `${plain}: ${oneLine(text.slice(0, 200))}`;
-  }
-  if (response.status === 401)
-    message +=
-      '\nPass the key with --key or WAN_WORKER_API_KEY. ' +
-      'A service that is given none writes one to DATA_DIR/api-key.';
-  return new CliError(message, exitCodeByStatus[response.status] ?? exitCodes.serviceError);
+/** What the command line says of an error, and the code it ends with. */
+export function asCliError(error: unknown): CliError {
+  if (error instanceof CliError) return error;
+  if (error instanceof ConnectionError)
+    return new CliError(
+      `${error.message} (${causeOf(error)}). Start one with "npm start" or "npm run demo", or pass --url.`,
+      exitCodes.unreachable,
+    );
+  if (!(error instanceof OurVidzError))
+    return new CliError(error instanceof Error ? error.message : String(error), exitCodes.serviceError);
+  const details = error.details.map(({ field, message }) => `${field}: ${message}`);
+  const help =
+    error.status === 401
+      ? '\nPass the key with --key or WAN_WORKER_API_KEY. ' +
+        'A service that is given none writes one to DATA_DIR/api-key.'
+      : '';
+  return new CliError(
+    [error.message, ...details].map((line) => oneLine(line)).join('\n  ') + help,
+    exitCodeByStatus[error.status] ?? exitCodes.serviceError,
+  );
 }
 
-function causeOf(error: unknown): string {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return cause instanceof Error ? ((cause as NodeJS.ErrnoException).code ?? cause.message) : String(cause);
+function causeOf({ cause }: ConnectionError): string {
+  const inner = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause;
+  return inner instanceof Error ? ((inner as NodeJS.ErrnoException).code ?? inner.message) : String(inner);
 }
 
 /** Client for the `--url` and `--key` given anywhere on the command line. */
 export function clientOf(command: Command): Client {
-  return createClient(resolveConnection(command.optsWithGlobals<ConnectionOptions>()));
+  const { url, apiKey: key } = resolveConnection(command.optsWithGlobals<ConnectionOptions>());
+  return createClient({ url, key });
 }
 
 export function isJson(command: Command): boolean {
@@ -218,9 +143,9 @@ export function isJson(command: Command): boolean {
 /** Asks the service and prints what it answers: JSON for scripts, else what `asText` makes of it. */
 export async function ask<T>(
   command: Command,
-  [method, target, body]: [method: string, target: string, body?: unknown],
+  question: (client: Client) => Promise<T>,
   asText: (answer: T) => string,
 ): Promise<void> {
-  const answer = await clientOf(command).request<T>(method, target, body === undefined ? {} : { body });
+  const answer = await question(clientOf(command));
   print(isJson(command), answer, () => asText(answer));
 }

@@ -5,7 +5,8 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
-import { type Client, createClient, readGeneratedKey } from './client.js';
+import { type Client, createClient } from '../../client/index.js';
+import { asCliError, readGeneratedKey } from './client.js';
 import { buildPayload, localUserId } from './commands/generate.js';
 import { followJob, saveAssets } from './job-view.js';
 import { writeLine } from './output.js';
@@ -71,7 +72,7 @@ async function runDemo(prompt: string, options: { exit?: boolean }): Promise<voi
     writeLine(`\nThe picture: ${drawn.file}`);
     writeLine(`It took ${((Date.now() - startedAtMs) / 1000).toFixed(1)} s from the start of the service.`);
   } catch (error) {
-    writeLine(`\n${error instanceof Error ? error.message : String(error)}`);
+    writeLine(`\n${asCliError(error).message}`);
     giveUp.abort();
     process.exitCode = 1;
   }
@@ -116,12 +117,12 @@ async function drawPicture(
   const timeout = AbortSignal.timeout(pictureTimeoutMs);
   const deadline = AbortSignal.any([signal, timeout]);
   await waitForHealth(url, deadline);
-  const client = createClient({ url, apiKey: settings['WAN_WORKER_API_KEY'] ?? readGeneratedKey(dataDir) });
+  const client = createClient({ url, key: settings['WAN_WORKER_API_KEY'] ?? readGeneratedKey(dataDir) });
   const id = randomUUID();
   writeLine(`Drawing "${prompt}"`);
-  await client.request('POST', '/jobs', {
+  await client.createJob({
     body: buildPayload(id, prompt, { type: 'sdxl_image_fast', user: localUserId, output: '', wait: true }),
-    headers: { 'idempotency-key': id },
+    'Idempotency-Key': id,
   });
   const display = createProgressDisplay();
   try {
@@ -152,17 +153,14 @@ async function waitForHealth(url: string, deadline: AbortSignal): Promise<void> 
 
 /** With the models and the encoder that are here. */
 async function canMakeVideos(client: Client): Promise<boolean> {
-  const { job_types: types } = await client.request<{ job_types: Record<string, { available: boolean }> }>(
-    'GET',
-    '/capabilities',
-  );
+  const { job_types: types } = await client.getCapabilities();
   return types['video_fast']?.available === true;
 }
 
 async function readiness(client: Client): Promise<string> {
-  return client.request<unknown>('GET', '/ready').then(
+  return client.getReady().then(
     (body) => JSON.stringify(body),
-    (error: unknown) => (error instanceof Error ? error.message : String(error)),
+    (error: unknown) => asCliError(error).message,
   );
 }
 

@@ -1,64 +1,32 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { Client } from './client.js';
-import { CliError, exitCodes, formatFields, shorten } from './output.js';
+import type { Job } from '../../client/index.js';
+import { type Client, download } from './client.js';
+import { formatFields, shorten } from './output.js';
 import type { JobProgressDisplay } from './progress-view.js';
-import type { components } from '../contract/generated.js';
-
-/** Seconds without any answer after which following a job gives up; the job itself goes on. */
-const giveUpAfterSeconds = 60;
 
 /**
- * Follows a job to its end by its event stream, resuming where it broke off (a restart of the service in
- * between is no reason to lose sight of the job), and returns the finished job.
+ * Follows a job to its end by its event stream (a restart of the service in between is no reason to lose sight of the
+ * job), and returns the finished job.
  */
 export async function followJob(
   client: Client,
   jobId: string,
   display: JobProgressDisplay,
   signal: AbortSignal,
-): Promise<JobView> {
-  let lastEventId: string | undefined;
+): Promise<Job> {
   let attempts = 1;
-  let failingSinceMs: number | null = null;
-  const target = `/jobs/${encodeURIComponent(jobId)}`;
-  for (;;) {
-    try {
-      for await (const message of client.events(jobId, lastEventId, signal)) {
-        failingSinceMs = null;
-        lastEventId = message.id ?? lastEventId;
-        if (message.event === 'progress') display.update(message.data as ProgressView);
-        if (message.event === 'state') {
-          const state = message.data as Pick<JobView, 'status' | 'attempts'>;
-          if (state.attempts > attempts)
-            display.note(`Attempt ${state.attempts}: the one before was interrupted`);
-          attempts = Math.max(attempts, state.attempts);
-        }
-      }
-      const job = await client.request<JobView>('GET', target, { signal });
-      failingSinceMs = null;
-      if (isFinished(job.status)) return job;
-    } catch (error) {
-      if (signal.aborted) throw error;
-      const isFinal =
-        error instanceof CliError &&
-        error.exitCode !== exitCodes.unreachable &&
-        error.exitCode !== exitCodes.busy;
-      failingSinceMs ??= Date.now();
-      if (isFinal || Date.now() - failingSinceMs > giveUpAfterSeconds * 1000) throw error;
-    }
-    await sleep(500, undefined, { signal });
+  for await (const { event, data } of client.followJob(jobId, { signal })) {
+    if (event === 'progress') display.update(data);
+    if (event !== 'state') continue;
+    if (data.attempts > attempts) display.note(`Attempt ${data.attempts}: the one before was interrupted`);
+    attempts = Math.max(attempts, data.attempts);
   }
+  return client.getJob({ id: jobId }, { signal });
 }
 
-/** A job as `GET /jobs/{id}` shows it. */
-export type JobView = components['schemas']['Job'];
-export type ProgressView = components['schemas']['JobProgress'];
-
-export function isFinished(status: JobView['status']): boolean {
-  return status === 'completed' || status === 'failed' || status === 'cancelled';
-}
+/** How far a job is, as its events say. */
+export type ProgressView = Job['progress'];
 
 interface Token {
   token: string;
@@ -122,7 +90,7 @@ function formatRecord(record: unknown, show: (value: number) => string): string 
  */
 export async function saveAssets(
   client: Client,
-  job: JobView,
+  job: Job,
   prompt: string,
   folder: string,
 ): Promise<string[]> {
@@ -134,7 +102,7 @@ export async function saveAssets(
       files.push(asset);
       continue;
     }
-    const extension = /\.[a-z0-9]{1,8}$/i.exec(new URL(asset, client.url).pathname)?.[0] ?? '.bin';
+    const extension = /\.[a-z0-9]{1,8}$/i.exec(new URL(client.addressOf(asset)).pathname)?.[0] ?? '.bin';
     // Only a number becomes part of a file's name: anything else could lead out of the folder.
     const own: unknown = (Array.isArray(seeds) ? seeds : [seed])[index];
     const name = `${slugOf(prompt)}-${Number.isSafeInteger(own) ? Number(own) : index}`;
@@ -152,7 +120,7 @@ async function saveUnderFreeName(
   for (let number = 1; ; number += 1) {
     const file = `${stem}${number === 1 ? '' : `-${number}`}${extension}`;
     try {
-      await client.download(asset, file);
+      await download(client, asset, file);
       return file;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;

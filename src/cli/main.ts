@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander';
 import { ownVersion } from '../lib/project.js';
+import { asCliError } from './client.js';
 import { registerCallbacks, registerDeadLetters } from './commands/admin.js';
 import { registerDoctor } from './commands/doctor.js';
 import { registerGenerate } from './commands/generate.js';
@@ -8,21 +9,20 @@ import { registerJobs } from './commands/jobs.js';
 import { registerModels } from './commands/models.js';
 import { registerServiceCommands } from './commands/service.js';
 import { registerSetup } from './commands/setup.js';
-import { CliError, endWhenNobodyReads, exitCodeMeanings, exitCodes, writeLine, writeNote } from './output.js';
+import { endWhenNobodyReads, exitCodeMeanings, exitCodes, writeLine, writeNote } from './output.js';
 
 endWhenNobodyReads();
 try {
   await buildProgram().parseAsync();
 } catch (error) {
-  process.exitCode = exitCodeOf(error);
   // Commander has printed its own message already.
-  if (!(error instanceof CommanderError)) writeNote(error instanceof Error ? error.message : String(error));
-}
-
-function exitCodeOf(error: unknown): number {
-  if (error instanceof CliError) return error.exitCode;
-  if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
-  return exitCodes.serviceError;
+  if (error instanceof CommanderError)
+    process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+  else {
+    const { message, exitCode } = asCliError(error);
+    process.exitCode = exitCode;
+    writeNote(message);
+  }
 }
 
 /** The whole command line; throws commander's errors instead of ending the process. */

@@ -95,13 +95,6 @@ export class CliError extends Error {
   }
 }
 
-/** `?key=value&…` of the options that were given. */
-export function queryOf(options: Record<string, string | number | undefined>): string {
-  const query = new URLSearchParams();
-  for (const [key, value] of Object.entries(options)) if (value !== undefined) query.set(key, String(value));
-  return `?${query.toString()}`;
-}
-
 export function toInteger(text: string): number {
   const value = Number(text);
   if (text.trim() === '' || !Number.isSafeInteger(value))

@@ -585,6 +585,18 @@ export interface components {
             content_type: string;
             base64: string;
         };
+        /** @description What is posted to `CALLBACK_URL`, signed when there is a `CALLBACK_SECRET` */
+        JobCallback: {
+            /** @description As the producer wrote it */
+            job_id: string;
+            /** @enum {string} */
+            status: "processing" | "completed" | "failed";
+            assets: string[];
+            error_message?: string;
+            metadata: {
+                [key: string]: unknown;
+            };
+        };
         JobPage: {
             jobs: components["schemas"]["Job"][];
             next_cursor?: string;

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import sharp from 'sharp';
 import t from 'tap';
-import { createClient } from '../../src/cli/client.js';
+import { createClient } from '../../client/index.js';
 import type { ProgressView } from '../../src/cli/job-view.js';
 import { startCallbackReceiver } from '../helpers/callback-receiver.js';
 import { getJob, readAsset, sdxlPayload, submit, testUserId, waitForJob } from '../helpers/jobs.js';
@@ -29,9 +29,9 @@ t.test('POST /jobs ends in a picture, its events, its callback and its stored fi
   t.equal(answer.headers.get('location'), `/jobs/${payload.id}`);
   t.match(await answer.json(), { id: payload.id, status: 'queued', queue_position: Number });
 
-  const client = createClient({ url: service.baseUrl, apiKey: service.apiKey });
+  const client = createClient({ url: service.baseUrl, key: service.apiKey });
   const events: Array<{ id: string | undefined; event: string; data: unknown }> = [];
-  for await (const event of client.events(payload.id, undefined, AbortSignal.timeout(60_000)))
+  for await (const event of client.followJob(payload.id, { signal: AbortSignal.timeout(60_000) }))
     events.push(event);
   const steps = events
     .filter((event) => event.event === 'progress')
@@ -53,7 +53,10 @@ t.test('POST /jobs ends in a picture, its events, its callback and its stored fi
 
   const [first] = events;
   const rest: unknown[] = [];
-  for await (const event of client.events(payload.id, first?.id, AbortSignal.timeout(10_000)))
+  for await (const event of client.followJob(payload.id, {
+    lastEventId: first?.id,
+    signal: AbortSignal.timeout(10_000),
+  }))
     rest.push(event);
   t.same(rest.at(-1), events.at(-1), 'Last-Event-ID goes on where a reader broke off');
   t.equal(

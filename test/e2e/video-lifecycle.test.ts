@@ -4,7 +4,7 @@ import { chmod, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t from 'tap';
-import { createClient } from '../../src/cli/client.js';
+import { createClient } from '../../client/index.js';
 import type { ProgressView } from '../../src/cli/job-view.js';
 import { getJob, readAsset, submit, testUserId, waitForJob, wanPayload } from '../helpers/jobs.js';
 import { childProcesses } from '../helpers/processes.js';
@@ -31,7 +31,7 @@ await chmod(slowFfmpeg, 0o755);
 t.test('cancelled or killed in the middle of it', { skip }, async (t) => {
   const service = await startService({ env: { FFMPEG: slowFfmpeg, MODELS_DIR: await wanModelsFolder(t) } });
   t.teardown(() => service.cleanUp());
-  const client = createClient({ url: service.baseUrl, apiKey: service.apiKey });
+  const client = createClient({ url: service.baseUrl, key: service.apiKey });
   const engine = () =>
     childProcesses(service.pid()).find(
       ({ command }) => command.includes('engine-main') && command.endsWith('wan'),
@@ -43,8 +43,8 @@ t.test('cancelled or killed in the middle of it', { skip }, async (t) => {
     wanPayload({ config: { frame_num: 81, sample_steps: 2, seed: 3, ...config } });
 
   async function reach(id: string, accept: (progress: ProgressView) => boolean): Promise<void> {
-    for await (const { event, data } of client.events(id, undefined, AbortSignal.timeout(60_000)))
-      if (event === 'progress' && accept(data as ProgressView)) return;
+    for await (const { event, data } of client.followJob(id, { signal: AbortSignal.timeout(60_000) }))
+      if (event === 'progress' && accept(data)) return;
     throw new Error(`${id} ended before: ${JSON.stringify(await getJob(service, id))}`);
   }
 

@@ -1,6 +1,6 @@
 /** WAN jobs from the queue's string to the frames of the MP4, with each way of giving reference pictures. */
 import t, { type Test } from 'tap';
-import { createClient } from '../../src/cli/client.js';
+import { createClient } from '../../client/index.js';
 import type { ProgressView } from '../../src/cli/job-view.js';
 import { drawClip } from '../../tools/pocket-check/clip-world.js';
 import { judgeClip } from '../../tools/pocket-check/clip.js';
@@ -204,12 +204,14 @@ t.test('from a Redis list to the frames of the video', { skip }, async (t) => {
 
   await t.test('progress by stage, an honest rest, previews', async (t) => {
     const payload = wanPayload({ config: { frame_num: 33, seed: 1 } });
-    const client = createClient({ url: service.baseUrl, apiKey: service.apiKey });
+    const client = createClient({ url: service.baseUrl, key: service.apiKey });
     const watch = async () => {
       const seen: Array<ProgressView & { atMs: number }> = [];
       let previews = 0;
-      for await (const { event, data } of client.events(payload.id, undefined, AbortSignal.timeout(60_000))) {
-        if (event === 'progress') seen.push({ ...(data as ProgressView), atMs: Date.now() });
+      for await (const { event, data } of client.followJob(payload.id, {
+        signal: AbortSignal.timeout(60_000),
+      })) {
+        if (event === 'progress') seen.push({ ...data, atMs: Date.now() });
         if (event === 'preview') previews += 1;
       }
       return { seen, previews, endMs: Date.now() };

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { isFinished, type JobView } from '../../src/cli/job-view.js';
+import { isOver, type Job } from '../../client/index.js';
 import type { ServiceProcess } from './service-process.js';
 import { waitFor } from './wait-for.js';
 
@@ -64,17 +64,17 @@ export async function submit(service: ServiceProcess, payload: SdxlPayload | Wan
   return payload.id;
 }
 
-export async function getJob(service: ServiceProcess, id: string): Promise<JobView> {
-  return (await service.getJson(`/jobs/${id}`)) as JobView;
+export async function getJob(service: ServiceProcess, id: string): Promise<Job> {
+  return (await service.getJson(`/jobs/${id}`)) as Job;
 }
 
 /** Waits until `accept` holds for the job; errors of a service that is away are waited out. */
 export async function waitForJob(
   service: ServiceProcess,
   id: string,
-  accept: (job: JobView) => boolean = (job) => isFinished(job.status),
+  accept: (job: Job) => boolean = (job) => isOver(job.status),
   timeoutMs = 60_000,
-): Promise<JobView> {
+): Promise<Job> {
   let last: unknown;
   return waitFor(
     async () => {

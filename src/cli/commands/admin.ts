@@ -1,11 +1,8 @@
 import { type Command, Option } from 'commander';
+import type { Client } from '../../../client/index.js';
 import { ask, clientOf, isJson } from '../client.js';
-import { CliError, exitCodes, formatTable, print, queryOf, shorten, toInteger } from '../output.js';
-import type { components } from '../../contract/generated.js';
+import { CliError, exitCodes, formatTable, print, shorten, toInteger } from '../output.js';
 import { queueNames } from '../../services/catalogue.js';
-
-type DeadLetters = components['schemas']['DeadLetters'];
-type Callbacks = components['schemas']['Callbacks'];
 
 export function registerDeadLetters(program: Command): void {
   const deadLetters = program
@@ -17,22 +14,25 @@ export function registerDeadLetters(program: Command): void {
     .description('dead letters with the reason, newest first')
     .addOption(new Option('--queue <queue>', 'only of this queue').choices(queueNames))
     .option('--limit <count>', 'at most this many', toInteger, 50)
-    .action((options: Record<string, string | number | undefined>, command: Command) =>
-      ask<DeadLetters>(command, ['GET', `/dead-letters${queryOf(options)}`], ({ dead_letters: letters }) =>
-        letters.length === 0
-          ? 'No dead letters.'
-          : formatTable(
-              ['ID', 'QUEUE', 'JOB', 'ATTEMPTS', 'AT', 'REASON', 'PAYLOAD'],
-              letters.map(({ id, queue, job_id: job, attempts, at, reason, payload }) => [
-                id,
-                queue,
-                job,
-                attempts,
-                at,
-                shorten(reason, 60),
-                shorten(payload, 40),
-              ]),
-            ),
+    .action((options: Parameters<Client['listDeadLetters']>[0], command: Command) =>
+      ask(
+        command,
+        (client) => client.listDeadLetters(options),
+        ({ dead_letters: letters }) =>
+          letters.length === 0
+            ? 'No dead letters.'
+            : formatTable(
+                ['ID', 'QUEUE', 'JOB', 'ATTEMPTS', 'AT', 'REASON', 'PAYLOAD'],
+                letters.map(({ id, queue, job_id: job, attempts, at, reason, payload }) => [
+                  id,
+                  queue,
+                  job,
+                  attempts,
+                  at,
+                  shorten(reason, 60),
+                  shorten(payload, 40),
+                ]),
+              ),
       ),
     );
 
@@ -43,7 +43,7 @@ export function registerDeadLetters(program: Command): void {
     .action((id: string, _options: unknown, command: Command) =>
       ask(
         command,
-        ['POST', `/dead-letters/${encodeURIComponent(id)}/requeue`],
+        (client) => client.requeueDeadLetter({ id }),
         () => `${id}: back in its queue`,
       ),
     );
@@ -53,7 +53,11 @@ export function registerDeadLetters(program: Command): void {
     .description('delete the payload for good')
     .argument('<id>')
     .action((id: string, _options: unknown, command: Command) =>
-      ask(command, ['DELETE', `/dead-letters/${encodeURIComponent(id)}`], () => `${id}: deleted`),
+      ask(
+        command,
+        (client) => client.dropDeadLetter({ id }),
+        () => `${id}: deleted`,
+      ),
     );
 }
 
@@ -67,18 +71,22 @@ export function registerCallbacks(program: Command): void {
     .description('callbacks that were given up, with the last error')
     .option('--limit <count>', 'at most this many', toInteger, 50)
     .action((options: { limit: number }, command: Command) =>
-      ask<Callbacks>(command, ['GET', `/callbacks${queryOf({ ...options })}`], ({ pending, dead }) => {
-        const heading = `${pending} waiting to be sent, ${dead.length} given up`;
-        if (dead.length === 0) return heading;
-        const rows = dead.map((entry) => [
-          entry.id,
-          entry.event,
-          entry.attempts,
-          entry.created_at,
-          shorten(entry.last_error ?? '', 80),
-        ]);
-        return `${heading}\n${formatTable(['ID', 'EVENT', 'ATTEMPTS', 'CREATED', 'LAST ERROR'], rows)}`;
-      }),
+      ask(
+        command,
+        (client) => client.listCallbacks(options),
+        ({ pending, dead }) => {
+          const heading = `${pending} waiting to be sent, ${dead.length} given up`;
+          if (dead.length === 0) return heading;
+          const rows = dead.map((entry) => [
+            entry.id,
+            entry.event,
+            entry.attempts,
+            entry.created_at,
+            shorten(entry.last_error ?? '', 80),
+          ]);
+          return `${heading}\n${formatTable(['ID', 'EVENT', 'ATTEMPTS', 'CREATED', 'LAST ERROR'], rows)}`;
+        },
+      ),
     );
 
   callbacks
@@ -86,9 +94,7 @@ export function registerCallbacks(program: Command): void {
     .description('send given-up callbacks again: one, or all')
     .argument('[id]')
     .action(async (id: string | undefined, _options: unknown, command: Command) => {
-      const answer = await clientOf(command).request<{ retried: number }>('POST', '/callbacks/retry', {
-        body: id === undefined ? {} : { id },
-      });
+      const answer = await clientOf(command).retryCallbacks({ body: id === undefined ? {} : { id } });
       print(isJson(command), answer, () => `${answer.retried} put back in line`);
       if (id !== undefined && answer.retried === 0)
         throw new CliError(`There is no given-up callback ${id}`, exitCodes.notFound);

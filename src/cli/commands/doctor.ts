@@ -43,11 +43,7 @@ export function registerDoctor(program: Command): void {
 }
 
 async function askService(command: Command): Promise<Finding[]> {
-  const report = await clientOf(command).request<components['schemas']['WorkerValidation']>(
-    'GET',
-    '/worker/validate',
-  );
-  return report.details.findings ?? [];
+  return (await clientOf(command).validateWorker()).details.findings ?? [];
 }
 
 /**

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { type Command, Option } from 'commander';
-import { type Client, clientOf, isJson } from '../client.js';
-import { followJob, formatExplanation, type JobView, saveAssets } from '../job-view.js';
+import type { Job, JobPayload } from '../../../client/index.js';
+import { asCliError, type Client, clientOf, isJson } from '../client.js';
+import { followJob, formatExplanation, saveAssets } from '../job-view.js';
 import { CliError, exitCodes, print, toInteger, toNumber, writeNote } from '../output.js';
 import { createProgressDisplay, formatSeconds, silentProgress } from '../progress-view.js';
 import { oneLine } from '../../lib/printable.js';
@@ -86,11 +87,10 @@ async function generate(
 ): Promise<void> {
   // The id is made here, so that a job can be cancelled even when the answer to its submission got lost.
   const id = randomUUID();
-  const submitted = await client.request<{ id: string; status: string; queue_position: number }>(
-    'POST',
-    '/jobs',
-    { body: buildPayload(id, prompt, options), headers: { 'idempotency-key': id } },
-  );
+  const submitted = await client.createJob({
+    body: buildPayload(id, prompt, options),
+    'Idempotency-Key': id,
+  });
   if (!options.wait) {
     print(asJson, submitted, () => oneLine(submitted.id));
     return;
@@ -118,7 +118,7 @@ async function generate(
 }
 
 /** Follows the job; the first Ctrl-C asks the service to cancel it, the second leaves at once. */
-async function followUntilDone(client: Client, id: string, asJson: boolean): Promise<JobView> {
+async function followUntilDone(client: Client, id: string, asJson: boolean): Promise<Job> {
   const leave = new AbortController();
   const display = asJson ? silentProgress : createProgressDisplay();
   let interrupted = false;
@@ -126,8 +126,8 @@ async function followUntilDone(client: Client, id: string, asJson: boolean): Pro
     if (interrupted) return leave.abort();
     interrupted = true;
     display.note('Cancelling the job; press Ctrl-C again to leave without waiting');
-    client.request('DELETE', `/jobs/${id}`).catch((error: unknown) => {
-      display.note(error instanceof Error ? error.message : String(error));
+    client.cancelJob({ id }).catch((error: unknown) => {
+      display.note(asCliError(error).message);
       leave.abort();
     });
   };
@@ -150,7 +150,7 @@ async function followUntilDone(client: Client, id: string, asJson: boolean): Pro
 /**
  * The queue's payload (openapi.yaml, schema JobPayload) from what was typed; fields not given are left out.
  */
-export function buildPayload(id: string, prompt: string, options: GenerateOptions): Record<string, unknown> {
+export function buildPayload(id: string, prompt: string, options: GenerateOptions): JobPayload {
   const isSdxl = isJobType(options.type) && catalogue[options.type].engine === 'sdxl';
   const config = isSdxl
     ? {
@@ -182,7 +182,8 @@ export function buildPayload(id: string, prompt: string, options: GenerateOption
     ...(options.weights === undefined ? {} : { compel_enabled: true, compel_weights: options.weights }),
     config: withoutUndefined(config),
     metadata: withoutUndefined(metadata),
-  };
+    // What was typed is for the service to judge.
+  } as JobPayload;
 }
 
 function withoutUndefined(fields: Record<string, unknown>): Record<string, unknown> {

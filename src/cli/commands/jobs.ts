@@ -1,24 +1,11 @@
 import { type Command, Option } from 'commander';
-import { followJob, formatExplanation, type JobView } from '../job-view.js';
-import {
-  CliError,
-  exitCodes,
-  formatFields,
-  formatTable,
-  print,
-  queryOf,
-  shorten,
-  toInteger,
-} from '../output.js';
+import type { Client, Job } from '../../../client/index.js';
+import { followJob, formatExplanation } from '../job-view.js';
+import { CliError, exitCodes, formatFields, formatTable, print, shorten, toInteger } from '../output.js';
 import { ask, clientOf, isJson } from '../client.js';
 import { createProgressDisplay, describeProgress, silentProgress } from '../progress-view.js';
 import { oneLine } from '../../lib/printable.js';
 import { jobTypes } from '../../services/catalogue.js';
-
-interface JobPage {
-  jobs: JobView[];
-  next_cursor?: string;
-}
 
 export function registerJobs(program: Command): void {
   const jobs = program.command('jobs').description('list, show, watch and cancel jobs');
@@ -38,22 +25,26 @@ export function registerJobs(program: Command): void {
     .addOption(new Option('--type <type>', 'only jobs of this type').choices(jobTypes))
     .option('--limit <count>', 'at most this many', toInteger, 20)
     .option('--cursor <cursor>', 'where the page before ended')
-    .action((options: Record<string, string | number | undefined>, command: Command) =>
-      ask<JobPage>(command, ['GET', `/jobs${queryOf(options)}`], ({ jobs: page, next_cursor: next }) => {
-        if (page.length === 0) return 'No jobs.';
-        const table = formatTable(
-          ['ID', 'TYPE', 'STATUS', 'PROGRESS', 'ATTEMPTS', 'CREATED'],
-          page.map((job) => [
-            job.id,
-            job.type,
-            job.status,
-            `${Math.round(job.progress.fraction * 100)} %`,
-            job.attempts,
-            job.created_at,
-          ]),
-        );
-        return next === undefined ? table : `${table}\nMore: --cursor ${oneLine(next)}`;
-      }),
+    .action((options: Parameters<Client['listJobs']>[0], command: Command) =>
+      ask(
+        command,
+        (client) => client.listJobs(options),
+        ({ jobs: page, next_cursor: next }) => {
+          if (page.length === 0) return 'No jobs.';
+          const table = formatTable(
+            ['ID', 'TYPE', 'STATUS', 'PROGRESS', 'ATTEMPTS', 'CREATED'],
+            page.map((job) => [
+              job.id,
+              job.type,
+              job.status,
+              `${Math.round(job.progress.fraction * 100)} %`,
+              job.attempts,
+              job.created_at,
+            ]),
+          );
+          return next === undefined ? table : `${table}\nMore: --cursor ${oneLine(next)}`;
+        },
+      ),
     );
 
   jobs
@@ -61,7 +52,7 @@ export function registerJobs(program: Command): void {
     .description('everything known of one job')
     .argument('<id>')
     .action((id: string, _options: unknown, command: Command) =>
-      ask(command, ['GET', `/jobs/${encodeURIComponent(id)}`], formatJob),
+      ask(command, (client) => client.getJob({ id }), formatJob),
     );
 
   jobs
@@ -86,9 +77,9 @@ export function registerJobs(program: Command): void {
     .description('cancel a job, waiting or running')
     .argument('<id>')
     .action((id: string, _options: unknown, command: Command) =>
-      ask<JobView>(
+      ask(
         command,
-        ['DELETE', `/jobs/${encodeURIComponent(id)}`],
+        (client) => client.cancelJob({ id }),
         (job) => `${oneLine(job.id)}: ${job.status === 'processing' ? 'told to stop' : oneLine(job.status)}`,
       ),
     );
@@ -103,7 +94,7 @@ Examples:
   );
 }
 
-function formatJob(job: JobView): string {
+function formatJob(job: Job): string {
   const { progress, assets, metadata, ...fields } = job;
   const lines = [
     formatFields({

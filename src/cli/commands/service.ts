@@ -3,33 +3,15 @@ import { ask } from '../client.js';
 import { formatFields, formatTable } from '../output.js';
 import { oneLine } from '../../lib/printable.js';
 
-interface WorkerStatusView {
-  status: string;
-  workers: Record<
-    string,
-    {
-      state: string;
-      uptime: number;
-      jobs_processed: number;
-      last_job_time: string | null;
-      memory_usage: string;
-      error_count: number;
-      trouble?: string | null;
-      reason?: string | null;
-    }
-  >;
-  system: Record<string, unknown>;
-}
-
 export function registerServiceCommands(program: Command): void {
   program
     .command('status')
     .description('state of the workers, of this instance or of all that share its queue')
     .option('--cluster', 'list the other instances too')
     .action((options: { cluster?: boolean }, command: Command) =>
-      ask<WorkerStatusView>(
+      ask(
         command,
-        ['GET', `/worker/status${options.cluster ? '?scope=cluster' : ''}`],
+        (client) => client.getWorkerStatus(options.cluster === true ? { scope: 'cluster' } : {}),
         ({ workers, system, ...rest }) => {
           const table = formatTable(
             ['WORKER', 'STATE', 'UPTIME', 'JOBS', 'LAST JOB', 'MEMORY', 'ERRORS', 'WHY'],
@@ -52,7 +34,9 @@ export function registerServiceCommands(program: Command): void {
   program
     .command('capabilities')
     .description('job types, limits, models and devices; what is off and why')
-    .action((_options: unknown, command: Command) => ask(command, ['GET', '/capabilities'], formatTree));
+    .action((_options: unknown, command: Command) =>
+      ask(command, (client) => client.getCapabilities(), formatTree),
+    );
 
   program
     .command('enhance')
@@ -62,13 +46,21 @@ export function registerServiceCommands(program: Command): void {
     .option('--session <id>', 'conversation to continue')
     .option('--context <text>', 'what the conversation is about')
     .action(
-      (prompt: string, options: { model?: string; session?: string; context?: string }, command: Command) => {
-        // JSON leaves out what is undefined.
+      (
+        prompt: string,
+        options: { model?: 'qwen_base' | 'qwen_instruct'; session?: string; context?: string },
+        command: Command,
+      ) => {
         const { model, session, context } = options;
-        const body = { prompt, model, session_id: session, conversation_context: context };
-        return ask<{ enhanced_prompt: string }>(
+        const body = {
+          prompt,
+          ...(model === undefined ? {} : { model }),
+          ...(session === undefined ? {} : { session_id: session }),
+          ...(context === undefined ? {} : { conversation_context: context }),
+        };
+        return ask(
           command,
-          ['POST', '/enhance', body],
+          (client) => client.enhancePrompt({ body }),
           (answer) => answer.enhanced_prompt,
         );
       },
