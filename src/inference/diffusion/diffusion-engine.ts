@@ -10,6 +10,7 @@ import {
   requireModelFiles,
 } from '../engine.js';
 import type { Device, LoadParams, LoadResult } from '../engine-protocol.js';
+import { trialForms } from '../graphs/architectures.js';
 import { findModelGraphs } from '../graphs/model-graphs.js';
 import { chooseDevice } from '../onnx/device.js';
 
@@ -53,7 +54,10 @@ export function createDiffusionEngine<P extends Pipeline>(parts: DiffusionEngine
       const threads = params.threads > 0 ? params.threads : Math.min(availableParallelism(), 16);
       const { device, notes } = await chooseDevice(
         params.device,
-        (device) => findModelGraphs(parts.kind, modelDir).required(parts.probeGraph, device),
+        (device) =>
+          findModelGraphs(parts.kind, modelDir).required(parts.probeGraph, device, {
+            form: trialForms[device],
+          }),
         threads,
       );
       pipeline = await parts.open({ ...params, device, threads }, log);

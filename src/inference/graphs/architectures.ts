@@ -6,6 +6,9 @@ import { buildUmt5, type Umt5Config } from './umt5.js';
 import { buildUnet, type UnetConfig } from './unet.js';
 import { buildWanTransformer, type WanTransformerConfig } from './wan-transformer.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
+import { cudaLowering } from './cuda.js';
+import type { Form } from './lowering.js';
+import { plain, webgpu } from './plain.js';
 import type { Device } from '../engine-protocol.js';
 
 /** How a graph comes out of one part of a diffusers folder. */
@@ -15,13 +18,29 @@ export interface BuildGraph {
    * Tensors that begin so must all be used, or the checkpoint is of another kind than its configuration says.
    */
   reads: string[];
-  build(tensors: TensorTable, config: never, device: Device, title: string): Graph;
+  /** How it is written for each device. */
+  forms: Record<Device, Form>;
+  build(tensors: TensorTable, config: never, form: Form): Graph;
 }
+
+const cpu: Form = { lowering: plain, type: 'float' };
+const cuda = cudaLowering({ skipLayerNorm: false });
+/** Any device opens these, and nothing is packed for them: to try a device with. */
+export const trialForms: Record<Device, Form> = {
+  cpu,
+  webgpu: { lowering: webgpu, type: 'float' },
+  cuda: cpu,
+};
+/** Where fp16 carries everything: half the memory, and what the card's matrix units compute in. */
+const half = { ...trialForms, cuda: { lowering: cuda, type: 'float16' } } as const;
+/** The stock VAE of SDXL leaves fp16's range. */
+const wide = { ...trialForms, cuda: { lowering: cuda, type: 'float' } } as const;
 
 const text = (part: string): BuildGraph => ({
   part,
   reads: [''],
-  build: (tensors, config: ClipTextConfig, device) => buildClipText(tensors, config, device, part),
+  forms: half,
+  build: (tensors, config: ClipTextConfig, form) => buildClipText(tensors, config, form, part),
 });
 
 const sdxl: Record<string, BuildGraph> = {
@@ -30,17 +49,20 @@ const sdxl: Record<string, BuildGraph> = {
   'unet/model': {
     part: 'unet',
     reads: [''],
-    build: (tensors, config: UnetConfig, device) => buildUnet(tensors, config, device),
+    forms: half,
+    build: (tensors, config: UnetConfig, form) => buildUnet(tensors, config, form),
   },
   'vae_decoder/model': {
     part: 'vae',
     reads: ['decoder.', 'post_quant_conv.'],
-    build: (tensors, config: AutoencoderConfig, device) => buildDecoder(tensors, config, device),
+    forms: wide,
+    build: (tensors, config: AutoencoderConfig, form) => buildDecoder(tensors, config, form),
   },
   'vae_encoder/model': {
     part: 'vae',
     reads: ['encoder.', 'quant_conv.'],
-    build: (tensors, config: AutoencoderConfig, device) => buildEncoder(tensors, config, device),
+    forms: wide,
+    build: (tensors, config: AutoencoderConfig, form) => buildEncoder(tensors, config, form),
   },
 };
 
@@ -53,20 +75,23 @@ const causal = (half: 'decoder' | 'encoder', part: 'init' | 'step'): BuildGraph 
       : half === 'decoder'
         ? ['decoder.', 'post_quant_conv.']
         : ['encoder.', 'quant_conv.'],
-  build: (tensors, config: CausalVaeConfig, device) =>
-    (half === 'decoder' ? buildCausalDecoder : buildCausalEncoder)(tensors, config, device, part),
+  forms: trialForms,
+  build: (tensors, config: CausalVaeConfig, form) =>
+    (half === 'decoder' ? buildCausalDecoder : buildCausalEncoder)(tensors, config, form, part),
 });
 
 const wan: Record<string, BuildGraph> = {
   'text_encoder/model': {
     part: 'text_encoder',
     reads: [''],
-    build: (tensors, config: Umt5Config, device) => buildUmt5(tensors, config, device),
+    forms: trialForms,
+    build: (tensors, config: Umt5Config, form) => buildUmt5(tensors, config, form),
   },
   'transformer/model': {
     part: 'transformer',
     reads: [''],
-    build: (tensors, config: WanTransformerConfig, device) => buildWanTransformer(tensors, config, device),
+    forms: trialForms,
+    build: (tensors, config: WanTransformerConfig, form) => buildWanTransformer(tensors, config, form),
   },
   'vae_decoder/init': causal('decoder', 'init'),
   'vae_decoder/step': causal('decoder', 'step'),

@@ -1,7 +1,7 @@
 import { ArchitectureError, Graph, type Layer, type Value } from './graph.js';
 import * as ops from './ops.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
-import type { Device } from '../engine-protocol.js';
+import type { Form } from './lowering.js';
 
 /** diffusers' AutoencoderKLWan. */
 export interface CausalVaeConfig {
@@ -27,10 +27,10 @@ export interface CausalVaeConfig {
 export function buildCausalDecoder(
   tensors: TensorTable,
   config: CausalVaeConfig,
-  device: Device,
+  form: Form,
   part: 'init' | 'step',
 ) {
-  const graph = begin(`vae_decoder/${part}`, tensors, config, device);
+  const graph = begin(`vae_decoder/${part}`, tensors, config, form);
   const root = graph.layer();
   const { z_dim: latents, num_res_blocks: depth } = config;
   const latent = graph.input('latent_frame', 'float', [1, latents, 'height', 'width']);
@@ -69,10 +69,10 @@ export function buildCausalDecoder(
 export function buildCausalEncoder(
   tensors: TensorTable,
   config: CausalVaeConfig,
-  device: Device,
+  form: Form,
   part: 'init' | 'step',
 ) {
-  const graph = begin(`vae_encoder/${part}`, tensors, config, device);
+  const graph = begin(`vae_encoder/${part}`, tensors, config, form);
   const root = graph.layer();
   const { z_dim: latents, num_res_blocks: depth, temperal_downsample: temporal } = config;
   const pictures = config.in_channels ?? 3;
@@ -102,14 +102,14 @@ export function buildCausalEncoder(
   return graph;
 }
 
-function begin(title: string, tensors: TensorTable, config: CausalVaeConfig, device: Device): Graph {
+function begin(title: string, tensors: TensorTable, config: CausalVaeConfig, form: Form): Graph {
   if (config.is_residual === true || (config.patch_size ?? 1) !== 1)
     throw new ArchitectureError(
       `${title}: only Wan 2.1's VAE is supported, not 2.2's (is_residual, patch_size)`,
     );
   if ((config.attn_scales ?? []).length > 0)
     throw new ArchitectureError(`${title}: attn_scales are not supported`);
-  return new Graph(title, tensors, device);
+  return new Graph(title, tensors, form);
 }
 
 type Caches = ReturnType<typeof createCaches>;
@@ -200,8 +200,12 @@ function middle(layer: Layer, given: Value, channels: number, caches: Caches): V
     [channels, 3 * channels],
     pixel,
   );
-  const parts = ops.split(self, ops.toTokens(self, packed), 3, 2, channels) as [Value, Value, Value];
-  const mixed = ops.toPlanes(self, ops.attention(self, parts, { heads: 1 }), channels, x);
+  const parts = ops.split(self, ops.toTokens(self, packed, 3 * channels), 3, 2, channels) as [
+    Value,
+    Value,
+    Value,
+  ];
+  const mixed = ops.toMap(self, ops.attention(self, parts, { heads: 1 }), channels, x);
   const y = ops.add(self, x, ops.conv2d(self.at('proj'), mixed, [channels, channels], pixel));
   return residual(layer.at('resnets.1'), y, [channels, channels], caches);
 }

@@ -1,6 +1,6 @@
 import { ArchitectureError, Graph, type Layer, type Value } from './graph.js';
 import * as ops from './ops.js';
-import type { Device } from '../engine-protocol.js';
+import type { Form } from './lowering.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
 
 export interface ClipTextConfig {
@@ -24,10 +24,10 @@ export interface ClipTextConfig {
 export function buildClipText(
   tensors: TensorTable,
   config: ClipTextConfig,
-  device: Device,
+  form: Form,
   title = 'text_encoder',
 ) {
-  const graph = new Graph(title, tensors, device);
+  const graph = new Graph(title, tensors, form);
   const root = graph.layer();
   const tower = root.at('text_model');
   const { hidden_size: width, num_hidden_layers: layers } = config;
@@ -82,7 +82,7 @@ function visibleTokens(layer: Layer, mask: Value, length: Value): Value {
   const hidden = ops.sub(layer, graph.constant('float', [1], []), ops.cast(layer, mask, 'float'));
   // finite: minus infinity would turn a row that sees nothing into NaN
   const either = layer.op('Max', [future, ops.unsqueeze(layer, hidden, 1, 2)]);
-  return ops.mul(layer, either, graph.constant('float', [-30_000], []));
+  return ops.cast(layer, ops.mul(layer, either, graph.constant('float', [-30_000], [])), graph.form.type);
 }
 
 function encoderLayer(layer: Layer, x: Value, bias: Value, config: ClipTextConfig): Value {
@@ -94,13 +94,14 @@ function encoderLayer(layer: Layer, x: Value, bias: Value, config: ClipTextConfi
   const seen = ops.layerNorm(layer.at('layer_norm1'), x, width, eps);
   const part = (name: string) => ops.linear(self.at(name), seen, [width, width]);
   const mixed = ops.attention(self, [part('q_proj'), part('k_proj'), part('v_proj')], { heads, bias });
-  const y = ops.add(layer, x, ops.linear(self.at('out_proj'), mixed, [width, width]));
+  const y = ops.addResidual(layer, x, ops.linear(self.at('out_proj'), mixed, [width, width]), width);
   const mlp = layer.at('mlp');
   const wide = ops.linear(mlp.at('fc1'), ops.layerNorm(layer.at('layer_norm2'), y, width, eps), [
     width,
     inner,
   ]);
-  return ops.add(layer, y, ops.linear(mlp.at('fc2'), activation(mlp, wide), [inner, width]));
+  const fed = ops.linear(mlp.at('fc2'), activation(mlp, wide), [inner, width]);
+  return ops.addResidual(layer, y, fed, width);
 }
 
 /** The row of each sequence at its first end token; 2 is what old configurations say for "the highest id". */

@@ -1,22 +1,29 @@
-import path from 'node:path';
 import {
   attribute,
   type Attributes,
   type ElementType,
   elementTypes,
   encodeModel,
+  externalTensor,
+  modelOf,
+  type ModelProto,
   type NodeProto,
+  rawTensor,
   type TensorProto,
   valueInfo,
   type ValueInfoProto,
 } from './onnx-proto.js';
-import type { Device } from '../engine-protocol.js';
+import { isFloat, Layer } from './layer.js';
+import type { Form } from './lowering.js';
+import type { PackedPart, PackedTensor } from '../checkpoint/packed-weights.js';
 import type { StoredType, TensorEntry, TensorTable } from '../checkpoint/tensor-table.js';
 
-/** What flows along an edge of the graph. */
+export type { Layer } from './layer.js';
+
+/** What flows along an edge of the graph. A device may still owe it a sum, which reading the name writes. */
 export interface Value {
-  name: string;
-  type: ElementType;
+  readonly name: string;
+  readonly type: ElementType;
 }
 
 export interface NodeOptions {
@@ -24,6 +31,10 @@ export interface NodeOptions {
   /** Of the outputs; that of the first input where absent. */
   type?: ElementType;
   domain?: string;
+  /** Inputs of different float types are meant. */
+  mixed?: boolean;
+  /** Names of the outputs, where something has them already. */
+  names?: readonly string[];
 }
 
 /** Operators of ONNX Runtime beyond the standard. */
@@ -41,9 +52,15 @@ export class ArchitectureError extends Error {
   override readonly name = 'ArchitectureError';
 }
 
+/** Above that, values that are stored wider are halved once into a file instead of at every opening. */
+const mostFolded = 65_536;
+
 /** An ONNX graph under construction over the tensors of one checkpoint, which stay in their files. */
 export class Graph {
-  private readonly nodes: NodeProto[] = [];
+  private nodes: (NodeProto | (() => void))[] = [];
+  private readonly made = new Map<string, NodeProto>();
+  private readonly read = new Set<string>();
+  private readonly packs = new Map<string, PackedTensor & { type: ElementType }>();
   private readonly initializers = new Map<string, TensorProto>();
   private readonly inputs: ValueInfoProto[] = [];
   private readonly outputs: ValueInfoProto[] = [];
@@ -54,7 +71,7 @@ export class Graph {
   constructor(
     readonly title: string,
     private readonly tensors: TensorTable,
-    readonly device: Device,
+    readonly form: Form,
   ) {
     this.unread = new Set(tensors.keys());
   }
@@ -69,32 +86,24 @@ export class Graph {
     return { name, type };
   }
 
+  /** As float32 where it is some float: one code path serves whatever is computed in. */
   output(name: string, value: Value, dims: readonly (number | string)[]): void {
-    this.nodes.push({
-      name: `${name}/Identity`,
-      opType: 'Identity',
-      domain: '',
-      input: [value.name],
-      output: [name],
-      attribute: [],
-    });
-    this.outputs.push(valueInfo(name, value.type, dims));
+    const type = isFloat(value.type) ? 'float' : value.type;
+    const opType = type === value.type ? 'Identity' : 'Cast';
+    const attributes = opType === 'Cast' ? { to: elementTypes[type] } : {};
+    this.node(name, opType, [value], 1, { names: [name], type, attributes });
+    this.outputs.push(valueInfo(name, type, dims));
   }
 
   constant(
-    type: 'float' | 'int64',
+    type: 'float' | 'float16' | 'int64',
     values: readonly number[] | Float32Array,
     dims?: readonly number[],
   ): Value {
-    const rawData = new Uint8Array(
-      type === 'float'
-        ? Float32Array.from(values).buffer
-        : BigInt64Array.from(values as readonly number[], (value) => BigInt(value)).buffer,
-    );
     const extents = dims ?? [values.length];
     const key =
       values.length <= 8 ? `${type}[${extents.join(',')}]=${[...values].join(',')}` : this.unique('constant');
-    this.initializers.set(key, { name: key, dims: extents, dataType: elementTypes[type], rawData });
+    this.initializers.set(key, rawTensor(key, type, extents, values));
     return { name: key, type };
   }
 
@@ -122,19 +131,29 @@ export class Graph {
     if (type === undefined)
       throw new ArchitectureError(`${this.title}: ${name} is of type ${entry.dtype}: not supported`);
     const key = dims.join() === entry.shape.join() ? name : `${name}[${dims.join(',')}]`;
-    const { root } = path.parse(entry.file);
-    this.initializers.set(key, {
-      name: key,
-      dims,
-      dataType: elementTypes[type],
-      dataLocation: 1,
-      externalData: [
-        { key: 'location', value: path.relative(root, entry.file) },
-        { key: 'offset', value: String(entry.offset) },
-        { key: 'length', value: String(entry.length) },
-      ],
-    });
+    this.initializers.set(key, externalTensor(key, type, dims, entry));
     return { name: key, type };
+  }
+
+  /** In `type`: where it lies, by a cast that the runtime folds when it opens the graph, or packed. */
+  weight(name: string, entry: TensorEntry, dims: readonly number[], type: 'float' | 'float16'): Value {
+    const elements = dims.reduce((product, extent) => product * extent, 1);
+    if (type === 'float16' && stored[entry.dtype] !== type && elements > mostFolded)
+      return this.pack(name, type, dims, [{ sum: [entry] }]);
+    return this.cast(this.external(name, entry, dims), type);
+  }
+
+  /** Values that no file has in this order and type: they are written once into a file of their own. */
+  pack(name: string, type: 'float' | 'float16', dims: readonly number[], parts: PackedPart[]): Value {
+    const key = `${name}[${dims.join(',')}]`;
+    this.packs.set(key, { name: key, dtype: type === 'float' ? 'F32' : 'F16', shape: dims, parts, type });
+    return { name: key, type };
+  }
+
+  /** What is to be packed for this graph. */
+  get packed(): PackedTensor[] {
+    this.finish();
+    return [...this.packs.values()].map(({ name, dtype, shape, parts }) => ({ name, dtype, shape, parts }));
   }
 
   node(
@@ -144,41 +163,56 @@ export class Graph {
     count: number,
     options: NodeOptions,
   ): Value[] {
-    const { attributes = {}, domain = '' } = options;
+    const { attributes = {}, domain = '', mixed = false } = options;
     const floats = new Set(
       inputs.flatMap((value) => (value !== null && isFloat(value.type) ? [value.type] : [])),
     );
+    const input = inputs.map((value) => value?.name ?? '');
     const name = this.unique(`${where}/${opType}`);
-    if (floats.size > 1)
+    if (floats.size > 1 && !mixed)
       throw new ArchitectureError(`${this.title}: ${name} is given ${[...floats].join(' and ')}`);
     const type = options.type ?? inputs[0]?.type ?? 'float';
-    const output = Array.from({ length: count }, (_, i) => (i === 0 ? name : `${name}:${i}`));
-    this.nodes.push({
-      name,
-      opType,
-      domain,
-      input: inputs.map((value) => value?.name ?? ''),
-      output,
-      attribute: Object.entries(attributes).map(([key, value]) => attribute(key, value)),
-    });
+    const output =
+      options.names?.slice() ?? Array.from({ length: count }, (_, i) => (i === 0 ? name : `${name}:${i}`));
+    const attributesOf = Object.entries(attributes).map(([key, value]) => attribute(key, value));
+    const node: NodeProto = { name, opType, domain, input, output, attribute: attributesOf };
+    this.nodes.push(node);
+    this.made.set(output[0] as string, node);
+    for (const each of input) this.read.add(each);
     return output.map((value) => ({ name: value, type }));
   }
 
-  /**
-   * float32 of a tensor that may be stored otherwise; the runtime does such casts once, when it opens the
-   * graph.
-   */
-  asFloat(value: Value): Value {
-    if (value.type === 'float') return value;
-    let cast = this.casts.get(value.name);
-    if (cast === undefined) {
-      [cast] = this.node(value.name, 'Cast', [value], 1, {
-        attributes: { to: elementTypes.float },
-        type: 'float',
-      });
-      this.casts.set(value.name, cast as Value);
-    }
-    return cast as Value;
+  /** A further output of the node that made `value`. */
+  alsoOutput(value: Value, at: number): Value {
+    const { name, output } = this.made.get(value.name) as NodeProto;
+    while (output.length < at) output.push('');
+    output[at] = `${name}:${at}`;
+    return { name: output[at], type: value.type };
+  }
+
+  /** Gives one more input to the operator that made `value`, if it is such a one and nothing has read it yet. */
+  alsoInput(value: Value, opType: string, more: Value): boolean {
+    const node = this.made.get(value.name);
+    if (node?.opType !== opType || this.read.has(value.name)) return false;
+    node.input.push(more.name);
+    return true;
+  }
+
+  /** Writes nodes at this place once everything else is known. */
+  defer(write: () => void): void {
+    this.nodes.push(write);
+  }
+
+  /** The float type of a value; casts of weights are done once, when the runtime opens the graph. */
+  cast(value: Value, type: 'float' | 'float16'): Value {
+    if (value.type === type) return value;
+    const key = `${value.name} as ${type}`;
+    const known = this.casts.get(key);
+    if (known !== undefined) return known;
+    const attributes = { to: elementTypes[type] };
+    const [cast] = this.node(value.name, 'Cast', [value], 1, { attributes, type }) as [Value];
+    this.casts.set(key, cast);
+    return cast;
   }
 
   /** Tensors under `prefix` that no layer has asked for. */
@@ -186,72 +220,40 @@ export class Graph {
     return [...this.unread].filter((name) => name.startsWith(prefix));
   }
 
-  /** @returns the model as ONNX, without its weights */
-  encode(): Uint8Array {
-    return encodeModel({
-      irVersion: 8,
-      producerName: 'ourvidz',
-      opsetImport: [
-        { domain: '', version: 17 },
-        { domain: microsoft, version: 1 },
-      ],
-      graph: {
-        name: this.title,
-        node: this.nodes,
-        initializer: [...this.initializers.values()],
-        input: this.inputs,
-        output: this.outputs,
-      },
-    });
+  /** The model without its weights; `packed` says where those lie that were packed. */
+  model(packed: TensorTable = new Map()): ModelProto {
+    this.finish();
+    for (const { name, shape } of this.packs.values()) {
+      const entry = packed.get(name);
+      if (entry === undefined) throw new Error(`${this.title}: ${name} was not packed`);
+      this.external(name, entry, shape);
+    }
+    const nodes = this.nodes as NodeProto[];
+    return modelOf(this.title, nodes, [...this.initializers.values()], this.inputs, this.outputs);
   }
 
-  private unique(name: string): string {
+  encode(packed?: TensorTable): Uint8Array {
+    return encodeModel(this.model(packed));
+  }
+
+  private finish(): void {
+    const before = this.nodes;
+    const nodes: NodeProto[] = [];
+    for (const item of before) {
+      if (typeof item !== 'function') {
+        nodes.push(item);
+        continue;
+      }
+      this.nodes = [];
+      item();
+      nodes.push(...(this.nodes as NodeProto[]));
+    }
+    this.nodes = nodes;
+  }
+
+  unique(name: string): string {
     const count = this.taken.get(name) ?? 0;
     this.taken.set(name, count + 1);
     return count === 0 ? name : `${name}_${count}`;
   }
 }
-
-/** A part of a model by its name in the checkpoint; nodes made here carry that name. */
-export class Layer {
-  constructor(
-    readonly graph: Graph,
-    readonly path: string,
-  ) {}
-
-  at(name: string | number): Layer {
-    return new Layer(this.graph, this.full(String(name)));
-  }
-
-  has(name: string): boolean {
-    return this.graph.has(this.full(name));
-  }
-
-  /** A tensor of this layer as float32, of exactly this shape; `dims` groups the same values otherwise. */
-  weight(name: string, shape: readonly number[], dims = shape): Value {
-    return this.graph.asFloat(this.stored(name, shape, dims));
-  }
-
-  /** The same in the type it is stored in. */
-  stored(name: string, shape: readonly number[], dims = shape): Value {
-    return this.graph.external(this.full(name), this.entry(name, shape), dims);
-  }
-
-  entry(name: string, shape?: readonly number[]): TensorEntry {
-    return this.graph.entry(this.full(name), shape);
-  }
-
-  op(type: string, inputs: readonly (Value | null)[], options: NodeOptions = {}): Value {
-    return this.ops(type, inputs, 1, options)[0] as Value;
-  }
-
-  ops(type: string, inputs: readonly (Value | null)[], outputs: number, options: NodeOptions = {}): Value[] {
-    return this.graph.node(this.path === '' ? this.graph.title : this.path, type, inputs, outputs, options);
-  }
-
-  private full(name: string): string {
-    return this.path === '' ? name : `${this.path}.${name}`;
-  }
-}
-
-const isFloat = (type: ElementType) => ['float', 'float16', 'bfloat16', 'double'].includes(type);

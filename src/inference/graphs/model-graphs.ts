@@ -2,9 +2,10 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ArchitectureError, type Graph } from './graph.js';
+import type { Form } from './lowering.js';
 import { architectures } from './architectures.js';
-import { readPart } from '../checkpoint/diffusers-part.js';
-import { currentWanConfig, readOriginal } from '../checkpoint/original.js';
+import { currentWanConfig, readOriginal, readPart } from '../checkpoint/parts.js';
+import { type PackProgress, packWeights } from '../checkpoint/packed-weights.js';
 import { CheckpointError, type TensorEntry, type TensorTable } from '../checkpoint/tensor-table.js';
 import { EngineFailure } from '../engine.js';
 import type { Device } from '../engine-protocol.js';
@@ -13,6 +14,11 @@ import type { BuiltGraph } from '../onnx/session.js';
 
 /** An exported graph's file, or a graph that was built here over a checkpoint's weights. */
 export type GraphSource = string | BuiltGraph;
+
+interface BuildOptions extends PackProgress {
+  /** Another form than the device's own. */
+  form?: Form;
+}
 
 /**
  * The graphs of a model folder by their names in docs/export.md, without `.onnx`: those that were exported, and for
@@ -38,7 +44,7 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
     return (name === 'transformer/config.json' ? currentWanConfig(value as object) : value) as T;
   }
 
-  async function build(name: string, device: Device): Promise<BuiltGraph | null> {
+  async function build(name: string, device: Device, how: BuildOptions): Promise<BuiltGraph | null> {
     const builder = architectures[engine][name];
     if (builder === undefined) return null;
     const table = tables.get(builder.part) ?? readTable(builder.part);
@@ -46,14 +52,16 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
     const tensors = await table;
     if (tensors === null) return null;
     const settings = await config<never>(`${builder.part}/config.json`);
-    const graph: Graph = builder.build(tensors, settings, device, name);
+    const graph: Graph = builder.build(tensors, settings, how.form ?? builder.forms[device]);
     const unused = builder.reads.flatMap((prefix) => graph.unused(prefix));
     if (unused.length > 0)
       throw new ArchitectureError(
         `${name}: the checkpoint has ${unused.length} tensors that its configuration does not ask for: ` +
           unused.slice(0, 5).join(', '),
       );
-    return { title: name, model: graph.encode() };
+    if (graph.packed.length === 0) return { title: name, model: graph.encode() };
+    const packed = path.join(folder, 'packed', `${name.replace('/', '-')}-${device}.safetensors`);
+    return { title: name, model: graph.encode(await packWeights(packed, graph.packed, how)) };
   }
 
   return {
@@ -64,11 +72,11 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
      * Null: the folder has neither such a graph nor weights for it.
      * @throws EngineFailure `model_invalid` naming the tensor or the setting, where a graph cannot be built
      */
-    async graph(name: string, device: Device): Promise<GraphSource | null> {
+    async graph(name: string, device: Device, how: BuildOptions = {}): Promise<GraphSource | null> {
       const exported = path.join(folder, `${name}.onnx`);
       if (existsSync(exported)) return exported;
       try {
-        return await build(name, device);
+        return await build(name, device, how);
       } catch (error) {
         if (error instanceof ArchitectureError || error instanceof CheckpointError)
           throw new EngineFailure('model_invalid', error.message, undefined, { cause: error });
@@ -89,8 +97,8 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
         [...(table ?? [])].map(([name, entry]) => ({ ...entry, name: `${name} (${part})` })),
       );
     },
-    async required(name: string, device: Device): Promise<GraphSource> {
-      const graph = await this.graph(name, device);
+    async required(name: string, device: Device, how: BuildOptions = {}): Promise<GraphSource> {
+      const graph = await this.graph(name, device, how);
       if (graph === null) throw new EngineFailure('model_missing', `${folder} has no ${name}`);
       return graph;
     },

@@ -1,4 +1,6 @@
+import path from 'node:path';
 import protobuf from 'protobufjs/light.js';
+import { floatsToHalves } from '../diffusion/floats.js';
 
 /** Numbers of onnx.proto's TensorProto.DataType that occur here. */
 export const elementTypes = {
@@ -34,8 +36,8 @@ export interface NodeProto {
   name: string;
   opType: string;
   domain: string;
-  input: readonly string[];
-  output: readonly string[];
+  input: string[];
+  output: string[];
   attribute: AttributeProto[];
 }
 export interface ValueInfoProto {
@@ -120,6 +122,53 @@ const schema = protobuf.Root.fromJSON({
 }).lookupType('Model');
 
 export const encodeModel = (model: ModelProto): Uint8Array => schema.encode(model).finish();
+
+/** IR version 8 and opset 17 are what every runtime of the last years opens. */
+export function modelOf(
+  name: string,
+  node: NodeProto[],
+  initializer: TensorProto[],
+  input: ValueInfoProto[],
+  output: ValueInfoProto[],
+): ModelProto {
+  const opsetImport = [
+    { domain: '', version: 17 },
+    { domain: 'com.microsoft', version: 1 },
+  ];
+  const graph = { name, node, initializer, input, output };
+  return { irVersion: 8, producerName: 'ourvidz', opsetImport, graph };
+}
+
+/** A tensor whose bytes lie in a file. */
+export function externalTensor(
+  name: string,
+  type: ElementType,
+  dims: readonly number[],
+  { file, offset, length }: { file: string; offset: number; length: number },
+): TensorProto {
+  const externalData = [
+    { key: 'location', value: path.relative(path.parse(file).root, file) },
+    { key: 'offset', value: String(offset) },
+    { key: 'length', value: String(length) },
+  ];
+  return { name, dims, dataType: elementTypes[type], dataLocation: 1, externalData };
+}
+
+/** A tensor whose values are part of the graph. */
+export function rawTensor(
+  name: string,
+  type: 'float' | 'float16' | 'int64',
+  dims: readonly number[],
+  values: readonly number[] | Float32Array,
+): TensorProto {
+  const floats = () => Float32Array.from(values);
+  const typed = {
+    float: floats,
+    float16: () => floatsToHalves(floats()),
+    int64: () => BigInt64Array.from(values as readonly number[], (value) => BigInt(value)),
+  };
+  return { name, dims, dataType: elementTypes[type], rawData: new Uint8Array(typed[type]().buffer) };
+}
 
 /** Numbers are integers; a float is written `{ float: 0.5 }`. */
 export type Attributes = Record<string, number | readonly number[] | string | { float: number }>;

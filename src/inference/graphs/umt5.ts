@@ -1,7 +1,7 @@
 import { ArchitectureError, Graph, type Layer, type Value } from './graph.js';
 import * as ops from './ops.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
-import type { Device } from '../engine-protocol.js';
+import type { Form } from './lowering.js';
 
 export interface Umt5Config {
   vocab_size: number;
@@ -21,12 +21,12 @@ export interface Umt5Config {
  * positions. `input_ids`, `attention_mask` int64 [B, S] -> `last_hidden_state`, rows beyond the mask
  * included.
  */
-export function buildUmt5(tensors: TensorTable, config: Umt5Config, device: Device): Graph {
+export function buildUmt5(tensors: TensorTable, config: Umt5Config, form: Form): Graph {
   if (!['gated-gelu', undefined].includes(config.feed_forward_proj))
     throw new ArchitectureError(
       `text_encoder: feed_forward_proj ${config.feed_forward_proj} is not supported`,
     );
-  const graph = new Graph('text_encoder', tensors, device);
+  const graph = new Graph('text_encoder', tensors, form);
   const root = graph.layer();
   const { d_model: width, d_ff: inner, num_heads: heads } = config;
   const eps = config.layer_norm_epsilon ?? 1e-6;

@@ -1,8 +1,7 @@
 import { ArchitectureError, Graph, type Layer, type Value } from './graph.js';
 import * as ops from './ops.js';
-import { type ImageTokens, transformer } from './spatial-transformer.js';
-import { downsample, residual, upsample } from './residual.js';
-import type { Device } from '../engine-protocol.js';
+import { downsample, type ImageTokens, residual, transformer, upsample } from './blocks.js';
+import type { Form } from './lowering.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
 
 /** diffusers' UNet2DConditionModel, as far as SDXL and its relatives use it. */
@@ -59,22 +58,20 @@ const expected: Record<string, readonly unknown[]> = {
  * `text_embeds`, `time_ids` [B, 6] -> `out_sample`. Where the checkpoint has an adapter's matrices
  * (`…attn2.processor.to_k_ip`) also `ip_tokens` and `ip_scale`.
  */
-export function buildUnet(tensors: TensorTable, config: UnetConfig, device: Device): Graph {
+export function buildUnet(tensors: TensorTable, config: UnetConfig, form: Form): Graph {
   requireSupported(config as unknown as Record<string, unknown>);
-  const graph = new Graph('unet', tensors, device);
+  const graph = new Graph('unet', tensors, form);
   const root = graph.layer();
   const channels = config.block_out_channels;
   const first = channels[0] as number;
   const sample = graph.input('sample', 'float', ['batch', config.in_channels, 'height', 'width']);
   const timestep = graph.input('timestep', 'float', []);
-  const text = graph.input('encoder_hidden_states', 'float', [
-    'batch',
-    'sequence',
-    config.cross_attention_dim,
-  ]);
+  const words = ['batch', 'sequence', config.cross_attention_dim];
+  const text = ops.shared(root, graph.input('encoder_hidden_states', 'float', words));
   const embedding = timeEmbedding(root, timestep, config);
   const image = imageTokens(graph, tensors, config);
-  const time = { embedding: ops.silu(root.at('time_embedding'), embedding), width: 4 * first };
+  const activated = ops.silu(root.at('time_embedding'), embedding);
+  const time = { embedding: ops.shared(root, activated), width: 4 * first };
   const { groups, eps } = { groups: config.norm_num_groups, eps: config.norm_eps ?? 1e-5 };
   const resnet = (block: Layer, j: number, x: Value, width: readonly [number, number]) =>
     residual(block.at('resnets').at(j), x, width, { groups, eps, time });
@@ -87,7 +84,7 @@ export function buildUnet(tensors: TensorTable, config: UnetConfig, device: Devi
       image,
     });
 
-  let x = ops.conv2d(root.at('conv_in'), sample, [config.in_channels, first]);
+  let x = ops.conv2d(root.at('conv_in'), ops.fromPlanes(root, sample), [config.in_channels, first]);
   let from = first;
   const skips = [{ value: x, channels: first }];
   const blocks = channels.map((to, i) => blockSettings(config, to, i));
@@ -118,7 +115,7 @@ export function buildUnet(tensors: TensorTable, config: UnetConfig, device: Devi
     const attends = hasAttention(config.up_block_types[i]);
     for (let j = 0; j <= layers; j += 1, from = to) {
       const skip = skips.pop() as { value: Value; channels: number };
-      x = ops.concat(block.at('resnets').at(j), [x, skip.value], 1);
+      x = ops.joinChannels(block.at('resnets').at(j), [x, skip.value]);
       x = resnet(block, j, x, [from + skip.channels, to]);
       if (attends) x = attend(block.at('attentions').at(j), x, to, { depth: upDepths[j] as number, heads });
     }
@@ -128,7 +125,7 @@ export function buildUnet(tensors: TensorTable, config: UnetConfig, device: Devi
   const norm = { groups, eps, activate: true };
   const normal = ops.groupNorm(root.at('conv_norm_out'), x, from, norm);
   const out = ops.conv2d(root.at('conv_out'), normal, [from, config.out_channels]);
-  graph.output('out_sample', out, ['batch', config.out_channels, 'height', 'width']);
+  graph.output('out_sample', ops.intoPlanes(root, out), ['batch', config.out_channels, 'height', 'width']);
   return graph;
 }
 
@@ -185,11 +182,13 @@ function timeEmbedding(root: Layer, timestep: Value, config: UnetConfig): Value 
     return ops.linear(layer.at('linear_2'), hidden, [4 * first, 4 * first]);
   };
   const time = root.at('time_embedding');
-  const embedded = mlp(time, ops.sinusoids(time, ops.reshape(time, timestep, [1]), first, waves), first);
+  const given = (layer: Layer, x: Value) => ops.cast(layer, x, graph.form.type);
+  const timeWaves = ops.sinusoids(time, ops.reshape(time, timestep, [1]), first, waves);
+  const embedded = mlp(time, given(time, timeWaves), first);
   const added = root.at('add_embedding');
   const sizeWaves = ops.sinusoids(added, ops.reshape(added, sizes, [-1]), sizeWidth, waves);
   const known = ops.concat(added, [pooled, ops.reshape(added, sizeWaves, [-1, 6 * sizeWidth])], 1);
-  return ops.add(added, mlp(added, known, inner), embedded);
+  return ops.add(added, mlp(added, given(added, known), inner), embedded);
 }
 
 function imageTokens(graph: Graph, tensors: TensorTable, config: UnetConfig): ImageTokens | null {
@@ -198,7 +197,8 @@ function imageTokens(graph: Graph, tensors: TensorTable, config: UnetConfig): Im
     .filter((name) => name.endsWith(end))
     .map((name) => name.slice(0, -end.length));
   if (layers.length === 0) return null;
+  const root = graph.layer();
   const tokens = graph.input('ip_tokens', 'float', ['batch', 'image_tokens', config.cross_attention_dim]);
-  const scales = graph.input('ip_scale', 'float', ['batch', layers.length]);
-  return { tokens, scales, layers };
+  const scales = ops.cast(root, graph.input('ip_scale', 'float', ['batch', layers.length]), graph.form.type);
+  return { tokens: ops.shared(root, tokens), scales, layers };
 }

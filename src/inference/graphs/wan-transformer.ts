@@ -2,7 +2,7 @@ import { ArchitectureError, Graph, type Layer, type Value } from './graph.js';
 import * as ops from './ops.js';
 import { rotaryTables, type RotaryTables } from './rotary.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
-import type { Device } from '../engine-protocol.js';
+import type { Form } from './lowering.js';
 
 /** diffusers' WanTransformer3DModel and WanVACETransformer3DModel. */
 export interface WanTransformerConfig {
@@ -41,13 +41,9 @@ interface Conditions {
  * `encoder_hidden_states` [B, S, text] -> `sample` like `hidden_states`. VACE (Jiang et al. 2025) takes
  * `control_hidden_states` [B, 96, F, h, w] and `control_hidden_states_scale` [hints] too.
  */
-export function buildWanTransformer(
-  tensors: TensorTable,
-  config: WanTransformerConfig,
-  device: Device,
-): Graph {
+export function buildWanTransformer(tensors: TensorTable, config: WanTransformerConfig, form: Form): Graph {
   requireSupported(config);
-  const graph = new Graph('transformer', tensors, device);
+  const graph = new Graph('transformer', tensors, form);
   const root = graph.layer();
   const width = config.num_attention_heads * config.attention_head_dim;
   const eps = config.eps ?? 1e-6;
@@ -156,7 +152,7 @@ function patches(
   });
   return ops.reshape(
     layer,
-    ops.toTokens(layer, y),
+    ops.toTokens(layer, y, to),
     ops.shapeOf(layer, ops.shape(layer, volume, 0, 1), -1, to),
   );
 }

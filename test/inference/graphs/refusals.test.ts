@@ -2,14 +2,17 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
 import { models } from '../../parity/kit.js';
-import { readPart } from '../../../src/inference/checkpoint/diffusers-part.js';
+import { readPart } from '../../../src/inference/checkpoint/parts.js';
 import type { TensorEntry } from '../../../src/inference/checkpoint/tensor-table.js';
 import { findModelGraphs } from '../../../src/inference/graphs/model-graphs.js';
 import { buildUnet, type UnetConfig } from '../../../src/inference/graphs/unet.js';
+import { plain } from '../../../src/inference/graphs/plain.js';
 import { openSession } from '../../../src/inference/onnx/session.js';
 
 const folder = path.join(models, 'sdxl-tiny/unet');
 const weights = path.join(folder, 'diffusion_pytorch_model.safetensors');
+
+const cpu = { lowering: plain, type: 'float' } as const;
 
 t.test(
   'what a checkpoint lacks or has in another shape, and settings that are not known, are named',
@@ -24,19 +27,19 @@ t.test(
     };
     const name = 'mid_block.attentions.0.transformer_blocks.1.attn2.to_k.weight';
     const entry = table.get(name) as TensorEntry;
-    t.throws(() => buildUnet(changed(name, null), config, 'cpu'), { message: new RegExp(`lacks ${name}`) });
-    t.throws(() => buildUnet(changed(name, { ...entry, shape: [80, 64] }), config, 'cpu'), {
+    t.throws(() => buildUnet(changed(name, null), config, cpu), { message: new RegExp(`lacks ${name}`) });
+    t.throws(() => buildUnet(changed(name, { ...entry, shape: [80, 64] }), config, cpu), {
       message: new RegExp(`${name} is \\[80, 64\\], the configuration asks for \\[64, 80\\]`),
     });
-    t.throws(() => buildUnet(changed(name, { ...entry, dtype: 'I32' }), config, 'cpu'), {
+    t.throws(() => buildUnet(changed(name, { ...entry, dtype: 'I32' }), config, cpu), {
       message: new RegExp(`${name} is of type I32`),
     });
-    t.same(buildUnet(changed('lora.up.weight', entry), config, 'cpu').unused(), ['lora.up.weight']);
-    t.throws(() => buildUnet(table, { ...config, up_block_types: ['AttnUpBlock2D', 'UpBlock2D'] }, 'cpu'), {
+    t.same(buildUnet(changed('lora.up.weight', entry), config, cpu).unused(), ['lora.up.weight']);
+    t.throws(() => buildUnet(table, { ...config, up_block_types: ['AttnUpBlock2D', 'UpBlock2D'] }, cpu), {
       message: /AttnUpBlock2D/,
     });
     t.throws(
-      () => buildUnet(table, { ...config, resnet_time_scale_shift: 'scale_shift' } as UnetConfig, 'cpu'),
+      () => buildUnet(table, { ...config, resnet_time_scale_shift: 'scale_shift' } as UnetConfig, cpu),
       { message: /resnet_time_scale_shift "scale_shift"/ },
     );
   },

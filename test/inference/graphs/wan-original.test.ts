@@ -8,12 +8,15 @@ import { writeTorchZip } from '../../helpers/torch-zip.js';
 import { readSafetensors } from '../../../src/inference/checkpoint/safetensors.js';
 import { readTorchZip } from '../../../src/inference/checkpoint/torch-zip.js';
 import { buildUmt5, type Umt5Config } from '../../../src/inference/graphs/umt5.js';
+import { plain } from '../../../src/inference/graphs/plain.js';
 import { openSession } from '../../../src/inference/onnx/session.js';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
 import { openWanModel, type WanModel } from '../../../src/inference/wan/model.js';
 import { encodePrompt } from '../../../src/inference/wan/text.js';
 import { decodeClip, encodeClip } from '../../../src/inference/wan/vae.js';
 import { largestDifference } from '../../../tools/parity/measure.js';
+
+const cpu = { lowering: plain, type: 'float' } as const;
 
 /** Every graph once, each fed with what the one before gave. */
 async function compute(model: WanModel): Promise<Float32Array[]> {
@@ -81,7 +84,7 @@ t.test('weights stored as bfloat16 compute exactly as the same values in float32
   for (const [dtype, tensors] of Object.entries(stored)) {
     const file = path.join(t.testdir(), `${dtype}.pth`);
     await writeTorchZip(file, tensors);
-    const graph = buildUmt5(await readTorchZip(file), config, 'cpu');
+    const graph = buildUmt5(await readTorchZip(file), config, cpu);
     const session = await openSession({ title: dtype, model: graph.encode() }, { device: 'cpu', threads: 1 });
     const dims = [2, 5];
     const feeds = {
