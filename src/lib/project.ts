@@ -17,6 +17,10 @@ export function projectRoot(): string {
 /** Version of this project. */
 export const ownVersion = (): string => versionIn(projectRoot()) as string;
 
+/** How every request of this service and its commands names who sends it. */
+export const userAgent = (): string => (agent ??= `ourvidz-worker/${ownVersion()}`);
+let agent: string | undefined;
+
 /** Version of an installed package; null when there is none. */
 export function packageVersion(name: string): string | null {
   const folders = createRequire(import.meta.url).resolve.paths(name) ?? [];

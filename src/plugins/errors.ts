@@ -64,7 +64,7 @@ export function renderError(
 
 function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {
   if (thrown instanceof AppError) return thrown;
-  if (thrown instanceof StorageError && thrown.code === 'unavailable')
+  if (thrown instanceof StorageError && thrown.origin !== 'job')
     return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The storage does not answer');
   if (thrown instanceof QueueUnavailable)
     return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The queue does not answer');

@@ -10,6 +10,7 @@ import {
 } from '../services/engines/engine-status.js';
 import { orAborted, sharedFor } from '../lib/wait.js';
 import type { Services } from '../services/index.js';
+import { StorageError } from '../services/storage/storage.js';
 import type { RouteContext } from './context.js';
 
 /** The open route must not be a way to load the store: one round trip serves everybody for this long. */
@@ -44,13 +45,10 @@ export function healthRoutes({ services }: RouteContext): Handlers {
 function createReadinessCheck({ engines, store, storage }: Services) {
   async function check() {
     const [queue, files] = await Promise.all([
-      answers(() => store.ping()),
-      answers((signal) => storage.ping(signal)),
+      whyNot('the queue does not answer', () => store.ping()),
+      whyNot('the storage does not answer', (signal) => storage.ping(signal)),
     ]);
-    const blocking = [
-      ...(queue ? [] : ['the queue does not answer']),
-      ...(files ? [] : ['the storage does not answer']),
-    ];
+    const blocking = [queue, files].filter((reason) => reason !== null);
     const told: string[] = [];
     const known = generationEngines.filter((kind) => engines.has(kind)).map((kind) => engines.status(kind));
     for (const status of known) {
@@ -68,10 +66,11 @@ function createReadinessCheck({ engines, store, storage }: Services) {
   return sharedFor(readinessMaxAgeMs, check);
 }
 
-function answers(ping: (signal: AbortSignal) => Promise<void>): Promise<boolean> {
+/** Null when it answers. A fault of this worker's own is said as it is: nobody else can end it. */
+function whyNot(reason: string, ping: (signal: AbortSignal) => Promise<void>): Promise<string | null> {
   const signal = AbortSignal.timeout(pingTimeoutMs);
   return orAborted(ping(signal), signal).then(
-    () => true,
-    () => false,
+    () => null,
+    (error: unknown) => (error instanceof StorageError && error.origin === 'worker' ? error.message : reason),
   );
 }

@@ -22,7 +22,7 @@ import { createServiceMetrics } from './operations/metrics.js';
 import { createOutbound } from './outbound/index.js';
 import type { FinishedJobFacts } from './outbound/usage-reporter.js';
 import { createJobStore } from './queue/index.js';
-import { createStorage } from './storage/index.js';
+import { createStorage, reportStorage } from './storage/index.js';
 
 export interface ServiceOptions {
   /** Where metrics register. */
@@ -111,6 +111,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     engines.start();
     relay.start();
     maintenance.start();
+    void reportStorage(config, storage, log);
     for (const runner of runners) runner.start();
     const names = runners.map((runner) => runner.engine);
     log.info(

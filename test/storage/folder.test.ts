@@ -66,6 +66,34 @@ void t.test('a file is found with its type; what is no regular file of its bucke
     t.equal(await storage.find(bucket, name), null, `${bucket}/${name}`);
 });
 
+void t.test('nothing is written to or removed through a link, and a pipe is not waited for', async (t) => {
+  const root = await temporaryRoot(t);
+  const elsewhere = await temporaryRoot(t);
+  const storage = createFolderStorage({ root });
+  await mkdir(path.join(root, 'video_high'));
+  await symlink(elsewhere, path.join(root, 'video_fast'));
+  await symlink(elsewhere, path.join(root, 'video_high', 'u'));
+  await writeFile(path.join(elsewhere, '0.mp4'), 'of somebody else');
+  for (const [bucket, name] of [
+    ['video_fast', '0.mp4'],
+    ['video_fast', 'u/0.mp4'],
+    ['video_high', 'u/0.mp4'],
+  ] as const) {
+    t.match(await storageErrorOf(storage.put(bucket, name, await localFile(t, 'ours'), signal)), {
+      code: 'rejected',
+      origin: 'worker',
+      message: /is a link, not a folder/,
+    });
+    t.match(await storageErrorOf(storage.remove(bucket, [name])), { origin: 'worker' });
+    t.match(await storageErrorOf(storage.read(bucket, name, 100, signal)), { code: 'not_found' });
+  }
+  t.equal(await readFile(path.join(elsewhere, '0.mp4'), 'utf8'), 'of somebody else');
+  execFileSync('mkfifo', [path.join(root, 'video_high', 'pipe.mp4')]);
+  t.match(await storageErrorOf(storage.read('video_high', 'pipe.mp4', 100, signal)), { code: 'not_found' });
+  await storage.put('video_high', 'pipe.mp4', await localFile(t, 'a file'), signal);
+  t.equal((await storage.read('video_high', 'pipe.mp4', 100, signal)).toString(), 'a file');
+});
+
 void t.test('a write that fails leaves the old file and no remains', async (t) => {
   const root = await temporaryRoot(t);
   const storage = createFolderStorage({ root });
@@ -145,5 +173,8 @@ void t.test('whatever the path, nothing outside its bucket is read', async (t) =
 void t.test('a folder that cannot be written does not answer a ping', async (t) => {
   const root = await temporaryRoot(t);
   await writeFile(path.join(root, 'file'), '');
-  await t.rejects(createFolderStorage({ root: path.join(root, 'file', 'assets') }).ping(signal));
+  const storage = createFolderStorage({ root: path.join(root, 'file', 'assets') });
+  const fault = { code: 'unavailable', origin: 'worker', message: /cannot write/ };
+  t.match(await storageErrorOf(storage.ping(signal)), fault);
+  t.match(await storageErrorOf(storage.put('video_fast', 'a', await localFile(t, 'x'), signal)), fault);
 });

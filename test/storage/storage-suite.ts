@@ -24,12 +24,12 @@ export async function localFile(t: Test, content: Buffer | string, contentType =
 
 export async function storageErrorOf(
   promise: Promise<unknown>,
-): Promise<Pick<StorageError, 'code' | 'retryable' | 'message'>> {
+): Promise<Pick<StorageError, 'code' | 'retryable' | 'origin' | 'message'>> {
   try {
     await promise;
   } catch (error) {
     if (error instanceof StorageError)
-      return { code: error.code, retryable: error.retryable, message: error.message };
+      return { code: error.code, retryable: error.retryable, origin: error.origin, message: error.message };
     throw error;
   }
   throw new Error('nothing failed');

@@ -74,6 +74,7 @@ async function examineHere(): Promise<Finding[]> {
     videoEncoder: createVideoEncoder({ command: config.ffmpeg }),
     storage: createStorage(config).storage,
     supabaseUrl: config.supabaseUrl,
+    supabaseServiceKey: config.supabaseServiceKey,
     ...(store === undefined ? {} : { store }),
   });
   try {

@@ -8,6 +8,8 @@ import {
   checkPackages,
   checkServer,
 } from './machine-checks.js';
+import { userAgent } from '../../lib/project.js';
+import { keyTrouble } from '../../lib/supabase.js';
 import { checkEngines, checkModelFolder, checkQwenFolder } from './model-checks.js';
 import { type Check, createValidation, type Finding, type NamedCheck } from './validation.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
@@ -26,9 +28,10 @@ interface ServiceChecksOptions {
   videoEncoder: Pick<VideoEncoder, 'find'>;
   /** Absent where opening it is not for whoever asks: an embedded queue belongs to one process. */
   store?: Pick<JobStore, 'kind' | 'ping'>;
-  storage: Pick<Storage, 'kind' | 'ping'>;
+  storage: Pick<Storage, 'kind' | 'ping' | 'inspect'>;
   /** Callbacks and registration go there, wherever files go. */
   supabaseUrl?: string | undefined;
+  supabaseServiceKey?: string | undefined;
   /** Absent when no service runs: nothing is loaded then. */
   engines?: Pick<Engines, 'has' | 'status'>;
 }
@@ -46,6 +49,7 @@ export function createServiceChecks({
   store,
   storage,
   supabaseUrl,
+  supabaseServiceKey,
   engines,
 }: ServiceChecksOptions) {
   const checks: NamedCheck[] = [
@@ -65,17 +69,16 @@ export function createServiceChecks({
     },
     { name: 'python_dependencies', subject: 'ffmpeg', run: checkFfmpeg(videoEncoder) },
     ...(store === undefined ? [] : [checkStore(store)]),
-    {
-      name: 'environment_variables',
-      subject: `${storage.kind} storage`,
-      run: checkServer(
-        storage.kind === 'supabase' ? 'supabase storage' : 'storage',
-        (signal) => storage.ping(signal),
-        storage.kind === 'supabase'
-          ? 'Check that SUPABASE_URL and SUPABASE_SERVICE_KEY are right.'
-          : 'Check that DATA_DIR can be written.',
-      ),
-    },
+    { name: 'environment_variables', subject: `${storage.kind} storage`, run: checkStorage(storage) },
+    ...(supabaseServiceKey === undefined
+      ? []
+      : [
+          {
+            name: 'environment_variables' as const,
+            subject: 'supabase key',
+            run: checkServiceKey(supabaseServiceKey),
+          },
+        ]),
     ...(supabaseUrl === undefined || storage.kind === 'supabase'
       ? []
       : [
@@ -122,9 +125,41 @@ export function createServiceChecks({
 
 /** Any answer will do: what stands there checks keys by itself. */
 async function reach(url: string, signal: AbortSignal): Promise<void> {
-  const response = await request(url, { signal });
+  const response = await request(url, { signal, headers: { 'user-agent': userAgent() } });
   await response.body.dump();
   if (response.statusCode >= 500) throw new Error(`answers ${response.statusCode}`);
+}
+
+/** Whether files can be stored, by storing one; then how it is set up. */
+function checkStorage(storage: Pick<Storage, 'kind' | 'ping' | 'inspect'>): Check {
+  const isSupabase = storage.kind === 'supabase';
+  const subject = isSupabase ? 'supabase storage' : 'storage';
+  const cure = isSupabase
+    ? 'Check that SUPABASE_URL and SUPABASE_SERVICE_KEY are right.'
+    : 'Check that DATA_DIR can be written.';
+  const write = checkServer(subject, (signal) => storage.ping(signal), cure);
+  return async (signal) => {
+    const findings = await write(signal);
+    if (findings.some(({ severity }) => severity === 'error')) return findings;
+    const problems = (await storage.inspect?.(signal)) ?? [];
+    return [
+      ...findings,
+      ...problems.map((message): Finding => {
+        const settings = 'Make it public in Supabase, or set ASSET_URLS to signed.';
+        return { check: 'environment_variables', subject, severity: 'error', message, cure: settings };
+      }),
+    ];
+  };
+}
+
+function checkServiceKey(key: string): Check {
+  const common = { check: 'environment_variables', subject: 'supabase key' } as const;
+  return async () => {
+    const trouble = keyTrouble(key);
+    if (trouble === null) return [{ ...common, severity: 'ok', message: 'nothing it says is against it' }];
+    const cure = 'Set SUPABASE_SERVICE_KEY to the secret or service_role key of the project.';
+    return [{ ...common, ...trouble, cure }];
+  };
 }
 
 function checkStore(store: Pick<JobStore, 'kind' | 'ping'>): NamedCheck {

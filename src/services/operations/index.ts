@@ -28,7 +28,7 @@ interface OperationsOptions {
 
 /** What keeps an eye on the rest: status, checks, leases of lost runners. */
 export function createOperations(config: Config, log: Logger, options: OperationsOptions) {
-  const { dataDir, supabaseUrl } = config;
+  const { dataDir, supabaseUrl, supabaseServiceKey } = config;
   return {
     monitor: createStatusMonitor({ ...options, dataDir, maxWaiting: config.maxWaitingJobs }),
     validation: createServiceChecks({
@@ -36,6 +36,7 @@ export function createOperations(config: Config, log: Logger, options: Operation
       ...options.models,
       dataDir,
       supabaseUrl,
+      supabaseServiceKey,
       engineEntry: engineEntry(),
     }),
     maintenance: createMaintenance({ ...options, leaseMs: config.leaseSeconds * 1000, log }),

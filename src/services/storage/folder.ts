@@ -1,19 +1,27 @@
 import { randomUUID } from 'node:crypto';
 import {
-  access,
   constants,
   copyFile,
+  lstat,
   mkdir,
   open,
   readdir,
-  readFile,
   realpath,
   rename,
   rm,
   stat,
+  writeFile,
 } from 'node:fs/promises';
 import path from 'node:path';
-import { type AssetService, checkPlace, isPlace, type Storage, StorageError } from './storage.js';
+import { orAborted } from '../../lib/wait.js';
+import {
+  type AssetService,
+  checkPlace,
+  createProof,
+  isPlace,
+  type Storage,
+  StorageError,
+} from './storage.js';
 
 const contentTypes: Readonly<Record<string, string>> = {
   '.png': 'image/png',
@@ -29,12 +37,46 @@ export interface FolderStorageOptions {
   root: string;
   /** Makes the addresses in callbacks absolute; absent: relative to the service. */
   publicUrl?: string | undefined;
+  /** How long it is remembered that files can be stored, and that they cannot. */
+  remember?: { wellMs: number; unwellMs: number };
 }
 
 /** Assets in a folder, served by the service at `/assets/{bucket}/{path}`. A file is whole or not there. */
-export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptions): Storage & AssetService {
+export function createFolderStorage({
+  root,
+  publicUrl = '',
+  remember,
+}: FolderStorageOptions): Storage & AssetService {
   const base = path.resolve(root);
   const targetOf = (bucket: string, name: string) => path.join(base, bucket, name);
+  const probe = path.join(base, `.check-${randomUUID()}`);
+  const proof = createProof(async () => {
+    try {
+      await mkdir(base, { recursive: true });
+      await writeFile(probe, 'ok');
+    } catch (error) {
+      throw cannotWrite(base, error);
+    } finally {
+      await rm(probe, { force: true }).catch(() => {});
+    }
+  }, remember);
+
+  /**
+   * Where a file is written or removed: nothing on the way there is a link, for that leads to other people's
+   * files.
+   */
+  async function requireOwn(bucket: string, name: string): Promise<void> {
+    const steps = [bucket, ...name.split('/').slice(0, -1)];
+    for (const [index] of steps.entries()) {
+      const folder = path.join(base, ...steps.slice(0, index + 1));
+      const found = await lstat(folder).catch(() => null);
+      if (found?.isSymbolicLink() === true)
+        throw new StorageError(`${path.relative(base, folder)} is a link, not a folder`, 'rejected', false, {
+          origin: 'worker',
+        });
+      if (found === null) return;
+    }
+  }
 
   /**
    * A regular file's real place: null when there is none, when the bucket is itself a link, or a link in it
@@ -60,6 +102,7 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
       const partial = `${target}.${randomUUID()}.part`;
       beingWritten.add(partial);
       try {
+        await requireOwn(bucket, name);
         await mkdir(path.dirname(target), { recursive: true });
         await copyFile(localPath, partial);
         signal.throwIfAborted();
@@ -69,15 +112,12 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
         // synced.
         await sync(path.dirname(target), 'r').catch(() => {});
         await removePartials(target);
+        proof.proven();
       } catch (error) {
-        await rm(partial, { force: true });
+        await rm(partial, { force: true }).catch(() => {});
         signal.throwIfAborted();
-        throw new StorageError(
-          `cannot write ${bucket}/${name}: ${(error as Error).message}`,
-          'unavailable',
-          true,
-          { cause: error },
-        );
+        proof.doubt();
+        throw error instanceof StorageError ? error : cannotWrite(`${bucket}/${name}`, error);
       } finally {
         beingWritten.delete(partial);
       }
@@ -96,7 +136,7 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
           false,
         );
       signal.throwIfAborted();
-      return readFile(file, { signal }).catch((error: unknown) => {
+      return readRegular(file, signal).catch((error: unknown) => {
         signal.throwIfAborted();
         throw new StorageError(
           `cannot read ${bucket}/${name}: ${(error as Error).message}`,
@@ -110,15 +150,13 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
       for (const name of names) checkPlace(bucket, name);
       await Promise.all(
         names.map(async (name) => {
+          await requireOwn(bucket, name);
           await rm(targetOf(bucket, name), { force: true });
           await removePartials(targetOf(bucket, name));
         }),
       );
     },
-    async ping() {
-      await mkdir(base, { recursive: true });
-      await access(base, constants.W_OK);
-    },
+    ping: (signal) => orAborted(proof.ask(), signal),
     root: base,
     async find(bucket, name) {
       const file = await findFile(bucket, name);
@@ -129,6 +167,28 @@ export function createFolderStorage({ root, publicUrl = '' }: FolderStorageOptio
       };
     },
   };
+}
+
+/** What keeps this worker from writing, whatever the job: its disk, its rights. */
+const ownFaults = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EACCES', 'EPERM', 'EIO', 'ENOTDIR']);
+
+function cannotWrite(what: string, error: unknown): StorageError {
+  const { code = '', message } = error as NodeJS.ErrnoException;
+  return new StorageError(`cannot write ${what}: ${message}`, 'unavailable', true, {
+    cause: error,
+    ...(ownFaults.has(code) ? { origin: 'worker' } : {}),
+  });
+}
+
+/** Without waiting for anything: in the meantime it may have become a pipe. */
+async function readRegular(file: string, signal: AbortSignal): Promise<Buffer> {
+  const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    if (!(await handle.stat()).isFile()) throw new Error('it is no regular file');
+    return await handle.readFile({ signal });
+  } finally {
+    await handle.close();
+  }
 }
 
 async function sync(file: string, flags: 'r' | 'r+'): Promise<void> {

@@ -1,10 +1,14 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createClient } from '@supabase/supabase-js';
-import { fetch } from 'undici';
-import { chunkBytes, uploadResumable } from './resumable-upload.js';
-import { checkPlace, type Storage, StorageError } from './storage.js';
-import { storageErrorFrom } from './supabase-errors.js';
+import { fetch, Headers } from 'undici';
+import { userAgent } from '../../lib/project.js';
+import { keyHeaders, keyTrouble } from '../../lib/supabase.js';
+import { orAborted } from '../../lib/wait.js';
+import { catalogue, jobTypes } from '../catalogue.js';
+import { chunkBytes, createResumableUploads } from './resumable-upload.js';
+import { checkPlace, createProof, type Storage, StorageError, storageErrorFrom } from './storage.js';
 
 export interface SupabaseStorageOptions {
   /** `https://PROJECT.supabase.co`, or where a self-hosted one answers. */
@@ -21,9 +25,14 @@ export interface SupabaseStorageOptions {
   /** Files above this are uploaded in chunks that survive a broken connection. */
   resumableAboveBytes?: number;
   retryDelaysMs?: number[];
+  /** What pictures are stored as: the proof that one can be is of the same type. */
+  imageType?: string;
+  /** How long it is remembered that files can be stored, and that they cannot. */
+  remember?: { wellMs: number; unwellMs: number };
 }
 
 const week = 7 * 24 * 3600;
+const probeTimeoutMs = 10_000;
 /**
  * The fetch of Node 24 ends the process when a server closes behind an answer that is read slowly
  * (nodejs/undici#5360).
@@ -42,7 +51,10 @@ export function createSupabaseStorage({
   timeoutMs = 60_000,
   resumableAboveBytes = chunkBytes,
   retryDelaysMs = [500, 2000, 5000],
+  imageType = 'image/png',
+  remember,
 }: SupabaseStorageOptions): Storage {
+  const ownHeaders = { ...keyHeaders(serviceKey), 'user-agent': userAgent() };
   /**
    * storage-js takes no signal for uploads: the one of the call in progress reaches its requests this way.
    */
@@ -54,14 +66,20 @@ export function createSupabaseStorage({
         const given = callSignal.getStore();
         const limit = AbortSignal.timeout(timeoutMs);
         const signal = given === undefined ? limit : AbortSignal.any([given, limit]);
-        return safeFetch(input, { ...init, signal });
+        // The key goes to this origin only, in the form that it has: no redirect is followed.
+        const headers = new Headers(init?.headers as Headers | undefined);
+        headers.delete('authorization');
+        for (const [name, value] of Object.entries(ownHeaders)) headers.set(name, value);
+        return safeFetch(input, { ...init, signal, redirect: 'manual', headers: headers as never });
       },
     },
   });
-  const authorization = { authorization: `Bearer ${serviceKey}`, apikey: serviceKey };
-  const endpoint = `${storageOrigin(url)}/storage/v1/upload/resumable`;
-  /** Uploads that were broken off, by what they upload: the next try goes on where they ended. */
-  const brokenOff = new Map<string, string>();
+  const uploadLarge = createResumableUploads({
+    endpoint: `${storageOrigin(url)}/storage/v1/upload/resumable`,
+    headers: ownHeaders,
+    stallMs: timeoutMs,
+    retryDelaysMs,
+  });
 
   /** Runs a call of storage-js and turns its `{ data, error }` into a value or a StorageError. */
   async function ask<T>(
@@ -77,7 +95,26 @@ export function createSupabaseStorage({
     );
     if (answer.error === null) return answer.data as NonNullable<T>;
     signal?.throwIfAborted();
-    throw storageErrorFrom(action, answer.error);
+    throw explained(storageErrorFrom(action, answer.error));
+  }
+
+  /** A refused key says itself why, often. */
+  function explained(error: StorageError): StorageError {
+    if (error.code !== 'forbidden') return error;
+    const why = keyTrouble(serviceKey)?.message ?? 'the storage refuses SUPABASE_SERVICE_KEY';
+    return new StorageError(`${why} (${error.message})`, 'forbidden', false, { cause: error.cause });
+  }
+
+  async function uploadBytes(
+    bucket: string,
+    path: string,
+    bytes: Buffer,
+    contentType: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await ask(`upload of ${bucket}/${path}`, signal, () =>
+      storage.from(bucket).upload(path, bytes, { contentType, upsert: true, cacheControl: '3600' }),
+    );
   }
 
   async function upload(
@@ -88,48 +125,52 @@ export function createSupabaseStorage({
   ): Promise<void> {
     if (file.bytes <= resumableAboveBytes) {
       const bytes = await readLocal(file.localPath, signal);
-      await ask(`upload of ${bucket}/${path}`, signal, () =>
-        storage
-          .from(bucket)
-          .upload(path, bytes, { contentType: file.contentType, upsert: true, cacheControl: '3600' }),
-      );
-      return;
+      return uploadBytes(bucket, path, bytes, file.contentType, signal);
     }
-    const key = `${bucket}/${path}\n${file.localPath}\n${file.bytes}`;
-    const previousUrl = brokenOff.get(key);
-    brokenOff.delete(key);
-    await uploadResumable(
-      {
-        endpoint,
-        headers: authorization,
-        bucket,
-        path,
-        file,
-        previousUrl,
-        stallMs: timeoutMs,
-        retryDelaysMs,
-        onUrl: (uploadUrl) => {
-          brokenOff.set(key, uploadUrl);
-        },
-      },
-      signal,
-    ).catch((error: unknown) => {
-      if (signal.aborted || (error instanceof StorageError && !error.retryable)) brokenOff.delete(key);
-      throw error;
+    await uploadLarge(bucket, path, file, signal).catch((error: unknown) => {
+      throw error instanceof StorageError ? explained(error) : error;
     });
-    brokenOff.delete(key);
   }
 
-  async function createBucket(bucket: string, signal: AbortSignal): Promise<void> {
+  /** Makes the bucket when it is missing. That it cannot be made is no job's fault. */
+  async function inBucket(bucket: string, signal: AbortSignal, store: () => Promise<void>): Promise<void> {
+    const isMissing = (error: unknown) => error instanceof StorageError && error.code === 'not_found';
+    const ofTheWorker = (error: unknown) => {
+      if (!(error instanceof StorageError) || error.retryable) throw error;
+      const { message, code, retryable, cause } = error;
+      throw new StorageError(message, code, retryable, { cause, origin: 'worker' });
+    };
     try {
+      await store();
+    } catch (error) {
+      if (!isMissing(error)) throw error;
       await ask(`creation of bucket ${bucket}`, signal, () =>
         storage.createBucket(bucket, { public: assetUrls === 'public' }),
-      );
-    } catch (error) {
-      // Another worker made it in the meantime.
-      if (!(error instanceof StorageError && /already exists/i.test(error.message))) throw error;
+      ).catch((refusal: unknown) => {
+        // Another worker made it in the meantime.
+        if (!(refusal instanceof StorageError && /already exists/i.test(refusal.message)))
+          ofTheWorker(refusal);
+      });
+      await store().catch((again: unknown) => {
+        if (isMissing(again)) ofTheWorker(again);
+        throw again;
+      });
     }
   }
+
+  const probe = { bucket: catalogue.sdxl_image_fast.bucket, path: `worker-check/${randomUUID()}` };
+  const proof = createProof(async () => {
+    const { bucket, path } = probe;
+    const signal = AbortSignal.timeout(probeTimeoutMs);
+    try {
+      await inBucket(bucket, signal, () => uploadBytes(bucket, path, Buffer.from('ok'), imageType, signal));
+    } catch (error) {
+      if (error instanceof StorageError) throw error;
+      throw storageErrorFrom('a small upload', { message: (error as Error).message });
+    }
+    // What stays behind is written over the next time.
+    await ask(`removal from ${bucket}`, signal, () => storage.from(bucket).remove([path])).catch(() => {});
+  }, remember);
 
   async function addressOf(bucket: string, path: string, signal: AbortSignal): Promise<string> {
     if (assetUrls === 'path') return `${bucket}/${path}`;
@@ -146,11 +187,11 @@ export function createSupabaseStorage({
     async put(bucket, path, file, signal) {
       checkPlace(bucket, path);
       try {
-        await upload(bucket, path, file, signal);
+        await inBucket(bucket, signal, () => upload(bucket, path, file, signal));
+        proof.proven();
       } catch (error) {
-        if (!(error instanceof StorageError && error.code === 'not_found')) throw error;
-        await createBucket(bucket, signal);
-        await upload(bucket, path, file, signal);
+        if (error instanceof StorageError && error.origin !== 'job') proof.doubt();
+        throw error;
       }
       return addressOf(bucket, path, signal);
     },
@@ -183,8 +224,15 @@ export function createSupabaseStorage({
         },
       );
     },
-    async ping(signal) {
-      await ask('listing of buckets', signal, () => storage.listBuckets({ limit: 1 }));
+    ping: (signal) => orAborted(proof.ask(), signal),
+    async inspect(signal) {
+      if (assetUrls !== 'public') return [];
+      const ours = new Set(jobTypes.map((type): string => catalogue[type].bucket));
+      const buckets = await ask('listing of buckets', signal, () => storage.listBuckets());
+      const closed = buckets.filter((bucket) => ours.has(bucket.name) && !bucket.public);
+      return closed.map(
+        ({ name }) => `the bucket ${name} is private: the addresses of ASSET_URLS=public do not work for it`,
+      );
     },
   };
 }
