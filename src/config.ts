@@ -13,6 +13,7 @@ import {
   type Read,
 } from './lib/environment.js';
 import { projectRoot } from './lib/project.js';
+import { isConfidential } from './lib/supabase.js';
 
 /**
  * The environment as one typed, frozen value. Every variable is declared once, with unit, default and rule;
@@ -51,6 +52,7 @@ const settings = {
   redisBlockSeconds: { variable: 'REDIS_BLOCK_SECONDS', read: integer(5, 1, 30) },
   supabaseUrl: { variable: 'SUPABASE_URL', read: openUrl('http:', 'https:') },
   supabaseServiceKey: { variable: 'SUPABASE_SERVICE_KEY', secret: true, read: text() },
+  supabasePlainHttp: { variable: 'SUPABASE_PLAIN_HTTP', read: flag(false) },
   storage: { variable: 'STORAGE', read: oneOf(undefined, 'folder', 'supabase') },
   assetUrls: { variable: 'ASSET_URLS', read: oneOf('path', 'path', 'public', 'signed') },
   callbackUrl: { variable: 'CALLBACK_URL', read: url('http:', 'https:') },
@@ -165,6 +167,14 @@ function combinations(config: Config): Problem[] {
     });
   if (config.supabaseUrl !== undefined && config.supabaseServiceKey === undefined)
     demand('SUPABASE_SERVICE_KEY', 'set together with SUPABASE_URL');
+  if (config.supabaseUrl !== undefined && !isConfidential(config.supabaseUrl) && !config.supabasePlainHttp)
+    problems.push({
+      variable: 'SUPABASE_URL',
+      value: JSON.stringify(config.supabaseUrl),
+      rule:
+        'an https address, because the key is sent there; ' +
+        'SUPABASE_PLAIN_HTTP=on allows http, for a network that nobody else listens to',
+    });
   if (config.storage === 'supabase' && config.supabaseUrl === undefined)
     demand('SUPABASE_URL', 'set when STORAGE is supabase');
   if (config.upstashUrl !== undefined && config.upstashToken === undefined && config.redisUrl === undefined)
@@ -213,7 +223,7 @@ export function redisUrlOf(config: Config): string | undefined {
 }
 
 /** Where callbacks go; none configured: they are kept and shown by the service. */
-export function callbackUrlOf(config: Config): string | undefined {
+export function callbackUrlOf(config: Pick<Config, 'callbackUrl' | 'supabaseUrl'>): string | undefined {
   return (
     config.callbackUrl ??
     (config.supabaseUrl === undefined ? undefined : `${config.supabaseUrl}/functions/v1/job-callback`)

@@ -104,6 +104,11 @@ t.test('variables that only make sense together', async (t) => {
   t.match(problemsOf({ ...key, SUPABASE_URL: 'https://x.supabase.co' }), [
     { variable: 'SUPABASE_SERVICE_KEY' },
   ]);
+  const plain = { ...key, SUPABASE_URL: 'http://kong:8000', SUPABASE_SERVICE_KEY: 's' };
+  t.match(problemsOf(plain), [{ variable: 'SUPABASE_URL', rule: /https.*SUPABASE_PLAIN_HTTP=on/ }]);
+  t.ok(readConfig({ ...plain, SUPABASE_PLAIN_HTTP: 'on' }));
+  for (const host of ['localhost', '127.0.0.1:54321', '[::1]:8000', 'supabase.localhost'])
+    t.ok(readConfig({ ...plain, SUPABASE_URL: `http://${host}` }), `${host} never leaves the machine`);
   t.match(problemsOf({ ...key, STORAGE: 'supabase' }), [{ variable: 'SUPABASE_URL' }]);
   t.match(problemsOf({ ...key, UPSTASH_REDIS_REST_URL: 'https://x.upstash.io' }), [
     { variable: 'UPSTASH_REDIS_REST_TOKEN' },

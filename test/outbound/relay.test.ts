@@ -28,8 +28,7 @@ async function openOutbox(t: Test, folder?: string) {
 }
 
 function startRelay(t: Test, options: Partial<RelayOptions> & Pick<RelayOptions, 'outbox'>) {
-  const sender =
-    options.sender ?? createCallbackSender({ secret: undefined, serviceKey: undefined, timeoutMs: 1000 });
+  const sender = options.sender ?? createCallbackSender({ timeoutMs: 1000 });
   const relay = createCallbackRelay({
     sender,
     workerId: 'w1',
@@ -117,7 +116,7 @@ void t.test("a failing receiver gets every callback in the end, each job's in or
 });
 
 void t.test('a refused callback is kept as a dead one, with the answer, and can be sent again', async (t) => {
-  let status = 422;
+  let status = 410;
   const receiver = await startReceiver(t, (response) => {
     response.writeHead(status).end('job_id is not known here');
   });
@@ -128,7 +127,7 @@ void t.test('a refused callback is kept as a dead one, with the answer, and can 
   await waitFor(async () => (await outbox.listDead(10)).length === 1, { what: 'a dead callback' });
   t.equal(receiver.received.length, 1, 'tried once');
   t.match(await outbox.listDead(10), [
-    { id: one.id, body: one.body, attempts: 1, lastError: '422 job_id is not known here' },
+    { id: one.id, body: one.body, attempts: 1, lastError: '410 job_id is not known here' },
   ]);
   t.equal(await outbox.pending(), 0);
   status = 200;
@@ -139,6 +138,79 @@ void t.test('a refused callback is kept as a dead one, with the answer, and can 
   });
   t.same(await outbox.listDead(10), []);
 });
+
+void t.test('a receiver that refuses this worker is told, asked again soon, and forgotten', async (t) => {
+  let answer: [status: number, text: string] = [401, ''];
+  const receiver = await startReceiver(t, (response) => {
+    response.writeHead(answer[0]).end(answer[1]);
+  });
+  const { outbox } = await openOutbox(t);
+  let aheadMs = 0;
+  const relay = startRelay(t, {
+    outbox,
+    receiver: receiver.url,
+    backoff: { baseMs: 600_000, maxMs: 600_000, jitter: 0 },
+    probeMs: 30,
+    forgetMs: 60_000,
+    now: () => Date.now() + aheadMs,
+  });
+  t.equal(relay.refusal(), null, 'nothing is known at the start');
+  await outbox.add(entry(receiver.url, 'a'));
+  await waitFor(() => relay.refusal() !== null, { what: 'a refusal' });
+  t.match(relay.refusal(), /answers 401: SUPABASE_SERVICE_KEY or CALLBACK_SECRET/);
+  answer = [200, ''];
+  await waitFor(() => relay.refusal() === null, { what: 'its end, long before the next regular try' });
+  await waitFor(async () => (await outbox.pending()) === 0, { what: 'an empty outbox' });
+
+  answer = [404, '{"code":"NOT_FOUND","message":"Requested function was not found"}'];
+  aheadMs += 100_000;
+  await outbox.add(entry(receiver.url, 'b'));
+  await waitFor(() => relay.refusal() !== null, { what: 'the next refusal' });
+  t.match(relay.refusal(), /answers 404: the function is not deployed/);
+  aheadMs += 60_001;
+  t.equal(relay.refusal(), null, 'without news it is forgotten');
+});
+
+void t.test(
+  'what may be about one job counts from the second on; other receivers do not count',
+  async (t) => {
+    const receiver = await startReceiver(t, (response, { body }) => {
+      response.writeHead(body.includes('"good') ? 200 : 403).end();
+    });
+    const stranger = await startReceiver(t, (response) => {
+      response.writeHead(401).end();
+    });
+    const { outbox } = await openOutbox(t);
+    const sender = createCallbackSender();
+    let answered = 0;
+    const relay = startRelay(t, {
+      outbox,
+      sender: {
+        ...sender,
+        send: async (sent) => {
+          const delivery = await sender.send(sent);
+          setImmediate(() => (answered += 1));
+          return delivery;
+        },
+      },
+      receiver: receiver.url,
+      backoff: { baseMs: 600_000, maxMs: 600_000, jitter: 0 },
+    });
+    const heard = async (url: string, jobId: string) => {
+      const before = answered;
+      await outbox.add(entry(url, jobId));
+      relay.wake();
+      await waitFor(() => answered > before, { what: jobId });
+      return relay.refusal();
+    };
+    t.equal(await heard(stranger.url, 'elsewhere'), null);
+    t.equal(await heard(receiver.url, 'bad-1'), null);
+    t.equal(await heard(receiver.url, 'good-1'), null);
+    t.equal(await heard(receiver.url, 'bad-2'), null, 'an accepted one lay between');
+    t.match(await heard(receiver.url, 'bad-3'), /answers 403/);
+    t.equal(await heard(receiver.url, 'good-2'), null);
+  },
+);
 
 void t.test(
   'after 24 hours a callback is given up; put back in line it gets a fair number of attempts',
@@ -219,7 +291,7 @@ void t.test('what a stopped relay had left is delivered by the next one', async 
   for (let index = 0; index < 10; index += 1) await first.outbox.add(entry(receiver.url, `job-${index}`));
   const relay = createCallbackRelay({
     outbox: first.outbox,
-    sender: createCallbackSender({ secret: undefined, serviceKey: undefined }),
+    sender: createCallbackSender(),
     workerId: 'w1',
     log: silentLog,
     backoff: { baseMs: 50, maxMs: 50, jitter: 0 },
@@ -245,7 +317,7 @@ void t.test('stopping delivers what is due, and ends in time when the receiver h
   const { outbox } = await openOutbox(t);
   const relay = createCallbackRelay({
     outbox,
-    sender: createCallbackSender({ secret: undefined, serviceKey: undefined }),
+    sender: createCallbackSender(),
     workerId: 'w',
     log: silentLog,
     idleMs: 60_000,
@@ -260,7 +332,7 @@ void t.test('stopping delivers what is due, and ends in time when the receiver h
   hangs = true;
   const hung = createCallbackRelay({
     outbox,
-    sender: createCallbackSender({ secret: undefined, serviceKey: undefined }),
+    sender: createCallbackSender(),
     workerId: 'w',
     log: silentLog,
     idleMs: 10,
@@ -368,8 +440,7 @@ void t.test(
           for (let index = 0; index < plans.length; index += 1)
             await outbox.add(entry(receiver.url, `job-${index}`));
           startRelay(t, { outbox });
-          const isFinal = (status: number) =>
-            (status >= 200 && status < 300) || (status >= 400 && status < 500 && status !== 429);
+          const isFinal = (status: number) => (status >= 200 && status < 300) || status === 410;
           const ends = plans.map((plan) => plan.findIndex(isFinal));
           const refused = plans.flatMap((plan, index) =>
             (plan[ends[index] ?? -1] ?? 200) >= 400 ? [`job-${index}`] : [],

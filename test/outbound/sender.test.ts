@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { secret, startReceiver } from './support.js';
 import { projectRoot } from '../../src/lib/project.js';
-import { createCallbackBuilder } from '../../src/services/outbound/index.js';
+import { createCallbackBuilder, createCredentials } from '../../src/services/outbound/index.js';
 import { callbackHeaders, createCallbackSender } from '../../src/services/outbound/sender.js';
 
 type Verify = (
@@ -22,7 +22,7 @@ async function documentedVerify(): Promise<Verify> {
 }
 
 function createSender(t: Test, options: Partial<Parameters<typeof createCallbackSender>[0]> = {}) {
-  const sender = createCallbackSender({ secret: undefined, serviceKey: undefined, ...options });
+  const sender = createCallbackSender(options);
   t.teardown(() => sender.close());
   return sender;
 }
@@ -79,7 +79,9 @@ void t.test('a signed delivery passes the documented verification, and only unch
     response.end('{}');
   });
   const entry = entryFor(receiver.url);
-  t.same(await createSender(t, { secret, serviceKey: 'ey.jwt.key' }).send(entry), { outcome: 'accepted' });
+  t.same(await createSender(t, { credentials: () => ({ secret, serviceKey: 'ey.jwt.key' }) }).send(entry), {
+    outcome: 'accepted',
+  });
   const [received] = receiver.received;
   if (received === undefined) return void t.fail('nothing arrived');
   t.equal(received.body, entry.body, 'the exact bytes');
@@ -133,7 +135,13 @@ void t.test('the signature is the one of the Standard Webhooks specification', a
 void t.test('keys and secrets are sent only as they are meant', async (t) => {
   const entry = { id: 'a', url, body: '{}', atMs: 0 };
   const bare = callbackHeaders(entry, { secret: undefined, serviceKey: undefined });
-  t.same(Object.keys(bare).sort(), ['content-type', 'idempotency-key', 'webhook-id', 'webhook-timestamp']);
+  t.same(Object.keys(bare).sort(), [
+    'content-type',
+    'idempotency-key',
+    'user-agent',
+    'webhook-id',
+    'webhook-timestamp',
+  ]);
   const newKey = callbackHeaders(entry, { secret: undefined, serviceKey: 'sb_secret_x' });
   t.equal(newKey['apikey'], 'sb_secret_x');
   t.notOk('authorization' in newKey, 'a key that is no JWT is never a bearer token');
@@ -186,14 +194,53 @@ void t.test('what an answer means', async (t) => {
   const outcomeOf = async (status: number) => sender.send(entryFor(`${receiver.url}?status=${status}`));
   for (const status of [200, 201, 202, 204])
     t.same(await outcomeOf(status), { outcome: 'accepted' }, String(status));
-  for (const status of [400, 401, 403, 404, 409, 410, 413, 415, 422])
-    t.same(await outcomeOf(status), { outcome: 'refused', reason: `${status} because of ${status}` });
-  for (const status of [301, 302, 307, 308, 408, 425, 429, 500, 502, 503, 504, 546])
-    t.same(await outcomeOf(status), { outcome: 'again', reason: `${status} because of ${status}` });
+  const again = [301, 302, 307, 308, 400, 408, 409, 413, 415, 422, 425, 429, 500, 502, 503, 504, 546];
+  for (const status of again)
+    t.same(await outcomeOf(status), { outcome: 'again', status, reason: `${status} because of ${status}` });
+  t.same(await outcomeOf(410), { outcome: 'refused', reason: '410 because of 410' });
+  t.match(await outcomeOf(401), { outcome: 'again', doubt: 'sender' });
+  for (const status of [403, 404])
+    t.match(await outcomeOf(status), { outcome: 'again', doubt: 'perhaps the job' });
   t.notOk(
     receiver.received.some(({ url }) => url === '/elsewhere'),
     'redirects are not followed',
   );
+});
+
+void t.test('a function that is not deployed is known by the words of its gateway', async (t) => {
+  const receiver = await startReceiver(t, (response) => {
+    response.writeHead(404).end('{"code":"NOT_FOUND","message":"Requested function was not found"}');
+  });
+  t.match(await createSender(t).send(entryFor(receiver.url)), { outcome: 'again', doubt: 'sender' });
+});
+
+void t.test('keys and signatures go to their own origin only', async (t) => {
+  const [supabase, stranger] = await Promise.all(
+    [0, 1].map(async () => startReceiver(t, (response) => void response.end())),
+  );
+  if (supabase === undefined || stranger === undefined) throw new Error('no receivers');
+  const project = new URL(supabase.url).origin;
+  const shared = { supabaseUrl: project, supabaseServiceKey: 'a.service.key', callbackSecret: secret };
+  const callbacksTo = (callbackUrl: string | undefined) =>
+    createSender(t, { credentials: createCredentials({ ...shared, callbackUrl }) });
+  const seenBy = ({ received }: typeof supabase) => {
+    const { authorization, apikey, ...headers } = received.at(-1)?.headers ?? {};
+    return { authorization, apikey, signed: 'webhook-signature' in headers, agent: headers['user-agent'] };
+  };
+  const withKey = { authorization: 'Bearer a.service.key', apikey: 'a.service.key' };
+  const without = { authorization: undefined, apikey: undefined };
+
+  const toFunction = callbacksTo(undefined);
+  await toFunction.send(entryFor(supabase.url));
+  t.match(seenBy(supabase), { ...withKey, signed: true, agent: /^ourvidz-worker\// });
+  await toFunction.send(entryFor(stranger.url));
+  t.match(seenBy(stranger), { ...without, signed: false }, 'an older address, or the metrics endpoint');
+
+  const toStranger = callbacksTo(stranger.url);
+  await toStranger.send(entryFor(stranger.url));
+  t.match(seenBy(stranger), { ...without, signed: true }, 'a receiver of the operator: signed, no key');
+  await toStranger.send(entryFor(supabase.url));
+  t.match(seenBy(supabase), { ...withKey, signed: false });
 });
 
 void t.test('Retry-After is honoured, in seconds or as a date, up to an hour', async (t) => {

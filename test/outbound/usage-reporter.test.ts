@@ -23,7 +23,7 @@ const facts = (id: string, more: Partial<FinishedJobFacts> = {}): FinishedJobFac
 function createReporter(t: Test, url: string, more: Partial<UsageReporterOptions> = {}) {
   const reporter = createUsageReporter({
     url,
-    sender: createCallbackSender({ secret: undefined, serviceKey: undefined, timeoutMs: 500 }),
+    sender: createCallbackSender({ timeoutMs: 500 }),
     workerId: 'w1',
     log: silentLog,
     backoff: { baseMs: 5, maxMs: 10, jitter: 0 },
@@ -143,9 +143,7 @@ void t.test(
   'an endpoint that is silent when the stop begins holds it up no longer than the grace',
   async (t) => {
     const receiver = await startReceiver(t, () => {});
-    const reporter = createReporter(t, receiver.url, {
-      sender: createCallbackSender({ secret: undefined, serviceKey: undefined, timeoutMs: 25_000 }),
-    });
+    const reporter = createReporter(t, receiver.url, { sender: createCallbackSender({ timeoutMs: 25_000 }) });
     reporter.report(facts('j1'));
     await waitFor(() => receiver.received.length === 1, { what: 'the request' });
     const startedMs = Date.now();

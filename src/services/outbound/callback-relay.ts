@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import { backoffDelayMs, type BackoffOptions } from '../../lib/retry.js';
 import { withinTrace } from '../../lib/trace.js';
 import type { Outbox, OutboxEntry } from '../queue/outbox.js';
-import type { CallbackSender } from './sender.js';
+import type { CallbackSender, Delivery } from './sender.js';
 
 export interface RelayOptions {
   outbox: Outbox;
@@ -17,6 +17,12 @@ export interface RelayOptions {
   idleMs?: number;
   /** Deliveries at a time. */
   concurrency?: number;
+  /** Where this worker's own callbacks go: only what happens there says anything of the worker. */
+  receiver?: string | undefined;
+  /** A receiver that refuses the worker is asked again so often, with what is due anyway. */
+  probeMs?: number;
+  /** Without news for so long nothing is known of the receiver any more. */
+  forgetMs?: number;
   /** How long an entry is this relay's alone; a third of it more than the sender's timeout. */
   claimMs?: number;
   now?: () => number;
@@ -44,8 +50,13 @@ export function createCallbackRelay(options: RelayOptions) {
     idleMs = 250,
     concurrency = 8,
     claimMs = 30_000,
+    receiver,
+    probeMs = 15_000,
+    forgetMs = 60_000,
     now = Date.now,
   } = options;
+  const reception = createReception({ forgetMs, now });
+  let probedAtMs = -Infinity;
   let stopped = false;
   const sending = new Set<Promise<void>>();
   let wake = () => {};
@@ -54,6 +65,7 @@ export function createCallbackRelay(options: RelayOptions) {
   async function deliver(entry: OutboxEntry): Promise<void> {
     const fields = { job_id: entry.jobId, event: entry.event, attempt: entry.attempts + 1 };
     const delivery = await withinTrace(entry, `callback ${entry.event}`, () => sender.send(entry));
+    if (receiver === undefined || entry.url === receiver) reception.note(entry.jobId, delivery);
     if (delivery.outcome === 'accepted') {
       await outbox.delivered(entry.id);
       log.debug(fields, 'callback delivered');
@@ -64,13 +76,21 @@ export function createCallbackRelay(options: RelayOptions) {
       await outbox.deadLetter(entry.id, delivery.reason);
       log.error({ ...fields, reason: delivery.reason }, 'callback given up; kept for inspection');
     } else {
-      const waitMs = Math.max(delivery.afterMs ?? 0, backoffDelayMs(entry.attempts + 1, backoff));
+      const waitMs = Math.max(delivery.afterMs ?? 0, ownDelayMs(entry, delivery));
       await outbox.reschedule(entry.id, waitMs, delivery.reason);
       log.warn(
         { ...fields, reason: delivery.reason, again_in_ms: Math.round(waitMs) },
         'callback not delivered',
       );
     }
+  }
+
+  /** One entry is tried sooner while the receiver refuses: the worker waits for its answer. */
+  function ownDelayMs(entry: OutboxEntry, { doubt }: Extract<Delivery, { outcome: 'again' }>): number {
+    const plainMs = backoffDelayMs(entry.attempts + 1, backoff);
+    if (doubt === undefined || reception.refusal() === null || now() - probedAtMs < probeMs) return plainMs;
+    probedAtMs = now();
+    return Math.min(plainMs, probeMs);
   }
 
   /**
@@ -122,6 +142,11 @@ export function createCallbackRelay(options: RelayOptions) {
     start(): void {
       loop ??= run();
     },
+    /**
+     * Why the receiver refuses whatever this worker sends, as a sentence; null while it accepts, or when nothing
+     * has been heard of it for a while.
+     */
+    refusal: reception.refusal,
     /** Called when an entry was added: it is sent at once. */
     wake: () => wake(),
     /** Ends the loop, then delivers what is due within `graceMs`. What is left stays in the outbox. */
@@ -142,3 +167,30 @@ export function createCallbackRelay(options: RelayOptions) {
     },
   };
 }
+
+/**
+ * What the receiver thinks of this worker. A refusal that may be about one job counts from the second job on
+ * that meets it with nothing accepted in between.
+ */
+function createReception({ forgetMs, now }: { forgetMs: number; now: () => number }) {
+  let refused: { why: string; atMs: number } | null = null;
+  let doubtfulJob: string | null = null;
+  return {
+    note(jobId: string, delivery: Delivery): void {
+      if (delivery.outcome === 'accepted') [refused, doubtfulJob] = [null, null];
+      if (delivery.outcome !== 'again' || delivery.doubt === undefined) return;
+      const { doubt, status = 0 } = delivery;
+      const isCertain = doubt === 'sender' || refused !== null;
+      if (isCertain || (doubtfulJob !== null && doubtfulJob !== jobId))
+        refused = { why: refusalSentence(status), atMs: now() };
+      doubtfulJob = jobId;
+    },
+    refusal: (): string | null => (refused !== null && now() - refused.atMs <= forgetMs ? refused.why : null),
+  };
+}
+
+const refusalSentence = (status: number) =>
+  `the receiver of callbacks answers ${status}: ` +
+  (status === 404
+    ? 'the function is not deployed, or CALLBACK_URL is not its address'
+    : 'SUPABASE_SERVICE_KEY or CALLBACK_SECRET is not what it expects');

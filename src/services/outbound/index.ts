@@ -1,8 +1,9 @@
 import type { Logger } from 'pino';
 import { callbackUrlOf, type Config } from '../../config.js';
+import { sameOrigin } from '../../lib/supabase.js';
 import type { JobStore } from '../queue/job-store.js';
 import { createCallbackRelay } from './callback-relay.js';
-import { createCallbackSender } from './sender.js';
+import { createCallbackSender, type Credentials } from './sender.js';
 import { createUrlRegistration } from './url-registration.js';
 import { createUsageReporter } from './usage-reporter.js';
 import type { Callback, CallbackEvent } from '../queue/outbox.js';
@@ -48,32 +49,45 @@ export function createCallbackBuilder(url: string | undefined, now = Date.now): 
   };
 }
 
+/**
+ * What may be sent where: the service key to Supabase's own origin, a signature to the receiver that shares
+ * its secret. An entry of the outbox may be older than the settings, or another instance's: its address
+ * decides.
+ */
+export function createCredentials(
+  config: Pick<Config, 'supabaseUrl' | 'supabaseServiceKey' | 'callbackUrl' | 'callbackSecret'>,
+): (url: string) => Credentials {
+  const { supabaseUrl, supabaseServiceKey: serviceKey, callbackSecret: secret } = config;
+  const receiver = callbackUrlOf(config);
+  return (url) => ({
+    ...(supabaseUrl !== undefined && sameOrigin(url, supabaseUrl) ? { serviceKey } : {}),
+    ...(receiver !== undefined && sameOrigin(url, receiver) ? { secret } : {}),
+  });
+}
+
 /** Everything this service says unasked: callbacks, usage records, its own address. */
 export function createOutbound(
   config: Config,
   log: Logger,
   { store, workerId }: { store: Pick<JobStore, 'outbox'>; workerId: string },
 ) {
-  const { supabaseUrl, supabaseServiceKey, callbackSecret: secret, metricsUrl } = config;
-  const serviceKeyFor = (url: string) =>
-    supabaseUrl !== undefined && new URL(url).origin === new URL(supabaseUrl).origin
-      ? supabaseServiceKey
-      : undefined;
+  const { supabaseUrl, supabaseServiceKey, metricsUrl } = config;
+  const credentials = createCredentials(config);
   return {
     callback: createCallbackBuilder(callbackUrlOf(config)),
     relay: createCallbackRelay({
       outbox: store.outbox,
-      sender: createCallbackSender({ secret, serviceKey: supabaseServiceKey }),
+      sender: createCallbackSender({ credentials }),
+      receiver: callbackUrlOf(config),
       workerId,
       log,
     }),
-    /** The service key goes to Supabase only: the metrics endpoint may be anybody's. */
     usage:
       metricsUrl === undefined
         ? undefined
         : createUsageReporter({
             url: metricsUrl,
-            sender: createCallbackSender({ secret, serviceKey: serviceKeyFor(metricsUrl) }),
+            sender: createCallbackSender({ credentials }),
             workerId,
             log,
           }),

@@ -1,27 +1,38 @@
 import { createHmac } from 'node:crypto';
 import { Agent, request } from 'undici';
+import { userAgent } from '../../lib/project.js';
 import { retryAfterMs } from '../../lib/retry.js';
+import { keyHeaders } from '../../lib/supabase.js';
 
 export type Delivery =
   | { outcome: 'accepted' }
   /** Worth another try; the receiver may have said when. */
-  | { outcome: 'again'; reason: string; afterMs?: number }
+  | { outcome: 'again'; reason: string; status?: number; afterMs?: number; doubt?: Doubt }
+  /** 410: the receiver is gone for good. */
   | { outcome: 'refused'; reason: string };
+/**
+ * Whether the receiver refused whoever sends this, or perhaps only what was sent: 401, and a function that is
+ * not deployed, are about the sender; other 403 and 404 may be about the job.
+ */
+type Doubt = 'sender' | 'perhaps the job';
 
 export type CallbackSender = ReturnType<typeof createCallbackSender>;
 
-/** Client errors that mean "later", not "never". */
-const retryable4xx = new Set([408, 425, 429]);
 const quotedBytes = 500;
 /** A receiver may ask for patience, not for ever. */
 const longestRetryAfterMs = 3_600_000;
 
 /** Sends one callback. Redirects are not followed: a webhook that moves must be told so by its operator. */
 export function createCallbackSender({
+  credentials = () => ({}),
   timeoutMs = 20_000,
   now = Date.now,
-  ...signing
-}: SigningOptions & { timeoutMs?: number; now?: () => number }) {
+}: {
+  /** What may be sent to an address of what this service knows. */
+  credentials?: (url: string) => Credentials;
+  timeoutMs?: number;
+  now?: () => number;
+} = {}) {
   const agent = new Agent({
     connect: { timeout: Math.min(timeoutMs, 10_000) },
     headersTimeout: timeoutMs,
@@ -35,7 +46,7 @@ export function createCallbackSender({
           dispatcher: agent,
           method: 'POST',
           body: entry.body,
-          headers: callbackHeaders({ ...entry, atMs: now() }, signing),
+          headers: callbackHeaders({ ...entry, atMs: now() }, credentials(entry.url)),
           signal: AbortSignal.any([
             AbortSignal.timeout(timeoutMs),
             ...(signal === undefined ? [] : [signal]),
@@ -49,13 +60,15 @@ export function createCallbackSender({
         }
         const text = (await readStart(response.body, quotedBytes).catch(() => '')).trim();
         const reason = `${statusCode}${text === '' ? '' : ` ${text}`}`;
-        if (statusCode >= 400 && statusCode < 500 && !retryable4xx.has(statusCode))
-          return { outcome: 'refused', reason };
+        if (statusCode === 410) return { outcome: 'refused', reason };
+        const doubt = doubtIn(statusCode, text);
         const afterMs = retryAfterMs(response.headers['retry-after'], now());
         return {
           outcome: 'again',
           reason,
+          status: statusCode,
           ...(afterMs === null ? {} : { afterMs: Math.min(afterMs, longestRetryAfterMs) }),
+          ...(doubt === null ? {} : { doubt }),
         };
       } catch (error) {
         const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
@@ -71,6 +84,12 @@ export function createCallbackSender({
     /** Ends what is being sent: its entries stay in the outbox. */
     close: () => agent.destroy(),
   };
+}
+
+/** The gateway of Supabase says of a function that is not deployed: "Requested function was not found". */
+function doubtIn(status: number, text: string): Doubt | null {
+  if (status === 401 || (status === 404 && /function was not found/i.test(text))) return 'sender';
+  return status === 403 || status === 404 ? 'perhaps the job' : null;
 }
 
 /** First bytes of an answer; the rest is left unread, however long it is. */
@@ -91,19 +110,10 @@ export async function readStart(
   return Buffer.concat(chunks).subarray(0, maxBytes).toString('utf8');
 }
 
-export interface SigningOptions {
+export interface Credentials {
   /** `whsec_` and base64 (Standard Webhooks); absent: not signed. */
-  secret: string | undefined;
-  serviceKey: string | undefined;
-}
-
-/**
- * How a function of Supabase knows the caller: its new keys are no JWTs, so they are never a bearer token.
- */
-export function serviceKeyHeaders(serviceKey: string): Record<string, string> {
-  return serviceKey.startsWith('sb_secret_')
-    ? { apikey: serviceKey }
-    : { authorization: `Bearer ${serviceKey}` };
+  secret?: string | undefined;
+  serviceKey?: string | undefined;
 }
 
 /** Of an address with user and password: `request` leaves them out. */
@@ -117,16 +127,17 @@ function basicAuthorization(url: string): Record<string, string> | undefined {
 /** Headers of one delivery: the id is stable over retries, the time is this attempt's. */
 export function callbackHeaders(
   { id: entryId, url, body, atMs }: { id: string; url: string; body: string; atMs: number },
-  { secret, serviceKey }: SigningOptions,
+  { secret, serviceKey }: Credentials,
 ): Record<string, string> {
   const id = headerId(entryId);
   const timestamp = String(Math.floor(atMs / 1000));
   return {
     'content-type': 'application/json',
+    'user-agent': userAgent(),
     'webhook-id': id,
     'webhook-timestamp': timestamp,
     'idempotency-key': id,
-    ...(basicAuthorization(url) ?? (serviceKey === undefined ? {} : serviceKeyHeaders(serviceKey))),
+    ...(basicAuthorization(url) ?? (serviceKey === undefined ? {} : keyHeaders(serviceKey))),
     ...(secret === undefined
       ? {}
       : { 'webhook-signature': `v1,${sign(secret, `${id}.${timestamp}.${body}`)}` }),

@@ -2,7 +2,9 @@ import { unwatchFile, watchFile } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { request } from 'undici';
-import { readStart, serviceKeyHeaders } from './sender.js';
+import { userAgent } from '../../lib/project.js';
+import { keyHeaders } from '../../lib/supabase.js';
+import { readStart } from './sender.js';
 
 /** The part of a pino logger that is used here. */
 export interface RegistrationLog {
@@ -77,6 +79,7 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
   async function isHealthy(url: string): Promise<boolean> {
     try {
       const response = await request(urlBelow(url, 'health'), {
+        headers: { 'user-agent': userAgent() },
         signal: AbortSignal.any([stopping.signal, AbortSignal.timeout(timeoutMs)]),
       });
       const body = JSON.parse(await readStart(response.body, healthBytes)) as { status?: unknown };
@@ -95,7 +98,11 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
     try {
       const response = await request(urlBelow(supabaseUrl ?? '', 'functions/v1/update-worker-url'), {
         method: 'POST',
-        headers: { ...serviceKeyHeaders(serviceKey ?? ''), 'content-type': 'application/json' },
+        headers: {
+          ...keyHeaders(serviceKey ?? ''),
+          'content-type': 'application/json',
+          'user-agent': userAgent(),
+        },
         body: JSON.stringify({ worker_url: url, timestamp: new Date(now()).toISOString(), status }),
         signal: AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal === undefined ? [] : [signal])]),
       });

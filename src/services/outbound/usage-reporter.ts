@@ -44,6 +44,13 @@ interface WaitingRecord {
   body: string;
 }
 
+/** A record that its receiver refuses does not hold up the others. */
+function mayPass(delivery: NotDelivered['delivery']): boolean {
+  if (delivery.outcome === 'refused') return false;
+  const { status = 500 } = delivery;
+  return status < 400 || status >= 500 || [408, 425, 429].includes(status);
+}
+
 /**
  * Sends the usage records of finished jobs, one at a time, in the background. Best effort with retries: what
  * matters of a job is in its record and its callback, so statistics never take a place in the outbox and
@@ -73,7 +80,7 @@ export function createUsageReporter({
       backoff,
       attempts: maxAttempts,
       signal: stopping.signal,
-      isRetryable: (error) => !(error instanceof NotDelivered) || error.delivery.outcome === 'again',
+      isRetryable: (error) => !(error instanceof NotDelivered) || mayPass(error.delivery),
       afterMs: (error) =>
         error instanceof NotDelivered && error.delivery.outcome === 'again'
           ? (error.delivery.afterMs ?? 0)
