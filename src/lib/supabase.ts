@@ -125,7 +125,7 @@ export function readErrorBody(body: string): { statusCode?: string; message: str
     const { statusCode, code, message } = JSON.parse(body) as Record<string, unknown>;
     const named = [statusCode, code].find((value) => typeof value === 'string' || typeof value === 'number');
     return {
-      ...(named === undefined ? {} : { statusCode: String(named as string | number) }),
+      ...(named === undefined ? {} : { statusCode: String(named) }),
       message: typeof message === 'string' ? message.slice(0, 200) : start,
     };
   } catch {

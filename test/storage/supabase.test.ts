@@ -121,7 +121,7 @@ void t.test(`${against}: a key that may not write is the worker's fault, and say
     double.buckets.set('video_fast', { public: false, objects: new Map() });
     for (const content of ['x', megabytes(7)]) t.match(await putting(content), fault);
     t.match(await storageErrorOf(storage.ping(signal)), fault, 'and no readiness');
-    t.same([...double.buckets.get('video_fast')?.objects.keys()!], []);
+    t.equal(double.buckets.get('video_fast')?.objects.size, 0);
   }
 });
 
