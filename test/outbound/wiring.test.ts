@@ -58,7 +58,7 @@ t.test('the password in an address goes to that address, and is shown to nobody'
   const authorizations: Array<string | undefined> = [];
   const receiver = createServer((request, response) => {
     authorizations.push(request.headers.authorization);
-    request.resume().on('end', () => response.writeHead(400).end(`no http://name:${password}@here`));
+    request.resume().on('end', () => response.writeHead(410).end(`no http://name:${password}@here`));
   }).listen(0, '127.0.0.1');
   t.teardown(() => {
     receiver.close();
@@ -92,7 +92,7 @@ t.test('the password in an address goes to that address, and is shown to nobody'
   const dead = async () =>
     (await call('GET', '/callbacks')).json<{ dead: Array<{ url: string; last_error: string }> }>().dead;
   await until('the refusal', async () => (await dead()).length > 0);
-  t.match(await dead(), [{ url: `http://***@${host}/hook`, last_error: '400 no http://***@here' }]);
+  t.match(await dead(), [{ url: `http://***@${host}/hook`, last_error: '410 no http://***@here' }]);
   t.same(authorizations, [`Basic ${Buffer.from('name:wort/des=tages').toString('base64')}`]);
   const shown = [
     ...lines,
