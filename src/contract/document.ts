@@ -17,7 +17,11 @@ export interface Operation {
   operationId: string;
   security?: unknown[];
   parameters?: Parameter[];
-  requestBody?: { required?: boolean; content: Record<string, { schema: Schema }> };
+  requestBody?: {
+    required?: boolean;
+    'x-empty-is-absent'?: boolean;
+    content: Record<string, { schema: Schema }>;
+  };
   responses: Record<string, ResponseObject | { $ref: string }>;
 }
 export interface ResponseObject {
@@ -47,6 +51,8 @@ export interface ContractOperation {
   open: boolean;
   parameters: Parameter[];
   body: Schema | null;
+  /** `x-empty-is-absent`: null and "" in the body say what a missing field says. */
+  emptyIsAbsent: boolean;
   responses: Record<string, ResponseObject>;
 }
 
@@ -70,6 +76,7 @@ export function listOperations(document: OpenApiDocument): ContractOperation[] {
           open: operation.security?.length === 0,
           parameters: [...(item.parameters ?? []), ...(operation.parameters ?? [])],
           body: operation.requestBody?.content['application/json']?.schema ?? null,
+          emptyIsAbsent: operation.requestBody?.['x-empty-is-absent'] === true,
           responses: Object.fromEntries(
             Object.entries(operation.responses).map(([status, response]) => [
               status,

@@ -676,33 +676,34 @@ export interface components {
             maximum: number;
             multiple_of?: number;
         };
+        /** @description Missing, `null` and an empty string mean the same for every optional field */
         EnhanceRequest: {
             prompt: components["schemas"]["Prompt"];
             /**
              * @description `qwen_base` completes a template, `qwen_instruct` talks; without `session_id` it is `qwen_base` too
-             * @enum {string}
+             * @enum {string|null}
              */
-            model?: "qwen_base" | "qwen_instruct";
-            /** @enum {string} */
-            enhance_type?: "natural_language";
+            model?: "qwen_base" | "qwen_instruct" | null;
+            /** @enum {string|null} */
+            enhance_type?: "natural_language" | null;
             /**
              * Format: text
              * @description Names a conversation of this API key
              */
-            session_id?: string;
+            session_id?: string | null;
             /** Format: text */
-            conversation_context?: string;
-            stream?: boolean;
-            max_tokens?: number;
-            temperature?: number;
-            seed?: number;
+            conversation_context?: string | null;
+            stream?: boolean | null;
+            max_tokens?: number | null;
+            temperature?: number | null;
+            seed?: number | null;
             /**
              * @description `image` keeps the answer within the 77 tokens SDXL reads
-             * @enum {string}
+             * @enum {string|null}
              */
-            target?: "image" | "video";
+            target?: "image" | "video" | null;
             /** @description One of the templates of /capabilities */
-            template?: string;
+            template?: string | null;
         };
         EnhanceResult: {
             /** @constant */

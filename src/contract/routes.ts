@@ -155,12 +155,18 @@ function createRequestCheck(
         ),
       );
     }
+    if (operation.emptyIsAbsent) request.body = withoutEmpty(request.body);
     if (operation.body !== null && request.body === undefined)
       details.push({ field: 'body', rule: 'required', message: 'body is missing' });
     else if (checkBody !== null) details.push(...checkBody(request.body));
     if (details.length > 0)
       throw errors.invalidParameters.with({ details }, details.map(({ message }) => message).join('; '));
   };
+}
+
+function withoutEmpty(body: unknown): unknown {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) return body;
+  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null && value !== ''));
 }
 
 function parametersCheck(

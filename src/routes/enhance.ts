@@ -112,7 +112,7 @@ function toRequest(body: EnhanceBody): EnhancePromptRequest {
     seed,
     target,
     template,
-  }).filter(([, value]) => value !== undefined);
+  }).filter(([, value]) => value !== undefined && value !== null);
   return { prompt, ...(Object.fromEntries(given) as Partial<EnhancePromptRequest>) };
 }
 

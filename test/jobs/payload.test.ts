@@ -1,4 +1,5 @@
 import t from 'tap';
+import { readDocument, type Schema } from '../../src/contract/document.js';
 import { loadCases } from '../contract-cases/cases.js';
 import { goodPayloads, loadMalformedPayloads } from '../fixtures/malformed-payloads.js';
 import type { QueueName } from '../../src/services/catalogue.js';
@@ -109,6 +110,36 @@ t.test('good payloads pass', async (t) => {
   );
   const future = { ...goodPayloads.sdxl, future: { a: '\0' }, config: { seed: 1, novel: [1] } };
   t.same(validatePayload(future), { ok: true, job: future }, 'unknown fields are kept');
+});
+
+t.test('missing, null and empty are the same for every optional field', async (t) => {
+  const { schemas } = readDocument().components;
+  const fieldsOf = (schema: Schema | undefined) => Object.entries((schema?.['properties'] ?? {}) as object);
+  const required = new Set(['id', 'type', 'prompt', 'user_id']);
+  const identity = (payload: object, queue: QueueName) =>
+    readPayload(JSON.stringify(payload), queue).identity;
+  for (const [base, name, queue] of [
+    [goodPayloads.sdxl, 'SdxlJob', 'sdxl_queue'],
+    [goodPayloads.wan, 'WanJob', 'wan_queue'],
+  ] as const) {
+    const { config: _config, metadata: _metadata, ...bare } = base;
+    const paths = fieldsOf(schemas[name]).flatMap(([field, schema]) => [
+      ...(required.has(field) ? [] : [[field]]),
+      ...fieldsOf(schema as Schema).map(([inner]) => [field, inner]),
+    ]);
+    t.ok(paths.length > 10, `${paths.length} fields of ${name}`);
+    for (const [field = '', inner] of paths) {
+      const without = inner === undefined ? bare : { ...bare, [field]: {} };
+      for (const empty of ['', null]) {
+        // "the job's own guidance", in words of its own
+        if (inner === 'reference_strength' && empty === null) continue;
+        const payload = { ...bare, [field]: inner === undefined ? empty : { [inner]: empty } };
+        const what = `${name} ${field}${inner === undefined ? '' : `.${inner}`}: ${JSON.stringify(empty)}`;
+        t.same(validatePayload(payload, queue), validatePayload(without, queue), what);
+        t.equal(identity(payload, queue), identity(without, queue), `${what} is the same job`);
+      }
+    }
+  }
 });
 
 t.test('a type belongs on its own queue', async (t) => {

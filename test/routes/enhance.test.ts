@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import t from 'tap';
+import { readDocument } from '../../src/contract/document.js';
 import { errors } from '../../src/lib/errors.js';
 import type {
   EnhancePromptRequest,
@@ -138,7 +139,6 @@ t.test('requests that break a rule', async (t) => {
     [{ prompt: 'x', stream: 'yes' }, 'stream', 'type'],
     [{ prompt: 'x', max_tokens: 0 }, 'max_tokens', 'minimum'],
     [{ prompt: 'x', temperature: 3 }, 'temperature', 'maximum'],
-    [{ prompt: 'x', session_id: '' }, 'session_id', 'minLength'],
     [{ prompt: 'x', seed: -1 }, 'seed', 'minimum'],
     [{ prompt: 'x', target: 'song' }, 'target', 'enum'],
     [[], 'body', 'type'],
@@ -149,6 +149,24 @@ t.test('requests that break a rule', async (t) => {
       JSON.stringify(body).slice(0, 60),
     );
   t.same(told.requests, [], 'none of them reached the model');
+});
+
+t.test('null and "" are as good as nothing, in every optional field', async (t) => {
+  const told = tellable();
+  const { call } = await build(t, { services: { enhancement: told.service } });
+  told.next.answer = () => Promise.resolve(success);
+  const fields = Object.keys(readDocument().components.schemas['EnhanceRequest']?.['properties'] as object);
+  for (const field of fields.filter((name) => name !== 'prompt'))
+    for (const empty of [null, '']) {
+      const answer = await call('POST', '/enhance', { prompt: 'a red circle', [field]: empty });
+      t.equal(answer.statusCode, 200, `${field}: ${JSON.stringify(empty)}`);
+      const { owner: _owner, ...asked } = told.requests.at(-1) ?? {};
+      t.same(asked, { prompt: 'a red circle' });
+    }
+  t.ok(fields.length > 8);
+  t.match((await call('POST', '/enhance', { prompt: '' })).json(), {
+    details: [{ field: 'prompt', rule: 'required' }],
+  });
 });
 
 t.test('stream: tokens, then the whole answer; failures too', async (t) => {

@@ -30,6 +30,16 @@ async function buildWaiting(t: Test) {
 }
 const fresh = () => ({ ...goodPayloads.sdxl, id: randomUUID() });
 
+t.test('an empty id is no id, and empty fields ask for nothing', async (t) => {
+  const { call } = await buildWaiting(t);
+  const { id: _id, ...bare } = goodPayloads.sdxl;
+  for (const id of [undefined, null, '']) {
+    const empty = { compel_weights: '', config: null, metadata: { reference_image_url: '' } };
+    const answer = await call('POST', '/jobs', { ...bare, ...empty, id });
+    t.match(answer.json(), { id: /^[0-9a-f-]{36}$/, status: 'queued' }, JSON.stringify(id));
+  }
+});
+
 /** Conditional and partial requests, as browsers and players make them. */
 async function checkConditions(
   t: Test,

@@ -14,6 +14,7 @@ import type {
   JobStatus,
   JobStore,
 } from '../queue/job-store.js';
+import { saysNothing } from '../queue/read-payload.js';
 import type { Storage } from '../storage/storage.js';
 import type { Capabilities } from './capabilities.js';
 import { cancelledFailure } from './failure.js';
@@ -60,8 +61,8 @@ export function createJobService({
         typeof payload === 'object' &&
         payload !== null &&
         !Array.isArray(payload) &&
-        !Object.hasOwn(payload, 'id')
-          ? { id: randomUUID(), ...payload }
+        (!Object.hasOwn(payload, 'id') || saysNothing('id', (payload as { id?: unknown }).id))
+          ? { ...payload, id: randomUUID() }
           : payload;
       const checked = validate(withId);
       if (!checked.ok && checked.details.some(({ rule }) => rule === deniedRule))

@@ -13,7 +13,7 @@ import {
   wanFrames,
 } from '../catalogue.js';
 import type { DenyList } from '../enhancement/deny-list.js';
-import { isUuid, type PayloadRead } from '../queue/read-payload.js';
+import { isUuid, type PayloadRead, saysNothing } from '../queue/read-payload.js';
 import type { EnhancementType } from './plan.js';
 import { resolveWanReferences } from './wan-references.js';
 
@@ -108,18 +108,18 @@ export function createPayloadValidator({
   };
 }
 
-/** Missing, null and empty mean the same for every optional field. */
+const required = new Set(['id', 'type', 'prompt', 'user_id']);
+
+/** What is empty is left out of the payload and of its two groups; the four fields of every job are judged. */
 function withoutEmpty(fields: Record<string, unknown>): Record<string, unknown> {
-  const filled = (from: object, keep: (name: string, value: unknown) => boolean) =>
-    Object.values(from).includes('')
-      ? Object.fromEntries(Object.entries(from).filter(([name, value]) => value !== '' || keep(name, value)))
-      : from;
-  const required = ['id', 'type', 'prompt', 'user_id'];
-  const result = { ...filled(fields, (name) => required.includes(name)) } as Record<string, unknown>;
+  const filled = (from: object, kept = new Set<string>()) =>
+    Object.fromEntries(
+      Object.entries(from).filter(([name, value]) => kept.has(name) || !saysNothing(name, value)),
+    );
+  const result = filled(fields, required);
   for (const name of ['config', 'metadata']) {
     const group = result[name];
-    if (typeof group === 'object' && group !== null && !Array.isArray(group))
-      result[name] = filled(group, () => false);
+    if (typeof group === 'object' && group !== null && !Array.isArray(group)) result[name] = filled(group);
   }
   return result;
 }

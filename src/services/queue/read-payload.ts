@@ -72,6 +72,13 @@ export const withoutMark = (text: string) => (text.startsWith('\uFEFF') ? text.s
 export const isWrapped = (value: unknown): value is string =>
   typeof value === 'string' && /^\uFEFF?\s*\{/.test(value);
 
+/** Fields of a payload whose null says something else than their absence. */
+const tellingNulls = new Set(['reference_strength']);
+
+/** Missing, null and empty mean the same for every optional field. */
+export const saysNothing = (name: string, value: unknown): boolean =>
+  value === '' || (value === null && !tellingNulls.has(name));
+
 /** Throws what JSON.parse throws. */
 function parseJson(text: string): unknown {
   const value: unknown = JSON.parse(withoutMark(text));
@@ -79,8 +86,8 @@ function parseJson(text: string): unknown {
 }
 
 /**
- * One text for payloads that differ in the order of keys, spaces, the case of ids or the trace they belong to
- * only. Null for what is nested too deeply to be written again.
+ * One text for payloads that differ in the order of keys, spaces, empty fields, the case of ids or the trace
+ * they belong to only. Null for what is nested too deeply to be written again.
  */
 function canonical(fields: Record<string, unknown>): string | null {
   const { traceparent: _trace, tracestate: _state, ...rest } = fields;
@@ -91,7 +98,11 @@ function canonical(fields: Record<string, unknown>): string | null {
   try {
     return JSON.stringify(rest, (_key, value: unknown) =>
       typeof value === 'object' && value !== null && !Array.isArray(value)
-        ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+        ? Object.fromEntries(
+            Object.entries(value)
+              .filter(([name, inner]) => !saysNothing(name, inner))
+              .sort(([a], [b]) => (a < b ? -1 : 1)),
+          )
         : value,
     );
   } catch {
