@@ -1,5 +1,6 @@
 /** Generated from openapi.yaml by `npm run build`; do not edit. */
 export const routes = {
+  getService: ['GET', '/', [], []],
   getHealth: ['GET', '/health', [], []],
   getReady: ['GET', '/ready', [], []],
   getMetrics: ['GET', '/metrics', [], []],

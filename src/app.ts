@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import cors, { type FastifyCorsOptions } from '@fastify/cors';
 import fastifyStatic from '@fastify/static';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import type { Registry } from 'prom-client';
@@ -17,7 +18,7 @@ import { enhanceRoutes, testCompelRoutes } from './routes/enhance.js';
 import { healthRoutes } from './routes/health.js';
 import { assetRoutes, jobRoutes } from './routes/jobs.js';
 import { operatorRoutes } from './routes/operators.js';
-import { capabilitiesRoutes, metricsRoutes } from './routes/service.js';
+import { capabilitiesRoutes, serviceRoutes } from './routes/service.js';
 import { workerRoutes } from './routes/worker.js';
 import type { Services } from './services/index.js';
 import { largestPayloadBytes } from './services/queue/read-payload.js';
@@ -27,7 +28,13 @@ const failuresPerMinute = 20;
 export interface AppOptions {
   config: Pick<
     Config,
-    'trustProxy' | 'rateLimit' | 'maxWaitingJobs' | 'shutdownGraceSeconds' | 'podId' | 'supabaseUrl'
+    | 'corsOrigins'
+    | 'trustProxy'
+    | 'rateLimit'
+    | 'maxWaitingJobs'
+    | 'shutdownGraceSeconds'
+    | 'podId'
+    | 'supabaseUrl'
   >;
   apiKey: string;
   services: Services;
@@ -54,11 +61,11 @@ export async function buildApp({
     genReqId: ({ headers }) => acceptedId(headers['x-request-id']) ?? randomUUID(),
     bodyLimit: largestPayloadBytes,
     trustProxy: config.trustProxy,
-    exposeHeadRoutes: false,
     requestTimeout: 30_000,
     keepAliveTimeout: 65_000,
     forceCloseConnections: 'idle',
-    routerOptions: { maxParamLength: 300 },
+    // Callers append "/health" to an address that ends in a slash.
+    routerOptions: { maxParamLength: 300, ignoreDuplicateSlashes: true, ignoreTrailingSlash: true },
     frameworkErrors: (error, request, reply) => {
       renderError(error, request, reply, app);
     },
@@ -73,8 +80,9 @@ export async function buildApp({
     facts: { ...facts, bodyLimitBytes: largestPayloadBytes, maxWaitingJobs: config.maxWaitingJobs },
   };
 
-  await app.register(errorsPlugin, { contract });
   await app.register(requestLogPlugin);
+  if (config.corsOrigins.length > 0) await app.register(cors, corsOptions(config.corsOrigins));
+  await app.register(errorsPlugin, { contract });
   await app.register(jsonBodyPlugin);
   await app.register(metricsPlugin, { registry });
   await app.register(statusMonitorPlugin, { monitor: services.monitor });
@@ -83,7 +91,7 @@ export async function buildApp({
   if (config.podId !== undefined || config.supabaseUrl !== undefined)
     await app.register(urlRegistrationPlugin, { registration: services.registration });
 
-  contract.register(app, 'open', { ...healthRoutes(context), ...metricsRoutes(context) });
+  contract.register(app, 'open', { ...healthRoutes(context), ...serviceRoutes(context) });
   await app.register(docsPlugin, { document: contract.document });
 
   await app.register(async (scope) => {
@@ -103,6 +111,23 @@ export async function buildApp({
     });
   });
   return app;
+}
+
+/**
+ * What pages of other origins may send and read. Cookies are of no use here, but a page that sends its own
+ * along is not refused for it; with `*` it is.
+ */
+function corsOptions(corsOrigins: readonly string[]): FastifyCorsOptions {
+  const any = corsOrigins.includes('*');
+  return {
+    origin: any ? '*' : [...corsOrigins],
+    credentials: !any,
+    methods: ['GET', 'HEAD', 'POST', 'DELETE'],
+    allowedHeaders: 'authorization content-type idempotency-key last-event-id range x-request-id'.split(' '),
+    exposedHeaders: 'content-range location retry-after x-request-id'.split(' '),
+    maxAge: 600,
+    strictPreflight: false,
+  };
 }
 
 /** A caller's own id is kept when it cannot disturb a log line. */

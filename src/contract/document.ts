@@ -31,7 +31,7 @@ export interface ResponseObject {
   content?: Record<string, { schema: Schema }>;
 }
 export interface OpenApiDocument {
-  info: { version: string };
+  info: { version: string; summary: string };
   paths: Record<string, { parameters?: Parameter[] } & Partial<Record<Method, Operation>>>;
   components: { schemas: Record<string, Schema>; responses: Record<string, ResponseObject> };
 }
@@ -46,7 +46,7 @@ export interface ContractOperation {
   path: string;
   /** As Fastify writes it: `/jobs/:id`; the last part of an asset's address may contain slashes. */
   url: string;
-  /** Matches the paths of requests for it. */
+  /** Matches plain paths of requests for it. */
   pattern: RegExp;
   open: boolean;
   parameters: Parameter[];
@@ -55,6 +55,9 @@ export interface ContractOperation {
   emptyIsAbsent: boolean;
   responses: Record<string, ResponseObject>;
 }
+
+/** A request's path as the router reads it: slashes that repeat or end it mean nothing. */
+export const plainPath = (path: string): string => path.replaceAll(/\/{2,}/g, '/').replace(/(.)\/$/, '$1');
 
 export function readDocument(file = path.join(projectRoot(), 'openapi.yaml')): OpenApiDocument {
   return parse(readFileSync(file, 'utf8')) as OpenApiDocument;
@@ -72,7 +75,7 @@ export function listOperations(document: OpenApiDocument): ContractOperation[] {
           path: route,
           url:
             route === '/assets/{bucket}/{path}' ? '/assets/:bucket/*' : route.replaceAll(/\{(\w+)\}/g, ':$1'),
-          pattern: new RegExp(`^${route.replace('{path}', '.+').replaceAll(/\{\w+\}/g, '[^/]+')}/?$`),
+          pattern: new RegExp(`^${route.replace('{path}', '.+').replaceAll(/\{\w+\}/g, '[^/]+')}$`),
           open: operation.security?.length === 0,
           parameters: [...(item.parameters ?? []), ...(operation.parameters ?? [])],
           body: operation.requestBody?.content['application/json']?.schema ?? null,

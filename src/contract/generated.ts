@@ -1,5 +1,22 @@
 /** Generated from openapi.yaml by `npm run build`; do not edit. */
 export interface paths {
+    "/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What this is and where to go */
+        get: operations["getService"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -601,6 +618,16 @@ export interface components {
             jobs: components["schemas"]["Job"][];
             next_cursor?: string;
         };
+        Service: {
+            /** @constant */
+            service: "ourvidz-worker";
+            description: string;
+            worker_version: string;
+            /** @description Addresses of this service, by what is there */
+            links: {
+                [key: string]: string;
+            };
+        };
         Health: {
             /** @enum {string} */
             status: "healthy" | "degraded" | "unhealthy";
@@ -1055,6 +1082,27 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    getService: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Name and addresses */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Service"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
     getHealth: {
         parameters: {
             query?: never;

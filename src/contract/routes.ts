@@ -3,6 +3,7 @@ import {
   type ContractOperation,
   listOperations,
   type Parameter,
+  plainPath,
   readDocument,
   type Schema,
 } from './document.js';
@@ -74,6 +75,8 @@ export function createContract(document = readDocument()) {
           method: operation.method.toUpperCase(),
           url: operation.url,
           config: { operationId },
+          // HEAD is answered wherever GET is; the contract names it where it says more than GET without a body.
+          exposeHeadRoute: !list.some(({ method, url }) => method === 'head' && url === operation.url),
           preValidation: createRequestCheck(operation, validator),
           handler: handler as unknown as RouteOptions['handler'],
         });
@@ -103,8 +106,9 @@ export function createContract(document = readDocument()) {
             ),
         );
         const extra = routes.filter(
-          ({ url, operationId }) =>
+          ({ method, url, operationId }) =>
             operationId === undefined &&
+            method !== 'OPTIONS' &&
             !served.some(({ below }) => url === below || url.startsWith(`${below}/`)),
         );
         const problems = [
@@ -117,7 +121,13 @@ export function createContract(document = readDocument()) {
 
     /** Methods the contract has for a path, for 405. */
     methodsFor(pathname: string): string[] {
-      return list.filter(({ pattern }) => pattern.test(pathname)).map(({ method }) => method.toUpperCase());
+      const path = plainPath(pathname);
+      const found = list.filter(({ pattern }) => pattern.test(path));
+      return [
+        ...new Set(
+          found.flatMap(({ method }) => (method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()])),
+        ),
+      ];
     },
   };
 }

@@ -88,6 +88,15 @@ export const openUrl =
     if (username + password !== '') throw new Refused('an address without user and password');
     return address;
   };
+/** Web origins, commas between: scheme, host and port, nothing behind them; or `*` alone. */
+export const origins = (): Read<string[]> => (value) => {
+  const given = list()(value).map((origin) => origin.replace(/\/$/, ''));
+  const isOrigin = (text: string) =>
+    !text.includes('*') && URL.canParse(text) && new URL(text).origin === text.toLowerCase();
+  if (given.every(isOrigin) || (given.length === 1 && given[0] === '*'))
+    return given.map((origin) => origin.toLowerCase());
+  throw new Refused('web origins as https://app.example.com or http://localhost:3000, or * alone');
+};
 
 export const list = (): Read<string[]> => (value) =>
   (value ?? '')

@@ -22,7 +22,6 @@ export const errorsPlugin = fp<{ contract: Contract }>(
     }
 
     app.addHook('onRequest', async (request, reply) => {
-      reply.header('x-request-id', request.id);
       // Before its body is read: nobody will, and its headers may be refused for other reasons.
       if (request.is404) refuseUnrouted(request, reply);
     });

@@ -34,10 +34,14 @@ export const metricsPlugin = fp<{ registry: Registry }>(
 const quiet = new Set(['getHealth', 'getReady', 'getMetrics']);
 
 /**
- * One line per answer, with what was asked for; neither query strings nor headers, which may hold secrets.
+ * Every answer names its request, and is a line in the log, with what was asked for; neither query strings
+ * nor headers, which may hold secrets.
  */
 export const requestLogPlugin = fp(
   (app, _options, done) => {
+    app.addHook('onRequest', async (request, reply) => {
+      reply.header('x-request-id', request.id);
+    });
     app.addHook('onResponse', async (request, reply) => {
       const { operationId } = request.routeOptions.config;
       request.log[operationId !== undefined && quiet.has(operationId) ? 'debug' : 'info'](

@@ -8,8 +8,22 @@ import type { RouteContext } from './context.js';
 
 type Capabilities = components['schemas']['Capabilities'];
 
-export function metricsRoutes({ registry }: RouteContext): Handlers {
+export function serviceRoutes({ registry, facts, document }: RouteContext): Handlers {
   return {
+    getService: () => ({
+      service: 'ourvidz-worker',
+      description: document.info.summary,
+      worker_version: facts.version,
+      links: {
+        docs: '/docs',
+        health: '/health',
+        ready: '/ready',
+        capabilities: '/capabilities',
+        jobs: '/jobs',
+        enhance: '/enhance',
+      },
+    }),
+
     getMetrics: async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
   };
 }

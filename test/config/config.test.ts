@@ -39,6 +39,21 @@ t.test('.env.example lists every variable with its default, and nothing else', a
   t.same({ ...readConfig(example) }, { ...readConfig({}) }, 'used as it is, it changes nothing');
 });
 
+t.test('CORS_ORIGINS takes web origins, or * alone', async (t) => {
+  const read = (text: string) => readConfig({ CORS_ORIGINS: text }).corsOrigins;
+  t.same(read('https://App.example.com/, http://localhost:3000'), [
+    'https://app.example.com',
+    'http://localhost:3000',
+  ]);
+  t.same(read('*'), ['*']);
+  for (const text of ['app.example.com', 'https://a.example/x', '*, https://a.example', 'https://*.example'])
+    t.match(
+      problemsOf({ CORS_ORIGINS: text }),
+      [{ variable: 'CORS_ORIGINS', rule: /^web origins as/ }],
+      text,
+    );
+});
+
 t.test('all problems at once, each with variable, value and rule', async (t) => {
   const problems = problemsOf({
     PORT: '70000',

@@ -114,7 +114,8 @@ t.test('good payloads pass', async (t) => {
 
 t.test('missing, null and empty are the same for every optional field', async (t) => {
   const { schemas } = readDocument().components;
-  const fieldsOf = (schema: Schema | undefined) => Object.entries((schema?.['properties'] ?? {}) as object);
+  const fieldsOf = (schema: Schema | undefined) =>
+    Object.entries((schema?.['properties'] ?? {}) as Record<string, Schema>);
   const required = new Set(['id', 'type', 'prompt', 'user_id']);
   const identity = (payload: object, queue: QueueName) =>
     readPayload(JSON.stringify(payload), queue).identity;
@@ -125,7 +126,7 @@ t.test('missing, null and empty are the same for every optional field', async (t
     const { config: _config, metadata: _metadata, ...bare } = base;
     const paths = fieldsOf(schemas[name]).flatMap(([field, schema]) => [
       ...(required.has(field) ? [] : [[field]]),
-      ...fieldsOf(schema as Schema).map(([inner]) => [field, inner]),
+      ...fieldsOf(schema).map(([inner]) => [field, inner]),
     ]);
     t.ok(paths.length > 10, `${paths.length} fields of ${name}`);
     for (const [field = '', inner] of paths) {

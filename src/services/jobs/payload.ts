@@ -114,7 +114,9 @@ const required = new Set(['id', 'type', 'prompt', 'user_id']);
 function withoutEmpty(fields: Record<string, unknown>): Record<string, unknown> {
   const filled = (from: object, kept = new Set<string>()) =>
     Object.fromEntries(
-      Object.entries(from).filter(([name, value]) => kept.has(name) || !saysNothing(name, value)),
+      Object.entries(from as Record<string, unknown>).filter(
+        ([name, value]) => kept.has(name) || !saysNothing(name, value),
+      ),
     );
   const result = filled(fields, required);
   for (const name of ['config', 'metadata']) {
