@@ -131,7 +131,10 @@ export async function createServices(config: Config, log: Logger, options: Servi
     stopTaking();
     const graceMs = config.shutdownGraceSeconds * 1000;
     const phase = async (what: string, ms: number, ending: Promise<unknown>) => {
-      if (!(await within(ms, ending))) log.warn({ what, ms }, 'left behind at the stop');
+      const ended = await within(ms, ending).catch((err: unknown) =>
+        log.warn({ err, what }, 'not stopped in order'),
+      );
+      if (ended === false) log.warn({ what, ms }, 'left behind at the stop');
     };
     const drained = Promise.all(runners.map((runner) => runner.stop(Math.max(0, graceMs - flushMs))));
     await phase('jobs', graceMs + endingMs, drained);

@@ -133,3 +133,23 @@ if (spawnSync('prlimit', ['--version']).status !== 0)
     skip: 'prlimit (util-linux) is not installed: nothing of a full disk is tested',
   });
 else await testFullDisk();
+
+t.test('a closed queue says so, and is not opened again by whoever comes late', async (t) => {
+  const { store } = await open(t);
+  const job = await submit(store);
+  const listing = store.list({}, 10).then(
+    ({ jobs }) => jobs.length,
+    (error: { code: string }) => error.code,
+  );
+  await store.close();
+  t.match(String(await listing), /^(1|UNAVAILABLE)$/, 'what was begun ends one way or the other');
+  const closed = { code: 'UNAVAILABLE', message: /the service is stopping/ };
+  for (let round = 0; round < 3; round += 1) {
+    await t.rejects(store.get(job.id), closed);
+    await t.rejects(submit(store), closed);
+    await t.rejects(store.list({}, 10), closed);
+    await t.rejects(store.outbox.listDead(10), closed);
+    await t.rejects(store.ping(), closed);
+  }
+  await t.rejects(reserve(store), closed);
+});

@@ -5,6 +5,7 @@ import { mkdir, truncate, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { connect, type AddressInfo } from 'node:net';
 import path from 'node:path';
+import { ClassicLevel } from 'classic-level';
 import t, { type Test } from 'tap';
 import { sdxlPayload, submit, testUserId, waitForJob } from '../helpers/jobs.js';
 import { openRedis, redisOrSkip } from '../helpers/redis.js';
@@ -108,6 +109,54 @@ t.test('without jobs: a few seconds for those who read, whatever the grace', asy
   await holdOn(t, service);
   const seconds = await terminate(t, service);
   t.ok(seconds < 20, `it took ${seconds} s`);
+});
+
+t.test('a request whose end comes late is told why nothing is done', async (t) => {
+  const service = await start(t);
+  const late = [
+    ['/jobs', JSON.stringify(sdxlPayload({ config: small }))],
+    ['/callbacks/retry', '{}'],
+    ['/enhance', '{"prompt":"x"}'],
+  ] as const;
+  const sockets = await Promise.all(
+    late.map(async ([route, body]) => {
+      const socket = connect(service.port, '127.0.0.1');
+      t.teardown(() => socket.destroy());
+      await once(socket, 'connect');
+      const lines = [
+        `POST ${route} HTTP/1.1`,
+        'host: worker',
+        `authorization: Bearer ${service.apiKey}`,
+        'content-type: application/json',
+        `content-length: ${body.length}`,
+      ];
+      socket.write(`${lines.join('\r\n')}\r\n\r\n${body.slice(0, 1)}`);
+      return { route, socket, rest: body.slice(1) };
+    }),
+  );
+  t.equal((await service.get('/health')).status, 200, 'it has seen them all');
+  const ended = service.kill('SIGTERM');
+  // Its lock is free as soon as the queue is closed.
+  await waitFor(
+    async () => {
+      const level = new ClassicLevel(path.join(service.dataDir, 'queue'));
+      return level.open().then(
+        async () => {
+          await level.close();
+          return true;
+        },
+        () => false,
+      );
+    },
+    { what: 'the end of the queue', timeoutMs: 30_000 },
+  );
+  for (const { route, socket, rest } of sockets) {
+    socket.write(rest);
+    const [answer] = (await once(socket, 'data')) as [Buffer];
+    t.match(answer.toString(), /^HTTP\/1\.1 503 /, route);
+  }
+  t.same(await ended, { code: 0, signal: null });
+  t.notMatch(service.logs().join('\n'), /not open/);
 });
 
 t.test('as soon as it listens', async (t) => {

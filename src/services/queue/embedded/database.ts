@@ -1,6 +1,7 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ClassicLevel } from 'classic-level';
+import { errors } from '../../../lib/errors.js';
 import type { JobRecord } from '../job-store.js';
 import type { OutboxEntry } from '../outbox.js';
 import type { DeadLetter } from '../records.js';
@@ -80,23 +81,36 @@ export async function openDatabase(folder: string) {
     });
   }
 
+  let closing = false;
+  /** Whoever asks while the service stops, or after, is told so; what was begun before may not end. */
+  const asSaid = (error: unknown) =>
+    closing ? errors.unavailable('The queue is closed: the service is stopping') : error;
+
+  async function whileOpen<T>(work: () => Promise<T>): Promise<T> {
+    if (closing) throw asSaid(undefined);
+    try {
+      return await work();
+    } catch (error) {
+      throw asSaid(error);
+    }
+  }
+
   function table<T>(name: string) {
     const prefix = `${name}!`;
     return {
       put: (key: string, value: T): Write => ({ type: 'put', key: prefix + key, value }),
       del: (key: string): Write => ({ type: 'del', key: prefix + key }),
-      get: async (key: string): Promise<T | undefined> => (await level.get(prefix + key)) as T | undefined,
+      get: (key: string) => whileOpen(() => level.get(prefix + key) as Promise<T | undefined>),
       /** In key order, from after `after`. */
       async *entries({ after = '', limit = -1, reverse = false }: Range = {}): AsyncGenerator<
         [key: string, value: T]
       > {
-        for await (const [key, value] of level.iterator({
-          gt: prefix + after,
-          lt: `${name}"`,
-          limit,
-          reverse,
-        })) {
-          yield [key.slice(prefix.length), value as T];
+        const range = { gt: prefix + after, lt: `${name}"`, limit, reverse };
+        try {
+          for await (const [key, value] of level.iterator(range))
+            yield [key.slice(prefix.length), value as T];
+        } catch (error) {
+          throw asSaid(error);
         }
       },
     };
@@ -139,11 +153,14 @@ export async function openDatabase(folder: string) {
     deadLetters: table<StoredDeadLetter>('dead'),
     callbacks: table<StoredCallback>('callback'),
     deadCallbacks: table<StoredDeadCallback>('deadcallback'),
-    write,
+    write: (writes: Write[], options: { durable: boolean }) => whileOpen(() => write(writes, options)),
     ping: async () => {
-      await level.get('ping');
+      await whileOpen(() => level.get('ping'));
     },
-    close: () => level.close(),
+    close() {
+      closing = true;
+      return level.close();
+    },
   };
 }
 
