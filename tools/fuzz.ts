@@ -114,41 +114,40 @@ async function settings(service: ServiceProcess): Promise<string> {
     ].map(async (job) => submit(service, job)),
   );
   const ended = await Promise.all(jobs.map((id) => waitForJob(service, id, undefined, 300_000)));
-  const files = ended.flatMap(({ assets }) => assets.map((asset) => asset.split('/').slice(2)));
-  const letters = await idsOf(service, '/dead-letters', 'dead_letters');
-  const callbacks = await idsOf(service, '/callbacks', 'dead');
-  const dictionary = (name: string, values: string[]) =>
-    `[dictionaries.${name}]\nvalues = ${JSON.stringify(values.length === 0 ? ['none'] : [...new Set(values)])}`;
-  const often = (pattern: string, ...parameters: Array<[name: string, dictionary: string]>) =>
-    `[[operations]]\ninclude-path-regex = "${pattern}"\nparameters = { ${parameters
-      .map(([name, from]) => `"${name}" = { dictionary = "${from}", probability = 0.7 }`)
-      .join(', ')} }`;
+  const [, , bucket = '', ...file] = ended.flatMap(({ assets }) => assets)[0]?.split('/') ?? [];
+  const idsIn = async (route: string, list: string) => {
+    const answer = (await service.getJson(route)) as Record<string, Array<{ id: string }>>;
+    return (answer[list] ?? []).map(({ id }) => id);
+  };
+  const words: Record<string, string[]> = {
+    jobs,
+    letters: await idsIn('/dead-letters', 'dead_letters'),
+    callbacks: await idsIn('/callbacks', 'dead'),
+    bucket: [bucket],
+    file: [file.join('/')],
+    workers: ['sdxl', 'wan', 'qwen'],
+  };
+  const often = (pattern: string, probability: number, from: Record<string, string>) => {
+    const parameters = Object.entries(from).map(
+      ([name, dictionary]) =>
+        `"${name}" = { dictionary = "${dictionary}", probability = ${String(probability)} }`,
+    );
+    return `[[operations]]\ninclude-path-regex = "${pattern}"\nparameters = { ${parameters.join(', ')} }`;
+  };
   return [
     '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", 503]',
-    dictionary('jobs', jobs),
-    dictionary('letters', letters),
-    dictionary('callbacks', callbacks),
-    dictionary(
-      'buckets',
-      files.map(([bucket = '']) => bucket),
+    ...Object.entries(words).map(
+      ([name, values]) =>
+        `[dictionaries.${name}]\nvalues = ${JSON.stringify(values.length === 0 ? ['none'] : values)}`,
     ),
-    dictionary(
-      'files',
-      files.map(([, ...rest]) => rest.join('/')),
-    ),
-    dictionary('workers', ['sdxl', 'wan', 'qwen']),
-    often('^/jobs/', ['path.id', 'jobs']),
-    often('^/dead-letters/', ['path.id', 'letters']),
-    often('^/callbacks/', ['body.id', 'callbacks']),
-    often('^/assets/', ['path.bucket', 'buckets'], ['path.path', 'files']),
-    often('^/worker/.*[{]', ['path.worker_id', 'workers']),
+    often('^/jobs/', 0.7, { 'path.id': 'jobs' }),
+    often('^/dead-letters/', 0.7, { 'path.id': 'letters' }),
+    often('^/callbacks/', 0.7, { 'body.id': 'callbacks' }),
+    often('^/assets/', 0.9, { 'path.bucket': 'bucket', 'path.path': 'file' }),
+    // Each one found is a process that starts again.
+    often('^/worker/.*[{]', 0.1, { 'path.worker_id': 'workers' }),
     '',
   ].join('\n');
-}
-
-async function idsOf(service: ServiceProcess, route: string, list: string): Promise<string[]> {
-  const answer = (await service.getJson(route)) as Record<string, Array<{ id: string }>>;
-  return (answer[list] ?? []).map(({ id }) => id);
 }
 
 function check(schemathesis: string, service: ServiceProcess, roundSeed: number): Promise<number> {
@@ -165,18 +164,20 @@ function check(schemathesis: string, service: ServiceProcess, roundSeed: number)
 /** Requests so far, from the service's own measurements: `createJob  202 × 40, 400 × 360`. */
 async function answered(service: ServiceProcess): Promise<{ rows: string[]; total: number }> {
   const text = await (await service.get('/metrics')).text();
-  const counts = new Map<string, string[]>();
+  const counts = new Map<string, Map<string, number>>();
   let total = 0;
-  const line = /^ourvidz_http_request_seconds_count\{(.*)\} (\d+)$/gm;
-  for (const [, labels = '', count = ''] of text.matchAll(line)) {
-    const { operation = '', status = '' } = Object.fromEntries(
-      [...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, name, value]) => [name, value]),
-    ) as Record<string, string>;
-    counts.set(operation, [...(counts.get(operation) ?? []), `${status} × ${count}`]);
+  for (const [, labels = '', count = ''] of text.matchAll(
+    /^ourvidz_http_request_seconds_count\{(.*)\} (\d+)$/gm,
+  )) {
+    const [, operation = ''] = /operation="(\w+)"/.exec(labels) ?? [];
+    const [, status = ''] = /status="(\d+)"/.exec(labels) ?? [];
+    const statuses = counts.get(operation) ?? new Map<string, number>();
+    counts.set(operation, statuses.set(status, (statuses.get(status) ?? 0) + Number(count)));
     total += Number(count);
   }
-  return {
-    total,
-    rows: [...counts].sort().map(([name, list]) => `${name.padEnd(22)} ${list.sort().join(', ')}`),
-  };
+  const rows = [...counts].sort().map(([operation, statuses]) => {
+    const told = [...statuses].sort().map(([status, count]) => `${status} × ${String(count)}`);
+    return `${operation.padEnd(22)} ${told.join(', ')}`;
+  });
+  return { total, rows };
 }
