@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { flowSchedulerNames, sdxlSchedulerNames, textDefaults } from './inference/generation.js';
 import {
+  certificates,
   flag,
   folder,
   integer,
@@ -8,10 +9,12 @@ import {
   oneOf,
   openUrl,
   origins,
+  passwordsIn,
+  type Read,
+  redisUrl,
   Refused,
   text,
   url,
-  type Read,
 } from './lib/environment.js';
 import { projectRoot } from './lib/project.js';
 import { isConfidential } from './lib/supabase.js';
@@ -48,7 +51,8 @@ const settings = {
   trustProxy: { variable: 'TRUST_PROXY', read: flag(false) },
   publicUrl: { variable: 'PUBLIC_URL', read: openUrl('http:', 'https:') },
   publicUrlFile: { variable: 'PUBLIC_URL_FILE', read: text() },
-  redisUrl: { variable: 'REDIS_URL', secret: true, read: url('redis:', 'rediss:') },
+  redisUrl: { variable: 'REDIS_URL', secret: true, read: redisUrl() },
+  redisTlsCa: { variable: 'REDIS_TLS_CA_FILE', read: certificates() },
   upstashUrl: { variable: 'UPSTASH_REDIS_REST_URL', read: openUrl('https:') },
   upstashToken: { variable: 'UPSTASH_REDIS_REST_TOKEN', secret: true, read: text() },
   redisBlockSeconds: { variable: 'REDIS_BLOCK_SECONDS', read: integer(5, 1, 30) },
@@ -181,6 +185,12 @@ function combinations(config: Config): Problem[] {
     demand('SUPABASE_URL', 'set when STORAGE is supabase');
   if (config.upstashUrl !== undefined && config.upstashToken === undefined && config.redisUrl === undefined)
     demand('UPSTASH_REDIS_REST_TOKEN', 'set together with UPSTASH_REDIS_REST_URL');
+  if (config.redisTlsCa !== undefined && redisUrlOf(config)?.startsWith('rediss') !== true)
+    problems.push({
+      variable: 'REDIS_TLS_CA_FILE',
+      value: 'set',
+      rule: 'used with an address of Redis over TLS (rediss://)',
+    });
   if (
     config.callbackSecret !== undefined &&
     !/^whsec_[A-Za-z0-9+/]{32,88}={0,2}$/.test(config.callbackSecret)
@@ -208,10 +218,7 @@ export function secretsOf(config: Config): string[] {
     .filter(
       (entry): entry is { secret: boolean | undefined; value: string } => typeof entry.value === 'string',
     );
-  const passwords = texts
-    .map(({ value }) => URL.parse(value))
-    // A token without a user stands in the user's place.
-    .map((address) => decodeURIComponent((address?.password || address?.username) ?? ''));
+  const passwords = texts.flatMap(({ value }) => passwordsIn(value));
   return [...texts.filter(({ secret }) => secret === true).map(({ value }) => value), ...passwords].filter(
     (secret) => secret.length >= 6,
   );

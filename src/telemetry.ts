@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import { type DestinationStream, type Logger, pino } from 'pino';
 import { type Config, secretsOf } from './config.js';
 import { printable } from './lib/printable.js';
+import { QueueUnavailable } from './services/queue/index.js';
 
 /**
  * Fields that hold what users wrote, at the top of a line or one below, and what clients of Redis were asked
@@ -17,6 +18,7 @@ const promptFields = [
 ]
   .flatMap((field) => [field, `*.${field}`])
   .concat('err.command.args', 'err.previousErrors');
+const levels = { debug: 20, fatal: 60 };
 const secretFields = ['authorization', 'headers.authorization', 'req.headers.authorization'];
 
 /**
@@ -34,6 +36,13 @@ export function createLog(config: Config, destination?: DestinationStream): Logg
         censor: '[redacted]',
       },
       hooks: {
+        // An outage of the queue meets all who use it at once; the queue itself tells of it.
+        logMethod(line, method, level) {
+          const { err } = line[0] as { err?: unknown };
+          if (err instanceof QueueUnavailable && level > levels.debug && level < levels.fatal)
+            this.debug(...line);
+          else method.apply(this, line);
+        },
         streamWrite: (line) =>
           printable(secrets.reduce((text, secret) => text.replaceAll(secret, '[secret]'), line)),
       },

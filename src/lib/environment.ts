@@ -98,6 +98,89 @@ export const origins = (): Read<string[]> => (value) => {
   throw new Refused('web origins as https://app.example.com or http://localhost:3000, or * alone');
 };
 
+/** Where Sentinels say which of several servers is the master. */
+export interface SentinelAddress {
+  sentinels: Array<{ host: string; port: number }>;
+  /** Of the master, as the Sentinels know it. */
+  name: string;
+  isTls: boolean;
+  username?: string;
+  password?: string;
+  sentinelUsername?: string;
+  sentinelPassword?: string;
+  db?: number;
+}
+
+const sentinelForm =
+  /^redis(s?)\+sentinel:\/\/(?:([^@/?#]*)@)?([^@/?#]+)\/([^/?#]+)(?:\/(\d{1,4}))?\/?(?:\?([^#]*))?$/;
+
+/**
+ * `redis+sentinel://user:password@host:port,host:port/name/db?sentinel_password=…` (`rediss+sentinel` with
+ * TLS); null for anything else. @throws URIError for a % that stands for nothing
+ */
+export function sentinelAddress(address: string): SentinelAddress | null {
+  const [, tls, credentials = '', hosts = '', name = '', db, query] = sentinelForm.exec(address) ?? [];
+  const sentinels = hosts.split(',').map((host) => /^(\[[\da-f:.]+\]|[\w.-]+)(?::(\d{1,5}))?$/i.exec(host));
+  if (name === '' || !sentinels.every((found) => found !== null && Number(found[2] ?? 1) < 65_536))
+    return null;
+  const [user = '', ...rest] = credentials.split(':');
+  const asked = new URLSearchParams(query);
+  const given = {
+    username: decodeURIComponent(user),
+    password: decodeURIComponent(rest.join(':')),
+    sentinelUsername: asked.get('sentinel_username'),
+    sentinelPassword: asked.get('sentinel_password'),
+    db: db === undefined ? null : Number(db),
+  };
+  return {
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== null && value !== '')),
+    sentinels: sentinels.map((found) => ({
+      host: (found?.[1] ?? '').replace(/^\[|\]$/g, ''),
+      port: Number(found?.[2] ?? 26_379),
+    })),
+    name: decodeURIComponent(name),
+    isTls: tls === 's',
+  };
+}
+
+/** Of one Redis, or of the Sentinels that know the master. */
+export const redisUrl = (): Read<string | undefined> => {
+  const plain = url('redis:', 'rediss:');
+  return reader(undefined, (value) => {
+    if (!/^\w+\+sentinel:/.test(value)) return plain(value);
+    try {
+      if (sentinelAddress(value) !== null) return value;
+    } catch {
+      throw new Refused('an address whose user and password have % written as %25');
+    }
+    throw new Refused(
+      'redis+sentinel:// or rediss+sentinel://, one or more host:port, and /name of the master',
+    );
+  });
+};
+
+/** The certificates of a file, in PEM. */
+export const certificates = (): Read<string | undefined> =>
+  reader(undefined, (file) => {
+    try {
+      const pem = readFileSync(file, 'utf8');
+      if (pem.includes('-----BEGIN CERTIFICATE-----')) return pem;
+    } catch {
+      // Said below.
+    }
+    throw new Refused('a file that can be read, with certificates in PEM');
+  });
+
+/** What is secret within an address. */
+export function passwordsIn(address: string): string[] {
+  const sentinel = sentinelAddress(address);
+  if (sentinel !== null)
+    return [sentinel.password, sentinel.sentinelPassword].filter((password) => password !== undefined);
+  const plain = URL.parse(address);
+  // A token without a user stands in the user's place.
+  return plain === null ? [] : [decodeURIComponent(plain.password || plain.username)];
+}
+
 export const list = (): Read<string[]> => (value) =>
   (value ?? '')
     .split(',')

@@ -66,7 +66,7 @@ function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {
   if (thrown instanceof StorageError && thrown.origin !== 'job')
     return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The storage does not answer');
   if (thrown instanceof QueueUnavailable)
-    return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The queue does not answer');
+    return errors.unavailable.with({ retryAfterSeconds: 5 }, thrown.sentence);
   if (thrown instanceof EngineError && thrown.code === 'invalid_parameters') {
     const details =
       thrown.field === undefined ? [] : [{ field: thrown.field, rule: 'engine', message: thrown.message }];

@@ -2,7 +2,15 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseEnv } from 'node:util';
 import t from 'tap';
-import { callbackUrlOf, ConfigError, readConfig, redisUrlOf, variables } from '../../src/config.js';
+import {
+  callbackUrlOf,
+  ConfigError,
+  readConfig,
+  redisUrlOf,
+  secretsOf,
+  variables,
+} from '../../src/config.js';
+import { sentinelAddress } from '../../src/lib/environment.js';
 import { projectRoot } from '../../src/lib/project.js';
 
 function problemsOf(environment: NodeJS.ProcessEnv): ConfigError['problems'] {
@@ -128,6 +136,57 @@ t.test('variables that only make sense together', async (t) => {
   t.match(problemsOf({ ...key, UPSTASH_REDIS_REST_URL: 'https://x.upstash.io' }), [
     { variable: 'UPSTASH_REDIS_REST_TOKEN' },
   ]);
+});
+
+t.test('an address of Sentinels, and what is none', async (t) => {
+  const full =
+    'rediss+sentinel://worker:p%40ss@one:26380,[::1]:5,two/jobs/3?sentinel_username=w&sentinel_password=o%2Bther';
+  t.same(sentinelAddress(full), {
+    sentinels: [
+      { host: 'one', port: 26380 },
+      { host: '::1', port: 5 },
+      { host: 'two', port: 26379 },
+    ],
+    name: 'jobs',
+    isTls: true,
+    username: 'worker',
+    password: 'p@ss',
+    sentinelUsername: 'w',
+    sentinelPassword: 'o+ther',
+    db: 3,
+  });
+  t.same(sentinelAddress('redis+sentinel://one/jobs'), {
+    sentinels: [{ host: 'one', port: 26379 }],
+    name: 'jobs',
+    isTls: false,
+  });
+  const key = { WAN_WORKER_API_KEY: 'a-key-of-its-own' };
+  const config = readConfig({ ...key, REDIS_URL: full });
+  t.equal(config.redisUrl, full);
+  for (const secret of ['p@ss', 'o+ther'].filter(({ length }) => length >= 6))
+    t.ok(secretsOf(config).includes(secret), 'its passwords are secrets');
+  for (const value of [
+    'redis+sentinel://one',
+    'redis+sentinel:///jobs',
+    'redis+sentinel://one:x/jobs',
+    'redis+sentinel://one:99999/jobs',
+    'redis+sentinel://a%zz@one/jobs',
+    'http+sentinel://one/jobs',
+  ])
+    t.match(problemsOf({ ...key, REDIS_URL: value }), [{ variable: 'REDIS_URL' }], value);
+});
+
+t.test("a private authority of Redis's certificate is a file with certificates, for TLS", async (t) => {
+  const key = { WAN_WORKER_API_KEY: 'a-key-of-its-own' };
+  const folder = t.testdir({ 'ca.pem': '-----BEGIN CERTIFICATE-----\nx', 'no.pem': 'x' });
+  const tls = { ...key, REDIS_URL: 'rediss://host' };
+  t.match(readConfig({ ...tls, REDIS_TLS_CA_FILE: `${folder}/ca.pem` }).redisTlsCa, /BEGIN/);
+  for (const environment of [
+    { ...tls, REDIS_TLS_CA_FILE: `${folder}/no.pem` },
+    { ...tls, REDIS_TLS_CA_FILE: `${folder}/missing.pem` },
+    { ...key, REDIS_URL: 'redis://host', REDIS_TLS_CA_FILE: `${folder}/ca.pem` },
+  ])
+    t.match(problemsOf(environment), [{ variable: 'REDIS_TLS_CA_FILE' }]);
 });
 
 t.test('addresses derived from others', async (t) => {

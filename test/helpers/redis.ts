@@ -1,5 +1,5 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -22,9 +22,12 @@ export interface RedisServer {
   stop(): Promise<void>;
 }
 
+/** What tests run against; another server that speaks its protocol can be named (Valkey, an older Redis). */
+const redisProgram = process.env['OURVIDZ_TEST_REDIS'] ?? 'redis-server';
+
 /** True when a redis-server is on the PATH. */
 export function hasRedisServer(): boolean {
-  return spawnSync('redis-server', ['--version']).status === 0;
+  return spawnSync(redisProgram, ['--version']).status === 0;
 }
 
 /**
@@ -48,7 +51,7 @@ async function answers(port: number): Promise<boolean> {
       resolve(result);
     };
     socket.once('connect', () => socket.write('PING\r\n'));
-    socket.once('data', (data) => end(data.toString().startsWith('+PONG')));
+    socket.once('data', (data) => end(/^(\+PONG|-NOAUTH)/.test(data.toString())));
     socket.once('error', () => end(false));
     socket.setTimeout(500, () => end(false));
   });
@@ -58,7 +61,9 @@ async function answers(port: number): Promise<boolean> {
  * A redis-server of its own on a free port. `fsync` keeps an append-only file: `always` loses nothing that
  * was acknowledged, `everysec` is what most installations run; without it nothing is written to disk.
  */
-export async function startRedis(options: { fsync?: 'always' | 'everysec' } = {}): Promise<RedisServer> {
+export async function startRedis(
+  options: { fsync?: 'always' | 'everysec'; args?: string[] } = {},
+): Promise<RedisServer> {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'redis-'));
   const port = await findFreePort();
   const persistence =
@@ -70,8 +75,12 @@ export async function startRedis(options: { fsync?: 'always' | 'everysec' } = {}
   async function start() {
     const started = endWithThisProcess(
       spawn(
-        'redis-server',
-        ['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', '', ...persistence],
+        redisProgram,
+        [
+          ...['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', ''],
+          ...persistence,
+          ...(options.args ?? []),
+        ],
         { stdio: 'ignore' },
       ),
     );
@@ -107,6 +116,146 @@ export async function startRedis(options: { fsync?: 'always' | 'everysec' } = {}
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/**
+ * A stable address in front of servers, as a managed Redis has one: new connections go where it points, open
+ * ones stay where they are.
+ */
+export async function startAddress(to: { port: number }) {
+  let target = to.port;
+  const sockets = new Set<net.Socket>();
+  const server = net.createServer((incoming) => {
+    const outgoing = net.connect(target, '127.0.0.1');
+    for (const socket of [incoming, outgoing]) {
+      sockets.add(socket);
+      socket.on('error', () => undefined);
+      socket.on('close', () => {
+        sockets.delete(socket);
+        incoming.destroy();
+        outgoing.destroy();
+      });
+    }
+    incoming.pipe(outgoing).pipe(incoming);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as net.AddressInfo;
+  return {
+    port,
+    url: `redis://127.0.0.1:${port}`,
+    pointTo(next: { port: number }) {
+      target = next.port;
+    },
+    close: () =>
+      new Promise<void>((resolve) => {
+        server.close(() => resolve());
+        for (const socket of sockets) socket.destroy();
+      }),
+  };
+}
+
+/**
+ * Makes `replica` the master without losing what `master` had acknowledged, as a planned failover does; the
+ * old master is its replica from then on. The address points to the new one a moment later.
+ */
+export async function failOver(
+  master: RedisServer,
+  replica: RedisServer,
+  address: Awaited<ReturnType<typeof startAddress>>,
+): Promise<void> {
+  const [from, to] = [new Redis(master.url), new Redis(replica.url)];
+  try {
+    await from.call('FAILOVER', 'TO', '127.0.0.1', replica.port);
+    while (
+      !/role:master/.test(await to.info('replication')) ||
+      !/role:slave/.test(await from.info('replication'))
+    )
+      await sleep(20);
+    address.pointTo(replica);
+  } finally {
+    from.disconnect();
+    to.disconnect();
+  }
+}
+
+/** A Sentinel that watches the server as `name`, and alone decides on failovers. */
+export async function startSentinel(
+  master: RedisServer,
+  name: string,
+  passwords: { master: string; own: string },
+) {
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'sentinel-'));
+  const port = await findFreePort();
+  const file = path.join(folder, 'sentinel.conf');
+  const settings = [
+    `port ${port}`,
+    `dir ${folder}`,
+    `sentinel monitor ${name} 127.0.0.1 ${master.port} 1`,
+    `sentinel down-after-milliseconds ${name} 1000`,
+    `sentinel failover-timeout ${name} 10000`,
+    `sentinel auth-pass ${name} ${passwords.master}`,
+    `requirepass ${passwords.own}`,
+  ];
+  await writeFile(file, settings.join('\n'));
+  const child = endWithThisProcess(spawn(redisProgram, [file, '--sentinel'], { stdio: 'ignore' }));
+  const client = new Redis({ port, host: '127.0.0.1', password: passwords.own });
+  client.on('error', () => undefined);
+  await client.ping();
+  return {
+    port,
+    client,
+    async stop() {
+      client.disconnect();
+      child.kill('SIGKILL');
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A server that speaks TLS alone, with a certificate of an authority of its own. */
+export async function startTlsRedis() {
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'tls-'));
+  const openssl = (...args: string[]) => {
+    const { status, stderr } = spawnSync('openssl', args, { cwd: folder });
+    if (status !== 0) throw new Error(`openssl ${args[0]}: ${stderr.toString()}`);
+  };
+  const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
+  openssl('req', '-x509', ...key, '-days', '2', '-subj', '/CN=own', '-keyout', 'ca.key', '-out', 'ca.pem');
+  openssl('req', ...key, '-subj', '/CN=redis', '-keyout', 'redis.key', '-out', 'redis.csr');
+  await writeFile(path.join(folder, 'names'), 'subjectAltName=IP:127.0.0.1,DNS:localhost');
+  const signing = ['-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-extfile', 'names', '-days', '2'];
+  openssl('x509', '-req', '-in', 'redis.csr', ...signing, '-out', 'redis.pem');
+  const tlsPort = await findFreePort();
+  const files = { cert: 'redis.pem', key: 'redis.key', 'ca-cert': 'ca.pem' };
+  const server = await startRedis({
+    args: [
+      ...['--tls-port', String(tlsPort), '--tls-auth-clients', 'no'],
+      ...Object.entries(files).flatMap(([what, file]) => [`--tls-${what}-file`, path.join(folder, file)]),
+    ],
+  });
+  return {
+    url: `rediss://127.0.0.1:${tlsPort}`,
+    caFile: path.join(folder, 'ca.pem'),
+    async stop() {
+      await server.stop();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A replica of the server that has all it has. */
+export async function startReplica(
+  master: RedisServer,
+  args: string[] = [],
+  password?: string,
+): Promise<RedisServer> {
+  const replica = await startRedis({
+    args: ['--replicaof', '127.0.0.1', String(master.port), '--repl-diskless-sync-delay', '0', ...args],
+  });
+  const client = new Redis(replica.url, password === undefined ? {} : { password });
+  while (!/master_link_status:up/.test(await client.info('replication'))) await sleep(20);
+  client.disconnect();
+  return replica;
 }
 
 /** A server of the test's own and a client of it; both end with the test. */

@@ -1,6 +1,10 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import t, { type Test } from 'tap';
+import { projectRoot } from '../../src/lib/project.js';
+import { createRedisSessions } from '../../src/services/enhancement/redis-sessions.js';
 import { createRedisStore, type RedisStoreOptions } from '../../src/services/queue/redis/store.js';
 import { openRedis, redisOrSkip, startRedis } from '../helpers/redis.js';
 import type { JobStore } from '../../src/services/queue/job-store.js';
@@ -26,7 +30,7 @@ if (redisOrSkip(t)) {
     t.teardown(() => store.close());
     return store;
   };
-  const open = async (t: Test, options: { retentionMs?: number } = {}) => {
+  const open = async (t: Test, options: { retentionMs?: number; url?: string } = {}) => {
     await admin.flushall();
     const clock = createClock();
     return {
@@ -37,7 +41,40 @@ if (redisOrSkip(t)) {
   };
   const never = () => new AbortController().signal;
 
-  await t.test('Redis store', (t) => runStoreSuite(t, open));
+  await t.test('Redis store, as the user that docs/queue.md gives it', async (t) => {
+    const docs = readFileSync(path.join(projectRoot(), 'docs/queue.md'), 'utf8');
+    const [line = ''] = /ACL SETUSER ourvidz .*/.exec(docs) ?? [];
+    const [, , ...rules] = line.replace('PASSWORD', 'geheim').split(' ');
+    await admin.acl('SETUSER', ...(rules as [string, ...string[]]));
+    await admin.call('ACL', 'LOG', 'RESET');
+    const url = server.url.replace('://', '://ourvidz:geheim@');
+    await runStoreSuite(t, (t, options) => open(t, { url, ...options }));
+
+    const sessions = createRedisSessions({ url, ttlMs: 60_000, maxTurns: 2, maxSessions: 1 });
+    t.teardown(() => sessions.close());
+    for (const id of ['a', 'b']) await sessions.append({ owner: 'o', id }, { prompt: 'p', answer: 'q' });
+    t.same(await sessions.read({ owner: 'o', id: 'b' }), [{ prompt: 'p', answer: 'q' }]);
+    await sessions.forget({ owner: 'o', id: 'b' });
+    const store = createStore(t, { url });
+    await store.ping();
+    const wait = store.waitForWork(['sdxl_queue'], 60_000, never());
+    await store.push('sdxl_queue', payloadOf(someJob()));
+    await wait;
+    t.same(await admin.call('ACL', 'LOG'), [], 'nothing was refused');
+  });
+
+  await t.test('a user with too few rights is told so', async (t) => {
+    await admin.flushall();
+    await admin.call('ACL', 'SETUSER', 'poor', 'on', '>geheim', '~*', '&*', '+@all', '-evalsha', '-eval');
+    t.teardown(() => admin.call('ACL', 'DELUSER', 'poor'));
+    const warnings: string[] = [];
+    const log = { warn: (fields: object) => warnings.push(String((fields as { err?: Error }).err)) };
+    const store = createStore(t, { url: server.url.replace('://', '://poor:geheim@'), log });
+    for (let tries = 0; tries < 5; tries += 1)
+      await t.rejects(submit(store), { name: 'QueueUnavailable', sentence: 'The queue refuses this worker' });
+    t.match(warnings, [/NOPERM .*evalsha/]);
+    t.equal(warnings.length, 1);
+  });
 
   await t.test(
     'a payload that is no text reaches the dead letters byte for byte, and comes back',

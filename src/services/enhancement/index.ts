@@ -19,7 +19,7 @@ export async function createPromptEnhancement(
     ...parts,
     log,
     templates: await readTemplates(path.join(promptsDirOf(config), 'enhancement')),
-    sessions: createSessions(config, log),
+    sessions: createSessions(config),
     limits: {
       deadlineMs: config.enhanceTimeoutSeconds * 1000,
       maxAttempts: config.enhanceMaxAttempts,
@@ -32,12 +32,14 @@ export async function createPromptEnhancement(
 }
 
 /** Conversations live where the queue does: what any replica may go on with, or this process alone. */
-function createSessions(config: Config, log: Logger) {
+function createSessions(config: Config) {
   const url = redisUrlOf(config);
   const limits = {
     ttlMs: config.enhanceSessionSeconds * 1000,
     maxTurns: config.enhanceSessionTurns,
     maxSessions: config.enhanceMaxSessions,
   };
-  return url === undefined ? createMemorySessions(limits) : createRedisSessions({ url, log, ...limits });
+  return url === undefined
+    ? createMemorySessions(limits)
+    : createRedisSessions({ url, ca: config.redisTlsCa, ...limits });
 }

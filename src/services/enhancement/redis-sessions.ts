@@ -1,11 +1,12 @@
-import { createConnector, type StoreLog } from '../queue/redis/connection.js';
-import { digestOf, type SessionLimits, type SessionStore, type Turn } from './sessions.js';
+import { createConnector } from '../queue/redis/connection.js';
+import { createOutages } from '../queue/redis/outages.js';
+import { digestOf, type SessionKey, type SessionLimits, type SessionStore, type Turn } from './sessions.js';
 
 export interface RedisSessionOptions extends SessionLimits {
   url: string;
+  ca?: string | undefined;
   /** Of all keys. Default `ourvidz:`. */
   prefix?: string;
-  log?: StoreLog;
 }
 
 /**
@@ -36,47 +37,44 @@ return 1`;
 /** Conversations that any replica continues. Calls fail while the server cannot be reached. */
 export function createRedisSessions({
   url,
+  ca,
   prefix = 'ourvidz:',
-  log,
   ttlMs,
   maxTurns,
   maxSessions,
 }: RedisSessionOptions): SessionStore {
-  const connector = createConnector(url, log);
+  // The queue is on the same server and tells of its outages.
+  const outages = createOutages(undefined);
+  const connector = createConnector({ url, ca, outages });
   // A user waits for the answer: a server that is away is given up on soon.
   const redis = connector.connect('sessions', { maxRetriesPerRequest: 1 });
   const listPrefix = `${prefix}session:`;
   const set = `${prefix}sessions`;
 
   return {
-    async read(key) {
-      const turns = await redis.lrange(`${listPrefix}${digestOf(key)}`, 0, -1);
-      return turns.map(parseTurn).filter((turn) => turn !== null);
-    },
-    async append(key, { prompt, answer }) {
-      const digest = digestOf(key);
-      await redis.eval(
-        appendScript,
-        2,
-        `${listPrefix}${digest}`,
-        set,
-        JSON.stringify({ prompt, answer }),
-        digest,
-        ttlMs,
-        maxTurns,
-        maxSessions,
-        listPrefix,
-      );
-    },
-    async forget(key) {
-      const digest = digestOf(key);
-      await redis.multi().del(`${listPrefix}${digest}`).zrem(set, digest).exec();
-    },
+    ...outages.naming({ read, append, forget }),
     close() {
       connector.disconnectAll();
       return Promise.resolve();
     },
   };
+
+  async function read(key: SessionKey): Promise<Turn[]> {
+    const turns = await redis.lrange(`${listPrefix}${digestOf(key)}`, 0, -1);
+    return turns.map(parseTurn).filter((turn) => turn !== null);
+  }
+
+  async function append(key: SessionKey, { prompt, answer }: Turn): Promise<void> {
+    const digest = digestOf(key);
+    const turn = JSON.stringify({ prompt, answer });
+    const list = `${listPrefix}${digest}`;
+    await redis.eval(appendScript, 2, list, set, turn, digest, ttlMs, maxTurns, maxSessions, listPrefix);
+  }
+
+  async function forget(key: SessionKey): Promise<void> {
+    const digest = digestOf(key);
+    await redis.multi().del(`${listPrefix}${digest}`).zrem(set, digest).exec();
+  }
 }
 
 /** Another version may have written something else: that turn is forgotten, the conversation goes on. */

@@ -119,8 +119,11 @@ export function listingKey(record: Pick<JobRecord, 'createdAtMs' | 'id'>): strin
 /** So much of a payload is shown of a dead letter. */
 export const shownPayloadBytes = 16 * 1024;
 
-/** Beyond this the oldest letters go; older ones than the retention go, too. */
+/** Beyond these the oldest letters go; older ones than the retention go, too. The bytes are their payloads'. */
 export const mostDeadLetters = 10_000;
+export const mostDeadLetterBytes = 64 * 1024 * 1024;
+/** Callbacks that were given up and are kept. */
+export const mostDeadCallbacks = 10_000;
 
 export interface DeadLetter {
   id: string;

@@ -11,6 +11,8 @@ import {
   isTerminal,
   listingKey,
   matches,
+  mostDeadCallbacks,
+  mostDeadLetterBytes,
   mostDeadLetters,
 } from '../records.js';
 import { untilWork } from '../../../lib/wait.js';
@@ -240,15 +242,19 @@ function createPruner({ database, now, retentionMs }: Context) {
     for await (const [key, { atMs }] of database.idempotencyKeys.entries()) {
       if (atMs + retentionMs <= now()) writes.push(database.idempotencyKeys.del(key));
     }
-    let letters = 0;
+    let [letters, bytes] = [0, 0];
     for await (const [key, { letter }] of database.deadLetters.entries({ reverse: true })) {
       letters += 1;
-      if (letters > mostDeadLetters || letter.atMs + retentionMs <= now())
-        writes.push(database.deadLetters.del(key));
+      bytes += Buffer.byteLength(letter.payload);
+      const isBeyond = letters > mostDeadLetters || bytes > mostDeadLetterBytes;
+      if (isBeyond || letter.atMs + retentionMs <= now()) writes.push(database.deadLetters.del(key));
     }
-    for await (const [key, { atMs }] of database.deadCallbacks.entries()) {
-      if (atMs + retentionMs <= now()) writes.push(database.deadCallbacks.del(key));
-    }
+    const dead: Array<{ key: string; atMs: number }> = [];
+    for await (const [key, { atMs }] of database.deadCallbacks.entries()) dead.push({ key, atMs });
+    dead.sort((a, b) => b.atMs - a.atMs);
+    for (const [index, { key, atMs }] of dead.entries())
+      if (index >= mostDeadCallbacks || atMs + retentionMs <= now())
+        writes.push(database.deadCallbacks.del(key));
     await database.write(writes, { durable: false });
   };
 }

@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { isJobType, queueNames, type QueueName } from '../../catalogue.js';
 import type { Lease, LeaseCalls, ReserveRequest } from '../job-store.js';
-import { mostDeadLetters } from '../records.js';
+import { mostDeadCallbacks } from '../records.js';
 import { callbackArguments, finishArguments, jobArguments } from './records.js';
 import { largestPayloadBytes, readPayload, type PayloadRead } from '../read-payload.js';
 import type { RunScript } from './scripts.js';
@@ -245,7 +245,7 @@ export function createLeaseCalls({
           retentionMs,
           batchSize,
           sweptTo,
-          mostDeadLetters,
+          mostDeadCallbacks,
         )) as string;
       }
       return ids;

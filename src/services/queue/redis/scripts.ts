@@ -4,6 +4,7 @@ import path from 'node:path';
 import type { Redis } from 'ioredis';
 import type { QueueName } from '../../catalogue.js';
 import { projectRoot } from '../../../lib/project.js';
+import { mostDeadLetterBytes, mostDeadLetters } from '../records.js';
 
 interface Script {
   source: string;
@@ -20,8 +21,10 @@ function loadScripts(): Map<string, Script> {
   for (const file of readdirSync(folder)) {
     if (!file.endsWith('.lua')) continue;
     const own = readFileSync(path.join(folder, file), 'utf8');
+    const constants = `local most_letters, most_letter_bytes = ${mostDeadLetters}, ${mostDeadLetterBytes}`;
     const shared = ['common', ...(/^-- with: (.+)/.exec(own)?.[1]?.split(' ') ?? [])];
     const source = [
+      constants,
       ...shared.map((name) => readFileSync(path.join(folder, 'shared', `${name}.lua`), 'utf8')),
       own,
     ].join('\n');
@@ -50,6 +53,8 @@ type ScriptName =
   | 'depth'
   | 'dead-letters'
   | 'requeue-dead-letter'
+  | 'drop-dead-letter'
+  | 'announce'
   | 'callback-add'
   | 'callback-claim'
   | 'callback-delivered'
@@ -75,6 +80,8 @@ const withoutCallbacks: ReadonlySet<ScriptName> = new Set([
   'position',
   'depth',
   'dead-letters',
+  'drop-dead-letter',
+  'announce',
   'callback-claim',
 ]);
 

@@ -1,19 +1,20 @@
 import { type JobType, type QueueName, queueNames } from '../../catalogue.js';
 import type { JobRecord, JobStore } from '../job-store.js';
 import { largestPayloadBytes, readPayload } from '../read-payload.js';
-import { createRecord, digestOf, isTerminal, listingKey, matches } from '../records.js';
-import { createConnector, type StoreLog } from './connection.js';
-import { createDeadLetters, createInstances } from './dead-letters.js';
+import { createRecord, digestOf, isTerminal } from '../records.js';
+import { createConnector } from './connection.js';
+import { createDeadLetters, createInstances, createListing } from './dead-letters.js';
 import { createLeaseCalls } from './leases.js';
-import { createRedisOutbox } from './outbox.js';
-import { finishArguments, jobArguments, parseRecord } from './records.js';
+import { createOutages, type StoreLog } from './outages.js';
+import { createReader, createRedisOutbox, finishArguments, jobArguments, parseRecord } from './records.js';
 import { createScriptRunner } from './scripts.js';
 import { createWaitingPayloads, type WaitingPayload } from './waiting-payloads.js';
 import { createSignals, createWaker } from './waker.js';
 
 export interface RedisStoreOptions {
-  /** `redis://` or `rediss://` (TLS, as Upstash wants it). Redis 6.2 or later, no cluster. */
+  /** As `ConnectorOptions` says. Redis 6.2 or later, no cluster. */
   url: string;
+  ca?: string | undefined;
   /** Of all keys except the producers' lists. Default `ourvidz:`. */
   prefix?: string;
   /** How long finished jobs, idempotency keys and dead callbacks are kept. Default 7 days. */
@@ -32,6 +33,8 @@ export interface RedisStoreOptions {
   now?: () => number;
 }
 
+/** So long one write proves that the server takes writes. */
+const provenForMs = 5000;
 const defaultRetentionMs = 7 * 24 * 3600 * 1000;
 /**
  * The queue that any number of processes share, on the lists the producers push to. Connects in the
@@ -41,6 +44,7 @@ const defaultRetentionMs = 7 * 24 * 3600 * 1000;
 export function createRedisStore(options: RedisStoreOptions): JobStore {
   const {
     url,
+    ca,
     prefix = 'ourvidz:',
     retentionMs = defaultRetentionMs,
     blockSeconds = 5,
@@ -49,7 +53,9 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     log,
     now,
   } = options;
-  const connector = createConnector(url, log, answerTimeoutMs);
+  const outages = createOutages(log);
+  const reader = createReader(log);
+  const connector = createConnector({ url, ca, outages, answerTimeoutMs });
   const redis = connector.connect('main');
   const { run, callbackChanges } = createScriptRunner(redis, { prefix, now });
   const connectBlocking = () =>
@@ -67,7 +73,7 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
   const signals = createSignals({ wakers, pollMs });
   const held = new Map<string, string>();
 
-  const subscriber = connector.connect('signals', { maxRetriesPerRequest: null });
+  const subscriber = connector.connect('signals', { maxRetriesPerRequest: null, enableReadyCheck: true });
   subscriber.on('message', (channel: string, message: string) => {
     if (channel === `${prefix}wake`) signals.notice();
     else if ([...held.values()].includes(message)) signals.emitter.emit('cancel', message);
@@ -78,9 +84,13 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       log?.warn({ err: error }, 'Redis refuses subscriptions; cancellation waits for the next lease renewal'),
     );
 
-  const readRecord = async (id: string) => parseRecord(id, await redis.hgetall(`${prefix}job:${id}`));
+  const readRecord = (id: string) => {
+    const key = `${prefix}job:${id}`;
+    return reader.read(key, async () => parseRecord(id, await redis.hgetall(key)));
+  };
 
   const waiting = createWaitingPayloads(run);
+  let writtenAtMs = -Infinity;
 
   /** A record, or of a pushed payload that no runner has begun yet what can be said of it. */
   async function find(id: string): Promise<{ record: JobRecord; position?: number | null } | null> {
@@ -98,15 +108,15 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     return position < 0 ? null : position;
   }
 
-  return {
-    kind: 'redis',
-    outbox: createRedisOutbox({
-      redis,
-      run,
-      prefix,
-      now: now ?? (() => performance.now()),
-      changes: callbackChanges,
-    }),
+  const outbox = createRedisOutbox({
+    redis,
+    reader,
+    run,
+    prefix,
+    now: now ?? (() => performance.now()),
+    changes: callbackChanges,
+  });
+  const calls: Omit<JobStore, 'kind' | 'outbox' | 'waitForWork' | 'onCancel' | 'close'> = {
     ...createLeaseCalls({
       run,
       signals,
@@ -115,9 +125,8 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       retentionMs,
       held,
     }),
-    ...createDeadLetters({ redis, run, prefix }),
-    ...createInstances({ redis, prefix, now }),
-    waitForWork: signals.waitForWork,
+    ...createDeadLetters({ redis, run, reader, prefix }),
+    ...createInstances({ redis, run, reader, prefix, now }),
 
     async submit({
       queue,
@@ -170,7 +179,8 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
           found?.token ?? '',
           known.createdAtMs,
           ...finishArguments(resultFor(known), retentionMs),
-        )) as 'cancelled' | 'requested' | 'finished' | 'moved';
+        )) as 'cancelled' | 'requested' | 'finished' | 'unknown' | 'moved';
+        if (outcome === 'unknown') return { outcome };
         if (outcome === 'moved') continue;
         const after = (await readRecord(id)) ?? { ...known, cancelRequested: true };
         return { outcome: outcome === 'finished' ? 'already_finished' : outcome, record: after };
@@ -185,33 +195,7 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       return found.position === undefined ? positionOf(found.record) : found.position;
     },
 
-    async list(filter, limit, cursor) {
-      const jobs: JobRecord[] = [];
-      let after = cursor;
-      for (;;) {
-        const members = await redis.zrangebylex(
-          `${prefix}jobs`,
-          after === undefined ? '-' : `(${after}`,
-          '+',
-          'LIMIT',
-          0,
-          100,
-        );
-        const records = await Promise.all(
-          members.map((member) => readRecord(member.slice(member.indexOf(':') + 1))),
-        );
-        for (const record of records) {
-          if (record === null || !matches(record, filter)) continue;
-          if (jobs.length === limit) {
-            const last = jobs.at(-1);
-            return last === undefined ? { jobs } : { jobs, nextCursor: listingKey(last) };
-          }
-          jobs.push(record);
-        }
-        after = members.at(-1);
-        if (members.length < 100) return { jobs };
-      }
-    },
+    list: createListing({ redis, prefix, readRecord }),
 
     async depth(queue) {
       const answer = (await run.raw('depth', queue, largestPayloadBytes)) as [...number[], Buffer];
@@ -228,15 +212,24 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       };
     },
 
+    async ping() {
+      // A demoted or a full server answers as well: what counts is that it can be written to.
+      const isProven = performance.now() - writtenAtMs < provenForMs && outages.lastFailureMs() < writtenAtMs;
+      if (isProven) return void (await redis.ping());
+      await redis.set(`${prefix}written`, '1', 'PX', 3 * provenForMs);
+      writtenAtMs = performance.now();
+    },
+  };
+
+  return {
+    kind: 'redis',
+    ...outages.naming(calls),
+    outbox: outages.naming(outbox),
+    waitForWork: signals.waitForWork,
     onCancel(listener) {
       signals.emitter.on('cancel', listener);
       return () => signals.emitter.off('cancel', listener);
     },
-
-    async ping() {
-      await redis.ping();
-    },
-
     async close() {
       signals.close();
       // What has been called is still answered when the server is there; otherwise nothing is waited for.

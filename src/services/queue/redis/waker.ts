@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import type { Redis } from 'ioredis';
 import { untilWork } from '../../../lib/wait.js';
 import { type QueueName, queueNames } from '../../catalogue.js';
-import type { StoreLog } from './connection.js';
+import type { StoreLog } from './outages.js';
 
 interface Options {
   /** Opens the dedicated connection; called on the first wait. */
@@ -13,6 +13,9 @@ interface Options {
   log: StoreLog | undefined;
 }
 
+/** A server that cannot block, or does not let us. One that is full refuses for now, and is asked again. */
+const withoutBlocking = /unknown command|not supported|NOPERM/i;
+const askAgainMs = 60_000;
 /** Past its own timeout a blocked command gets this long before its connection is given up. */
 const graceMs = 2000;
 
@@ -24,7 +27,7 @@ const graceMs = 2000;
 export function createWaker({ connect, list, blockSeconds, pollMs, log }: Options) {
   const waiters = new Set<() => void>();
   let redis: Redis | undefined;
-  let blocks = true;
+  let pollUntilMs = -Infinity;
   let armed = false;
   let closed = false;
 
@@ -63,13 +66,16 @@ export function createWaker({ connect, list, blockSeconds, pollMs, log }: Option
     armed = true;
     while (waiters.size > 0 && !closed) {
       try {
-        if (!blocks) await pause(pollMs);
-        if (!blocks || (await block())) wakeAll();
+        const polls = performance.now() < pollUntilMs;
+        if (polls) await pause(pollMs);
+        if (polls || (await block())) wakeAll();
       } catch (error) {
         if (closed) break;
-        if (/unknown command|not supported|not allowed|NOPERM/i.test(String(error))) {
-          blocks = false;
-          log?.warn({ err: error, list }, 'Redis has no BLMOVE; the list is polled');
+        if (withoutBlocking.test(String(error))) {
+          if (pollUntilMs === -Infinity)
+            log?.warn({ err: error, list }, 'Redis has no BLMOVE; the list is polled');
+          // The address may lead to another server by then.
+          pollUntilMs = performance.now() + askAgainMs;
         } else {
           await pause(pollMs);
           wakeAll();

@@ -1,4 +1,4 @@
--- with: callbacks jobs
+-- with: drains callbacks jobs
 -- The first write of a runner. ARGV: token, the job (5), worker, then the callback. Returns the outcome alone.
 local job = job_at(4)
 local outcome = claim_job(ARGV[3], job, ARGV[9], true)[1]

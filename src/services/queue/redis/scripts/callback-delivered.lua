@@ -1,4 +1,4 @@
--- with: callbacks
+-- with: drains callbacks
 -- ARGV: callback id. A body that was replaced while the older one was on its way is still to be sent.
 local id = ARGV[3]
 local state = redis.call('HMGET', callback_key(id), 'replaced', 'superseded', 'next')

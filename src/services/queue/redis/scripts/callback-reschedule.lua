@@ -1,4 +1,4 @@
--- with: callbacks
+-- with: drains callbacks
 -- ARGV: callback id, ms until the next attempt, error.
 local id = ARGV[3]
 if not redis.call('ZSCORE', callbacks_due, id) then return 0 end

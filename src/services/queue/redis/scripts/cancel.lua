@@ -1,8 +1,10 @@
--- with: callbacks jobs
+-- with: drains callbacks jobs
 -- ARGV: the job (5), its payload on the list and the token of its entry (for a job without a record, either of them), when it was
--- queued, then the terminal state for a job that still waits. Returns cancelled, requested, finished, or moved: look again.
+-- queued, then the terminal state for a job that still waits. Returns cancelled, requested, finished, unknown, or moved: look again.
 local job, payload, token, created = job_at(3), ARGV[8], ARGV[9], tonumber(ARGV[10])
-local known = redis.call('HMGET', job_key(job.id), 'status', 'entry', 'payload')
+local known = redis.pcall('HMGET', job_key(job.id), 'status', 'entry', 'payload')
+-- What stands there is no record: nothing is known of the job.
+if known.err then return 'unknown' end
 
 local function request(entry)
   if entry then redis.call('HSET', entry_key(entry), 'cancel', '1') end

@@ -1,4 +1,4 @@
--- with: callbacks jobs
+-- with: drains callbacks jobs letters
 -- Acknowledges and keeps the payload with its reason; fails its job unless that is finished, runs elsewhere, or is another one.
 -- ARGV: token, letter id, reason, attempts made ('' for as many as it was handed out), the job of the result (5, an empty id for
 -- none), then the terminal state.
@@ -6,9 +6,8 @@ local token, letter, job = ARGV[3], ARGV[4], job_at(7)
 local entry = redis.call('HMGET', entry_key(token), 'worker', 'id', 'attempts', 'queued', 'type', 'user')
 if (entry[1] or '') == '' then return was_finished_by(job.id, token) and 1 or 0 end
 local attempts = ARGV[6] ~= '' and ARGV[6] or entry[3]
-redis.call('HSET', prefix .. 'deadletter:' .. letter, 'payload', redis.call('GET', payload_key(token)), 'job', entry[2],
-  'attempts', attempts, 'reason', ARGV[5], 'queue', list, 'at', now, 'token', token)
-redis.call('ZADD', prefix .. 'deadletters', now, letter)
+keep_letter(letter, 'payload', redis.call('GET', payload_key(token)) or '', 'job', entry[2], 'attempts', attempts, 'reason', ARGV[5],
+  'token', token)
 drop_entry(token)
 if job.id == '' then return 1 end
 if job.kind == '' then job.kind = entry[5] end

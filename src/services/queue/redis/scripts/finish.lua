@@ -1,4 +1,4 @@
--- with: callbacks jobs
+-- with: drains callbacks jobs
 -- Terminal state, callback and acknowledgement. ARGV: token, id of the job that was begun, then the terminal state.
 -- Returns 1; 0 when the lease was lost. The same call again, sent after a broken connection, gives the same answer.
 local token, id = ARGV[3], ARGV[4]

@@ -1,28 +1,26 @@
--- with: callbacks jobs
--- Forgets finished jobs, dead callbacks and dead letters older than the retention, and the oldest letters beyond their number. Jobs are looked at from the oldest on, as many as the
--- limit allows, after the listing member where the last call stopped: a job made within the retention cannot be due.
--- ARGV: retention ms, limit, listing member ('' for the oldest), most dead letters. Returns where to go on ('' when all were looked at).
+-- with: drains callbacks jobs letters
+-- Forgets finished jobs, dead callbacks and dead letters older than the retention, and the oldest beyond their number. Jobs are
+-- looked at from the oldest on, as many as the limit allows, after the listing member where the last call stopped: a job made within
+-- the retention cannot be due.
+-- ARGV: retention ms, limit, listing member ('' for the oldest), most dead callbacks. Returns where to go on ('' when all were looked at).
 local before, limit = now - tonumber(ARGV[3]), tonumber(ARGV[4])
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', callbacks_dead, '-inf', before, 'LIMIT', 0, limit)) do
-  redis.call('ZREM', callbacks_dead, id)
-  redis.call('DEL', callback_key(id))
-end
-local letters = prefix .. 'deadletters'
-local function forget_letters(ids)
+local function forget_callbacks(ids)
   for _, id in ipairs(ids) do
-    redis.call('ZREM', letters, id)
-    redis.call('DEL', prefix .. 'deadletter:' .. id)
+    redis.call('ZREM', callbacks_dead, id)
+    redis.call('DEL', callback_key(id))
   end
 end
-forget_letters(redis.call('ZRANGEBYSCORE', letters, '-inf', before, 'LIMIT', 0, limit))
-local extra = math.min(redis.call('ZCARD', letters) - tonumber(ARGV[6]), limit)
-if extra > 0 then forget_letters(redis.call('ZRANGE', letters, 0, extra - 1)) end
+forget_callbacks(redis.call('ZRANGEBYSCORE', callbacks_dead, '-inf', before, 'LIMIT', 0, limit))
+local extra = math.min(redis.call('ZCARD', callbacks_dead) - tonumber(ARGV[6]), limit)
+if extra > 0 then forget_callbacks(redis.call('ZRANGE', callbacks_dead, 0, extra - 1)) end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', letters, '-inf', before, 'LIMIT', 0, limit)) do drop_letter(id) end
+trim_letters(limit)
 local oldest = ARGV[5] ~= '' and '(' .. ARGV[5] or '+'
 local members = redis.call('ZREVRANGEBYLEX', listing, oldest, '[' .. listing_member('', before), 'LIMIT', 0, limit)
 for _, member in ipairs(members) do
   local key = job_key(string.sub(member, 15))
-  local job = redis.call('HMGET', key, 'status', 'finished')
-  if not job[1] or (job[2] and tonumber(job[2]) <= before) then
+  local job = read_fields(key, 'status', 'finished')
+  if not job[1] or (job[2] and number_or(job[2], 0) <= before) then
     redis.call('ZREM', listing, member)
     redis.call('DEL', key)
   end

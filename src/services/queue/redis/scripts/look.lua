@@ -1,4 +1,4 @@
--- with: lines
+-- with: letters lines
 -- Payloads on the list from its right end on. ARGV: how many to pass over, how many at most, most bytes of one.
 -- Returns {how many to pass over next time, or -1 at the end, payload...}; what is too large leaves the list.
 local skip, most, largest = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])

@@ -1,3 +1,4 @@
+-- with: drains
 -- ARGV: token, progress. Written only by who holds the lease of a running job.
 local token = ARGV[3]
 local entry = redis.call('HMGET', entry_key(token), 'worker', 'id')

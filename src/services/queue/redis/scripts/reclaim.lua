@@ -1,10 +1,10 @@
--- with: lines
+-- with: drains lines
 -- Takes back what nobody renewed, oldest lease first. ARGV: limit. Returns job ids.
 local ids = {}
 for _, token in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT', 0, ARGV[3])) do
-  local entry = redis.call('HMGET', entry_key(token), 'attempts', 'queued', 'worker')
+  local entry = read_fields(entry_key(token), 'attempts', 'queued', 'worker')
   if entry[1] then
-    ids[#ids + 1] = hand_back(token, entry[1], math.min(now, tonumber(entry[2])), 'the lease of ' .. entry[3] .. ' ran out')
+    ids[#ids + 1] = hand_back(token, entry[1], math.min(now, number_or(entry[2], now)), 'the lease of ' .. (entry[3] or '?') .. ' ran out')
   else
     redis.call('ZREM', leases, token)
   end

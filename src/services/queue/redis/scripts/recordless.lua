@@ -3,9 +3,10 @@
 local answer = { redis.call('ZCARD', delayed) }
 local function look(tokens, is_leased)
   for index, token in ipairs(tokens) do
-    local entry = redis.call('HMGET', entry_key(token), 'id', 'queued')
-    if entry[1] and (entry[1] == '' or redis.call('EXISTS', job_key(entry[1])) == 0) then
-      answer[#answer + 1] = { redis.call('GET', payload_key(token)), token, tonumber(entry[2]), is_leased and -1 or index - 1 }
+    local entry = read_fields(entry_key(token), 'id', 'queued')
+    local payload = redis.pcall('GET', payload_key(token))
+    if entry[1] and type(payload) == 'string' and (entry[1] == '' or redis.call('EXISTS', job_key(entry[1])) == 0) then
+      answer[#answer + 1] = { payload, token, number_or(entry[2], now), is_leased and -1 or index - 1 }
     end
   end
 end

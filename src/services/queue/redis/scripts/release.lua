@@ -1,4 +1,4 @@
--- with: lines
+-- with: drains lines
 -- Back to the front (before what came later, and at once if the clock was put back); the attempt does not count. ARGV: token.
 local token = ARGV[3]
 local entry = redis.call('HMGET', entry_key(token), 'worker', 'attempts', 'queued')

@@ -1,3 +1,4 @@
+-- with: drains
 -- Extends a lease. ARGV: token, lease ms. Returns {held, cancel requested}.
 local token = ARGV[3]
 local entry = redis.call('HMGET', entry_key(token), 'worker', 'id', 'cancel')

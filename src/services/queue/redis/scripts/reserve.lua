@@ -1,4 +1,4 @@
--- with: callbacks jobs lines
+-- with: drains callbacks jobs letters lines
 -- Takes the next payload and leases it in one step: due retries first, then the right end of the producers' list.
 -- ARGV: token, worker, lease ms, most bytes of a payload, what to take from the list (`next`, `none`, or `this`), the payload
 -- meant by `this`, a guess at what is taken by its SHA-1 ('' for none) with its job (5) and 1 to begin it, how many payloads
@@ -20,12 +20,31 @@ end
 -- The client sends a command again when the connection broke before the answer: the same token is the same reservation.
 if redis.call('ZADD', leases, 'NX', now + lease_ms, token) == 0 then return reserved('') end
 
+local function is_payload(token) return redis.call('TYPE', payload_key(token)).ok == 'string' end
+
+local function keep_broken(token, entry)
+  local payload = redis.pcall('GET', payload_key(token))
+  keep_letter('broken-' .. token, 'payload', type(payload) == 'string' and payload or '', 'reason',
+    'its entry ' .. token .. ' in Redis cannot be read', 'attempts', number_or(entry[3], 0), 'token', token, 'job', entry[2] or '')
+  drop_entry(token)
+  if (entry[2] or '') == '' then return end
+  local job = read_fields(job_key(entry[2]), 'status', 'entry')
+  if job[1] and not is_terminal(job[1]) and job[2] == token then
+    redis.call('HSET', job_key(entry[2]), 'status', 'failed', 'finished', now, 'error', 'Generation failed: its payload is gone from Redis')
+  end
+end
+
 local function take_retry()
-  local offset = 0
+  local offset, broken = 0, false
   while true do
     local tokens = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', offset, 50)
     for _, old in ipairs(tokens) do
-      if not excluded[redis.call('HGET', entry_key(old), 'type') or ''] then
+      local entry = read_fields(entry_key(old), 'type', 'id', 'attempts')
+      if not entry[3] or not is_payload(old) then
+        -- Half of it is gone, or another program's: what is left is kept, and the line goes on behind it.
+        keep_broken(old, entry)
+        broken = true
+      elseif not excluded[entry[1] or ''] then
         redis.call('ZREM', delayed, old)
         redis.call('RENAME', entry_key(old), entry_key(token))
         redis.call('RENAME', payload_key(old), payload_key(token))
@@ -33,12 +52,16 @@ local function take_retry()
         redis.call('HSET', entry_key(token), 'worker', worker)
         -- The record names the entry that stands for it.
         local id = redis.call('HGET', entry_key(token), 'id')
-        if id ~= '' and redis.call('HGET', job_key(id), 'entry') == old then redis.call('HSET', job_key(id), 'entry', token) end
+        if id ~= '' and read_fields(job_key(id), 'entry')[1] == old then redis.call('HSET', job_key(id), 'entry', token) end
         return true
       end
     end
-    if #tokens < 50 then return false end
-    offset = offset + 50
+    if broken then
+      broken = false
+    else
+      if #tokens < 50 then return false end
+      offset = offset + 50
+    end
   end
 end
 

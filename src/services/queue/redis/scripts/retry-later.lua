@@ -1,4 +1,4 @@
--- with: lines
+-- with: drains lines
 -- Back in line after a failed attempt. ARGV: token, delay ms, reason.
 local token = ARGV[3]
 local entry = redis.call('HMGET', entry_key(token), 'worker', 'attempts')

@@ -6,20 +6,20 @@ local function lane_key(job_id) return prefix .. 'lane:' .. job_id end
 local function is_terminal_event(event) return event == 'completed' or event == 'failed' end
 
 local function remove_callback(id, keep)
-  local job_id = redis.call('HGET', callback_key(id), 'job')
+  -- One that cannot be read has its job in its id, at least: the others of its lane are not to wait for it.
+  local job_id = read_fields(callback_key(id), 'job')[1] or string.match(id, '^(.+):%l+$') or string.match(id, '^(.+):progress:[%d.]+$')
   redis.call('ZREM', callbacks_due, id)
   if not keep then redis.call('DEL', callback_key(id)) end
   if not job_id then return end
   redis.call('LREM', lane_key(job_id), 1, id)
   local head = redis.call('LINDEX', lane_key(job_id), 0)
   if head and redis.call('ZSCORE', callbacks_due, head) == 'inf' then
-    redis.call('ZADD', callbacks_due, redis.call('HGET', callback_key(head), 'next'), head)
+    redis.call('ZADD', callbacks_due, number_or(read_fields(callback_key(head), 'next')[1], now), head)
   end
 end
 
 local function is_on_its_way(id)
-  local claimed = redis.call('HGET', callback_key(id), 'claimed')
-  return claimed and tonumber(claimed) > now
+  return number_or(read_fields(callback_key(id), 'claimed')[1], 0) > now
 end
 
 -- Three arguments of a callback from position `at`; an empty id means none.

@@ -16,6 +16,18 @@ local function job_key(id) return prefix .. 'job:' .. id end
 local function entry_key(token) return prefix .. 'entry:' .. token end
 local function payload_key(token) return prefix .. 'payload:' .. token end
 
+-- What is no number reads as `default`, nil unless said otherwise.
+local function number_or(value, default)
+  if type(value) == 'number' then return value end
+  return type(value) == 'string' and tonumber(value) or default
+end
+
+-- Fields of a hash; none of a key that holds something else: one of them must not stop what goes over many.
+local function read_fields(key, ...)
+  local fields = redis.pcall('HMGET', key, ...)
+  return fields.err and {} or fields
+end
+
 local function is_terminal(status) return status == 'completed' or status == 'failed' or status == 'cancelled' end
 
 -- The entry that stands for a job on its queue, if it is another one than `token` and still there.

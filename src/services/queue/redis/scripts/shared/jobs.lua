@@ -18,7 +18,9 @@ end
 
 -- An id alone proves nothing: the record may be another job's. Records of older versions know no identity.
 local function is_foreign(job)
-  local known = redis.call('HMGET', job_key(job.id), 'status', 'identity', 'type', 'user')
+  local known = redis.pcall('HMGET', job_key(job.id), 'status', 'identity', 'type', 'user')
+  -- What stands there is no record at all.
+  if known.err then return true end
   if not known[1] then return false end
   if (known[2] or '') ~= '' then return known[2] ~= job.identity end
   return known[3] ~= job.kind or known[4] ~= job.user

@@ -6,21 +6,20 @@ local function hand_back(token, attempts, due, reason)
   redis.call('ZADD', delayed, due, token)
   redis.call('HSET', entry_key(token), 'attempts', attempts, 'worker', '')
   local id = redis.call('HGET', entry_key(token), 'id')
-  if id ~= '' then
-    local job = redis.call('HMGET', job_key(id), 'status', 'entry')
+  if id and id ~= '' then
+    local job = read_fields(job_key(id), 'status', 'entry')
     if job[1] and not is_terminal(job[1]) and job[2] == token then
       redis.call('HSET', job_key(id), 'status', 'queued', 'attempts', attempts, 'progress', '')
       if reason ~= '' then redis.call('HSET', job_key(id), 'lastError', reason) end
     end
   end
   if due <= now then redis.call('PUBLISH', prefix .. 'wake', list) end
-  return id
+  return id or ''
 end
 
 -- What is too large to be read ends as a dead letter that keeps its beginning and its size.
 local function keep_beginning(payload)
   local letter = 'oversized-' .. redis.call('INCR', prefix .. 'oversized')
-  redis.call('HSET', prefix .. 'deadletter:' .. letter, 'payload', string.sub(payload, 1, 4096), 'bytes', #payload,
-    'reason', 'the payload has ' .. #payload .. ' bytes, more than are read', 'queue', list, 'attempts', 0, 'at', now, 'token', '')
-  redis.call('ZADD', prefix .. 'deadletters', now, letter)
+  keep_letter(letter, 'payload', string.sub(payload, 1, 4096), 'bytes', #payload, 'reason',
+    'the payload has ' .. #payload .. ' bytes, more than are read', 'attempts', 0, 'token', '')
 end
