@@ -23,7 +23,8 @@ export function watchGpuMemory(intervalMs = 200, gpu = 0) {
   });
   return {
     stop(): { beforeBytes: number | null; peakBytes: number | null } {
-      child.kill();
+      // without a process of its own the signal would go to this one's group
+      if (child.pid !== undefined) child.kill();
       return { beforeBytes: first, peakBytes: most };
     },
   };

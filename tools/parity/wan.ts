@@ -7,7 +7,7 @@ import { loadT5Tokenizer, truncateIds } from '../../src/inference/diffusion/toke
 import { denoise } from '../../src/inference/wan/denoise.js';
 import { denormalise, latentShape, type LatentShape } from '../../src/inference/wan/latents.js';
 import type { WanModel } from '../../src/inference/wan/model.js';
-import { encodePrompt } from '../../src/inference/wan/text.js';
+import { encodePrompt, textInputs } from '../../src/inference/wan/text.js';
 import { decodeClip, encodeClip } from '../../src/inference/wan/vae.js';
 import { near, peakSignalToNoise, same, standardDeviation, type Measure } from './measure.js';
 import { readCases, type MeasuredCase } from './parts.js';
@@ -85,9 +85,9 @@ export async function measureWanTransformer(kit: string, model: WanModel): Promi
     });
     const text = tensor('encoder_hidden_states');
     const feeds = { hidden_states: tensor('hidden_states'), timestep: tensor('timestep') };
-    const out = await model.transformer.run({ ...feeds, encoder_hidden_states: text }, ['sample']);
+    const out = await model.transformer.run({ ...feeds, ...(await textInputs(model, text)) }, ['sample']);
     const outEmpty = await model.transformer.run(
-      { ...feeds, encoder_hidden_states: { data: empty.embeds, dims: text.dims } },
+      { ...feeds, ...(await textInputs(model, { data: empty.embeds, dims: text.dims })) },
       ['sample'],
     );
     measured.push({

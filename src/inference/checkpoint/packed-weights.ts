@@ -7,7 +7,7 @@ import { bytesPerElement, CheckpointError, type TensorEntry, type TensorTable } 
 /** Tensors added up element by element, converted to the type of the whole. */
 export interface PackedPart {
   sum: readonly TensorEntry[];
-  /** [O, I, h, w] as the checkpoint counts; written as [O, h, w, I]. */
+  /** [O, I, h, w] as the checkpoint counts, written as [O, h, w, I]; [O, I, t, h, w] as [O, h, w, t, I]. */
   channelsLast?: readonly number[];
 }
 
@@ -177,17 +177,18 @@ async function* valuesOf({ sum, channelsLast }: PackedPart): AsyncGenerator<Floa
   }
 }
 
-/** [n, I, h, w] -> [n, h, w, I] */
-function turned(
-  values: Float32Array,
-  [, inputs = 1, height = 1, width = 1]: readonly number[],
-): Float32Array {
+/** [n, I, (t,) h, w] -> [n, h, w, (t,) I] */
+function turned(values: Float32Array, shape: readonly number[]): Float32Array {
+  const [, inputs = 1, ...volume] = shape;
+  const [times, height, width] = [...(volume.length === 2 ? [1] : []), ...volume] as [number, number, number];
   const pixels = height * width;
   const result = new Float32Array(values.length);
-  const row = inputs * pixels;
-  for (let start = 0; start < values.length; start += row)
-    for (let pixel = 0, at = start; pixel < pixels; pixel += 1)
-      for (let i = 0; i < inputs; i += 1, at += 1) result[at] = values[start + i * pixels + pixel] as number;
+  const row = inputs * times * pixels;
+  for (let start = 0, at = 0; start < values.length; start += row)
+    for (let pixel = 0; pixel < pixels; pixel += 1)
+      for (let time = 0; time < times; time += 1)
+        for (let i = 0; i < inputs; i += 1, at += 1)
+          result[at] = values[start + (i * times + time) * pixels + pixel] as number;
   return result;
 }
 

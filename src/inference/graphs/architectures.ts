@@ -1,10 +1,15 @@
 import { type AutoencoderConfig, buildDecoder, buildEncoder } from './autoencoder.js';
-import { buildCausalDecoder, buildCausalEncoder, type CausalVaeConfig } from './causal-vae.js';
+import {
+  buildCausalDecoder,
+  buildCausalEncoder,
+  type CausalPart,
+  type CausalVaeConfig,
+} from './causal-vae.js';
 import { buildClipText, type ClipTextConfig } from './clip-text.js';
 import type { Graph } from './graph.js';
 import { buildUmt5, type Umt5Config } from './umt5.js';
 import { buildUnet, type UnetConfig } from './unet.js';
-import { buildWanTransformer, type WanTransformerConfig } from './wan-transformer.js';
+import { buildWanText, buildWanTransformer, type WanTransformerConfig } from './wan-transformer.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
 import { cudaLowering } from './cuda.js';
 import type { Form } from './lowering.js';
@@ -18,8 +23,10 @@ export interface BuildGraph {
    * Tensors that begin so must all be used, or the checkpoint is of another kind than its configuration says.
    */
   reads: string[];
+  /** Of these, what begins so is another graph's. */
+  leaves?: string;
   /** How it is written for each device. */
-  forms: Record<Device, Form>;
+  forms: Partial<Record<Device, Form>>;
   build(tensors: TensorTable, config: never, form: Form): Graph;
 }
 
@@ -66,37 +73,47 @@ const sdxl: Record<string, BuildGraph> = {
   },
 };
 
-const causal = (half: 'decoder' | 'encoder', part: 'init' | 'step'): BuildGraph => ({
+const causal = (side: 'decoder' | 'encoder', part: CausalPart): BuildGraph => ({
   part: 'vae',
   // the first chunk passes over the temporal convolutions
   reads:
     part === 'init'
       ? []
-      : half === 'decoder'
+      : side === 'decoder'
         ? ['decoder.', 'post_quant_conv.']
         : ['encoder.', 'quant_conv.'],
-  forms: trialForms,
+  // a card hands no caches over between two runs: all of a clip is one there
+  forms: part === 'clip' ? { cuda: half.cuda } : trialForms,
   build: (tensors, config: CausalVaeConfig, form) =>
-    (half === 'decoder' ? buildCausalDecoder : buildCausalEncoder)(tensors, config, form, part),
+    (side === 'decoder' ? buildCausalDecoder : buildCausalEncoder)(tensors, config, form, part),
 });
 
 const wan: Record<string, BuildGraph> = {
   'text_encoder/model': {
     part: 'text_encoder',
     reads: [''],
-    forms: trialForms,
+    forms: half,
     build: (tensors, config: Umt5Config, form) => buildUmt5(tensors, config, form),
+  },
+  'transformer/text': {
+    part: 'transformer',
+    reads: [],
+    forms: half,
+    build: (tensors, config: WanTransformerConfig, form) => buildWanText(tensors, config, form),
   },
   'transformer/model': {
     part: 'transformer',
     reads: [''],
-    forms: trialForms,
+    leaves: 'condition_embedder.text_embedder.',
+    forms: half,
     build: (tensors, config: WanTransformerConfig, form) => buildWanTransformer(tensors, config, form),
   },
   'vae_decoder/init': causal('decoder', 'init'),
   'vae_decoder/step': causal('decoder', 'step'),
+  'vae_decoder/clip': causal('decoder', 'clip'),
   'vae_encoder/init': causal('encoder', 'init'),
   'vae_encoder/step': causal('encoder', 'step'),
+  'vae_encoder/clip': causal('encoder', 'clip'),
 };
 
 /** Graphs of each engine by their names in docs/export.md, without `.onnx`. */

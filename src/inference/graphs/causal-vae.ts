@@ -1,7 +1,16 @@
+import {
+  type Before,
+  cacheInputs,
+  type FrameOps,
+  type Frames,
+  separateFrames,
+  stackedFrames,
+} from './causal-frames.js';
 import { ArchitectureError, Graph, type Layer, type Value } from './graph.js';
+import { loop } from './loop.js';
+import type { Form } from './lowering.js';
 import * as ops from './ops.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
-import type { Form } from './lowering.js';
 
 /** diffusers' AutoencoderKLWan. */
 export interface CausalVaeConfig {
@@ -19,86 +28,73 @@ export interface CausalVaeConfig {
 }
 
 /**
- * Wan's causal VAE (Wan Team 2025), a chunk at a time: graphs that take one chunk and the caches, and give frames and
- * new caches. Activations are [T, C, H, W] of one clip, and a causal 3×3×3 convolution is a 2D one over three stacked
- * frames, so that only operators remain which every device has. A cache is a convolution's last two inputs (the last
- * one where it takes every second frame). The first chunk has zeros for them, and passes over the temporal steps.
+ * Wan's causal VAE (Wan Team 2025). `init` and `step` take one chunk and caches, and give frames and new caches: a
+ * cache is a convolution's last two inputs (the last one where it takes every second frame). `clip` takes all of a clip
+ * and carries the caches from chunk to chunk inside, where a device cannot hand them over between two runs.
+ */
+export type CausalPart = 'init' | 'step' | 'clip';
+
+/**
+ * `latent_frame` [T, z, h, w] -> `video_frames` [1 or 4T, 3, H, W] in [-1, 1]; a clip's `latent_frames` [F, z, h, w] ->
+ * `first_frame` and `video_frames` [F - 1, 4, 3, H, W].
  */
 export function buildCausalDecoder(
   tensors: TensorTable,
   config: CausalVaeConfig,
   form: Form,
-  part: 'init' | 'step',
-) {
+  part: CausalPart,
+): Graph {
   const graph = begin(`vae_decoder/${part}`, tensors, config, form);
   const root = graph.layer();
-  const { z_dim: latents, num_res_blocks: depth } = config;
-  const latent = graph.input('latent_frame', 'float', [1, latents, 'height', 'width']);
-  const caches = createCaches(graph, part);
-  const decoder = root.at('decoder');
-  const widths = [...config.dim_mult]
-    .reverse()
-    .map((factor) => factor * (config.decoder_base_dim ?? config.base_dim));
-  let from = widths[0] as number;
-  let x = pixelConv(root.at('post_quant_conv'), latent, [latents, latents]);
-  x = caches.conv(decoder.at('conv_in'), x, [latents, from]);
-  x = middle(decoder.at('mid_block'), x, from, caches);
-  const temporal = [...config.temperal_downsample].reverse();
-  for (const [i, to] of widths.entries()) {
-    const block = decoder.at('up_blocks').at(i);
-    for (let j = 0; j <= depth; j += 1, from = to)
-      x = residual(block.at('resnets').at(j), x, [from, to], caches);
-    if (i === widths.length - 1) continue;
-    x = upsample(block.at('upsamplers.0'), x, to, temporal[i] === true, caches);
-    from = to / 2;
-  }
   const pictures = config.out_channels ?? 3;
-  const frames = caches.conv(decoder.at('conv_out'), activated(decoder.at('norm_out'), x, from), [
-    from,
-    pictures,
+  const space = ['out_height', 'out_width'] as const;
+  if (part === 'clip') {
+    const latents = graph.input('latent_frames', 'float', ['frames', config.z_dim, 'height', 'width']);
+    const { first, rest } = clip(root, latents, 1, (x, frames) => decode(root, config, x, frames));
+    graph.output('first_frame', first, [1, pictures, ...space]);
+    graph.output('video_frames', rest, ['chunks', chunkFrames(config), pictures, ...space]);
+    return graph;
+  }
+  const latent = graph.input('latent_frame', 'float', [
+    part === 'init' ? 1 : 'frames',
+    config.z_dim,
+    'height',
+    'width',
   ]);
-  const limit = (value: number) => graph.constant('float', [value], []);
-  const clipped = decoder.op('Clip', [frames, limit(-1), limit(1)]);
-  const count = part === 'init' ? 1 : 2 ** temporal.filter(Boolean).length;
-  graph.output('video_frames', clipped, [count, pictures, 'out_height', 'out_width']);
-  caches.output();
+  const frames = stackedFrames(part === 'init' ? null : cacheInputs(graph));
+  const [decoded] = decode(root, config, [latent], frames) as [Value];
+  graph.output('video_frames', decoded, [part === 'init' ? 1 : 'out_frames', pictures, ...space]);
+  outputCaches(graph, frames);
   return graph;
 }
 
-/** `video_frames` [1 or 4, 3, H, W] in [-1, 1] -> `latent_mean` [1, z, h, w], not normalised, and the new caches. */
+/**
+ * `video_frames` [1 or 4T, 3, H, W] in [-1, 1] -> `latent_mean` [T, z, h, w], not normalised; of a clip's frames
+ * [1 + 4n, 3, H, W] -> `first_mean` and `latent_means` [n, 1, z, h, w].
+ */
 export function buildCausalEncoder(
   tensors: TensorTable,
   config: CausalVaeConfig,
   form: Form,
-  part: 'init' | 'step',
-) {
+  part: CausalPart,
+): Graph {
   const graph = begin(`vae_encoder/${part}`, tensors, config, form);
   const root = graph.layer();
-  const { z_dim: latents, num_res_blocks: depth, temperal_downsample: temporal } = config;
+  const count = { init: 1, step: 'frames', clip: 'frames' }[part];
   const pictures = config.in_channels ?? 3;
-  const count = part === 'init' ? 1 : 2 ** temporal.filter(Boolean).length;
-  const frames = graph.input('video_frames', 'float', [count, pictures, 'height', 'width']);
-  const caches = createCaches(graph, part);
-  const encoder = root.at('encoder');
-  let from = config.base_dim;
-  let x = caches.conv(encoder.at('conv_in'), frames, [pictures, from]);
-  let index = 0;
-  for (const [i, factor] of config.dim_mult.entries()) {
-    const to = factor * config.base_dim;
-    for (let j = 0; j < depth; j += 1, from = to, index += 1)
-      x = residual(encoder.at('down_blocks').at(index), x, [from, to], caches);
-    if (i === config.dim_mult.length - 1) continue;
-    x = downsample(encoder.at('down_blocks').at(index), x, to, temporal[i] === true, caches);
-    index += 1;
+  const given = graph.input('video_frames', 'float', [count, pictures, 'height', 'width']);
+  const space = ['out_height', 'out_width'] as const;
+  if (part === 'clip') {
+    const size = chunkFrames(config);
+    const { first, rest } = clip(root, given, size, (x, frames) => encode(root, config, x, frames));
+    graph.output('first_mean', first, [1, config.z_dim, ...space]);
+    graph.output('latent_means', rest, ['chunks', 1, config.z_dim, ...space]);
+    return graph;
   }
-  x = middle(encoder.at('mid_block'), x, from, caches);
-  const moments = caches.conv(encoder.at('conv_out'), activated(encoder.at('norm_out'), x, from), [
-    from,
-    2 * latents,
-  ]);
-  const both = pixelConv(root.at('quant_conv'), moments, [2 * latents, 2 * latents]);
-  graph.output('latent_mean', ops.slice(root, both, 1, 0, latents), [1, latents, 'out_height', 'out_width']);
-  caches.output();
+  const frames = stackedFrames(part === 'init' ? null : cacheInputs(graph));
+  const [mean] = encode(root, config, [given], frames) as [Value];
+  graph.output('latent_mean', mean, [part === 'init' ? 1 : 'latents', config.z_dim, ...space]);
+  outputCaches(graph, frames);
   return graph;
 }
 
@@ -112,121 +108,141 @@ function begin(title: string, tensors: TensorTable, config: CausalVaeConfig, for
   return new Graph(title, tensors, form);
 }
 
-type Caches = ReturnType<typeof createCaches>;
+/** Frames that a latent frame stands for, after the first. */
+const chunkFrames = ({ temperal_downsample: temporal }: CausalVaeConfig) =>
+  2 ** temporal.filter(Boolean).length;
 
-/** Hands out `c0`, `c1`, … in the order in which the convolutions run, and collects what they leave as `nc0`, … */
-function createCaches(graph: Graph, part: 'init' | 'step') {
-  const left: { value: Value; frames: number; channels: number }[] = [];
-  const keep = (value: Value, frames: number, channels: number) => left.push({ value, frames, channels });
-
-  return {
-    isFirst: part === 'init',
-    keep,
-    /** A causal convolution; with `stride` 2 it takes every second frame. Rows and columns stay as many. */
-    conv(
-      layer: Layer,
-      x: Value,
-      [from, to]: readonly [number, number],
-      { size = 3, stride = 1 } = {},
-    ): Value {
-      const held = stride === 2 ? 1 : 2;
-      const i = left.length;
-      const cache =
-        part === 'init'
-          ? zeros(layer, x, held, from)
-          : graph.input(`c${i}`, 'float', [held, from, `height_${i}`, `width_${i}`]);
-      const frames = ops.concat(layer, [cache, x], 0);
-      keep(ops.slice(layer, stride === 2 ? x : frames, 0, -held, ops.toEnd), held, from);
-      const windows = [0, 1, 2].map((first) => {
-        const end = first === 2 ? ops.toEnd : first - 2;
-        return ops.unsqueeze(layer, ops.slice(layer, frames, 0, first, end, stride), 2);
-      });
-      // [T, C, 3, H, W]: as the checkpoint's [out, C, 3, h, w] counts them
-      const stacked = ops.concat(layer, windows, 2);
-      const joined = ops.reshape(layer, stacked, ops.shapeOf(layer, -1, 3 * from, ops.shape(layer, x, 2)));
-      return ops.conv2d(layer, joined, [3 * from, to], {
-        kernel: [size, size],
-        stored: [to, from, 3, size, size],
-      });
-    },
-    output(): void {
-      for (const [i, { value, frames, channels }] of left.entries())
-        graph.output(`nc${i}`, value, [frames, channels, `height_${i}`, `width_${i}`]);
-    },
-  };
+/** What the convolutions leave, as `nc0`, `nc1`, …: the next chunk's `c0`, `c1`, … */
+function outputCaches(graph: Graph, { kept }: FrameOps): void {
+  for (const [i, { frames, count, channels }] of kept.entries())
+    graph.output(`nc${i}`, frames[0] as Value, [count, channels, `height_${i}`, `width_${i}`]);
 }
 
-function zeros(layer: Layer, like: Value, frames: number, channels: number): Value {
-  const extents = ops.shapeOf(layer, frames, channels, ops.shape(layer, like, 2));
-  return layer.op('ConstantOfShape', [extents], { type: 'float' });
+/**
+ * A whole clip [F, C, H, W]: its first frame, then a loop over chunks of `size`. What convolutions keep goes from turn
+ * to turn without leaving the device.
+ */
+function clip(root: Layer, given: Value, size: number, compute: (x: Frames, ops: FrameOps) => Frames) {
+  const { graph } = root;
+  const planes = (layer: Layer, frames: Frames) =>
+    ops.concat(
+      layer,
+      frames.map((frame) => ops.transpose(layer, frame, [0, 3, 1, 2])),
+      0,
+    );
+  const all = ops.transpose(root, ops.cast(root, given, graph.form.type), [0, 2, 3, 1]);
+  const begun = separateFrames(null);
+  const first = planes(root, compute([ops.slice(root, all, 0, 0, 1)], begun));
+  const later = ops.slice(root, all, 0, 1, ops.toEnd);
+  const extents = ops.shapeOf(root, -1, size, ops.shape(root, all, 1));
+  const chunks = ops.reshape(root, later, extents);
+  const turns = ops.shape(root, chunks, 0, 1);
+  const state = begun.kept.flatMap(({ frames }) => frames);
+  const [rest] = loop(root, turns, state, (turn, carried) => {
+    let at = 0;
+    const before: Before = (count) => carried.slice(at, (at += count));
+    const frames = separateFrames(before);
+    const chunk = root.op('Gather', [chunks, turn], { attributes: { axis: 0 } });
+    const x = size === 1 ? [chunk] : ops.split(root, chunk, size, 0, 1);
+    const made = planes(root, compute(x, frames));
+    return { state: frames.kept.flatMap((each) => each.frames), scanned: [ops.cast(root, made, 'float')] };
+  });
+  return { first, rest: rest as Value };
 }
 
-function pixelConv(layer: Layer, x: Value, [from, to]: readonly [number, number]): Value {
-  return ops.conv2d(layer, x, [from, to], { kernel: [1, 1], stored: [to, from, 1, 1, 1] });
-}
-
-/** Each pixel's channels to length sqrt(C), times gamma. */
-function rmsNorm(layer: Layer, x: Value, channels: number): Value {
-  const { graph } = layer;
-  const own = layer.entry('gamma').shape;
-  const gamma = layer.weight('gamma', own.length === 3 ? [channels, 1, 1] : [channels, 1, 1, 1], [
-    channels,
-    1,
-    1,
-  ]);
-  const length = layer.op('ReduceL2', [x], { attributes: { axes: [1], keepdims: 1 } });
-  const least = layer.op('Max', [length, graph.constant('float', [1e-12], [])]);
-  const scale = ops.mul(layer, gamma, graph.constant('float', [Math.sqrt(channels)], []));
-  return ops.mul(layer, ops.div(layer, x, least), scale);
-}
-
-const activated = (layer: Layer, x: Value, channels: number) => ops.silu(layer, rmsNorm(layer, x, channels));
-
-function residual(layer: Layer, x: Value, [from, to]: readonly [number, number], caches: Caches): Value {
-  const kept = from === to ? x : pixelConv(layer.at('conv_shortcut'), x, [from, to]);
-  let y = caches.conv(layer.at('conv1'), activated(layer.at('norm1'), x, from), [from, to]);
-  y = caches.conv(layer.at('conv2'), activated(layer.at('norm2'), y, to), [to, to]);
-  return ops.add(layer, y, kept);
-}
-
-function middle(layer: Layer, given: Value, channels: number, caches: Caches): Value {
-  const x = residual(layer.at('resnets.0'), given, [channels, channels], caches);
-  const self = layer.at('attentions.0');
-  // one head over the pixels of each frame
-  const pixel = { kernel: [1, 1] } as const;
-  const packed = ops.conv2d(
-    self.at('to_qkv'),
-    rmsNorm(self.at('norm'), x, channels),
-    [channels, 3 * channels],
-    pixel,
-  );
-  const parts = ops.split(self, ops.toTokens(self, packed, 3 * channels), 3, 2, channels) as [
-    Value,
-    Value,
-    Value,
-  ];
-  const mixed = ops.toMap(self, ops.attention(self, parts, { heads: 1 }), channels, x);
-  const y = ops.add(self, x, ops.conv2d(self.at('proj'), mixed, [channels, channels], pixel));
-  return residual(layer.at('resnets.1'), y, [channels, channels], caches);
-}
-
-function upsample(layer: Layer, given: Value, channels: number, temporal: boolean, caches: Caches): Value {
-  let x = given;
-  if (temporal && caches.isFirst) caches.keep(zeros(layer, x, 2, channels), 2, channels);
-  else if (temporal) {
-    // [T, 2C] -> [2T, C]: the first half of the channels is the earlier frame
-    const doubled = caches.conv(layer.at('time_conv'), x, [channels, 2 * channels], { size: 1 });
-    x = ops.reshape(layer, doubled, ops.shapeOf(layer, -1, channels, ops.shape(layer, x, 2)));
+function decode(root: Layer, config: CausalVaeConfig, latents: Frames, frames: FrameOps): Frames {
+  const { z_dim: channels, num_res_blocks: depth } = config;
+  const decoder = root.at('decoder');
+  const base = config.decoder_base_dim ?? config.base_dim;
+  const widths = [...config.dim_mult].reverse().map((factor) => factor * base);
+  let from = widths[0] as number;
+  let x = frames.plane(root.at('post_quant_conv'), latents, [channels, channels], { size: 1 });
+  x = frames.conv(decoder.at('conv_in'), x, [channels, from]);
+  x = middle(decoder.at('mid_block'), x, from, frames);
+  const temporal = [...config.temperal_downsample].reverse();
+  for (const [i, to] of widths.entries()) {
+    const block = decoder.at('up_blocks').at(i);
+    for (let j = 0; j <= depth; j += 1, from = to)
+      x = residual(block.at('resnets').at(j), x, [from, to], frames);
+    if (i === widths.length - 1) continue;
+    x = upsample(block.at('upsamplers.0'), x, to, temporal[i] === true, frames);
+    from = to / 2;
   }
-  return ops.conv2d(layer.at('resample.1'), ops.upsample(layer, x), [channels, channels / 2]);
+  const last = activated(decoder.at('norm_out'), x, from, frames);
+  const { graph } = root;
+  const limit = (value: number) => graph.constant('float', [value], []);
+  return frames
+    .conv(decoder.at('conv_out'), last, [from, config.out_channels ?? 3])
+    .map((frame) => decoder.op('Clip', [ops.cast(decoder, frame, 'float'), limit(-1), limit(1)]));
 }
 
-function downsample(layer: Layer, given: Value, channels: number, temporal: boolean, caches: Caches): Value {
-  const pads = [0, 0, 1, 1] as const;
-  const x = ops.conv2d(layer.at('resample.1'), given, [channels, channels], { stride: 2, pads });
+function encode(root: Layer, config: CausalVaeConfig, pictures: Frames, frames: FrameOps): Frames {
+  const { z_dim: channels, num_res_blocks: depth, temperal_downsample: temporal } = config;
+  const encoder = root.at('encoder');
+  let from = config.base_dim;
+  let x = frames.conv(encoder.at('conv_in'), pictures, [config.in_channels ?? 3, from]);
+  let index = 0;
+  for (const [i, factor] of config.dim_mult.entries()) {
+    const to = factor * config.base_dim;
+    for (let j = 0; j < depth; j += 1, from = to, index += 1)
+      x = residual(encoder.at('down_blocks').at(index), x, [from, to], frames);
+    if (i === config.dim_mult.length - 1) continue;
+    x = downsample(encoder.at('down_blocks').at(index), x, to, temporal[i] === true, frames);
+    index += 1;
+  }
+  x = middle(encoder.at('mid_block'), x, from, frames);
+  const last = activated(encoder.at('norm_out'), x, from, frames);
+  const moments = frames.conv(encoder.at('conv_out'), last, [from, 2 * channels]);
+  const both = frames.plane(root.at('quant_conv'), moments, [2 * channels, 2 * channels], { size: 1 });
+  return frames.channels(root, both, channels);
+}
+
+const activated = (layer: Layer, x: Frames, channels: number, frames: FrameOps) =>
+  frames.silu(layer, frames.norm(layer, x, channels));
+
+function residual(layer: Layer, x: Frames, [from, to]: readonly [number, number], frames: FrameOps): Frames {
+  const kept = from === to ? x : frames.plane(layer.at('conv_shortcut'), x, [from, to], { size: 1 });
+  let y = frames.conv(layer.at('conv1'), activated(layer.at('norm1'), x, from, frames), [from, to]);
+  y = frames.conv(layer.at('conv2'), activated(layer.at('norm2'), y, to, frames), [to, to]);
+  return frames.add(layer, kept, y);
+}
+
+function middle(layer: Layer, given: Frames, channels: number, frames: FrameOps): Frames {
+  const x = residual(layer.at('resnets.0'), given, [channels, channels], frames);
+  const self = layer.at('attentions.0');
+  const normal = frames.norm(self.at('norm'), x, channels);
+  const packed = frames.plane(self.at('to_qkv'), normal, [channels, 3 * channels], { size: 1 });
+  const mixed = frames.attend(self, packed, channels);
+  const y = frames.plane(self.at('proj'), mixed, [channels, channels], { size: 1 });
+  return residual(layer.at('resnets.1'), frames.add(self, x, y), [channels, channels], frames);
+}
+
+function upsample(
+  layer: Layer,
+  given: Frames,
+  channels: number,
+  temporal: boolean,
+  frames: FrameOps,
+): Frames {
+  let x = given;
+  const time = layer.at('time_conv');
+  if (temporal && frames.isFirst) frames.keep(layer, x, channels, true);
+  else if (temporal)
+    x = frames.unfold(time, frames.conv(time, x, [channels, 2 * channels], { size: 1 }), channels);
+  return frames.plane(layer.at('resample.1'), frames.upsample(layer, x), [channels, channels / 2]);
+}
+
+function downsample(
+  layer: Layer,
+  given: Frames,
+  channels: number,
+  temporal: boolean,
+  frames: FrameOps,
+): Frames {
+  const x = frames.plane(layer.at('resample.1'), given, [channels, channels], { stride: 2 });
   if (!temporal) return x;
-  if (!caches.isFirst)
-    return caches.conv(layer.at('time_conv'), x, [channels, channels], { size: 1, stride: 2 });
-  caches.keep(x, 1, channels);
+  if (!frames.isFirst)
+    return frames.conv(layer.at('time_conv'), x, [channels, channels], { size: 1, stride: 2 });
+  frames.keep(layer, x, channels, false);
   return x;
 }

@@ -2,7 +2,7 @@ import { type Layer, microsoft, type Value } from './graph.js';
 import type { ConvOptions, GroupNormOptions, Lowering, Widths } from './lowering.js';
 import * as ops from './ops.js';
 import { type Named, type Parts, Pending, Shared, SharedPart } from './pending.js';
-import { convAttributes, double, multiply, plain } from './plain.js';
+import { biasOf, convAttributes, double, multiply, plain } from './plain.js';
 
 /** Halves of a GEGLU that BiasSplitGelu has a kernel for. */
 const splitGeluWidths = [1280, 2560, 5120];
@@ -12,13 +12,39 @@ const named = (layer: Layer, name: string, shape: readonly number[]): Named => (
   entry: layer.entry(name, shape),
 });
 
+/** What large transformers are made of, in as few passes over their tokens as CUDA's operators allow. */
+export const transformers: Pick<Lowering, 'normalisedLinear' | 'gatedResidual'> = {
+  /** The norm adds the bias: as a residual that is one row for all. */
+  normalisedLinear(layer, norm, x, width, eps) {
+    const y = ops.linear(layer, x, [width, width], false);
+    const rows = ops.reshape(layer, y, [-1, 1, width]);
+    const bias = ops.reshape(layer, biasOf(layer, x, [width, width]), [1, 1, width]);
+    const normal = norm.op('SkipSimplifiedLayerNormalization', [rows, bias, norm.weight('weight', [width])], {
+      attributes: { epsilon: { float: eps } },
+      domain: microsoft,
+    });
+    return ops.reshape(norm, normal, ops.shape(norm, y));
+  },
+  /** The gate goes into the matrix, which is smaller than the tokens; bias and residual are one pass. */
+  gatedResidual(layer, kept, y, [from, to], { gate, bias }) {
+    const weight = layer.weight('weight', [to, from]);
+    const matrix = gate === undefined ? weight : ops.mul(layer, weight, ops.unsqueeze(layer, gate, 1));
+    const product = layer.op('FusedMatMul', [y, matrix], { attributes: { transB: 1 }, domain: microsoft });
+    return layer.op('BiasAdd', [ops.cast(layer, product, 'float'), bias, kept], { domain: microsoft });
+  },
+};
+
 /**
  * ONNX Runtime's fused operators for CUDA. Feature maps are [N, H, W, C]. Biases and residuals are owed (see
  * `Pending`) until a norm adds them in its own pass; `skipLayerNorm`: layer norms do so, too.
  */
 export const cudaLowering = ({ skipLayerNorm }: { skipLayerNorm: boolean }): Lowering => ({
   ...plain,
-  linear(layer, x, [from, to], hasBias) {
+  ...transformers,
+  linear(layer, x, [from, to], hasBias, stored) {
+    // what stays float32 is small, and nobody waits for its bias
+    if (x.type !== layer.graph.form.type || stored !== undefined)
+      return plain.linear(layer, x, [from, to], hasBias, stored);
     const weight = named(layer, 'weight', [to, from]);
     const bias = hasBias ? [named(layer, 'bias', [to])] : [];
     if (x instanceof Shared && weight.entry.transposed !== true)

@@ -1,6 +1,5 @@
 import {
   attribute,
-  type Attributes,
   type ElementType,
   elementTypes,
   encodeModel,
@@ -13,29 +12,12 @@ import {
   valueInfo,
   type ValueInfoProto,
 } from './onnx-proto.js';
-import { isFloat, Layer } from './layer.js';
+import { isFloat, Layer, type NodeOptions, type Value } from './layer.js';
 import type { Form } from './lowering.js';
 import type { PackedPart, PackedTensor } from '../checkpoint/packed-weights.js';
 import type { StoredType, TensorEntry, TensorTable } from '../checkpoint/tensor-table.js';
 
-export type { Layer } from './layer.js';
-
-/** What flows along an edge of the graph. A device may still owe it a sum, which reading the name writes. */
-export interface Value {
-  readonly name: string;
-  readonly type: ElementType;
-}
-
-export interface NodeOptions {
-  attributes?: Attributes;
-  /** Of the outputs; that of the first input where absent. */
-  type?: ElementType;
-  domain?: string;
-  /** Inputs of different float types are meant. */
-  mixed?: boolean;
-  /** Names of the outputs, where something has them already. */
-  names?: readonly string[];
-}
+export type { Layer, Value } from './layer.js';
 
 /** Operators of ONNX Runtime beyond the standard. */
 export const microsoft = 'com.microsoft';
@@ -66,12 +48,15 @@ export class Graph {
   private readonly outputs: ValueInfoProto[] = [];
   private readonly taken = new Map<string, number>();
   private readonly casts = new Map<string, Value>();
+  /** While a graph inside this one is written: where casts of weights go. */
+  private outside: typeof this.nodes | undefined;
   private readonly unread: Set<string>;
 
   constructor(
     readonly title: string,
     private readonly tensors: TensorTable,
     readonly form: Form,
+    private readonly opset = 17,
   ) {
     this.unread = new Set(tensors.keys());
   }
@@ -210,9 +195,27 @@ export class Graph {
     const known = this.casts.get(key);
     if (known !== undefined) return known;
     const attributes = { to: elementTypes[type] };
-    const [cast] = this.node(value.name, 'Cast', [value], 1, { attributes, type }) as [Value];
+    const write = () => this.node(value.name, 'Cast', [value], 1, { attributes, type });
+    const [cast] = this.into(this.outside ?? this.nodes, write) as [Value];
     this.casts.set(key, cast);
     return cast;
+  }
+
+  /** The nodes that `write` adds, for a graph inside this one; weights, constants and casts stay outside. */
+  inside(write: () => void): NodeProto[] {
+    const nodes: NodeProto[] = [];
+    this.outside = this.nodes;
+    this.into(nodes, write);
+    this.outside = undefined;
+    return nodes;
+  }
+
+  private into<T>(nodes: typeof this.nodes, write: () => T): T {
+    const before = this.nodes;
+    this.nodes = nodes;
+    const written = write();
+    this.nodes = before;
+    return written;
   }
 
   /** Tensors under `prefix` that no layer has asked for. */
@@ -228,8 +231,9 @@ export class Graph {
       if (entry === undefined) throw new Error(`${this.title}: ${name} was not packed`);
       this.external(name, entry, shape);
     }
-    const nodes = this.nodes as NodeProto[];
-    return modelOf(this.title, nodes, [...this.initializers.values()], this.inputs, this.outputs);
+    const initializer = [...this.initializers.values()];
+    const [name, node] = [this.title, this.nodes as NodeProto[]];
+    return modelOf({ name, node, initializer, input: this.inputs, output: this.outputs }, this.opset);
   }
 
   encode(packed?: TensorTable): Uint8Array {
@@ -237,17 +241,10 @@ export class Graph {
   }
 
   private finish(): void {
-    const before = this.nodes;
     const nodes: NodeProto[] = [];
-    for (const item of before) {
-      if (typeof item !== 'function') {
-        nodes.push(item);
-        continue;
-      }
-      this.nodes = [];
-      item();
-      nodes.push(...(this.nodes as NodeProto[]));
-    }
+    for (const item of this.nodes)
+      if (typeof item === 'function') this.into(nodes, item);
+      else nodes.push(item);
     this.nodes = nodes;
   }
 

@@ -1,6 +1,23 @@
-import type { Graph, NodeOptions, Value } from './graph.js';
-import type { ElementType } from './onnx-proto.js';
+import type { Graph } from './graph.js';
+import type { Attributes, ElementType } from './onnx-proto.js';
 import type { TensorEntry } from '../checkpoint/tensor-table.js';
+
+/** What flows along an edge of the graph. A device may still owe it a sum, which reading the name writes. */
+export interface Value {
+  readonly name: string;
+  readonly type: ElementType;
+}
+
+export interface NodeOptions {
+  attributes?: Attributes;
+  /** Of the outputs; that of the first input where absent. */
+  type?: ElementType;
+  domain?: string;
+  /** Inputs of different float types are meant. */
+  mixed?: boolean;
+  /** Names of the outputs, where something has them already. */
+  names?: readonly string[];
+}
 
 /** A part of a model by its name in the checkpoint; nodes made here carry that name. */
 export class Layer {

@@ -38,7 +38,10 @@ export interface AttentionOptions {
  * a value in the layout that the device convolves in: made by `fromPlanes` or a convolution, read back by `intoPlanes`.
  */
 export interface Lowering {
-  linear(layer: Layer, x: Value, widths: Widths, bias: boolean): Value;
+  /** In the float type of `x`; `stored` is the matrix's shape in the checkpoint, where it is not [out, in]. */
+  linear(layer: Layer, x: Value, widths: Widths, bias: boolean, stored?: readonly number[]): Value;
+  /** A linear layer of equal widths and the RMS norm of all it gives. */
+  normalisedLinear(layer: Layer, norm: Layer, x: Value, width: number, eps: number): Value;
   conv2d(layer: Layer, x: Value, widths: Widths, options: ConvOptions): Value;
   groupNorm(layer: Layer, x: Value, channels: number, options: GroupNormOptions): Value;
   layerNorm(layer: Layer, x: Value, width: number, eps: number): Value;
@@ -47,6 +50,14 @@ export interface Lowering {
   geglu(layer: Layer, x: Value, widths: Widths): Value;
   /** A residual connection: what was kept, and a layer's result of the same shape. */
   addResidual(layer: Layer, kept: Value, y: Value, channels: number): Value;
+  /** In float32: `kept` + `gate` · W y + `bias`, of which the gate has had its share. */
+  gatedResidual(
+    layer: Layer,
+    kept: Value,
+    y: Value,
+    widths: Widths,
+    by: { gate?: Value; bias: Value },
+  ): Value;
   /** Adds [N, C] to every pixel of a feature map. */
   shiftChannels(layer: Layer, x: Value, shift: Value, channels: number): Value;
   /** A value that many layers multiply: a device may do so for all of them at once. */

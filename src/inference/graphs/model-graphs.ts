@@ -47,13 +47,17 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
   async function build(name: string, device: Device, how: BuildOptions): Promise<BuiltGraph | null> {
     const builder = architectures[engine][name];
     if (builder === undefined) return null;
+    const form = how.form ?? builder.forms[device];
+    if (form === undefined) return null;
     const table = tables.get(builder.part) ?? readTable(builder.part);
     tables.set(builder.part, table);
     const tensors = await table;
     if (tensors === null) return null;
     const settings = await config<never>(`${builder.part}/config.json`);
-    const graph: Graph = builder.build(tensors, settings, how.form ?? builder.forms[device]);
-    const unused = builder.reads.flatMap((prefix) => graph.unused(prefix));
+    const graph: Graph = builder.build(tensors, settings, form);
+    const unused = builder.reads
+      .flatMap((prefix) => graph.unused(prefix))
+      .filter((each) => builder.leaves === undefined || !each.startsWith(builder.leaves));
     if (unused.length > 0)
       throw new ArchitectureError(
         `${name}: the checkpoint has ${unused.length} tensors that its configuration does not ask for: ` +

@@ -29,6 +29,7 @@ export interface AttributeProto {
   f?: number;
   i?: number;
   s?: Uint8Array;
+  g?: GraphProto;
   floats?: readonly number[];
   ints?: readonly number[];
 }
@@ -42,19 +43,22 @@ export interface NodeProto {
 }
 export interface ValueInfoProto {
   name: string;
-  type: { tensorType: { elemType: number; shape: { dim: ({ dimValue: number } | { dimParam: string })[] } } };
+  type: {
+    tensorType: { elemType: number; shape?: { dim: ({ dimValue: number } | { dimParam: string })[] } };
+  };
+}
+export interface GraphProto {
+  name: string;
+  node: NodeProto[];
+  initializer: TensorProto[];
+  input: ValueInfoProto[];
+  output: ValueInfoProto[];
 }
 export interface ModelProto {
   irVersion: number;
   producerName: string;
   opsetImport: { domain: string; version: number }[];
-  graph: {
-    name: string;
-    node: NodeProto[];
-    initializer: TensorProto[];
-    input: ValueInfoProto[];
-    output: ValueInfoProto[];
-  };
+  graph: GraphProto;
 }
 
 const field = (type: string, id: number) => ({ type, id });
@@ -69,6 +73,7 @@ const schema = protobuf.Root.fromJSON({
         f: field('float', 2),
         i: field('int64', 3),
         s: field('bytes', 4),
+        g: field('Graph', 6),
         floats: many('float', 7),
         ints: many('int64', 8),
         type: field('int32', 20),
@@ -124,18 +129,11 @@ const schema = protobuf.Root.fromJSON({
 export const encodeModel = (model: ModelProto): Uint8Array => schema.encode(model).finish();
 
 /** IR version 8 and opset 17 are what every runtime of the last years opens. */
-export function modelOf(
-  name: string,
-  node: NodeProto[],
-  initializer: TensorProto[],
-  input: ValueInfoProto[],
-  output: ValueInfoProto[],
-): ModelProto {
+export function modelOf(graph: GraphProto, opset: number): ModelProto {
   const opsetImport = [
-    { domain: '', version: 17 },
+    { domain: '', version: opset },
     { domain: 'com.microsoft', version: 1 },
   ];
-  const graph = { name, node, initializer, input, output };
   return { irVersion: 8, producerName: 'ourvidz', opsetImport, graph };
 }
 
@@ -171,11 +169,15 @@ export function rawTensor(
 }
 
 /** Numbers are integers; a float is written `{ float: 0.5 }`. */
-export type Attributes = Record<string, number | readonly number[] | string | { float: number }>;
+export type Attributes = Record<
+  string,
+  number | readonly number[] | string | { float: number } | { graph: GraphProto }
+>;
 
 export function attribute(name: string, value: Attributes[string]): AttributeProto {
   if (typeof value === 'number') return { name, type: 2, i: value };
   if (typeof value === 'string') return { name, type: 3, s: Buffer.from(value) };
+  if ('graph' in value) return { name, type: 5, g: value.graph };
   if ('float' in value) return { name, type: 1, f: value.float };
   return { name, type: 7, ints: value };
 }
@@ -183,8 +185,9 @@ export function attribute(name: string, value: Attributes[string]): AttributePro
 export function valueInfo(
   name: string,
   type: ElementType,
-  dims: readonly (number | string)[],
+  dims?: readonly (number | string)[],
 ): ValueInfoProto {
+  if (dims === undefined) return { name, type: { tensorType: { elemType: elementTypes[type] } } };
   const dim = dims.map((extent) =>
     typeof extent === 'number' ? { dimValue: extent } : { dimParam: extent },
   );

@@ -7,8 +7,13 @@ import { type ElementType, elementTypes } from './onnx-proto.js';
 const lowering = (layer: Layer) => layer.graph.form.lowering;
 
 /** x W^T + b over the last axis; `widths` is [in, out]. */
-export const linear = (layer: Layer, x: Value, widths: Widths, bias = true): Value =>
-  lowering(layer).linear(layer, x, widths, bias);
+export const linear = (
+  layer: Layer,
+  x: Value,
+  widths: Widths,
+  bias = true,
+  stored?: readonly number[],
+): Value => lowering(layer).linear(layer, x, widths, bias, stored);
 
 /** Convolution of a feature map. */
 export const conv2d = (layer: Layer, x: Value, widths: Widths, options: ConvOptions = {}): Value =>
@@ -26,6 +31,8 @@ export const groupNorm = through('groupNorm');
 export const attention = through('attention');
 export const geglu = through('geglu');
 export const addResidual = through('addResidual');
+export const normalisedLinear = through('normalisedLinear');
+export const gatedResidual = through('gatedResidual');
 export const shiftChannels = through('shiftChannels');
 export const shared = through('shared');
 export const fromPlanes = through('fromPlanes');
@@ -44,8 +51,11 @@ export function layerNorm(layer: Layer, x: Value, width: number, eps: number, af
 
 /** x / sqrt(mean(x²) + eps) · weight over the last axis. */
 export function rmsNorm(layer: Layer, x: Value, width: number, eps: number): Value {
-  return layer.op('SimplifiedLayerNormalization', [x, layer.weight('weight', [width])], {
+  const weight = layer.weight('weight', [width]);
+  return layer.op('SimplifiedLayerNormalization', [x, weight], {
     attributes: { axis: -1, epsilon: { float: eps }, stash_type: 1 },
+    type: weight.type,
+    mixed: true,
   });
 }
 
@@ -67,8 +77,9 @@ export const silu = unary('QuickGelu', microsoft, 1);
 export const quickGelu = unary('QuickGelu', microsoft, 1.702);
 /** x · Φ(x) */
 export const gelu = unary('Gelu', microsoft);
-/** The same by a tanh. */
-export const geluTanh = unary('FastGelu', microsoft);
+/** The same by a tanh, of x + bias. */
+export const geluTanh = (layer: Layer, x: Value, bias?: Value) =>
+  layer.op('FastGelu', bias === undefined ? [x] : [x, bias], { domain: microsoft });
 
 /** What configurations call their activations. */
 export const activations: Record<string, (layer: Layer, x: Value) => Value> = {

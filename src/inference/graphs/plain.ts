@@ -4,9 +4,16 @@ import * as ops from './ops.js';
 
 /** Operators that every device has, feature maps as [N, C, H, W]: as the papers write them. */
 export const plain: Lowering = {
-  linear(layer, x, widths, bias) {
-    const y = multiply(layer, x, widths);
-    return bias ? ops.add(layer, y, layer.weight('bias', [widths[1]])) : y;
+  linear(layer, x, widths, bias, stored) {
+    const y = multiply(layer, x, widths, stored);
+    return bias ? ops.add(layer, y, biasOf(layer, x, widths)) : y;
+  },
+  normalisedLinear: (layer, norm, x, width, eps) =>
+    ops.rmsNorm(norm, ops.linear(layer, x, [width, width]), width, eps),
+  gatedResidual(layer, kept, y, widths, { gate, bias }) {
+    const product = ops.linear(layer, y, widths, false);
+    const gated = gate === undefined ? product : ops.mul(layer, product, gate);
+    return ops.add(layer, kept, ops.add(layer, ops.cast(layer, gated, 'float'), bias));
   },
   conv2d,
   groupNorm,
@@ -40,12 +47,23 @@ export const plain: Lowering = {
 };
 
 /** x W^T with W [out, in] as torch keeps it; a file that has [in, out] multiplies as it is. */
-export function multiply(layer: Layer, x: Value, [from, to]: Widths): Value {
-  if (layer.entry('weight', [to, from]).transposed === true)
-    return layer.op('MatMul', [x, layer.weight('weight', [to, from], [from, to])]);
-  const weight = layer.weight('weight', [to, from]);
+export function multiply(
+  layer: Layer,
+  x: Value,
+  [from, to]: Widths,
+  stored: readonly number[] = [to, from],
+): Value {
+  const type = floatOf(x);
+  if (layer.entry('weight', stored).transposed === true)
+    return layer.op('MatMul', [x, layer.weight('weight', stored, [from, to], type)]);
+  const weight = layer.weight('weight', stored, [to, from], type);
   return layer.op('FusedMatMul', [x, weight], { attributes: { transB: 1 }, domain: microsoft });
 }
+
+export const biasOf = (layer: Layer, x: Value, [, to]: Widths): Value =>
+  layer.weight('bias', [to], [to], floatOf(x));
+
+const floatOf = ({ type }: Value) => (type === 'float' ? 'float' : 'float16');
 
 export const convAttributes = ({ kernel = [3, 3], stride = 1, pads }: ConvOptions) => {
   const [top, left] = [kernel[0] >> 1, kernel[1] >> 1];
@@ -84,11 +102,12 @@ export function double(layer: Layer, x: Value, scales: readonly number[]): Value
 /** WebGPU's FusedMatMul does not transpose: the runtime turns the weights when it opens the graph. */
 export const webgpu: Lowering = {
   ...plain,
-  linear(layer, x, [from, to], bias) {
+  linear(layer, x, [from, to], bias, stored = [to, from]) {
     const product = () => {
-      if (layer.entry('weight', [to, from]).transposed === true) return multiply(layer, x, [from, to]);
-      return layer.op('MatMul', [x, ops.transpose(layer, layer.weight('weight', [to, from]), [1, 0])]);
+      if (layer.entry('weight', stored).transposed === true) return multiply(layer, x, [from, to]);
+      const weight = layer.weight('weight', stored, [to, from], floatOf(x));
+      return layer.op('MatMul', [x, ops.transpose(layer, weight, [1, 0])]);
     };
-    return bias ? ops.add(layer, product(), layer.weight('bias', [to])) : product();
+    return bias ? ops.add(layer, product(), biasOf(layer, x, [from, to])) : product();
   },
 };

@@ -1,7 +1,7 @@
-import { ArchitectureError, Graph, type Layer, type Value } from './graph.js';
+import { ArchitectureError, Graph, type Layer, microsoft, type Value } from './graph.js';
 import * as ops from './ops.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
-import type { Form } from './lowering.js';
+import type { Form, Widths } from './lowering.js';
 
 export interface Umt5Config {
   vocab_size: number;
@@ -37,7 +37,7 @@ export function buildUmt5(tensors: TensorTable, config: Umt5Config, form: Form):
   const hidden = hiddenTokens(encoder, mask);
   const buckets = positionBuckets(encoder, ids, config);
 
-  let x = ops.embedding(root.at('shared'), ids, [config.vocab_size, width]);
+  let x = embedding(root.at('shared'), ids, [config.vocab_size, width]);
   for (let i = 0; i < config.num_layers; i += 1) {
     const block = encoder.at('block').at(i);
     const self = block.at('layer.0.SelfAttention');
@@ -48,24 +48,53 @@ export function buildUmt5(tensors: TensorTable, config: Umt5Config, form: Form):
     const near = ops.unsqueeze(table, ops.transpose(table, places, [2, 0, 1]), 0);
     const bias = ops.add(self, near, hidden);
     const mixed = ops.attention(self, [part('q'), part('k'), part('v')], { heads, scale: 1, bias });
-    x = ops.add(block, x, ops.linear(self.at('o'), mixed, [within, width], false));
+    x = ops.add(block, x, wideLinear(self.at('o'), mixed, [within, width]));
     const feed = block.at('layer.1.DenseReluDense');
     const normal = ops.rmsNorm(block.at('layer.1.layer_norm'), x, width, eps);
     const gate = ops.geluTanh(feed, ops.linear(feed.at('wi_0'), normal, [width, inner], false));
-    const wide = ops.mul(feed, gate, ops.linear(feed.at('wi_1'), normal, [width, inner], false));
-    x = ops.add(block, x, ops.linear(feed.at('wo'), wide, [inner, width], false));
+    const value = scaledLinear(feed.at('wi_1'), normal, [width, inner], 1 / headroom);
+    x = ops.add(block, x, wideLinear(feed.at('wo'), ops.mul(feed, gate, value), [inner, width], headroom));
   }
-  const last = ops.rmsNorm(encoder.at('final_layer_norm'), x, width, eps);
-  graph.output('last_hidden_state', last, ['batch', 'sequence', width]);
+  const last = encoder.at('final_layer_norm');
+  graph.output('last_hidden_state', ops.rmsNorm(last, x, width, eps), ['batch', 'sequence', width]);
   return graph;
 }
 
-/** [B, 1, 1, S]: 0 where the mask is 1, else float32's lowest. */
+/** Powers of two, which change no digit: trained T5 models leave fp16's range in their feed-forward layers. */
+const headroom = 16;
+const range = 64;
+
+/** x W^T · factor in fp16, factored before it is rounded; in float32 there is no need. */
+function scaledLinear(layer: Layer, x: Value, [from, to]: Widths, factor: number): Value {
+  if (x.type === 'float') return ops.linear(layer, x, [from, to], false);
+  const attributes = { transB: 1, alpha: { float: factor } };
+  return layer.op('FusedMatMul', [x, layer.weight('weight', [to, from])], { attributes, domain: microsoft });
+}
+
+/** x W^T · factor as float32, for the residual stream. */
+function wideLinear(layer: Layer, x: Value, widths: Widths, factor = 1): Value {
+  const y = scaledLinear(layer, x, widths, 1 / range);
+  if (y.type === 'float') return y;
+  const back = layer.graph.constant('float', [range * factor], []);
+  return ops.mul(layer, ops.cast(layer, y, 'float'), back);
+}
+
+/** Rows of the table of tokens, float32: the residual stream begins with them. */
+function embedding(layer: Layer, ids: Value, [rows, width]: readonly [number, number]): Value {
+  // half the memory of a card, where they are stored wider
+  const isWide = layer.entry('weight', [rows, width]).dtype === 'F32';
+  const halves = layer.graph.form.type === 'float16' && isWide;
+  const table = halves ? layer.weight('weight', [rows, width]) : layer.stored('weight', [rows, width]);
+  return ops.cast(layer, layer.op('Gather', [table, ids], { attributes: { axis: 0 } }), 'float');
+}
+
+/** [B, 1, 1, S]: 0 where the mask is 1, else nearly the lowest value there is. */
 function hiddenTokens(layer: Layer, mask: Value): Value {
   const { graph } = layer;
+  const { type } = graph.form;
   const hidden = ops.sub(layer, graph.constant('float', [1], []), ops.cast(layer, mask, 'float'));
-  const lowest = graph.constant('float', [-3.4028234663852886e38], []);
-  return ops.unsqueeze(layer, ops.mul(layer, hidden, lowest), 1, 2);
+  const lowest = graph.constant('float', [type === 'float' ? -3.4028234663852886e38 : -60_000], []);
+  return ops.cast(layer, ops.unsqueeze(layer, ops.mul(layer, hidden, lowest), 1, 2), type);
 }
 
 /**

@@ -1,8 +1,15 @@
 import { ArchitectureError, Graph, type Layer, type Value } from './graph.js';
-import * as ops from './ops.js';
-import { rotaryTables, type RotaryTables } from './rotary.js';
-import type { TensorTable } from '../checkpoint/tensor-table.js';
 import type { Form } from './lowering.js';
+import * as ops from './ops.js';
+import {
+  modulations,
+  type Modulation,
+  outBias,
+  rotaryTables,
+  type RotaryTables,
+  timeEmbedding,
+} from './wan-conditions.js';
+import type { TensorTable } from '../checkpoint/tensor-table.js';
 
 /** diffusers' WanTransformer3DModel and WanVACETransformer3DModel. */
 export interface WanTransformerConfig {
@@ -31,71 +38,77 @@ interface Conditions {
   width: number;
   eps: number;
   text: Value;
-  /** [B, 6, width] of the time. */
-  modulation: Value;
   rotary: RotaryTables;
 }
 
 /**
- * Wan 2.1's diffusion transformer (Wan Team 2025): `hidden_states` [B, C, F, h, w], `timestep` int64 [B],
- * `encoder_hidden_states` [B, S, text] -> `sample` like `hidden_states`. VACE (Jiang et al. 2025) takes
- * `control_hidden_states` [B, 96, F, h, w] and `control_hidden_states_scale` [hints] too.
+ * The text as the transformer's blocks attend to it, the same at every step: `encoder_hidden_states` [B, S, text] ->
+ * `text_states` [B, S, width].
+ */
+export function buildWanText(tensors: TensorTable, config: WanTransformerConfig, form: Form): Graph {
+  const graph = new Graph('transformer/text', tensors, form);
+  const layer = graph.layer('condition_embedder.text_embedder');
+  const width = config.num_attention_heads * config.attention_head_dim;
+  const given = graph.input('encoder_hidden_states', 'float', ['batch', 'sequence', config.text_dim]);
+  const x = ops.cast(layer, given, form.type);
+  const inner = ops.geluTanh(layer, ops.linear(layer.at('linear_1'), x, [config.text_dim, width]));
+  graph.output('text_states', ops.linear(layer.at('linear_2'), inner, [width, width]), [
+    'batch',
+    'sequence',
+    width,
+  ]);
+  return graph;
+}
+
+/**
+ * Wan 2.1's diffusion transformer (Wan Team 2025): `hidden_states` [B, C, F, h, w], `timestep` int64 [B], `text_states`
+ * of `buildWanText` -> `sample` like `hidden_states`. VACE (Jiang et al. 2025) takes `control_hidden_states`
+ * [B, 96, F, h, w] and `control_hidden_states_scale` [hints] too.
+ *
+ * Every row of a call has the same timestep: its modulation is computed once, and may go into the matrices. The
+ * residual stream is float32 whatever the matrices compute in.
  */
 export function buildWanTransformer(tensors: TensorTable, config: WanTransformerConfig, form: Form): Graph {
   requireSupported(config);
-  const graph = new Graph('transformer', tensors, form);
+  // before opset 17 layer normalisation is the runtime's own, which takes float32 and gives fp16
+  const graph = new Graph('transformer', tensors, form, form.type === 'float16' ? 16 : 17);
   const root = graph.layer();
   const width = config.num_attention_heads * config.attention_head_dim;
   const eps = config.eps ?? 1e-6;
   const volume = ['frames', 'height', 'width'];
   const latents = graph.input('hidden_states', 'float', ['batch', config.in_channels, ...volume]);
   const timestep = graph.input('timestep', 'int64', ['batch']);
-  const given = graph.input('encoder_hidden_states', 'float', ['batch', 'sequence', config.text_dim]);
+  const text = graph.input('text_states', 'float', ['batch', 'sequence', width]);
 
-  const embedder = root.at('condition_embedder');
-  const time = timeEmbedding(embedder.at('time_embedder'), timestep, config.freq_dim, width);
-  const projection = embedder.at('time_proj');
-  const projected = ops.linear(projection, ops.silu(projection, time), [width, 6 * width]);
-  const text = embedder.at('text_embedder');
-  const inner = ops.geluTanh(text, ops.linear(text.at('linear_1'), given, [config.text_dim, width]));
+  const blocks = Array.from({ length: config.num_layers }, (_, i) => root.at('blocks').at(i));
+  const sides = (config.vace_layers ?? []).map((_, i) => root.at('vace_blocks').at(i));
+  const time = timeEmbedding(root.at('condition_embedder'), timestep, config.freq_dim, width);
+  const timed = modulations(root, [...blocks, ...sides], time, width);
   const grid = patchGrid(root, latents, config);
   const conditions: Conditions = {
     config,
     width,
     eps,
-    text: ops.linear(text.at('linear_2'), inner, [width, width]),
-    modulation: ops.reshape(projection, projected, [0, 6, width]),
+    text: ops.cast(root, text, form.type),
     rotary: rotaryTables(root.at('rope'), grid, config.attention_head_dim, config.rope_max_seq_len ?? 1024),
   };
 
   let x = patches(root.at('patch_embedding'), latents, [config.in_channels, width], config);
-  const hints = vaceHints(root, x, conditions);
-  for (let i = 0; i < config.num_layers; i += 1) {
-    x = block(root.at('blocks').at(i), x, conditions);
-    const hint = hints.get(i);
-    if (hint !== undefined) x = ops.add(root.at('blocks').at(i), x, hint);
+  const hints = vaceHints(root, x, conditions, sides, timed.blocks.slice(blocks.length));
+  for (const [i, layer] of blocks.entries()) {
+    x = block(layer, x, timed.blocks[i] as Modulation, conditions);
+    x = hints.get(i)?.(x) ?? x;
   }
 
-  const table = root.weight('scale_shift_table', [1, 2, width]);
-  const ends = ops.add(root, table, ops.unsqueeze(root, time, 1));
-  const [shift, scale] = ops.split(root, ends, 2, 1, 1) as [Value, Value];
   const [, rows, columns] = config.patch_size as [number, number, number];
   const out = config.out_channels;
   const final = root.at('proj_out');
-  const normal = modulated(final, x, { shift, scale }, width, eps);
-  const y = ops.linear(final, normal, [width, out * rows * columns]);
+  const y = ops.linear(final, normalised(final, x, timed.final, eps), [width, out * rows * columns]);
   // [B, F·h·w, rows, columns, C] -> [B, C, F, h · rows, w · columns]
-  const split = ops.reshape(
-    final,
-    y,
-    ops.shapeOf(final, 0, grid.frames, grid.rows, grid.columns, rows, columns, out),
-  );
-  const ordered = ops.transpose(final, split, [0, 6, 1, 2, 4, 3, 5]);
-  graph.output(
-    'sample',
-    ops.reshape(final, ordered, ops.shapeOf(final, 0, out, ops.shape(final, latents, 2))),
-    ['batch', out, ...volume],
-  );
+  const extents = ops.shapeOf(final, 0, grid.frames, grid.rows, grid.columns, rows, columns, out);
+  const ordered = ops.transpose(final, ops.reshape(final, y, extents), [0, 6, 1, 2, 4, 3, 5]);
+  const sample = ops.reshape(final, ordered, ops.shapeOf(final, 0, out, ops.shape(final, latents, 2)));
+  graph.output('sample', sample, ['batch', out, ...volume]);
   return graph;
 }
 
@@ -109,12 +122,6 @@ function requireSupported(config: WanTransformerConfig): void {
     refuse(`qk_norm ${config.qk_norm}`);
   if ((config.added_kv_proj_dim ?? config.image_dim ?? null) !== null)
     refuse('image to video (added_kv_proj_dim)');
-}
-
-function timeEmbedding(layer: Layer, timestep: Value, frequencies: number, width: number): Value {
-  const waves = ops.sinusoids(layer, ops.cast(layer, timestep, 'float'), frequencies);
-  const inner = ops.silu(layer, ops.linear(layer.at('linear_1'), waves, [frequencies, width]));
-  return ops.linear(layer.at('linear_2'), inner, [width, width]);
 }
 
 /** Extents of the tokens, one element each. */
@@ -134,7 +141,7 @@ function patchGrid(layer: Layer, latents: Value, { patch_size: patch }: WanTrans
   };
 }
 
-/** [B, C, F, h, w] -> tokens [B, F · rows · columns, width]: a convolution over each frame. */
+/** [B, C, F, h, w] -> tokens [B, F · rows · columns, width] in float32: each patch's values by one matrix. */
 function patches(
   layer: Layer,
   volume: Value,
@@ -142,90 +149,104 @@ function patches(
   config: WanTransformerConfig,
 ): Value {
   const [, height, width] = config.patch_size as [number, number, number];
-  const byFrame = ops.transpose(layer, volume, [0, 2, 1, 3, 4]);
-  const planes = ops.reshape(layer, byFrame, ops.shapeOf(layer, -1, ops.shape(layer, byFrame, 2)));
-  const y = ops.conv2d(layer, planes, [from, to], {
-    kernel: [height, width],
-    stride: height,
-    pads: [0, 0, 0, 0],
-    stored: [to, from, 1, height, width],
-  });
-  return ops.reshape(
-    layer,
-    ops.toTokens(layer, y, to),
-    ops.shapeOf(layer, ops.shape(layer, volume, 0, 1), -1, to),
-  );
+  const { frames, rows, columns } = patchGrid(layer, volume, config);
+  const extents = ops.shapeOf(layer, 0, from, frames, rows, height, columns, width);
+  const split = ops.reshape(layer, ops.cast(layer, volume, layer.graph.form.type), extents);
+  const ordered = ops.transpose(layer, split, [0, 2, 3, 5, 1, 4, 6]);
+  const flat = ops.shapeOf(layer, ops.shape(layer, volume, 0, 1), -1, from * height * width);
+  const tokens = ops.reshape(layer, ordered, flat);
+  const stored = [to, from, 1, height, width];
+  return ops.cast(layer, ops.linear(layer, tokens, [from * height * width, to], true, stored), 'float');
 }
 
-function modulated(
+/** Layer normalisation, then times `scale` plus `shift`, both [width]. */
+function normalised(
   layer: Layer,
   x: Value,
-  { shift, scale }: { shift: Value; scale: Value },
-  width: number,
+  { scale, shift }: { scale: Value; shift: Value },
   eps: number,
 ): Value {
-  const one = layer.graph.constant('float', [1], []);
-  const normal = ops.layerNorm(layer, x, width, eps, false);
-  return ops.add(layer, ops.mul(layer, normal, ops.add(layer, scale, one)), shift);
+  return layer.op('LayerNormalization', [x, scale, shift], {
+    attributes: { axis: -1, epsilon: { float: eps }, stash_type: 1 },
+    type: layer.graph.form.type,
+    mixed: true,
+  });
 }
 
 /** Self-attention, cross-attention to the text, feed-forward; first and last shifted, scaled and gated by the time. */
-function block(layer: Layer, given: Value, conditions: Conditions): Value {
+function block(layer: Layer, given: Value, { first, last }: Modulation, conditions: Conditions): Value {
   const { config, width, eps, text } = conditions;
-  const table = ops.add(layer, layer.weight('scale_shift_table', [1, 6, width]), conditions.modulation);
-  const [shift1, scale1, gate1, shift2, scale2, gate2] = ops.split(layer, table, 6, 1, 1) as [
-    Value,
-    Value,
-    Value,
-    Value,
-    Value,
-    Value,
-  ];
-  let x = given;
-  const first = modulated(layer.at('norm1'), x, { shift: shift1, scale: scale1 }, width, eps);
-  x = ops.add(layer, x, ops.mul(layer, attend(layer.at('attn1'), first, first, conditions, true), gate1));
-  const second = config.cross_attn_norm === true ? ops.layerNorm(layer.at('norm2'), x, width, eps) : x;
-  x = ops.add(layer, x, attend(layer.at('attn2'), second, text, conditions, false));
-  const third = modulated(layer.at('norm3'), x, { shift: shift2, scale: scale2 }, width, eps);
-  const feed = layer.at('ffn.net');
-  const inner = ops.geluTanh(feed, ops.linear(feed.at('0.proj'), third, [width, config.ffn_dim]));
-  return ops.add(layer, x, ops.mul(layer, ops.linear(feed.at(2), inner, [config.ffn_dim, width]), gate2));
+  const square = [width, width] as const;
+  const own = normalised(layer.at('norm1'), given, first, eps);
+  const seen = attend(layer.at('attn1'), own, own, conditions, true);
+  let x = ops.gatedResidual(layer.at('attn1.to_out.0'), given, seen, square, first);
+  const cross = layer.at('norm2');
+  const second =
+    config.cross_attn_norm === true
+      ? normalised(
+          cross,
+          x,
+          { scale: cross.weight('weight', [width]), shift: cross.weight('bias', [width]) },
+          eps,
+        )
+      : ops.cast(layer, x, layer.graph.form.type);
+  const read = attend(layer.at('attn2'), second, text, conditions, false);
+  x = ops.gatedResidual(layer.at('attn2.to_out.0'), x, read, square, {
+    bias: outBias(layer.at('attn2'), width),
+  });
+  const third = normalised(layer.at('norm3'), x, last, eps);
+  const up = layer.at('ffn.net.0.proj');
+  const projected = ops.linear(up, third, [width, config.ffn_dim], false);
+  const inner = ops.geluTanh(up, projected, up.weight('bias', [config.ffn_dim]));
+  return ops.gatedResidual(layer.at('ffn.net.2'), x, inner, [config.ffn_dim, width], last);
 }
 
+/** Attention before its last matrix; that one's bias has the values' (see `outBias`). */
 function attend(layer: Layer, x: Value, context: Value, conditions: Conditions, rotate: boolean): Value {
   const { config, width, eps, rotary } = conditions;
   const heads = config.num_attention_heads;
-  const part = (name: string, source: Value) => ops.linear(layer.at(name), source, [width, width]);
-  const normal = (name: string, value: Value) => ops.rmsNorm(layer.at(name), value, width, eps);
   const turned = (value: Value) => (rotate ? rotary.rotate(layer, value, heads) : value);
-  const q = turned(normal('norm_q', part('to_q', x)));
-  const k = turned(normal('norm_k', part('to_k', context)));
-  return part('to_out.0', ops.attention(layer, [q, k, part('to_v', context)], { heads }));
+  const q = turned(ops.normalisedLinear(layer.at('to_q'), layer.at('norm_q'), x, width, eps));
+  const k = turned(ops.normalisedLinear(layer.at('to_k'), layer.at('norm_k'), context, width, eps));
+  const v = ops.linear(layer.at('to_v'), context, [width, width], false);
+  return ops.attention(layer, [q, k, v], { heads });
 }
 
 /** VACE's side blocks carry the control stream on; each gives a hint for one layer of the main stream. */
-function vaceHints(root: Layer, x: Value, conditions: Conditions): Map<number, Value> {
+function vaceHints(
+  root: Layer,
+  x: Value,
+  conditions: Conditions,
+  sides: readonly Layer[],
+  timed: readonly Modulation[],
+): Map<number, (x: Value) => Value> {
   const { config, width } = conditions;
-  const hints = new Map<number, Value>();
-  const layers = config.vace_layers ?? [];
-  if (layers.length === 0) return hints;
+  const hints = new Map<number, (x: Value) => Value>();
+  if (sides.length === 0) return hints;
   const channels = config.vace_in_channels ?? 96;
   const { graph } = root;
-  const volume = graph.input('control_hidden_states', 'float', [
-    'batch',
-    channels,
-    'frames',
-    'height',
-    'width',
-  ]);
-  const scales = graph.input('control_hidden_states_scale', 'float', [layers.length]);
-  let control = patches(root.at('vace_patch_embedding'), volume, [channels, width], config);
-  for (const [i, target] of layers.entries()) {
-    const side = root.at('vace_blocks').at(i);
-    if (i === 0) control = ops.add(side, ops.linear(side.at('proj_in'), control, [width, width]), x);
-    control = block(side, control, conditions);
-    const hint = ops.linear(side.at('proj_out'), control, [width, width]);
-    hints.set(target, ops.mul(side, hint, ops.slice(side, scales, 0, i, i + 1)));
+  const volume = ['frames', 'height', 'width'];
+  const given = graph.input('control_hidden_states', 'float', ['batch', channels, ...volume]);
+  const scales = graph.input('control_hidden_states_scale', 'float', [sides.length]);
+  let control = patches(root.at('vace_patch_embedding'), given, [channels, width], config);
+  for (const [i, side] of sides.entries()) {
+    const square = [width, width] as const;
+    if (i === 0) {
+      const first = side.at('proj_in');
+      const tokens = ops.cast(first, control, graph.form.type);
+      control = ops.gatedResidual(first, x, tokens, square, {
+        bias: first.weight('bias', [width], [width], 'float'),
+      });
+    }
+    control = block(side, control, timed[i] as Modulation, conditions);
+    const last = side.at('proj_out');
+    const scale = ops.slice(last, scales, 0, i, i + 1);
+    const gated = ops.mul(last, last.weight('bias', [width], [width], 'float'), scale);
+    const y = ops.cast(last, control, graph.form.type);
+    const gate = ops.cast(last, scale, graph.form.type);
+    hints.set((config.vace_layers ?? [])[i] as number, (main) =>
+      ops.gatedResidual(last, main, y, square, { gate, bias: gated }),
+    );
   }
   return hints;
 }

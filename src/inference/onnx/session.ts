@@ -173,15 +173,17 @@ async function createSession(
     interOpNumThreads: 1,
     logSeverityLevel: 3,
     enableCpuMemArena: !returnMemory,
-    // built graphs name their weights' files from the root; the runtime opens none outside the folder it is
-    // told
-    ...(typeof source === 'string'
-      ? {}
-      : {
-          extra: {
-            session: { model_external_initializers_file_folder_path: path.parse(process.cwd()).root },
-          },
-        }),
+    extra: {
+      session: {
+        // built graphs name their weights' files from the root; the runtime opens none outside the folder it
+        // is told
+        ...(typeof source === 'string'
+          ? {}
+          : { model_external_initializers_file_folder_path: path.parse(process.cwd()).root }),
+        // the arena doubles as it grows: weights outside it cost what they are
+        ...(device === 'cuda' ? { use_device_allocator_for_initializers: '1' } : {}),
+      },
+    },
   };
   const create = async (more: Ort.InferenceSession.SessionOptions = {}) =>
     typeof source === 'string'

@@ -7,7 +7,7 @@ import type { FloatTensor } from '../onnx/session.js';
 import type { LatentShape } from './latents.js';
 import type { WanModel } from './model.js';
 import { mixKnownFrames, pinKnownFrames, showKnownFrames, type KnownLatents } from './references.js';
-import type { EncodedPrompt } from './text.js';
+import { type EncodedPrompt, textInputs } from './text.js';
 import type { VaceControl } from './vace.js';
 
 /**
@@ -73,10 +73,10 @@ export async function denoise(
   const rows = sides.length;
   const dims = [rows, shape.channels, shape.frames, shape.height, shape.width];
   const conditioning = {
-    encoder_hidden_states: {
+    ...(await textInputs(model, {
       data: concat(sides.map(({ embeds }) => embeds)),
       dims: [rows, model.tokenizer.maxLength, positive.embeds.length / model.tokenizer.maxLength],
-    },
+    })),
     ...(options.control === undefined
       ? {}
       : { control_hidden_states: repeatRows(options.control.states, rows) }),
@@ -95,6 +95,7 @@ export async function denoise(
   for (const [index, timestep] of scheduler.timesteps.entries()) {
     await checkpoint(signal);
     const shown = known?.clean === true && held(index) ? showKnownFrames(latents, shape, known) : latents;
+    // every row has the same timestep: built transformers compute the modulation of one for all
     const feeds = {
       ...conditioning,
       hidden_states: { data: guided ? concat([shown, shown]) : shown, dims },

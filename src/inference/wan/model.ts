@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { isCache } from './vae.js';
+import { type CausalGraphs, isCache } from './vae.js';
 import { loadT5Tokenizer } from '../diffusion/tokenizers.js';
 import type { Device } from '../engine-protocol.js';
 import type { WanGenerateParams } from '../generation.js';
@@ -72,13 +72,19 @@ export async function openWanModel(folder: string, { device, threads }: { device
 
   const open = async (name: string, more: { keepOnDevice?: typeof isCache } = {}) =>
     openSession(await graphs.required(name, device), { ...options, ...more });
-  const half = async (name: string) => ({
-    init: await open(`${name}/init`, { keepOnDevice: isCache }),
-    step: await open(`${name}/step`, { keepOnDevice: isCache }),
-  });
+  const half = async (name: string): Promise<CausalGraphs> => {
+    const clip = await graphs.graph(`${name}/clip`, device);
+    if (clip !== null) return { clip: await openSession(clip, options) };
+    return {
+      init: await open(`${name}/init`, { keepOnDevice: isCache }),
+      step: await open(`${name}/step`, { keepOnDevice: isCache }),
+    };
+  };
   const tokenizer = await loadT5Tokenizer(path.dirname(graphs.file('tokenizer/tokenizer.json')));
   const textEncoder = await open('text_encoder/model');
   const transformer = await open('transformer/model');
+  // what is built has the text's part of the transformer in a graph of its own; exports have it inside
+  const textProjection = transformer.hasInput('text_states') ? await open('transformer/text') : null;
   const vaeDecoder = await half('vae_decoder');
   const vaeEncoder =
     (await graphs.graph('vae_encoder/init', device)) === null ? null : await half('vae_encoder');
@@ -93,6 +99,7 @@ export async function openWanModel(folder: string, { device, threads }: { device
     folder,
     tokenizer,
     textEncoder,
+    textProjection,
     transformer,
     vaeDecoder,
     vaeEncoder,
@@ -131,16 +138,17 @@ export async function openWanModel(folder: string, { device, threads }: { device
     async release(): Promise<void> {
       const sessions = [
         textEncoder,
+        textProjection,
         transformer,
-        vaeDecoder.init,
-        vaeDecoder.step,
-        vaeEncoder?.init,
-        vaeEncoder?.step,
+        ...graphsOf(vaeDecoder),
+        ...(vaeEncoder === null ? [] : graphsOf(vaeEncoder)),
       ];
       await Promise.all(sessions.map(async (session) => session?.release()));
     },
   };
 }
+
+const graphsOf = (half: CausalGraphs) => ('clip' in half ? [half.clip] : [half.init, half.step]);
 
 /**
  * @throws EngineFailure `invalid_parameters` with the field, where a request cannot be drawn by this model

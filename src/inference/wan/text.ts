@@ -2,6 +2,7 @@ import { decodeHTML } from 'entities';
 import { LRUCache } from 'lru-cache';
 import type { WanModel } from './model.js';
 import { truncateIds } from '../diffusion/tokenizers.js';
+import type { Values } from '../onnx/session.js';
 
 export interface EncodedPrompt {
   /** [maxLength, width]; rows beyond the text are zeros, which the transformer attends to like any others. */
@@ -37,6 +38,18 @@ export async function encodePrompt(model: WanModel, prompt: string): Promise<Enc
   const embeds = new Float32Array(tokenizer.maxLength * width);
   embeds.set(hidden.data.subarray(0, ids.length * width));
   return { embeds, tokenCount: all.length, truncated: all.length > ids.length, ids };
+}
+
+/**
+ * The transformer's inputs for texts [B, S, width]: what of them does not depend on the time is computed here, once a
+ * job.
+ */
+export async function textInputs(
+  { textProjection }: WanModel,
+  embeds: Values,
+): Promise<Record<string, Values>> {
+  const given = { encoder_hidden_states: embeds };
+  return textProjection === null ? given : textProjection.run(given, ['text_states']);
 }
 
 export type PromptCache = ReturnType<typeof createPromptCache>;

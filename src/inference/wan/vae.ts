@@ -1,11 +1,13 @@
 import { denormalise, type LatentShape, normalise, takeFrame } from './latents.js';
 import type { WanModel } from './model.js';
+import { concat } from '../diffusion/floats.js';
 import { type Picture, toPlanes } from '../diffusion/pictures.js';
 import { EngineFailure } from '../engine.js';
 import type { FloatTensor, KeptTensor, OnnxSession, Values } from '../onnx/session.js';
 
 /**
- * Decodes a clip one latent frame at a time; memory is that of one step whatever the clip's length.
+ * Decodes a clip one latent frame at a time; memory is that of one step whatever the clip's length. A card computes all
+ * of it at once, because the binding has no way to leave the caches there from step to step.
  * @param latents normalised, [channels, frames, height, width]
  * @param onChunk gets [1 or 4, 3, H, W] in [-1, 1] and the number of the latent frame; awaited before the
  *   next is decoded
@@ -17,24 +19,49 @@ export async function decodeClip(
   shape: LatentShape,
   onChunk: (frames: Float32Array, latentFrame: number) => Promise<void>,
 ): Promise<void> {
+  const frameAt = (frame: number) => denormalise(model, takeFrame(latents, shape, frame));
+  const deliver = async (data: Float32Array, frame: number) => {
+    if (!isFinite(data)) throw new EngineFailure('engine_failed', 'The VAE decoder overflowed.');
+    await onChunk(data, frame);
+  };
+  if ('clip' in model.vaeDecoder) {
+    const data = concat(Array.from({ length: shape.frames }, (_, frame) => frameAt(frame)));
+    const dims = [shape.frames, shape.channels, shape.height, shape.width];
+    const chunks = await runClip(model.vaeDecoder, { latent_frames: { data, dims } }, shape.frames, [
+      'first_frame',
+      'video_frames',
+    ]);
+    for (const [frame, chunk] of chunks.entries()) await deliver(chunk, frame);
+    return;
+  }
   const stream = createCausalStream(model.vaeDecoder, 'latent_frame', 'video_frames');
   try {
-    for (let frame = 0; frame < shape.frames; frame += 1) {
-      const chunk = {
-        data: denormalise(model, takeFrame(latents, shape, frame)),
-        dims: [1, shape.channels, shape.height, shape.width],
-      };
-      const { data } = await stream.next(chunk);
-      if (!data.every(Number.isFinite))
-        throw new EngineFailure(
-          'engine_failed',
-          'The VAE decoder overflowed. Export vae_decoder with float32 arithmetic (tools/export/wan.py).',
-        );
-      await onChunk(data, frame);
-    }
+    const dims = [1, shape.channels, shape.height, shape.width];
+    for (let frame = 0; frame < shape.frames; frame += 1)
+      await deliver((await stream.next({ data: frameAt(frame), dims })).data, frame);
   } finally {
     stream.release();
   }
+}
+
+/** A loop of its own: `every` calls a function for each of some 100 million values. */
+function isFinite(data: Float32Array): boolean {
+  for (let i = 0; i < data.length; i += 1) if ((data[i] as number) - (data[i] as number) !== 0) return false;
+  return true;
+}
+
+/** The output of every chunk of a clip: the first has an output of its own, the later ones lie end to end. */
+async function runClip<First extends string, Later extends string>(
+  { clip }: { clip: OnnxSession },
+  feeds: Record<string, Values>,
+  chunks: number,
+  [first, later]: readonly [First, Later],
+): Promise<Float32Array[]> {
+  const results: Record<string, FloatTensor> = await clip.run(feeds, [first, later]);
+  const [begin, rest] = [results[first]?.data, results[later]?.data] as [Float32Array, Float32Array];
+  const size = rest.length / (chunks - 1);
+  const each = Array.from({ length: chunks - 1 }, (_, i) => rest.subarray(i * size, (i + 1) * size));
+  return [begin, ...each];
 }
 
 /**
@@ -54,20 +81,12 @@ export async function encodeClip(
       'model_missing',
       'Reference images need a vae_encoder, which this model folder does not have',
     );
-  const stream = createCausalStream(model.vaeEncoder, 'video_frames', 'latent_mean');
-  const encoded: Float32Array[] = [];
-  try {
-    for (let first = 0; first < frames;) {
-      await checkpoint();
-      const count = first === 0 ? 1 : model.framesPerLatent;
-      const data = new Float32Array(count * 3 * width * height);
-      for (let i = 0; i < count; i += 1) data.set(frameAt(first + i), i * 3 * width * height);
-      encoded.push(normalise(model, (await stream.next({ data, dims: [count, 3, height, width] })).data));
-      first += count;
-    }
-  } finally {
-    stream.release();
-  }
+  const picturesOf = (first: number, count: number): Values => {
+    const data = new Float32Array(count * 3 * width * height);
+    for (let i = 0; i < count; i += 1) data.set(frameAt(first + i), i * 3 * width * height);
+    return { data, dims: [count, 3, height, width] };
+  };
+  const encoded = await encodeChunks(model, model.vaeEncoder, frames, picturesOf, checkpoint);
   const size = encoded[0]?.length ?? 0;
   const area = size / model.channels;
   const latents = new Float32Array(size * encoded.length);
@@ -76,6 +95,36 @@ export async function encodeClip(
       latents.set(values.subarray(c * area, (c + 1) * area), (c * encoded.length + frame) * area);
   }
   return latents;
+}
+
+/** Normalised latents of each latent frame. */
+async function encodeChunks(
+  model: WanModel,
+  graphs: CausalGraphs,
+  frames: number,
+  picturesOf: (first: number, count: number) => Values,
+  checkpoint: () => Promise<void>,
+): Promise<Float32Array[]> {
+  const encoded: Float32Array[] = [];
+  if ('clip' in graphs) {
+    await checkpoint();
+    const chunks = (frames - 1) / model.framesPerLatent + 1;
+    const feeds = { video_frames: picturesOf(0, frames) };
+    const means = await runClip(graphs, feeds, chunks, ['first_mean', 'latent_means']);
+    return means.map((mean) => normalise(model, mean));
+  }
+  const stream = createCausalStream(graphs, 'video_frames', 'latent_mean');
+  try {
+    for (let first = 0; first < frames;) {
+      await checkpoint();
+      const count = first === 0 ? 1 : model.framesPerLatent;
+      encoded.push(normalise(model, (await stream.next(picturesOf(first, count))).data));
+      first += count;
+    }
+  } finally {
+    stream.release();
+  }
+  return encoded;
 }
 
 /** Latent of a picture as a clip's first frame: a clip of one frame. Normalised, [channels, h, w]. */
@@ -104,8 +153,10 @@ export async function encodeLastFrame(model: WanModel, picture: Picture): Promis
   );
 }
 
-/** The two graphs of one half of the causal VAE: the first chunk of a clip, and every later one. */
-interface CausalGraphs {
+/** Of one half of the causal VAE: the first chunk of a clip and every later one, or all of a clip in one graph. */
+export type CausalGraphs = ChunkGraphs | { clip: OnnxSession };
+
+interface ChunkGraphs {
   init: OnnxSession;
   step: OnnxSession;
 }
@@ -118,7 +169,7 @@ export const isCache = (output: string) => /^nc\d+$/.test(output);
  * are kept, so memory does not grow with the clip: two sets of caches take turns, the older one being written
  * over (on the CPU), or each is given back to the device as soon as the next exists.
  */
-export function createCausalStream({ init, step }: CausalGraphs, input: string, output: string) {
+export function createCausalStream({ init, step }: ChunkGraphs, input: string, output: string) {
   let caches: KeptTensor[] | null = null;
   let spare: KeptTensor[] | null = null;
 

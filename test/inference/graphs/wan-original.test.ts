@@ -12,7 +12,7 @@ import { plain } from '../../../src/inference/graphs/plain.js';
 import { openSession } from '../../../src/inference/onnx/session.js';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
 import { openWanModel, type WanModel } from '../../../src/inference/wan/model.js';
-import { encodePrompt } from '../../../src/inference/wan/text.js';
+import { encodePrompt, textInputs } from '../../../src/inference/wan/text.js';
 import { decodeClip, encodeClip } from '../../../src/inference/wan/vae.js';
 import { largestDifference } from '../../../tools/parity/measure.js';
 
@@ -27,7 +27,7 @@ async function compute(model: WanModel): Promise<Float32Array[]> {
   const feeds = {
     hidden_states: { data: noise, dims },
     timestep: { data: [500], dims: [1] },
-    encoder_hidden_states: { data: text, dims: [1, text.length / model.textWidth, model.textWidth] },
+    ...(await textInputs(model, { data: text, dims: [1, text.length / model.textWidth, model.textWidth] })),
   };
   const { sample } = await model.transformer.run(feeds, ['sample']);
   const frames: Float32Array[] = [];

@@ -1,0 +1,165 @@
+/**
+ * Imports the checkpoint that `wan_card.py` left and times each of its graphs through the worker's own session code, on
+ * the inputs it left; compares with torch's outputs.
+ *   node dist/bench/device/wan-card.js --dir DIR [--device cuda] [--only wan-17,vae-81] [--repeats 7]
+ * Prints JSON and writes DIR/wan-card.json after each case, so that a cut run leaves what there is.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { importCheckpoint } from '../../src/inference/checkpoint/import.js';
+import type { Device } from '../../src/inference/engine-protocol.js';
+import { findModelGraphs } from '../../src/inference/graphs/model-graphs.js';
+import { openSession, type OnnxSession, type Values } from '../../src/inference/onnx/session.js';
+import { percentile } from '../statistics.js';
+import { watchGpuMemory } from './gpu-memory.js';
+
+interface Stored {
+  file: string;
+  dims: number[];
+  type: 'float32' | 'int64';
+}
+interface Case {
+  name: string;
+  graph: string;
+  inputs: Record<string, Stored>;
+  outputs: string[];
+  expected: Record<string, Stored>;
+}
+
+const { values } = parseArgs({
+  options: {
+    dir: { type: 'string' },
+    device: { type: 'string', default: 'cuda' },
+    only: { type: 'string' },
+    repeats: { type: 'string', default: '7' },
+    seconds: { type: 'string', default: '30' },
+  },
+});
+if (values.dir === undefined) throw new Error('--dir DIR is needed');
+const dir = path.resolve(values.dir);
+const device = values.device as Device;
+const cases = (JSON.parse(await readFile(path.join(dir, 'wan-cases.json'), 'utf8')) as Case[]).filter(
+  ({ name }) => values.only === undefined || values.only.split(',').includes(name),
+);
+const report: Record<string, unknown> = { device, node: process.version };
+
+const begun = performance.now();
+const seconds = (from: number) => (performance.now() - from) / 1000;
+const imported = await importCheckpoint(path.join(dir, 'wan2.1-t2v-1.3b'), {
+  modelsDir: path.join(dir, 'models'),
+  name: 'wan-random',
+  force: true,
+  onTotal() {},
+  onBytes() {},
+  signal: new AbortController().signal,
+});
+await save('import', {
+  seconds: seconds(begun),
+  bytes: imported.bytes,
+  peak_rss: process.resourceUsage().maxRSS * 1024,
+});
+const graphs = findModelGraphs('wan', imported.folder);
+
+let open: { graph: string; session: OnnxSession; times: Record<string, number> } | undefined;
+for (const each of cases) {
+  const memory = watchGpuMemory();
+  let result: Record<string, unknown>;
+  try {
+    result = await measure(each);
+  } catch (error) {
+    result = { error: error instanceof Error ? error.message.slice(0, 2000) : String(error) };
+    process.exitCode = 1;
+  }
+  const { beforeBytes, peakBytes } = memory.stop();
+  await save(each.name, { ...result, gpu_bytes_before: beforeBytes, gpu_bytes_peak: peakBytes });
+}
+await open?.session.release();
+process.stdout.write(`${JSON.stringify(report, null, 1)}\n`);
+
+async function save(name: string, result: unknown): Promise<void> {
+  report[name] = result;
+  process.stdout.write(`${name} ${JSON.stringify(result)}\n`);
+  await writeFile(path.join(dir, 'wan-card.json'), `${JSON.stringify(report, null, 1)}\n`);
+}
+
+async function sessionOf(graph: string): Promise<{ session: OnnxSession; times: Record<string, number> }> {
+  const building = performance.now();
+  const source = await graphs.required(graph, device);
+  const built = seconds(building);
+  const again = performance.now();
+  await graphs.required(graph, device);
+  const rebuilt = seconds(again);
+  const opening = performance.now();
+  const session = await openSession(source, { device, threads: 0, returnMemory: true });
+  return {
+    session,
+    times: { first_build_seconds: built, build_seconds: rebuilt, open_seconds: seconds(opening) },
+  };
+}
+
+async function measure(given: Case): Promise<Record<string, unknown>> {
+  if (open?.graph !== given.graph) {
+    await open?.session.release();
+    open = undefined;
+    open = { graph: given.graph, ...(await sessionOf(given.graph)) };
+  }
+  let feeds: Record<string, Values> = {};
+  for (const [name, { dims, ...stored }] of Object.entries(given.inputs))
+    feeds[name] = { data: await read(stored), dims };
+  const once: Record<string, number> = {};
+  if (open.session.hasInput('text_states')) {
+    // computed once a job
+    const { session, times } = await sessionOf('transformer/text');
+    const { encoder_hidden_states: text, ...rest } = feeds;
+    const run = () => session.run({ encoder_hidden_states: text as Values }, ['text_states']);
+    await run();
+    const startedAt = performance.now();
+    feeds = { ...rest, ...(await run()) };
+    Object.assign(once, { text_seconds: seconds(startedAt), text_open_seconds: times['open_seconds'] });
+    await session.release();
+  }
+  const passes: number[] = [];
+  let output: Float32Array[] = [];
+  const startedAt = performance.now();
+  for (let pass = 0; pass <= Number(values.repeats); pass += 1) {
+    if (pass > 1 && seconds(startedAt) > Number(values.seconds)) break;
+    const passAt = performance.now();
+    const results = await open.session.run(feeds, given.outputs);
+    passes.push(seconds(passAt));
+    output = given.outputs.map((name) => results[name]?.data ?? new Float32Array());
+  }
+  const [first, ...warm] = passes;
+  const against: Record<string, unknown> = {};
+  for (const [by, stored] of Object.entries(given.expected))
+    against[by] = compare(output, (await read(stored)) as Float32Array);
+  return {
+    ...open.times,
+    ...once,
+    first_pass_seconds: first,
+    median_seconds: percentile(warm, 0.5),
+    pass_seconds: warm,
+    against,
+  };
+}
+
+async function read({ file, type }: Omit<Stored, 'dims'>): Promise<Float32Array | number[]> {
+  const { buffer, byteOffset, byteLength } = await readFile(path.join(dir, file));
+  const bytes = buffer.slice(byteOffset, byteOffset + byteLength);
+  return type === 'float32' ? new Float32Array(bytes) : Array.from(new BigInt64Array(bytes), Number);
+}
+
+/** PSNR in decibels, peak: the reference's largest magnitude; over as many values as it has. */
+function compare(parts: readonly Float32Array[], expected: Float32Array) {
+  let [squares, largest, peak, at] = [0, 0, 0, 0];
+  for (const part of parts)
+    for (let i = 0; i < part.length && at < expected.length; i += 1, at += 1) {
+      const value = expected[at] as number;
+      const difference = Math.abs((part[i] as number) - value);
+      squares += difference * difference;
+      largest = Math.max(largest, difference);
+      peak = Math.max(peak, Math.abs(value));
+    }
+  const psnr = at < expected.length ? null : 10 * Math.log10((peak * peak) / (squares / at));
+  return { values: at, psnr_db: psnr, largest_difference: largest, of: peak };
+}
