@@ -59,6 +59,14 @@ function after(ms: number, event: Promise<unknown>): Promise<'quiet'> {
   });
 }
 
-function format({ id, event, data }: ServerSentEvent): string {
-  return `${id === undefined ? '' : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
+/** Thousands may follow one job, and a preview is long: each event is written out once. */
+const written = new WeakMap<object, string>();
+
+function format(sent: ServerSentEvent): string {
+  const { id, event, data } = sent;
+  const known = written.get(sent);
+  if (known !== undefined) return known;
+  const text = `${id === undefined ? '' : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
+  written.set(sent, text);
+  return text;
 }

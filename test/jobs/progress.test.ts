@@ -1,7 +1,7 @@
 import path from 'node:path';
 import t from 'tap';
 import { until } from '../engines/support.js';
-import { createEventLog, followJob } from '../../src/services/jobs/job-events.js';
+import { createEventLog, createRecordWatch, followJob } from '../../src/services/jobs/job-events.js';
 import type { JobEvent } from '../../src/services/jobs/job-service.js';
 import { createProgressEstimator, type TimedStage } from '../../src/services/jobs/progress-estimator.js';
 import type { JobRecord } from '../../src/services/queue/job-store.js';
@@ -174,7 +174,7 @@ t.test('the event log keeps a bounded past with growing ids', async (t) => {
     'a preview replaces the one before',
   );
   log.publish('c', progress(0));
-  t.notOk(log.has('a'), 'the longest untouched job is forgotten');
+  t.notOk(log.lastId('a') !== undefined, 'the longest untouched job is forgotten');
 });
 
 const record = (change: Partial<JobRecord>): JobRecord => ({
@@ -278,3 +278,46 @@ t.test(
     t.same(await states(), ['completed']);
   },
 );
+
+t.test('hundreds of followers are told everything, in order, by one reader of the record', async (t) => {
+  const log = createEventLog();
+  let reads = 0;
+  let current: JobRecord | null = record({});
+  const store = {
+    get: () => {
+      reads += 1;
+      return Promise.resolve(current);
+    },
+  };
+  const watch = createRecordWatch(store, 10);
+  const stop = new AbortController();
+  const seen = Array.from({ length: 500 }, (): JobEvent[] => []);
+  const reading = seen.map(async (events, index) => {
+    // Every other one is gone soon.
+    const signal = index % 2 === 0 ? new AbortController().signal : stop.signal;
+    for await (const event of followJob('j', 0, signal, { store, watch, log, pollMs: 10_000 }))
+      events.push(event);
+  });
+  await until('the first state', () => seen.every(({ length }) => length === 1));
+  const reads0 = reads;
+  const progressOf = (step: number) => ({ stage: 'denoise', step, steps: 40, fraction: 0, etaSeconds: null });
+  for (let step = 0; step < 40; step += 1) {
+    log.publish('j', { event: 'progress', data: progressOf(step) });
+    if (step === 20) stop.abort();
+    if (step % 10 === 9) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  await until('progress', () => seen.every(({ length }, index) => index % 2 === 1 || length === 41));
+  for (const [index, events] of seen.entries())
+    if (index % 2 === 0)
+      t.same(
+        events.slice(1).map(({ data }) => ('step' in data ? data.step : -1)),
+        Array.from({ length: 40 }, (_, step) => step),
+      );
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  t.ok(reads - reads0 < 50, `${reads - reads0} reads for 250 followers`);
+  current = null;
+  await Promise.all(reading);
+  const readsAtEnd = reads;
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.equal(reads, readsAtEnd, 'and nobody reads when nobody follows');
+});

@@ -1,28 +1,73 @@
-import { EventEmitter } from 'node:events';
-import { LRUCache } from 'lru-cache';
 import type { JobEvent } from './job-service.js';
 import { type JobRecord, type JobStore, terminalStatuses } from '../queue/job-store.js';
 import { errors } from '../../lib/errors.js';
 
 const defaultPollMs = 1000;
 
-/** Reads a record once for all who ask within the time between two polls. */
-export function createSharedReads(store: Pick<JobStore, 'get'>, pollMs = defaultPollMs): JobStore['get'] {
-  const reads = new LRUCache<string, Promise<JobRecord | null>>({ max: 1000, ttl: pollMs });
-  return (id) => {
-    const known = reads.get(id);
-    if (known !== undefined) return known;
-    const read = store.get(id);
-    reads.set(id, read);
-    read.catch(() => reads.delete(id));
-    return read;
+/** Followers told in one turn of the event loop: whoever asks for something else waits for no more. */
+const toldPerTurn = 50;
+
+/** Calls in the order they came, a few in each turn; the first ones at once. */
+function createTurns() {
+  let waiting: Array<() => void> = [];
+  let begun = 0;
+  function turn(): void {
+    for (let told = 0; told < toldPerTurn; told += 1) waiting[begun++]?.();
+    if (begun < waiting.length) return void setImmediate(turn);
+    [waiting, begun] = [[], 0];
+  }
+  return (calls: Array<() => void>): void => {
+    const isIdle = waiting.length === 0;
+    waiting.push(...calls);
+    if (isIdle && waiting.length > 0) turn();
+  };
+}
+
+/** What a record tells its followers; two that tell the same are equal. */
+const viewOf = ({ status, attempts, progress }: JobRecord) => JSON.stringify([status, attempts, progress]);
+
+type OnRecord = (record: JobRecord | null, view: string) => void;
+
+/** Reads the record of a job once for all who follow it, every `pollMs`. */
+export function createRecordWatch(store: Pick<JobStore, 'get'>, pollMs = defaultPollMs) {
+  const watched = new Map<string, { followers: Set<OnRecord>; timer?: NodeJS.Timeout }>();
+  const inTurns = createTurns();
+
+  function readLater(id: string): void {
+    const job = watched.get(id);
+    if (job === undefined) return;
+    job.timer = setTimeout(() => {
+      const tell = (record: JobRecord | null) => {
+        const view = record === null ? '' : viewOf(record);
+        inTurns([...job.followers].map((onRecord) => () => onRecord(record, view)));
+      };
+      // A store that does not answer now is asked again.
+      const read = store.get(id).then(tell, () => undefined);
+      void read.then(() => (watched.get(id) === job ? readLater(id) : undefined));
+    }, pollMs);
+  }
+
+  /** Returns the function that ends it. */
+  return (id: string, onRecord: OnRecord): (() => void) => {
+    const job = watched.get(id) ?? { followers: new Set() };
+    job.followers.add(onRecord);
+    if (!watched.has(id)) {
+      watched.set(id, job);
+      readLater(id);
+    }
+    return () => {
+      job.followers.delete(onRecord);
+      if (job.followers.size > 0) return;
+      clearTimeout(job.timer);
+      if (watched.get(id) === job) watched.delete(id);
+    };
   };
 }
 
 export interface JobEventsOptions {
   store: Pick<JobStore, 'get'>;
-  /** As `store.get`, one read for all who follow a job. */
-  readShared?: JobStore['get'];
+  /** One for all who follow a job. */
+  watch?: ReturnType<typeof createRecordWatch>;
   log: EventLog;
   /** How often the record is read for a job that runs in another process, milliseconds. */
   pollMs?: number;
@@ -39,9 +84,16 @@ export async function* followJob(
   id: string,
   afterId: number,
   signal: AbortSignal,
-  { store, readShared = store.get, log, pollMs = defaultPollMs, now = Date.now }: JobEventsOptions,
+  {
+    store,
+    log,
+    pollMs = defaultPollMs,
+    watch = createRecordWatch(store, pollMs),
+    now = Date.now,
+  }: JobEventsOptions,
 ): AsyncGenerator<JobEvent> {
   const live: JobEvent[] = [];
+  let latest: JobRecord | null | undefined;
   let wake = () => {};
   const off = log.onEvent(id, (event) => {
     live.push(event);
@@ -52,6 +104,12 @@ export async function* followJob(
   signal.addEventListener('abort', onAbort);
   let lastId = afterId;
   let told = '';
+  // Its own process tells more and sooner; the record only speaks where no event came.
+  const unwatch = watch(id, (record, view) => {
+    if (record !== null && (view === told || !(terminalStatuses.has(record.status) || isStale()))) return;
+    latest = record;
+    wake();
+  });
   try {
     const record = await store.get(id);
     if (record === null) throw errors.notFound(`Job ${id}`);
@@ -75,49 +133,46 @@ export async function* followJob(
         if (isTerminal(event)) return;
       }
       if (signal.aborted) return;
-      if (!ended) await pause();
+      if (ended) return yield* snapshot(record);
+      await woken();
       if (signal.aborted) return;
-      if (live.length > 0) continue;
-      const latest = ended ? record : await readShared(id);
-      if (latest === null) return;
-      // Its own process tells more and sooner; the record only speaks where no event came.
-      if (live.length === 0 && (terminalStatuses.has(latest.status) || !log.has(id) || isStale()))
-        yield* snapshot(latest);
-      if (terminalStatuses.has(latest.status) && live.length === 0) return;
+      if (live.length > 0 || latest === undefined) continue;
+      const read = latest;
+      latest = undefined;
+      if (read === null) return;
+      yield* snapshot(read);
+      if (terminalStatuses.has(read.status) && live.length === 0) return;
     }
   } finally {
     off();
+    unwatch();
     signal.removeEventListener('abort', onAbort);
   }
 
-  /** The log here ended without a terminal state: another process took the job over. */
+  /** There is no log here, or it ended without a terminal state: another process took the job over. */
   function isStale(): boolean {
-    const last = log.since(id, 0).at(-1);
-    return last === undefined || now() - last.id > 5 * pollMs;
+    return now() - (log.lastId(id) ?? 0) > 5 * pollMs;
   }
 
-  function* snapshot(record: JobRecord): Generator<JobEvent> {
+  function* snapshot(record: JobRecord): Generator<JobEvent, void> {
     const finishedId = terminalStatuses.has(record.status) ? record.finishedAtMs : undefined;
     // The reader has seen the end already: ids of events are times.
     if (finishedId !== undefined && finishedId <= afterId && lastId === afterId) return;
-    const view = JSON.stringify([record.status, record.attempts, record.progress]);
+    const view = viewOf(record);
     if (view === told) return;
     told = view;
-    lastId = Math.max(lastId + 1, finishedId ?? now());
+    // Never ahead of the clock: the end may come within the same millisecond.
+    lastId = Math.max(lastId + 1, finishedId ?? now() - 2);
     yield { id: lastId, event: 'state', data: stateOf(record) };
     if (record.status !== 'processing') return;
     lastId += 1;
     yield { id: lastId, event: 'progress', data: record.progress };
   }
 
-  async function pause(): Promise<void> {
+  async function woken(): Promise<void> {
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, pollMs);
-      wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-      if (live.length > 0 || signal.aborted) wake();
+      wake = resolve;
+      if (live.length > 0 || latest !== undefined || signal.aborted) resolve();
     });
     wake = () => {};
   }
@@ -160,8 +215,8 @@ export interface EventLogOptions {
  */
 export function createEventLog({ perJob = 500, jobs = 1000, now = Date.now }: EventLogOptions = {}) {
   const logs = new Map<string, JobEvent[]>();
-  const emitter = new EventEmitter();
-  emitter.setMaxListeners(0);
+  const listeners = new Map<string, Set<(event: JobEvent) => void>>();
+  const inTurns = createTurns();
 
   function publish(jobId: string, event: NewJobEvent): JobEvent {
     const events = logs.get(jobId) ?? [];
@@ -175,7 +230,7 @@ export function createEventLog({ perJob = 500, jobs = 1000, now = Date.now }: Ev
     events.push(entry);
     if (events.length > perJob) events.splice(0, events.length - perJob);
     if (logs.size > jobs) logs.delete(logs.keys().next().value ?? '');
-    emitter.emit(`job:${jobId}`, entry);
+    inTurns([...(listeners.get(jobId) ?? [])].map((listener) => () => listener(entry)));
     return entry;
   }
 
@@ -184,10 +239,15 @@ export function createEventLog({ perJob = 500, jobs = 1000, now = Date.now }: Ev
     /** Events kept of this job after an id, oldest first. */
     since: (jobId: string, afterId: number): JobEvent[] =>
       (logs.get(jobId) ?? []).filter((event) => event.id > afterId),
-    has: (jobId: string): boolean => logs.has(jobId),
+    /** Of the latest event kept of this job; undefined when there is none. */
+    lastId: (jobId: string): number | undefined => logs.get(jobId)?.at(-1)?.id,
     onEvent(jobId: string, listener: (event: JobEvent) => void): () => void {
-      emitter.on(`job:${jobId}`, listener);
-      return () => emitter.off(`job:${jobId}`, listener);
+      const of = listeners.get(jobId) ?? new Set();
+      listeners.set(jobId, of.add(listener));
+      return () => {
+        of.delete(listener);
+        if (of.size === 0 && listeners.get(jobId) === of) listeners.delete(jobId);
+      };
     },
   };
 }

@@ -18,7 +18,7 @@ import { saysNothing } from '../queue/read-payload.js';
 import type { Storage } from '../storage/storage.js';
 import type { Capabilities } from './capabilities.js';
 import { cancelledFailure } from './failure.js';
-import { createSharedReads, type EventLog, followJob, stateOf } from './job-events.js';
+import { createRecordWatch, type EventLog, followJob, stateOf } from './job-events.js';
 import { endWithoutResult, factsWithoutResult } from './metadata.js';
 import { deniedRule, type PayloadCheck } from './payload.js';
 import { removeStored } from './upload.js';
@@ -54,7 +54,7 @@ export function createJobService({
   maxWaiting,
   onFinished,
 }: JobServiceOptions): JobService {
-  const readShared = createSharedReads(store);
+  const watch = createRecordWatch(store);
   return {
     async submit(payload, { idempotencyKey, trace = {} }) {
       const withId =
@@ -132,7 +132,7 @@ export function createJobService({
     },
 
     events: (id, afterId, signal) =>
-      followJob(id.toLowerCase(), afterId, signal, { store, readShared, log: events }),
+      followJob(id.toLowerCase(), afterId, signal, { store, watch, log: events }),
   };
 }
 
