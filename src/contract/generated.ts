@@ -1508,6 +1508,7 @@ export interface operations {
                 };
                 content?: never;
             };
+            503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };

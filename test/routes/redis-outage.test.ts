@@ -1,9 +1,59 @@
 import { randomUUID } from 'node:crypto';
-import t from 'tap';
+import { Redis } from 'ioredis';
+import t, { type Test } from 'tap';
 import { goodPayloads } from '../fixtures/malformed-payloads.js';
 import { build } from '../helpers/build.js';
-import { redisOrSkip, startRedis } from '../helpers/redis.js';
+import { sdxlPayload } from '../helpers/jobs.js';
+import { openRedis, redisOrSkip, startRedis, startReplica } from '../helpers/redis.js';
+import { waitFor } from '../helpers/wait-for.js';
 import { testEngineEntry, until } from '../engines/support.js';
+
+type Method = 'GET' | 'POST' | 'DELETE';
+/** Everything that asks the queue, with what a well server answers. */
+const id = randomUUID();
+const routes: ReadonlyArray<[Method, string, unknown?]> = [
+  ['POST', '/jobs', sdxlPayload()],
+  ['GET', '/jobs'],
+  ['GET', `/jobs/${id}`],
+  // Of a job nobody knows: a stream of one that waits does not end.
+  ['GET', `/jobs/${randomUUID()}/events`],
+  ['DELETE', `/jobs/${id}`],
+  ['GET', '/dead-letters'],
+  ['POST', `/dead-letters/${id}/requeue`, {}],
+  ['DELETE', `/dead-letters/${id}`],
+  ['GET', '/callbacks'],
+  ['POST', '/callbacks/retry', {}],
+  ['DELETE', '/enhance/sessions/one'],
+  ['GET', '/worker/status?scope=cluster'],
+  ['GET', '/worker/resources'],
+  ['GET', '/metrics'],
+  ['GET', '/ready'],
+  ['GET', '/health'],
+];
+
+async function open(t: Test, url: string) {
+  return build(t, { env: { REDIS_URL: url, WAN_WORKER_API_KEY: 'key-of-the-test' } });
+}
+
+/** Calls every route; a refusal says why and when to come back. Returns the routes that were refused. */
+async function refusedRoutes(t: Test, { call }: Awaited<ReturnType<typeof open>>, sentence: string) {
+  const refused: string[] = [];
+  for (const [method, url, body] of routes) {
+    const answer = await call(method, url, body);
+    const name = `${method} ${url.replace(/[0-9a-f-]{36}/, 'ID')}`;
+    t.ok(answer.statusCode < 500 || answer.statusCode === 503, `${name} answers ${answer.statusCode}`);
+    if (answer.statusCode !== 503) continue;
+    refused.push(name);
+    if (url === '/ready') {
+      const [reason] = answer.json<{ reasons: string[] }>().reasons;
+      t.equal(reason?.toLowerCase(), sentence.toLowerCase());
+    } else {
+      t.equal(answer.headers['retry-after'], '5', name);
+      t.match(answer.json(), { code: 'UNAVAILABLE', message: sentence }, name);
+    }
+  }
+  return refused;
+}
 
 t.test(
   'Redis goes away and comes back: clients are told to come again, health never waits for it',
@@ -41,3 +91,77 @@ t.test(
     t.equal(services.store.kind, 'redis');
   },
 );
+
+if (redisOrSkip(t)) {
+  await t.test('a full server refuses what is new, and lets everything else go on', async (t) => {
+    const { server, redis: admin } = await openRedis(t);
+    const app = await open(t, server.url);
+    t.equal((await app.call('POST', '/jobs', sdxlPayload({ id }))).statusCode, 202);
+    await admin.config('SET', 'maxmemory', '1mb');
+    t.same(await refusedRoutes(t, app, 'The memory of the queue is full'), ['POST /jobs', 'GET /ready']);
+    await admin.config('SET', 'maxmemory', '0');
+    t.equal((await app.call('POST', '/jobs', sdxlPayload())).statusCode, 202);
+  });
+
+  await t.test('a replica under the address takes no writes', async (t) => {
+    const master = await startRedis();
+    const replica = await startReplica(master);
+    t.teardown(() => Promise.all([master.stop(), replica.stop()]));
+    const app = await open(t, replica.url);
+    const refused = await refusedRoutes(t, app, 'The queue does not answer');
+    t.ok(refused.includes('POST /jobs') && refused.includes('GET /ready'), refused.join(', '));
+  });
+
+  await t.test('a server that runs a long script, one that loads its data, one that is gone', async (t) => {
+    const server = await startRedis({
+      args: [
+        ...['--key-load-delay', '2000', '--loading-process-events-interval-bytes', '1024'],
+        ...['--lua-time-limit', '50'],
+      ],
+    });
+    const admin = new Redis(server.url);
+    admin.on('error', () => undefined);
+    t.teardown(async () => {
+      admin.disconnect();
+      await server.stop();
+    });
+    const app = await open(t, server.url);
+    t.equal((await app.call('POST', '/jobs', sdxlPayload())).statusCode, 202);
+
+    const other = new Redis(server.url);
+    other.on('error', () => undefined);
+    t.teardown(() => other.disconnect());
+    await other.ping();
+    const endless = other.eval('while true do end', 0).catch(() => undefined);
+    await waitFor(
+      () =>
+        admin.ping().then(
+          () => false,
+          () => true,
+        ),
+      { what: 'a busy server' },
+    );
+    const asksTheQueue = routes.length - 2;
+    t.equal((await refusedRoutes(t, app, 'The queue is busy')).length, asksTheQueue);
+    await admin.script('KILL');
+    await endless;
+
+    const pipeline = admin.pipeline();
+    for (let index = 0; index < 4000; index += 1) pipeline.set(`key:${index}`, 'x'.repeat(100));
+    await pipeline.exec();
+    await admin.save();
+    await server.kill();
+    t.equal((await refusedRoutes(t, app, 'The queue does not answer')).length, asksTheQueue);
+    const loaded = server.start();
+    const answer = await waitFor(
+      async () => {
+        const { statusCode, body } = await app.call('POST', '/jobs', sdxlPayload());
+        return statusCode === 503 && body.includes('The queue is starting') ? true : statusCode;
+      },
+      { what: 'an answer of a server that loads', intervalMs: 1 },
+    );
+    t.equal(answer, true);
+    await loaded;
+    t.equal((await app.call('POST', '/jobs', sdxlPayload())).statusCode, 202);
+  });
+}

@@ -73,7 +73,8 @@ export function createRedisSessions({
 
   async function forget(key: SessionKey): Promise<void> {
     const digest = digestOf(key);
-    await redis.multi().del(`${listPrefix}${digest}`).zrem(set, digest).exec();
+    // No transaction: a full server refuses those, though these only free memory.
+    await Promise.all([redis.del(`${listPrefix}${digest}`), redis.zrem(set, digest)]);
   }
 }
 
