@@ -10,6 +10,7 @@ import {
 } from '../services/engines/engine-status.js';
 import { orAborted, sharedFor } from '../lib/wait.js';
 import type { Services } from '../services/index.js';
+import { QueueUnavailable } from '../services/queue/index.js';
 import { StorageError } from '../services/storage/storage.js';
 import type { RouteContext } from './context.js';
 
@@ -18,15 +19,16 @@ const readinessMaxAgeMs = 1000;
 const pingTimeoutMs = 3000;
 
 export function healthRoutes({ services }: RouteContext): Handlers {
-  const { engines } = services;
+  const { engines, fitness } = services;
   const checkReadiness = createReadinessCheck(services);
 
   return {
     getHealth: () => ({
-      status: healthOf(engines),
+      status: healthOf(engines, fitness.reasons()),
       qwen_loaded: engines.status('qwen').loaded !== null && isUp(engines.status('qwen')),
       timestamp: Date.now() / 1000,
-      worker_ready: generationEngines.some((kind) => isUp(engines.status(kind))),
+      worker_ready:
+        fitness.reasons().length === 0 && generationEngines.some((kind) => isUp(engines.status(kind))),
     }),
 
     async getReady(_request, reply) {
@@ -38,17 +40,18 @@ export function healthRoutes({ services }: RouteContext): Handlers {
 }
 
 /**
- * Ready: queue and storage answer, every engine has had its first start, and at least one can draw, as its
- * last run showed. An engine in trouble, replaced or loading again while another works is told, and no
- * reason to turn jobs away.
+ * Ready: queue and storage take writes, nobody refuses this worker as such, every engine has had its first
+ * start, and at least one can draw, as its last run showed. An engine in trouble, replaced or loading again
+ * while another works is told, and no reason to turn jobs away.
  */
-function createReadinessCheck({ engines, store, storage }: Services) {
+function createReadinessCheck({ engines, fitness, store, storage }: Services) {
   async function check() {
     const [queue, files] = await Promise.all([
       whyNot('the queue does not answer', () => store.ping()),
       whyNot('the storage does not answer', (signal) => storage.ping(signal)),
     ]);
-    const blocking = [queue, files].filter((reason) => reason !== null);
+    // What keeps this worker from taking jobs may be what its storage has just said.
+    const blocking = [...new Set([queue, files, ...fitness.reasons()])].filter((reason) => reason !== null);
     const told: string[] = [];
     const known = generationEngines.filter((kind) => engines.has(kind)).map((kind) => engines.status(kind));
     for (const status of known) {
@@ -71,6 +74,10 @@ function whyNot(reason: string, ping: (signal: AbortSignal) => Promise<void>): P
   const signal = AbortSignal.timeout(pingTimeoutMs);
   return orAborted(ping(signal), signal).then(
     () => null,
-    (error: unknown) => (error instanceof StorageError && error.origin === 'worker' ? error.message : reason),
+    (error: unknown) => {
+      if (error instanceof QueueUnavailable)
+        return error.sentence.replace(/^./, (first) => first.toLowerCase());
+      return error instanceof StorageError && error.origin === 'worker' ? error.message : reason;
+    },
   );
 }

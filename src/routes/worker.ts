@@ -13,7 +13,7 @@ const workerIds: readonly EngineKind[] = ['sdxl', 'wan', 'qwen'];
 const typicalStartupSeconds = 30;
 
 export function workerRoutes({ services, facts }: RouteContext): Handlers {
-  const { engines, store, gpu, memory, validation } = services;
+  const { engines, fitness, store, gpu, memory, validation } = services;
 
   function requireWorker(id: string): EngineKind {
     const kind = workerIds.find((known) => known === id);
@@ -26,7 +26,7 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
       const reading = await gpu.read();
       return {
         status: 'running',
-        health: healthOf(engines),
+        health: healthOf(engines, fitness.reasons()),
         worker_id: facts.workerId,
         workers: {
           sdxl: workerState(engines.status('sdxl')),

@@ -14,7 +14,7 @@ import type { EnginesView } from './engines/engine-status.js';
 import { createEngines, type Engines } from './engines/engines.js';
 import type { EnhancementService } from './enhancement/enhancement-types.js';
 import { createPromptEnhancement, openDenyList } from './enhancement/index.js';
-import { createJobs } from './jobs/index.js';
+import { createFitness, createJobs } from './jobs/index.js';
 import { openModels } from './models/index.js';
 import { createOperations } from './operations/index.js';
 import type { StatusMonitor } from './operations/status-monitor.js';
@@ -53,7 +53,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const workerId = `${hostname()}-${process.pid}-${randomBytes(3).toString('hex')}`;
 
   const store = await createJobStore(config, log);
-  const { storage, assets } = createStorage(config);
+  const { storage: ownStorage, assets } = createStorage(config);
   const models = await openModels(config);
   const { folders, videoEncoder } = models;
   const denyList = await openDenyList(config);
@@ -71,6 +71,8 @@ export async function createServices(config: Config, log: Logger, options: Servi
 
   const outbound = createOutbound(config, log, { store, workerId });
   const { relay, usage, registration, callback } = outbound;
+  const fitness = createFitness({ refusal: () => relay.refusal(), log });
+  const storage = fitness.watch(ownStorage);
   const enhancement = await createPromptEnhancement(config, log, { engines, denyList });
   const metrics = createServiceMetrics({ registry: options.registry, store, engines });
   const { jobs, runners, capabilities, ...work } = createJobs(config, log, {
@@ -83,6 +85,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     denyList,
     enhancement,
     callback,
+    fitness,
     metrics,
     gpu,
     onFinished: (facts: FinishedJobFacts) => {
@@ -101,6 +104,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     models,
     runners,
     capabilities,
+    fitness,
     activeJobs: work.active,
   });
 
@@ -150,6 +154,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   return {
     jobs,
     capabilities,
+    fitness,
     engines,
     store,
     storage,
@@ -191,6 +196,7 @@ export interface Services extends Pick<
   | 'stopTaking'
   | 'stop'
 > {
+  fitness: Pick<AllServices['fitness'], 'reasons'>;
   engines: EnginesView;
   gpu: Pick<AllServices['gpu'], 'read'>;
   memory: Pick<AllServices['memory'], 'view' | 'capacity' | 'deviceBytes'>;

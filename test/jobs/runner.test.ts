@@ -88,7 +88,7 @@ t.test(
       return states;
     };
     h.faults.push(() => {
-      throw new StorageError('no such key', 'forbidden', false);
+      throw new StorageError('no such place', 'rejected', false);
     });
     h.runner.start();
     const id = await h.submit('a circle');
@@ -225,7 +225,7 @@ t.test(
     const id = await h.submit('a circle');
     t.match(await h.ended(id), { status: 'completed', attempts: 1 });
     h.faults.push(() => {
-      throw new StorageError('no such key', 'forbidden', false);
+      throw new StorageError('no such place', 'rejected', false);
     });
     t.match(await h.ended(await h.submit('a circle')), {
       status: 'failed',

@@ -7,6 +7,7 @@ import { projectRoot } from '../../src/lib/project.js';
 import { createSharedLock } from '../../src/lib/semaphore.js';
 import { createEngines } from '../../src/services/engines/engines.js';
 import type { SupervisorOptions } from '../../src/services/engines/engine-options.js';
+import { createFitness } from '../../src/services/jobs/index.js';
 import { createEventLog } from '../../src/services/jobs/job-events.js';
 import { createJobService } from '../../src/services/jobs/job-service.js';
 import type { PayloadCheck, ValidJob } from '../../src/services/jobs/payload.js';
@@ -87,7 +88,9 @@ export async function createHarness({
   store: givenStore,
 }: HarnessOptions) {
   const store = givenStore ?? (await createEmbeddedStore({ folder: path.join(dir, 'queue') }));
-  const { storage, faults, stored } = createTestStorage(path.join(dir, 'storage'));
+  const { storage: testStorage, faults, stored } = createTestStorage(path.join(dir, 'storage'));
+  const fitness = createFitness({ refusal: () => null, log: silentLog, probeMs: 50, lookMs: 10 });
+  const storage = fitness.watch(testStorage);
   const engines = createEngines({ engines: [testEngine({ restartBaseMs: 20, ...engine })] });
   const events = createEventLog();
   const workFolders = createWorkFolders(path.join(dir, 'work'));
@@ -127,6 +130,7 @@ export async function createHarness({
     validate: ({ value }) => check(value),
     plan: (job) => planSdxlJob(job, { engines, negativePrompts, version: '0.0.0', previewEverySteps: 0 }),
     capabilities: { leftToOthers: () => Promise.resolve([]) },
+    fitness,
     fetchReference: async (reference, folder) => {
       const file = path.join(folder, `${reference.role}.png`);
       await writeFile(file, 'x');

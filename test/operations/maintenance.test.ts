@@ -23,6 +23,7 @@ t.test('a round that still waits for the store is not joined by another one', as
     engines: { has: () => false, status: () => ({}) as never, statuses: () => [] },
     runners: [],
     capabilities: { possible: () => [] },
+    fitness: { reasons: () => [] },
     workerId: 'w',
     leaseMs: 3000,
     announceMs: 5,

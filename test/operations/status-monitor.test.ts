@@ -138,6 +138,7 @@ t.test(
         view: () => ({ committedBytes: 0, waiting: 0, models: [] }),
         capacity: () => Promise.resolve(null),
       },
+      fitness: { reasons: () => [] },
       activeJobs: () => 0,
       dataDir: t.testdir(),
       maxWaiting: 0,

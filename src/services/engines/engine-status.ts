@@ -114,10 +114,17 @@ export function troubleOf(status: EngineStatus): string | null {
   return null;
 }
 
-/** `unhealthy`: no engine that draws is left. `degraded`: something is wrong with one. */
-export function healthOf(engines: Pick<EnginesView, 'has' | 'status'>): Health {
+/**
+ * `unhealthy`: no engine that draws is left. `degraded`: something is wrong with one, or with the worker
+ * itself (`faults`).
+ */
+export function healthOf(
+  engines: Pick<EnginesView, 'has' | 'status'>,
+  faults: readonly string[] = [],
+): Health {
   const drawing = generationEngines.filter((kind) => engines.has(kind)).map((kind) => engines.status(kind));
   if (drawing.length > 0 && drawing.every(isDown)) return 'unhealthy';
   const all = engines.has('qwen') ? [...drawing, engines.status('qwen')] : drawing;
-  return all.some((status) => troubleOf(status) !== null) ? 'degraded' : 'healthy';
+  const isWell = faults.length === 0 && all.every((status) => troubleOf(status) === null);
+  return isWell ? 'healthy' : 'degraded';
 }

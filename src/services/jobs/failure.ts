@@ -4,7 +4,7 @@ import { StorageError } from '../storage/storage.js';
 
 /** Why a running attempt was stopped from outside; the abort reason of its signal. */
 export class JobInterrupt extends Error {
-  constructor(readonly kind: 'cancelled' | 'lease_lost' | 'shutdown') {
+  constructor(readonly kind: 'cancelled' | 'lease_lost' | 'shutdown' | 'unfit') {
     super(`job interrupted: ${kind}`);
     this.name = 'JobInterrupt';
   }

@@ -13,7 +13,8 @@ import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { JobStore } from '../queue/job-store.js';
 import { createReferenceFetcher } from '../references/fetcher.js';
 import type { Storage } from '../storage/storage.js';
-import { createCapabilities } from './capabilities.js';
+import { createCapabilities, type Fitness } from './capabilities.js';
+
 import { createJobEnhancer } from './enhance-job.js';
 import { NotPossibleHere } from './failure.js';
 import { createEventLog } from './job-events.js';
@@ -26,6 +27,8 @@ import { createRunner } from './runner.js';
 import { planSdxlJob } from './sdxl-plan.js';
 import { planWanJob } from './wan-plan.js';
 import { createWorkFolders } from './work-folders.js';
+
+export { createFitness } from './capabilities.js';
 
 /**
  * Shared queue: a job is fetched ahead only when the running one is about to end; somebody else may be free.
@@ -48,6 +51,7 @@ export interface JobsOptions {
   denyList: DenyList;
   enhancement: EnhancementService;
   callback: BuildCallback;
+  fitness: Fitness;
   metrics: RunnerMetrics;
   gpu: Pick<GpuMonitor, 'read'>;
   /** Of a job that has ended, whoever ended it. */

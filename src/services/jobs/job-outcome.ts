@@ -6,6 +6,7 @@ import type { BuildCallback } from '../outbound/index.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { FinishedJob } from '../queue/job-store.js';
 import type { Attempt } from './attempt.js';
+import { isWorkersFault } from './capabilities.js';
 import { cancelledFailure, failureFrom, type JobFailure, JobInterrupt } from './failure.js';
 import { completionMetadata, endWithoutResult, factsWithoutResult } from './metadata.js';
 import type { EnhancementOutcome, GenerateOutcome, GenerationPlan } from './plan.js';
@@ -124,7 +125,8 @@ export function createJobOutcome({ attempt, context, handBacks, buildCallback, w
       if (await end('finish', cancelledFailure, 'cancelled')) await removeStored(identity, context);
       return;
     }
-    if (interrupt === 'shutdown') return handBack('shutdown');
+    if (interrupt === 'shutdown' || interrupt === 'unfit') return handBack(interrupt);
+    if (isWorkersFault(error)) return handBack(error.message);
     if (error instanceof EngineError && isNobodysFault(error)) return handBack(error.message);
 
     const failure = failureFrom(error);
@@ -136,7 +138,7 @@ export function createJobOutcome({ attempt, context, handBacks, buildCallback, w
     }
     const delayMs = backoffDelayMs(reservation.attempt, limits.retryBackoff);
     const putBack = () => store.retryLater(lease, delayMs, failure.message);
-    if (await write('put the job back for its next attempt', putBack)) publishQueued();
+    if (await write('put the job back for its next attempt', putBack)) publishQueued(reservation.attempt);
   }
 
   function isNobodysFault(error: EngineError): boolean {
@@ -149,14 +151,11 @@ export function createJobOutcome({ attempt, context, handBacks, buildCallback, w
 
   async function handBack(reason: string): Promise<void> {
     log.info({ reason }, 'job handed back');
-    if (await write('hand the job back', () => store.release(lease))) publishQueued();
+    if (await write('hand the job back', () => store.release(lease))) publishQueued(reservation.attempt - 1);
   }
 
-  function publishQueued(): void {
-    context.events.publish(job.id, {
-      event: 'state',
-      data: { status: 'queued', attempts: reservation.attempt, assets: [] },
-    });
+  function publishQueued(attempts: number): void {
+    context.events.publish(job.id, { event: 'state', data: { status: 'queued', attempts, assets: [] } });
   }
 
   /** @returns false when the job is another runner's by now */

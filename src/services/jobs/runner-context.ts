@@ -9,7 +9,7 @@ import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { JobStore } from '../queue/job-store.js';
 import type { PayloadRead } from '../queue/read-payload.js';
 import type { Storage } from '../storage/storage.js';
-import type { Capabilities } from './capabilities.js';
+import type { Capabilities, Fitness } from './capabilities.js';
 import type { EventLog } from './job-events.js';
 import type { EnhancementOutcome, EnhancementType, GenerationPlan, PlannedReference } from './plan.js';
 import type { ProgressEstimator } from './progress-estimator.js';
@@ -46,6 +46,7 @@ export interface RunnerContext {
   /** Throws `NotPossibleHere` for a type that needs what this instance lacks. */
   plan: (job: ValidJob) => GenerationPlan;
   capabilities: Pick<Capabilities, 'leftToOthers'>;
+  fitness: Pick<Fitness, 'isFit' | 'whenFit' | 'onFault'>;
   /**
    * Fetches a reference into the folder and returns the file's path; throws `invalidParameters` naming the
    * field. `onWaiting`: other downloads have to end first.

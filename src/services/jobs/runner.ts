@@ -54,7 +54,7 @@ export function createRunner({
   const wakers = new Set<() => void>();
   let etaSeconds: number | null = null;
   let loop: Promise<void> | null = null;
-  let offCancel: (() => void) | null = null;
+  let unsubscribes: Array<() => void> | null = null;
 
   const write = createStoreWriter(context.limits, log);
   const wake = () => {
@@ -75,6 +75,7 @@ export function createRunner({
       try {
         await permits.enter(signal);
         await engines.whenServing(engine, signal);
+        await context.fitness.whenFit(signal);
         await nearlyFree(signal);
         await permits.run(alone, signal);
         const excludeTypes = await context.capabilities.leftToOthers(queue);
@@ -154,8 +155,8 @@ export function createRunner({
 
   async function handle(reservation: Reservation, permits: Permits): Promise<void> {
     try {
-      // Asked for before the stop, answered after it: nobody else will end what begins now.
-      if (stopping.signal.aborted) {
+      // Asked for before the stop, or before a fault of this worker, and answered after it: not begun here.
+      if (stopping.signal.aborted || !context.fitness.isFit()) {
         await write('hand the job back', () => store.release(reservation.lease));
         return;
       }
@@ -210,13 +211,20 @@ export function createRunner({
       if (attempt.phase === 'preparing') attempt.controller.abort(new JobInterrupt('shutdown'));
   }
 
+  /** What cannot be stored need not be drawn; what is being stored finds out by itself. */
+  function giveBackUnstorable(): void {
+    for (const attempt of running.values())
+      if (attempt.phase !== 'finishing') attempt.controller.abort(new JobInterrupt('unfit'));
+  }
+
   return {
     queue,
     engine,
     start(): void {
-      offCancel ??= store.onCancel((jobId) =>
-        running.get(jobId)?.controller.abort(new JobInterrupt('cancelled')),
-      );
+      unsubscribes ??= [
+        store.onCancel((jobId) => running.get(jobId)?.controller.abort(new JobInterrupt('cancelled'))),
+        context.fitness.onFault(giveBackUnstorable),
+      ];
       loop ??= run();
     },
     /** Jobs in the pipeline now. */
@@ -241,7 +249,7 @@ export function createRunner({
       await loop;
       while (tasks.size > 0) await Promise.all(tasks);
       clearTimeout(timer);
-      offCancel?.();
+      for (const unsubscribe of unsubscribes ?? []) unsubscribe();
     },
   };
 }

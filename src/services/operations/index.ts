@@ -4,7 +4,7 @@ import type { DeviceMemory } from '../card/device-memory.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
 import { engineEntry } from '../engines/engine-options.js';
 import type { Engines } from '../engines/engines.js';
-import type { Capabilities } from '../jobs/capabilities.js';
+import type { Capabilities, Fitness } from '../jobs/capabilities.js';
 import type { Runner } from '../jobs/runner.js';
 import type { Models } from '../models/index.js';
 import type { JobStore } from '../queue/job-store.js';
@@ -23,6 +23,7 @@ interface OperationsOptions {
   models: Models;
   runners: readonly Runner[];
   capabilities: Capabilities;
+  fitness: Fitness;
   activeJobs: () => number;
 }
 

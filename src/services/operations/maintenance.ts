@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Engines } from '../engines/engines.js';
 import { healthOf } from '../engines/engine-status.js';
-import type { Capabilities } from '../jobs/capabilities.js';
+import type { Capabilities, Fitness } from '../jobs/capabilities.js';
 import type { Runner } from '../jobs/runner.js';
 import type { JobStore } from '../queue/job-store.js';
 
@@ -12,6 +12,7 @@ interface MaintenanceOptions {
   engines: Pick<Engines, 'has' | 'status' | 'statuses'>;
   runners: ReadonlyArray<Pick<Runner, 'queue' | 'engine' | 'inFlight'>>;
   capabilities: Pick<Capabilities, 'possible'>;
+  fitness: Pick<Fitness, 'reasons'>;
   workerId: string;
   leaseMs: number;
   announceMs?: number;
@@ -30,6 +31,7 @@ export function createMaintenance({
   engines,
   runners,
   capabilities,
+  fitness,
   workerId,
   leaseMs,
   announceMs = 10_000,
@@ -54,7 +56,7 @@ export function createMaintenance({
         startedAtMs,
         seenAtMs: Date.now(),
         status: {
-          health: healthOf(engines),
+          health: healthOf(engines, fitness.reasons()),
           engines: Object.fromEntries(
             engines
               .statuses()

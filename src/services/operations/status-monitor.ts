@@ -6,6 +6,7 @@ import type { DeviceMemory } from '../card/device-memory.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
 import { queueNames } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';
+import type { Fitness } from '../jobs/capabilities.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { JobStore, QueueDepth } from '../queue/job-store.js';
 
@@ -14,6 +15,7 @@ interface StatusMonitorOptions {
   store: Pick<JobStore, 'depth' | 'outbox'>;
   gpu: Pick<GpuMonitor, 'read'>;
   memory: Pick<DeviceMemory, 'view' | 'capacity'>;
+  fitness: Pick<Fitness, 'reasons'>;
   activeJobs: () => number;
   dataDir: string;
   maxWaiting: number;
@@ -39,6 +41,7 @@ export function createStatusMonitor({
   store,
   gpu,
   memory,
+  fitness,
   activeJobs,
   dataDir,
   maxWaiting,
@@ -90,7 +93,8 @@ export function createStatusMonitor({
     return {
       warnings: fresh(warnings),
       facts: {
-        health: healthOf(engines),
+        health: healthOf(engines, fitness.reasons()),
+        ...(fitness.reasons().length === 0 ? {} : { takes_no_jobs: fitness.reasons() }),
         uptime_s: Math.round(process.uptime()),
         active_jobs: activeJobs(),
         callbacks_pending: callbacks,

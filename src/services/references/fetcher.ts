@@ -105,7 +105,7 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
       await writeFile(file, await storage.read(bucket, name, maxBytes, signal));
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof StorageError)) throw error;
+      if (!(error instanceof StorageError) || error.origin === 'worker') throw error;
       if (error.code === 'too_large') throw new PictureProblem('size', `is larger than ${maxBytes} bytes`);
       if (error.code === 'not_found')
         throw new PictureProblem('reachable', 'names an object that does not exist');

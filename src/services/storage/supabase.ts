@@ -198,7 +198,12 @@ export function createSupabaseStorage({
     async read(bucket, path, maxBytes, signal) {
       checkPlace(bucket, path);
       const action = `download of ${bucket}/${path}`;
-      const stream = await ask(action, signal, async () => storage.from(bucket).download(path).asStream());
+      const stream = await ask(action, signal, async () =>
+        storage.from(bucket).download(path).asStream(),
+      ).catch((error: unknown) => {
+        if (error instanceof StorageError && error.origin === 'worker') proof.doubt();
+        throw error;
+      });
       const chunks: Uint8Array[] = [];
       let bytes = 0;
       try {
