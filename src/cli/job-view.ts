@@ -45,6 +45,7 @@ export function formatExplanation(explain: unknown): string {
     timesteps,
     sigmas,
     timings,
+    graph_seconds: graphs,
     text_cache: cache,
     ...rest
   } = explain as Record<string, unknown>;
@@ -54,6 +55,7 @@ export function formatExplanation(explain: unknown): string {
     timesteps: formatNumbers(timesteps, 0),
     sigmas: formatNumbers(sigmas, 3),
     seconds: formatRecord(timings, (value) => value.toFixed(3)),
+    graph_seconds: formatRecord(graphs, (value) => value.toFixed(3)),
     text_cache: formatRecord(cache, String),
     ...rest,
   });

@@ -3,6 +3,7 @@ import type { LatentPreview } from './latent-preview.js';
 import { writePreview } from './pictures.js';
 import { checkpoint, type RequestContext } from '../engine.js';
 import type { EngineStage } from '../engine-protocol.js';
+import { graphCalls } from '../onnx/session.js';
 
 interface PreviewRequest {
   outputDir: string;
@@ -19,21 +20,29 @@ export type Stages = ReturnType<typeof followStages>;
 export function followStages({ emit, signal }: RequestContext) {
   const timings: Record<string, number> = { text: 0, reference: 0, denoise: 0, decode: 0, encode: 0 };
 
+  const graphSeconds: Record<string, number> = {};
+
   function report(stage: EngineStage, step: number, steps: number): void {
     emit({ kind: 'progress', stage, step, steps });
   }
 
   return {
     timings,
+    /** Of `timings`, what the runtime's own calls took; the rest is ours. */
+    graphSeconds,
     report,
     checkpoint: () => checkpoint(signal),
     /** Adds the seconds that `work` takes to its stage. */
     async timed<T>(stage: EngineStage, work: () => Promise<T>): Promise<T> {
       const startedAt = performance.now();
+      const before = graphCalls.seconds;
       try {
         return await work();
       } finally {
         timings[stage] = (timings[stage] ?? 0) + (performance.now() - startedAt) / 1000;
+        // files are encoded while the next request computes
+        if (stage !== 'encode')
+          graphSeconds[stage] = (graphSeconds[stage] ?? 0) + graphCalls.seconds - before;
       }
     },
     /**

@@ -250,6 +250,7 @@ function explain(
     timesteps,
     sigmas: Array.from(sigmas),
     timings: stages.timings,
+    graph_seconds: stages.graphSeconds,
     text_from_cache: text.fromCache,
     text_cache: texts.use(),
     ...(Number.isFinite(rowLimit.rows) ? { rows_per_unet_call: rowLimit.rows } : {}),

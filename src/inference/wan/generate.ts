@@ -209,7 +209,12 @@ function describeResult(
     referenceMode: mode,
     ...(mode === 'none' ? {} : { referenceMethod: method }),
     ...(params.explain
-      ? { explain: { ...explain(pipeline.model, inputs, scheduler), timings: stages.timings } }
+      ? { explain: {
+            ...explain(pipeline.model, inputs, scheduler),
+            timings: stages.timings,
+            graph_seconds: stages.graphSeconds,
+          },
+        }
       : {}),
   };
 }
