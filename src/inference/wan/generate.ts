@@ -209,7 +209,8 @@ function describeResult(
     referenceMode: mode,
     ...(mode === 'none' ? {} : { referenceMethod: method }),
     ...(params.explain
-      ? { explain: {
+      ? {
+          explain: {
             ...explain(pipeline.model, inputs, scheduler),
             timings: stages.timings,
             graph_seconds: stages.graphSeconds,
