@@ -5,14 +5,14 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } 
 import type { Registry } from 'prom-client';
 import type { Config } from './config.js';
 import { createContract } from './contract/routes.js';
+import type { KeyRing } from './plugins/api-keys.js';
 import { authPlugin } from './plugins/auth.js';
 import { docsPlugin } from './plugins/docs.js';
-import { errorsPlugin, renderError } from './plugins/errors.js';
+import { answerClientError, errorsPlugin, renderError } from './plugins/errors.js';
 import { jsonBodyPlugin } from './plugins/json-body.js';
-import { metricsPlugin, requestLogPlugin } from './plugins/observability.js';
+import { auditPlugin, metricsPlugin, requestLogPlugin } from './plugins/observability.js';
 import { queueConsumerPlugin } from './plugins/queue-consumer.js';
-import { statusMonitorPlugin } from './plugins/status-monitor.js';
-import { urlRegistrationPlugin } from './plugins/url-registration.js';
+import { statusMonitorPlugin, urlRegistrationPlugin } from './plugins/self-reports.js';
 import { createDisconnectSignals, type RouteContext, type ServiceFacts } from './routes/context.js';
 import { enhanceRoutes, testCompelRoutes } from './routes/enhance.js';
 import { healthRoutes } from './routes/health.js';
@@ -36,7 +36,7 @@ export interface AppOptions {
     | 'podId'
     | 'supabaseUrl'
   >;
-  apiKey: string;
+  keys: KeyRing;
   services: Services;
   registry: Registry;
   log: FastifyBaseLogger;
@@ -49,23 +49,28 @@ export interface AppOptions {
  */
 export async function buildApp({
   config,
-  apiKey,
+  keys,
   services,
   registry,
   log,
   facts,
 }: AppOptions): Promise<FastifyInstance> {
+  const { trustProxy: proxies } = config;
   const app: FastifyInstance = Fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'request_id' }),
     genReqId: ({ headers }) => acceptedId(headers['x-request-id']) ?? randomUUID(),
     bodyLimit: largestPayloadBytes,
-    trustProxy: config.trustProxy,
+    trustProxy: typeof proxies === 'number' ? (_address, hop) => hop < proxies : proxies,
     requestTimeout: 30_000,
     keepAliveTimeout: 65_000,
     forceCloseConnections: 'idle',
     // Callers append "/health" to an address that ends in a slash.
     routerOptions: { maxParamLength: 300, ignoreDuplicateSlashes: true, ignoreTrailingSlash: true },
+    // Both in the shape of every other answer: errorsPlugin.
+    return503OnClosing: false,
+    http: { requireHostHeader: false },
+    clientErrorHandler: answerClientError,
     frameworkErrors: (error, request, reply) => {
       renderError(error, request, reply, app);
     },
@@ -96,9 +101,10 @@ export async function buildApp({
 
   await app.register(async (scope) => {
     await scope.register(authPlugin, {
-      apiKey,
+      authenticate: (credential) => keys.find(credential),
       failuresPerMinute: config.rateLimit ? failuresPerMinute : null,
     });
+    await scope.register(auditPlugin);
     await scope.register(fastifyStatic, { serve: false });
     contract.register(scope, 'protected', {
       ...jobRoutes(context),

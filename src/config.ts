@@ -7,6 +7,7 @@ import {
   integer,
   list,
   oneOf,
+  proxies,
   openUrl,
   origins,
   passwordsIn,
@@ -38,6 +39,7 @@ const settings = {
   cudaDir: { variable: 'CUDA_DIR', read: folder(path.join(projectRoot(), 'runtimes/cuda')) },
   modelsDir: { variable: 'MODELS_DIR', read: text() },
   apiKey: { variable: 'WAN_WORKER_API_KEY', secret: true, read: text() },
+  apiKeysFile: { variable: 'API_KEYS_FILE', read: text() },
   logLevel: {
     variable: 'LOG_LEVEL',
     read: oneOf('info', 'trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'),
@@ -48,7 +50,7 @@ const settings = {
   otlpServiceName: { variable: 'OTEL_SERVICE_NAME', read: text('ourvidz-worker') },
   rateLimit: { variable: 'RATE_LIMIT', read: flag(true) },
   corsOrigins: { variable: 'CORS_ORIGINS', read: origins() },
-  trustProxy: { variable: 'TRUST_PROXY', read: flag(false) },
+  trustProxy: { variable: 'TRUST_PROXY', read: proxies() },
   publicUrl: { variable: 'PUBLIC_URL', read: openUrl('http:', 'https:') },
   publicUrlFile: { variable: 'PUBLIC_URL_FILE', read: text() },
   redisUrl: { variable: 'REDIS_URL', secret: true, read: redisUrl() },
@@ -163,8 +165,11 @@ function combinations(config: Config): Problem[] {
   };
   const shared =
     config.redisUrl !== undefined || config.upstashUrl !== undefined || config.supabaseUrl !== undefined;
-  if (shared && config.apiKey === undefined)
-    demand('WAN_WORKER_API_KEY', 'set when Redis or Supabase is: there is no built-in key');
+  if (shared && config.apiKey === undefined && config.apiKeysFile === undefined)
+    demand(
+      'WAN_WORKER_API_KEY',
+      'set (or API_KEYS_FILE) when Redis or Supabase is: there is no built-in key',
+    );
   if (config.apiKey !== undefined && config.apiKey.length < 8)
     problems.push({
       variable: 'WAN_WORKER_API_KEY',

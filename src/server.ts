@@ -13,6 +13,7 @@ import { readEnvironment } from './lib/environment.js';
 import { printable } from './lib/printable.js';
 import { keepPrivate } from './lib/private-folder.js';
 import { within } from './lib/wait.js';
+import { openKeyRing } from './plugins/api-keys.js';
 import { createServices } from './services/index.js';
 import { reportAfterStart } from './services/operations/validation.js';
 import { createLog, startTracing } from './telemetry.js';
@@ -33,8 +34,10 @@ try {
 
 async function run(config: Config): Promise<void> {
   const open = await keepPrivate(config.dataDir);
-  const apiKey = config.apiKey ?? (await localApiKey(config.dataDir));
+  const { apiKeysFile: file } = config;
+  const apiKey = config.apiKey ?? (file === undefined ? await localApiKey(config.dataDir) : undefined);
   const log = createLog({ ...config, apiKey });
+  const keys = await openKeyRing({ apiKey, file, log });
   if (open.length > 0)
     log.warn(
       { files: open.slice(0, 10), count: open.length },
@@ -45,7 +48,7 @@ async function run(config: Config): Promise<void> {
   const tracing = await startTracing(config, services);
   const app = await buildApp({
     config,
-    apiKey,
+    keys,
     services,
     registry,
     log,

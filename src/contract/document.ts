@@ -15,7 +15,8 @@ export interface Parameter {
 }
 export interface Operation {
   operationId: string;
-  security?: unknown[];
+  /** `[]`: open to everybody; else the scopes a key needs. */
+  security?: Array<Record<string, string[]>>;
   parameters?: Parameter[];
   requestBody?: {
     required?: boolean;
@@ -35,6 +36,9 @@ export interface OpenApiDocument {
   paths: Record<string, { parameters?: Parameter[] } & Partial<Record<Method, Operation>>>;
   components: { schemas: Record<string, Schema>; responses: Record<string, ResponseObject> };
 }
+/** What a key may be allowed to do. */
+export const scopes = ['jobs', 'enhance', 'status', 'operate'] as const;
+export type Scope = (typeof scopes)[number];
 export const methods = ['get', 'head', 'post', 'delete'] as const;
 export type Method = (typeof methods)[number];
 
@@ -49,6 +53,8 @@ export interface ContractOperation {
   /** Matches plain paths of requests for it. */
   pattern: RegExp;
   open: boolean;
+  /** What a key must be allowed to do; null: any key will do. */
+  scope: Scope | null;
   parameters: Parameter[];
   body: Schema | null;
   /** `x-empty-is-absent`: null and "" in the body say what a missing field says. */
@@ -77,6 +83,7 @@ export function listOperations(document: OpenApiDocument): ContractOperation[] {
             route === '/assets/{bucket}/{path}' ? '/assets/:bucket/*' : route.replaceAll(/\{(\w+)\}/g, ':$1'),
           pattern: new RegExp(`^${route.replace('{path}', '.+').replaceAll(/\{\w+\}/g, '[^/]+')}$`),
           open: operation.security?.length === 0,
+          scope: scopeOf(operation),
           parameters: [...(item.parameters ?? []), ...(operation.parameters ?? [])],
           body: operation.requestBody?.content['application/json']?.schema ?? null,
           emptyIsAbsent: operation.requestBody?.['x-empty-is-absent'] === true,
@@ -90,6 +97,14 @@ export function listOperations(document: OpenApiDocument): ContractOperation[] {
       ];
     }),
   );
+}
+
+function scopeOf({ operationId, security = [] }: Operation): Scope | null {
+  const [name] = security.flatMap((requirement) => requirement['bearer'] ?? []);
+  if (name === undefined) return null;
+  const scope = scopes.find((known) => known === name);
+  if (scope === undefined) throw new Error(`openapi.yaml gives ${operationId} the unknown scope ${name}`);
+  return scope;
 }
 
 function resolveResponse(

@@ -6,6 +6,7 @@ import {
   plainPath,
   readDocument,
   type Schema,
+  type Scope,
 } from './document.js';
 import type { operations } from './generated.js';
 import { type Check, createContractValidator } from './validator.js';
@@ -15,6 +16,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Names the operation of openapi.yaml a route carries out. */
     operationId?: string;
+    /** What a key needs for it; null: any key will do. */
+    scope?: Scope | null;
   }
 }
 
@@ -74,7 +77,7 @@ export function createContract(document = readDocument()) {
         scope.route({
           method: operation.method.toUpperCase(),
           url: operation.url,
-          config: { operationId },
+          config: { operationId, scope: operation.scope },
           // HEAD is answered wherever GET is; the contract names it where it says more than GET without a body.
           exposeHeadRoute: !list.some(({ method, url }) => method === 'head' && url === operation.url),
           preValidation: createRequestCheck(operation, validator),

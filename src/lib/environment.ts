@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import path from 'node:path';
 import { parseEnv } from 'node:util';
 
@@ -186,3 +187,27 @@ export const list = (): Read<string[]> => (value) =>
     .split(',')
     .map((item) => item.trim())
     .filter((item) => item !== '');
+
+const networkNames = ['loopback', 'linklocal', 'uniquelocal'];
+
+/**
+ * Whose word about the client's address is taken: of so many proxies in front, counted from the service, or
+ * of those in certain networks. False: nobody's.
+ */
+export const proxies = (): Read<false | number | string[]> => (value) => {
+  if (value === undefined || ['off', 'false', 'no', '0'].includes(value.toLowerCase())) return false;
+  if (/^\d$/.test(value)) return Number(value);
+  const networks = list()(value);
+  if (networks.every((network) => networkNames.includes(network) || isNetwork(network))) return networks;
+  throw new Refused(
+    'off, the number of proxies in front of the service (1 for one), or their networks with commas between ' +
+      '(10.0.0.0/8, loopback): whoever believes any address lets every client choose its own',
+  );
+};
+
+function isNetwork(text: string): boolean {
+  const [address = '', prefix, ...more] = text.split('/');
+  const family = isIP(address);
+  if (family === 0 || more.length > 0) return false;
+  return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128));
+}

@@ -72,6 +72,22 @@ export const errors = {
     401,
     () => 'Send the API key as "Authorization: Bearer <key>"',
   ),
+  forbidden: createAppError(
+    'FORBIDDEN',
+    403,
+    (scope: string) => `This key may not do that: it does not have the scope "${scope}"`,
+  ),
+  requestTimeout: createAppError('REQUEST_TIMEOUT', 408, () => 'The request took too long to arrive'),
+  expectationFailed: createAppError(
+    'EXPECTATION_FAILED',
+    417,
+    () => 'The only expectation that is met is 100-continue',
+  ),
+  headersTooLarge: createAppError(
+    'HEADERS_TOO_LARGE',
+    431,
+    () => 'The headers are larger than this service reads',
+  ),
   notFound: createAppError('NOT_FOUND', 404, (what: string) => `${what} was not found`),
   methodNotAllowed: createAppError(
     'METHOD_NOT_ALLOWED',

@@ -1,23 +1,39 @@
 import bearerAuth from '@fastify/bearer-auth';
 import rateLimit from '@fastify/rate-limit';
+import type { FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { errors } from '../lib/errors.js';
+import type { Caller } from './api-keys.js';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who asks, once the key was accepted; absent on open routes. */
+    caller?: Caller | null;
+  }
+}
 
 export interface AuthOptions {
-  apiKey: string;
+  /** The one place that decides who somebody is; null: nobody known. */
+  authenticate: (credential: string, request: FastifyRequest) => Promise<Caller | null>;
   /** Wrong keys one address may send per minute before it is told to wait; null for no limit. */
   failuresPerMinute: number | null;
 }
 
 /**
- * Puts the whole scope it is registered in behind the API key, before any body is read. The right key always
- * passes, also from an address that has sent many wrong ones: behind a proxy that address is everybody's.
+ * Puts the whole scope it is registered in behind an API key, before any body is read, and each operation
+ * behind the scope it names. A right key always passes, also from an address that has sent many wrong ones:
+ * behind a proxy that address is everybody's.
  */
 export const authPlugin = fp<AuthOptions>(
-  async (scope, { apiKey, failuresPerMinute }) => {
+  async (scope, { authenticate, failuresPerMinute }) => {
+    scope.decorateRequest('caller', null);
     await scope.register(rateLimit, { global: false });
     await scope.register(bearerAuth, {
-      keys: new Set([apiKey]),
+      keys: new Set<string>(),
+      auth: async (credential, request) => {
+        request.caller = await authenticate(credential, request);
+        return request.caller !== null;
+      },
       addHook: false,
       verifyErrorLogLevel: 'debug',
       specCompliance: 'rfc6749',
@@ -31,7 +47,7 @@ export const authPlugin = fp<AuthOptions>(
 
     scope.addHook('onRequest', async (request, reply) => {
       const refused = await new Promise<Error | undefined>((resolve) => verify(request, reply, resolve));
-      if (refused === undefined) return;
+      if (refused === undefined) return requireScope(request);
       const count = await countFailure?.(request);
       if (count !== undefined && !count.isAllowed && count.isExceeded) {
         throw errors.tooManyRequests.with(
@@ -44,3 +60,8 @@ export const authPlugin = fp<AuthOptions>(
   },
   { name: 'auth', fastify: '5.x' },
 );
+
+function requireScope({ caller, routeOptions }: FastifyRequest): void {
+  const { scope } = routeOptions.config;
+  if (typeof scope === 'string' && caller?.scopes.has(scope) !== true) throw errors.forbidden(scope);
+}

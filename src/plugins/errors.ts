@@ -1,4 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import type { Contract } from '../contract/routes.js';
@@ -21,11 +23,19 @@ export const errorsPlugin = fp<{ contract: Contract }>(
       throw errors.methodNotAllowed(method, allowed.join(' or '));
     }
 
+    let stopping = false;
+    app.addHook('preClose', async () => {
+      stopping = true;
+    });
     app.addHook('onRequest', async (request, reply) => {
+      if (stopping) throw errors.unavailable.with({ retryAfterSeconds: 5 }, 'The service is stopping');
+      if (request.headers.host === undefined && request.raw.httpVersion !== '1.0')
+        throw errors.badRequest('A request needs the header Host');
       // Before its body is read: nobody will, and its headers may be refused for other reasons.
       if (request.is404) refuseUnrouted(request, reply);
     });
 
+    answerBeforeRouting(app);
     app.setErrorHandler((error, request, reply) => renderError(error, request, reply, app));
     app.setNotFoundHandler(refuseUnrouted);
     done();
@@ -49,16 +59,67 @@ export function renderError(
   if (error.statusCode === 416 && range !== undefined) reply.header('content-range', range);
   return reply
     .code(error.statusCode)
-    .header('x-request-id', request.id)
+    .headers({ 'x-request-id': request.id, ...alwaysSent })
     .type('application/json; charset=utf-8')
-    .send({
-      statusCode: error.statusCode,
-      code: error.code,
-      error: STATUS_CODES[error.statusCode] ?? 'Error',
-      message: error.message,
-      request_id: request.id,
-      ...(error.details.length > 0 ? { details: error.details } : {}),
-    });
+    .send(bodyOf(error, request.id));
+}
+
+/** No browser may take an answer for something else than it says it is. */
+export const alwaysSent = { 'x-content-type-options': 'nosniff' };
+
+function bodyOf(error: AppError, requestId: string) {
+  return {
+    statusCode: error.statusCode,
+    code: error.code,
+    error: STATUS_CODES[error.statusCode] ?? 'Error',
+    message: error.message,
+    request_id: requestId,
+    ...(error.details.length > 0 ? { details: error.details } : {}),
+  };
+}
+
+/** What Node refuses before there is a request, in the same shape as everything else. */
+export function answerClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
+  // In the middle of an answer nothing can be said.
+  const { _httpMessage: answering } = socket as { _httpMessage?: { headersSent?: boolean } | null };
+  if (error.code === 'ECONNRESET' || !socket.writable || answering?.headersSent === true)
+    return void socket.destroy();
+  const reasons: Record<string, () => AppError> = {
+    HPE_HEADER_OVERFLOW: errors.headersTooLarge,
+    ERR_HTTP_REQUEST_TIMEOUT: errors.requestTimeout,
+    HPE_INVALID_METHOD: () => errors.badRequest('The method is none of HTTP'),
+  };
+  writeRaw(
+    socket,
+    (reasons[error.code ?? ''] ?? (() => errors.badRequest('The request is not valid HTTP')))(),
+  );
+}
+
+function writeRaw(socket: Duplex, error: AppError): void {
+  const requestId = randomUUID();
+  const body = JSON.stringify(bodyOf(error, requestId));
+  const headers = {
+    'content-type': 'application/json; charset=utf-8',
+    'content-length': Buffer.byteLength(body),
+    'x-request-id': requestId,
+    ...alwaysSent,
+    connection: 'close',
+  };
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(
+    `HTTP/1.1 ${error.statusCode} ${STATUS_CODES[error.statusCode]}\r\n${lines.join('')}\r\n${body}`,
+  );
+}
+
+/** What Node would answer itself, or not at all, without asking a route. */
+function answerBeforeRouting({ server }: FastifyInstance): void {
+  server.on('checkExpectation', (request, response) => {
+    response.shouldKeepAlive = false;
+    writeRaw(request.socket, errors.expectationFailed());
+  });
+  server.on('connect', (_request, socket) => {
+    writeRaw(socket, errors.badRequest('This service is no proxy: it does not take CONNECT'));
+  });
 }
 
 function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {

@@ -1,5 +1,6 @@
 import fp from 'fastify-plugin';
 import { collectDefaultMetrics, Histogram, type Registry } from 'prom-client';
+import { alwaysSent } from './errors.js';
 
 const secondsBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
@@ -40,7 +41,7 @@ const quiet = new Set(['getHealth', 'getReady', 'getMetrics']);
 export const requestLogPlugin = fp(
   (app, _options, done) => {
     app.addHook('onRequest', async (request, reply) => {
-      reply.header('x-request-id', request.id);
+      reply.headers({ 'x-request-id': request.id, ...alwaysSent });
     });
     app.addHook('onResponse', async (request, reply) => {
       const { operationId } = request.routeOptions.config;
@@ -52,6 +53,7 @@ export const requestLogPlugin = fp(
           status: reply.statusCode,
           elapsed_ms: Math.round(reply.elapsedTime * 10) / 10,
           client: request.ip,
+          ...(request.caller ? { caller: request.caller.name } : {}),
         },
         'answered',
       );
@@ -59,4 +61,35 @@ export const requestLogPlugin = fp(
     done();
   },
   { name: 'request-log', fastify: '5.x' },
+);
+
+/**
+ * One line for everything an operator changes, done or refused: who, what, at which of them. Its `request_id`
+ * is the answer's.
+ */
+export const auditPlugin = fp(
+  (scope, _options, done) => {
+    scope.addHook('onResponse', async (request, reply) => {
+      const { operationId, scope: asked } = request.routeOptions.config;
+      const changes =
+        !['GET', 'HEAD'].includes(request.method) && (asked === 'operate' || operationId === 'cancelJob');
+      if (!changes || !request.caller) return;
+      const { id, worker_id: workerId } = request.params as Record<string, string | undefined>;
+      const { id: named } = (request.body ?? {}) as { id?: unknown };
+      const target = workerId ?? id ?? (typeof named === 'string' ? named : undefined);
+      request.log.info(
+        {
+          event: 'audit',
+          caller: request.caller.name,
+          operation: operationId,
+          ...(target === undefined ? {} : { target: target.slice(0, 300) }),
+          status: reply.statusCode,
+          client: request.ip,
+        },
+        'operator action',
+      );
+    });
+    done();
+  },
+  { name: 'audit', fastify: '5.x' },
 );

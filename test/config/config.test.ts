@@ -223,3 +223,18 @@ t.test('a percent sign in the password of an address is a problem like any other
     [],
   );
 });
+
+t.test('proxies: off, so many, or those of networks', async (t) => {
+  const read = (TRUST_PROXY: string) => readConfig({ TRUST_PROXY }).trustProxy;
+  t.equal(readConfig({}).trustProxy, false);
+  for (const off of ['off', 'no', '0']) t.equal(read(off), false);
+  t.equal(read('2'), 2);
+  t.same(read('loopback, 10.0.0.0/8,fd00::/8,192.0.2.1'), [
+    'loopback',
+    '10.0.0.0/8',
+    'fd00::/8',
+    '192.0.2.1',
+  ]);
+  for (const bad of ['on', 'true', '-1', '100', 'proxy.local', '10.0.0.0/33', '10.0.0.0/8/8', '*'])
+    t.match(problemsOf({ TRUST_PROXY: bad }), [{ variable: 'TRUST_PROXY', rule: /number of proxies/ }], bad);
+});

@@ -52,6 +52,14 @@ t.test('open and protected operations cannot change places', async (t) => {
   );
 });
 
+t.test('every operation that needs a key names what the key must be allowed to do', async (t) => {
+  const withoutScope = listOperations(readDocument()).filter(({ open, scope }) => !open && scope === null);
+  t.same(
+    withoutScope.map(({ operationId }) => operationId),
+    ['getCapabilities'],
+  );
+});
+
 t.test('every example of the contract is valid', async (t) => {
   const document = readDocument();
   const validator = createContractValidator(document);

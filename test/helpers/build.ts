@@ -7,6 +7,7 @@ import { Registry } from 'prom-client';
 import type { Test } from 'tap';
 import { buildApp } from '../../src/app.js';
 import { readConfig } from '../../src/config.js';
+import { openKeyRing } from '../../src/plugins/api-keys.js';
 import { createServices, type ServiceOptions, type Services } from '../../src/services/index.js';
 import { silentLog } from '../engines/support.js';
 import { createContractChecker } from './assert-contract.js';
@@ -55,7 +56,7 @@ export async function build(
   const services: Services = { ...real, ...parts };
   const app = await buildApp({
     config,
-    apiKey: testApiKey,
+    keys: await openKeyRing({ apiKey: testApiKey, file: config.apiKeysFile, log }),
     services,
     registry,
     log,

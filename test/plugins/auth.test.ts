@@ -1,4 +1,11 @@
-import t from 'tap';
+import { createHash } from 'node:crypto';
+import { rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pino, { type Logger } from 'pino';
+import t, { type Test } from 'tap';
+import { openKeyRing } from '../../src/plugins/api-keys.js';
+import { silentLog, until } from '../engines/support.js';
 import { build, testApiKey } from '../helpers/build.js';
 
 const right = { authorization: `Bearer ${testApiKey}` };
@@ -82,16 +89,161 @@ t.test('many wrong keys from one address are slowed down; the right key always p
   );
 });
 
-t.test("behind a trusted proxy the client's address counts, else the header is ignored", async (t) => {
-  for (const [setting, expected] of [
-    ['on', 401],
-    ['off', 429],
-  ] as const) {
+/** Proxies as they are met, and whom the log and the limit take for the client: docs/security.md says the same. */
+const proxies: Array<
+  [setting: string, peer: string, forwarded: string | undefined, client: string, what: string]
+> = [
+  ['off', '198.51.100.7', '203.0.113.9', '198.51.100.7', 'nobody is believed'],
+  ['1', '10.0.0.2', '203.0.113.9', '203.0.113.9', 'one proxy'],
+  ['1', '10.0.0.2', '1.1.1.1, 203.0.113.9', '203.0.113.9', 'what a client wrote itself is not believed'],
+  ['2', '10.0.0.2', '203.0.113.9, 10.0.0.3', '203.0.113.9', 'two proxies'],
+  ['2', '10.0.0.2', '1.1.1.1, 203.0.113.9, 10.0.0.3', '203.0.113.9', 'two proxies and a liar'],
+  ['10.0.0.0/8', '10.0.0.2', '1.1.1.1, 203.0.113.9, 10.0.0.3', '203.0.113.9', 'proxies of a network'],
+  ['10.0.0.0/8', '198.51.100.7', '203.0.113.9', '198.51.100.7', 'past the proxies'],
+  ['loopback,fd00::/8', 'fd00::1', '2001:db8::5', '2001:db8::5', 'IPv6'],
+  ['loopback', '127.0.0.1', undefined, '127.0.0.1', 'without the header'],
+];
+
+t.test('the address of a client is what trusted proxies say, and no more', async (t) => {
+  for (const [setting, remoteAddress, forwarded, client, what] of proxies) {
+    const lines: Array<{ client?: string }> = [];
+    const log = pino({ level: 'debug' }, { write: (line) => void lines.push(JSON.parse(line) as never) });
+    const { inject } = await build(t, { env: { TRUST_PROXY: setting }, log });
+    const headers = forwarded === undefined ? {} : { 'x-forwarded-for': forwarded };
+    await inject({ url: '/health', headers, remoteAddress });
+    t.equal(lines.find((line) => line.client)?.client, client, `TRUST_PROXY=${setting}: ${what}`);
+  }
+});
+
+t.test('no client escapes the limit on wrong keys by naming other addresses', async (t) => {
+  for (const setting of ['off', '1', 'loopback']) {
     const { inject } = await build(t, { env: { TRUST_PROXY: setting } });
     let last = 0;
-    for (let attempt = 0; attempt < 22; attempt += 1)
-      last = (await inject({ url: '/jobs', headers: { 'x-forwarded-for': `203.0.113.${attempt}` } }))
-        .statusCode;
-    t.equal(last, expected, `TRUST_PROXY=${setting}`);
+    for (let attempt = 0; attempt < 22; attempt += 1) {
+      const own = setting === 'off' ? '' : ', 198.51.100.7';
+      const headers = { 'x-forwarded-for': `203.0.113.${attempt}${own}` };
+      last = (await inject({ url: '/jobs', headers })).statusCode;
+    }
+    t.equal(last, 429, `TRUST_PROXY=${setting}`);
   }
+  const { inject } = await build(t);
+  let last = 0;
+  for (let attempt = 0; attempt < 22; attempt += 1)
+    last = (await inject({ url: '/jobs', remoteAddress: `2001:db8:0:1::${attempt}` })).statusCode;
+  t.equal(last, 429, 'the addresses of one IPv6 network count together');
+});
+
+const secrets = {
+  pages: 'key-of-the-frontend',
+  orders: 'key-of-the-order-desk',
+  night: 'key-of-the-night-shift',
+};
+
+/** The app with named keys beside its own; `write` replaces the file. */
+async function buildWithKeys(t: Test, log?: Logger) {
+  const file = path.join(t.testdir(), 'keys.json');
+  const write = async (keys: unknown) => writeFile(file, JSON.stringify({ keys }));
+  await write([
+    { name: 'pages', scopes: ['enhance'], key: secrets.pages },
+    { name: 'orders', scopes: ['jobs', 'status'], sha256: sha256(secrets.orders) },
+    { name: 'night', scopes: ['operate'], key: secrets.night },
+  ]);
+  const app = await build(t, {
+    env: { API_KEYS_FILE: file, RATE_LIMIT: 'off' },
+    ...(log === undefined ? {} : { log }),
+  });
+  const statusOf = async (key: string, url: string, method: 'GET' | 'POST' | 'DELETE' = 'GET') =>
+    (await app.inject({ method, url, headers: { authorization: `Bearer ${key}` } })).statusCode;
+  return { ...app, file, write, statusOf };
+}
+const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
+
+t.test('a named key may do what its scopes say, and nothing else', async (t) => {
+  const { statusOf, inject } = await buildWithKeys(t);
+  const allowed: Record<string, string[]> = {
+    [secrets.pages]: ['/capabilities'],
+    [secrets.orders]: ['/capabilities', '/jobs', '/worker/status', '/worker/resources'],
+    [secrets.night]: ['/capabilities', '/dead-letters', '/callbacks', '/worker/sdxl/logs'],
+  };
+  const all = [...new Set(Object.values(allowed).flat())];
+  allowed[testApiKey] = all;
+  for (const [key, urls] of Object.entries(allowed))
+    for (const url of all) t.equal(await statusOf(key, url), urls.includes(url) ? 200 : 403, `${key} ${url}`);
+  t.equal(await statusOf(secrets.pages, '/worker/restart/sdxl', 'POST'), 403);
+  t.match((await inject({ url: '/jobs', headers: { authorization: `Bearer ${secrets.pages}` } })).json(), {
+    statusCode: 403,
+    code: 'FORBIDDEN',
+    message: /does not have the scope "jobs"/,
+  });
+});
+
+t.test('keys are replaced without a restart; a file that cannot be understood changes nothing', async (t) => {
+  const { statusOf, write, file } = await buildWithKeys(t);
+  t.equal(await statusOf(secrets.orders, '/jobs'), 200);
+  await write([{ name: 'orders', scopes: ['all'], key: 'the-new-key-of-orders' }]);
+  await until('the new key', async () => (await statusOf('the-new-key-of-orders', '/callbacks')) === 200);
+  t.equal(await statusOf(secrets.orders, '/jobs'), 401, 'the old one is nothing any more');
+  t.equal(await statusOf(testApiKey, '/jobs'), 200);
+  await writeFile(file, '{ "keys": [');
+  await sleep(1100);
+  t.equal(await statusOf('the-new-key-of-orders', '/jobs'), 200);
+  await rm(file);
+  await sleep(1100);
+  t.equal(await statusOf('the-new-key-of-orders', '/jobs'), 200);
+});
+
+t.test('a file that cannot be understood at the start is said, without its keys', async (t) => {
+  const file = path.join(t.testdir(), 'keys.json');
+  const bad: Array<[text: string, why: RegExp]> = [
+    ['{ "keys": [{ "key": "a-secret-of-16-char" ', /it is not valid JSON/],
+    ['[]', /"keys" must be a list/],
+    ['{"keys":[{"scopes":["all"],"key":"a-secret-of-16-char"}]}', /keys\[0\].name must be 1 to 64/],
+    ['{"keys":[{"name":"a","scopes":[],"key":"a-secret-of-16-char"}]}', /keys\[0\].scopes must list/],
+    ['{"keys":[{"name":"a","scopes":["x"],"key":"a-secret-of-16-char"}]}', /scopes has "x"; there are jobs/],
+    ['{"keys":[{"name":"a","scopes":["all"],"key":"short"}]}', /keys\[0\].key must have at least 16/],
+    ['{"keys":[{"name":"a","scopes":["all"]}]}', /must have either "key" or "sha256"/],
+    ['{"keys":[{"name":"a","scopes":["all"],"sha256":"ABC"}]}', /64 small hexadecimal digits/],
+    [
+      JSON.stringify({ keys: ['a', 'b'].map((name) => ({ name, scopes: ['all'], key: secrets.pages })) }),
+      /two entries have the same key/,
+    ],
+  ];
+  for (const [text, why] of bad) {
+    await writeFile(file, text);
+    const opened = openKeyRing({ apiKey: undefined, file, log: silentLog });
+    await t.rejects(opened, { message: why });
+    await opened.catch((error: Error) => t.notMatch(error.message, /a-secret/));
+  }
+  await t.rejects(openKeyRing({ apiKey: undefined, file: `${file}.not`, log: silentLog }), {
+    message: /ENOENT/,
+  });
+  await t.rejects(openKeyRing({ apiKey: undefined, file: t.testdirName, log: silentLog }), {
+    message: /no regular file/,
+  });
+});
+
+t.test('what operators do is in the log: who, what, which, and the request', async (t) => {
+  const lines: Array<Record<string, unknown>> = [];
+  const log = pino({ level: 'info' }, { write: (line) => void lines.push(JSON.parse(line) as never) });
+  const { inject } = await buildWithKeys(t, log);
+  const act = async (key: string, method: 'POST' | 'DELETE', url: string, payload?: object) =>
+    inject({ method, url, headers: { authorization: `Bearer ${key}` }, ...(payload && { payload }) });
+  const job = '5d0c2f6e-8f0e-4a55-9d5b-6f1f0c9f7a10';
+  const answers = [
+    await act(secrets.night, 'DELETE', '/dead-letters/letter-1'),
+    await act(secrets.night, 'POST', '/callbacks/retry', { id: 'callback-1' }),
+    await act(secrets.pages, 'POST', '/worker/restart/wan'),
+    await act(secrets.orders, 'DELETE', `/jobs/${job}`),
+  ];
+  t.match(
+    lines.filter(({ event }) => event === 'audit'),
+    [
+      { caller: 'night', operation: 'dropDeadLetter', target: 'letter-1', status: 404 },
+      { caller: 'night', operation: 'retryCallbacks', target: 'callback-1', status: 200 },
+      { caller: 'pages', operation: 'restartWorker', target: 'wan', status: 403 },
+      { caller: 'orders', operation: 'cancelJob', target: job, status: 404 },
+    ].map((line, index) => ({ ...line, request_id: answers[index]?.headers['x-request-id'] })),
+  );
+  t.equal(lines.filter(({ event }) => event === 'audit').length, 4);
+  for (const secret of Object.values(secrets)) t.notMatch(JSON.stringify(lines), secret);
 });

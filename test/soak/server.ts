@@ -8,6 +8,7 @@ import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { buildApp } from '../../src/app.js';
 import { readConfig } from '../../src/config.js';
+import { openKeyRing } from '../../src/plugins/api-keys.js';
 import { createServices } from '../../src/services/index.js';
 import { testEngineEntry } from '../engines/support.js';
 
@@ -30,7 +31,7 @@ const services = await createServices(config, log, {
 });
 const app = await buildApp({
   config,
-  apiKey: config.apiKey ?? '',
+  keys: await openKeyRing({ apiKey: config.apiKey, log }),
   services,
   registry,
   log,

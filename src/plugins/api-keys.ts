@@ -1,0 +1,141 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { readFile, stat } from 'node:fs/promises';
+import type { FastifyBaseLogger } from 'fastify';
+import { type Scope, scopes } from '../contract/document.js';
+
+/** Who asks: the name of a key, and what it may do. */
+export interface Caller {
+  name: string;
+  scopes: ReadonlySet<Scope>;
+}
+
+export interface KeyRing {
+  /** Who has this key; null: nobody. */
+  find(key: string): Promise<Caller | null>;
+}
+
+interface KeyEntry {
+  caller: Caller;
+  digest: Buffer;
+}
+
+const leastCharacters = 16;
+const nameForm = /^[\w.-]{1,64}$/;
+const digestForm = /^[0-9a-f]{64}$/;
+
+/**
+ * The keys of callers: one that may do everything, and those of a file, which is read again when it has
+ * changed. A file that cannot be understood changes nothing: the keys before it stay.
+ * @throws when the file cannot be understood at the start
+ */
+export async function openKeyRing({
+  apiKey,
+  file,
+  log,
+  lookEveryMs = 1000,
+}: {
+  apiKey: string | undefined;
+  file?: string | undefined;
+  log: Pick<FastifyBaseLogger, 'info' | 'error'>;
+  lookEveryMs?: number;
+}): Promise<KeyRing> {
+  const own: KeyEntry[] =
+    apiKey === undefined
+      ? []
+      : [{ caller: { name: 'default', scopes: new Set(scopes) }, digest: sha256(apiKey) }];
+  let entries = own;
+  let seen = '';
+  let lookedAtMs = -Infinity;
+  let looking: Promise<void> | undefined;
+  let lastProblem = '';
+
+  async function read(path: string): Promise<void> {
+    const found = await stat(path);
+    const version = `${found.ino}:${found.size}:${found.mtimeMs}`;
+    if (version === seen) return;
+    // What cannot be understood is said once.
+    seen = version;
+    if (!found.isFile()) throw new Error('it is no regular file');
+    entries = [...own, ...parseKeys(await readFile(path, 'utf8'))];
+    const names = entries.map(({ caller }) => caller.name);
+    lastProblem = '';
+    log.info({ event: 'api_keys', names }, 'read the API keys');
+  }
+
+  function look(path: string): Promise<void> {
+    if (performance.now() - lookedAtMs < lookEveryMs) return looking ?? Promise.resolve();
+    lookedAtMs = performance.now();
+    looking = read(path)
+      .catch((error: unknown) => {
+        const { message } = error as Error;
+        if (message === lastProblem) return;
+        lastProblem = message;
+        log.error({ event: 'api_keys' }, `API_KEYS_FILE is not used as it is now: ${message}`);
+      })
+      .finally(() => {
+        looking = undefined;
+      });
+    return looking;
+  }
+
+  if (file !== undefined)
+    await read(file).catch((error: unknown) => {
+      throw new Error(`API_KEYS_FILE (${file}): ${(error as Error).message}`, { cause: error });
+    });
+
+  return {
+    async find(key) {
+      if (file !== undefined) await look(file);
+      const digest = sha256(key);
+      // All of them, whichever fits: how long it takes tells nothing.
+      let found: Caller | null = null;
+      for (const entry of entries) if (timingSafeEqual(entry.digest, digest)) found = entry.caller;
+      return found;
+    },
+  };
+}
+
+/** `{ "keys": [{ "name", "scopes": […] or ["all"], "key" or "sha256" }] }`. @throws with the reason in words */
+function parseKeys(text: string): KeyEntry[] {
+  const { keys } = parseObject(text);
+  if (!Array.isArray(keys)) throw new Error('"keys" must be a list');
+  const entries = (keys as unknown[]).map((one, index) => parseKey(one, `keys[${index}]`));
+  const digests = new Set(entries.map(({ digest }) => digest.toString('hex')));
+  if (digests.size < entries.length) throw new Error('two entries have the same key');
+  return entries;
+}
+
+function parseObject(text: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    // The parser's own words would quote what stands there.
+    throw new Error('it is not valid JSON');
+  }
+  if (typeof value !== 'object' || value === null) throw new Error('it must be an object with "keys"');
+  return value as Record<string, unknown>;
+}
+
+function parseKey(one: unknown, place: string): KeyEntry {
+  const { name, scopes: wanted, key, sha256: digest } = (one ?? {}) as Record<string, unknown>;
+  if (typeof name !== 'string' || !nameForm.test(name))
+    throw new Error(`${place}.name must be 1 to 64 letters, digits, dots or dashes`);
+  if (!Array.isArray(wanted) || wanted.length === 0)
+    throw new Error(`${place}.scopes must list at least one of ${scopes.join(', ')}, or all`);
+  const unknown = (wanted as unknown[]).find((scope) => scope !== 'all' && !scopes.includes(scope as Scope));
+  if (unknown !== undefined)
+    throw new Error(`${place}.scopes has ${JSON.stringify(unknown)}; there are ${scopes.join(', ')} and all`);
+  if ((key === undefined) === (digest === undefined))
+    throw new Error(`${place} must have either "key" or "sha256"`);
+  if (key !== undefined && (typeof key !== 'string' || key.length < leastCharacters))
+    throw new Error(`${place}.key must have at least ${leastCharacters} characters`);
+  if (digest !== undefined && (typeof digest !== 'string' || !digestForm.test(digest)))
+    throw new Error(`${place}.sha256 must be 64 small hexadecimal digits`);
+  return {
+    caller: { name, scopes: new Set(wanted.includes('all') ? scopes : (wanted as Scope[])) },
+    digest: typeof key === 'string' ? sha256(key) : Buffer.from(digest as string, 'hex'),
+  };
+}
+
+const sha256 = (text: string) => createHash('sha256').update(text).digest();
