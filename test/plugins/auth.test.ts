@@ -8,6 +8,7 @@ import { openKeyRing } from '../../src/plugins/api-keys.js';
 import { silentLog, until } from '../engines/support.js';
 import { build, testApiKey } from '../helpers/build.js';
 
+t.setTimeout(120_000);
 const right = { authorization: `Bearer ${testApiKey}` };
 
 t.test('open routes need no key; all others do', async (t) => {
@@ -87,6 +88,10 @@ t.test('many wrong keys from one address are slowed down; the right key always p
     401,
     'another address has its own count',
   );
+  let last = 0;
+  for (let attempt = 0; attempt < 22; attempt += 1)
+    last = (await inject({ ...wrong, remoteAddress: `2001:db8:0:1::${attempt}` })).statusCode;
+  t.equal(last, 429, 'the addresses of one IPv6 network count together');
 });
 
 /** Proxies as they are met, and whom the log and the limit take for the client: docs/security.md says the same. */
@@ -105,13 +110,16 @@ const proxies: Array<
 ];
 
 t.test('the address of a client is what trusted proxies say, and no more', async (t) => {
-  for (const [setting, remoteAddress, forwarded, client, what] of proxies) {
+  for (const setting of new Set(proxies.map(([one]) => one))) {
     const lines: Array<{ client?: string }> = [];
     const log = pino({ level: 'debug' }, { write: (line) => void lines.push(JSON.parse(line) as never) });
     const { inject } = await build(t, { env: { TRUST_PROXY: setting }, log });
-    const headers = forwarded === undefined ? {} : { 'x-forwarded-for': forwarded };
-    await inject({ url: '/health', headers, remoteAddress });
-    t.equal(lines.find((line) => line.client)?.client, client, `TRUST_PROXY=${setting}: ${what}`);
+    for (const [, remoteAddress, forwarded, client, what] of proxies.filter(([one]) => one === setting)) {
+      lines.length = 0;
+      const headers = forwarded === undefined ? {} : { 'x-forwarded-for': forwarded };
+      await inject({ url: '/health', headers, remoteAddress });
+      t.equal(lines.find((line) => line.client)?.client, client, `TRUST_PROXY=${setting}: ${what}`);
+    }
   }
 });
 
@@ -126,11 +134,6 @@ t.test('no client escapes the limit on wrong keys by naming other addresses', as
     }
     t.equal(last, 429, `TRUST_PROXY=${setting}`);
   }
-  const { inject } = await build(t);
-  let last = 0;
-  for (let attempt = 0; attempt < 22; attempt += 1)
-    last = (await inject({ url: '/jobs', remoteAddress: `2001:db8:0:1::${attempt}` })).statusCode;
-  t.equal(last, 429, 'the addresses of one IPv6 network count together');
 });
 
 const secrets = {
