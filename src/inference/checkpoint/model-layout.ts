@@ -4,6 +4,9 @@ import { projectRoot } from '../../lib/project.js';
 
 export type DrawingEngine = 'sdxl' | 'wan';
 
+/** In a model folder: weights in the form that one device wants, made from the folder's own. */
+export const packedFolder = 'packed';
+
 const stems = ['diffusion_pytorch_model', 'model'];
 const variants = ['', '.fp16', '.bf16', '.fp32', '.non_ema'];
 

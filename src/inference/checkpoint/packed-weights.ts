@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, open, rename, rm, stat, truncate, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, stat, truncate, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { readExactly, readSafetensors } from './safetensors.js';
 import { bytesPerElement, CheckpointError, type TensorEntry, type TensorTable } from './tensor-table.js';
@@ -41,11 +41,12 @@ export async function packWeights(
   const header = headerOf(tensors, key);
   const total = header.length + tensors.reduce((sum, tensor) => sum + bytesOf(tensor), 0);
   await mkdir(path.dirname(file), { recursive: true });
-  const part = `${file}.part`;
+  const part = await takePart(file);
   const { handle, written } = await openPart(part, header);
   try {
     let at = header.length;
     let synced = written;
+    onBytes?.(at, total);
     for (const tensor of tensors) {
       const end = at + bytesOf(tensor);
       if (end > written) await writeTensor(handle, tensor, at, signal);
@@ -57,11 +58,41 @@ export async function packWeights(
       onBytes?.(at, total);
     }
     await handle.sync();
+  } catch (error) {
+    await rename(part, `${file}.part`);
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+    throw new CheckpointError(file, `does not fit on the disk: it takes ${total} bytes`);
   } finally {
     await handle.close();
   }
   await rename(part, file);
   return readSafetensors(file);
+}
+
+/** Nobody has written to it for so long: whoever did was killed. */
+const abandonedMs = 60_000;
+
+/**
+ * A name of our own, for several processes may want the same file at once; what another one left unfinished becomes
+ * ours.
+ */
+async function takePart(file: string): Promise<string> {
+  const own = `${file}.part-${process.pid}-${Date.now().toString(36)}`;
+  const folder = path.dirname(file);
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(`${path.basename(file)}.part`)) continue;
+    const other = path.join(folder, name);
+    const age = Date.now() - ((await stat(other).catch(() => null))?.mtimeMs ?? Infinity);
+    if (!name.endsWith('.part') && age < abandonedMs) continue;
+    if (
+      await rename(other, own).then(
+        () => true,
+        () => false,
+      )
+    )
+      break;
+  }
+  return own;
 }
 
 const syncEvery = 64 << 20;
@@ -125,13 +156,11 @@ async function openPart(part: string, header: Buffer): Promise<{ handle: FileHan
     (info) => info.size,
     () => 0,
   );
-  const begun = size > header.length && (await startsWith(part, header));
-  if (begun) {
+  if (size > header.length && (await startsWith(part, header))) {
     const written = Math.max(header.length, size - 2 * syncEvery);
     await truncate(part, written);
     return { handle: await open(part, 'r+'), written };
   }
-  await rm(part, { force: true });
   const handle = await open(part, 'w');
   await handle.write(header);
   return { handle, written: header.length };

@@ -1,15 +1,23 @@
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
 import path from 'node:path';
 import { ArchitectureError, type Graph } from './graph.js';
 import type { Form } from './lowering.js';
 import { architectures } from './architectures.js';
 import { currentWanConfig, readOriginal, readPart } from '../checkpoint/parts.js';
-import { type PackProgress, packWeights } from '../checkpoint/packed-weights.js';
+import { type PackedTensor, type PackProgress, packWeights } from '../checkpoint/packed-weights.js';
 import { CheckpointError, type TensorEntry, type TensorTable } from '../checkpoint/tensor-table.js';
-import { EngineFailure } from '../engine.js';
+import { EngineFailure, type EngineLog } from '../engine.js';
 import type { Device } from '../engine-protocol.js';
-import { type DrawingEngine, modelFile, originalLayout, weightsFile } from '../checkpoint/model-layout.js';
+import {
+  type DrawingEngine,
+  modelFile,
+  originalLayout,
+  packedFolder,
+  weightsFile,
+} from '../checkpoint/model-layout.js';
 import type { BuiltGraph } from '../onnx/session.js';
 
 /** An exported graph's file, or a graph that was built here over a checkpoint's weights. */
@@ -44,6 +52,28 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
     return (name === 'transformer/config.json' ? currentWanConfig(value as object) : value) as T;
   }
 
+  /** In the model's folder, or in the user's cache where nobody may write into that. */
+  async function packBeside(file: string, tensors: PackedTensor[], how: BuildOptions): Promise<TensorTable> {
+    if (tensors.length === 0) return new Map();
+    const name = createHash('sha256').update(folder).digest('hex').slice(0, 16);
+    const own = path.join(folder, packedFolder, file);
+    const cached = path.join(homedir(), '.cache/ourvidz', packedFolder, name, file);
+    const unwritable = (error: unknown) =>
+      ['EACCES', 'EPERM', 'EROFS'].includes((error as NodeJS.ErrnoException).code ?? '');
+    return packWeights(own, tensors, how)
+      .catch((error: unknown) => {
+        if (!unwritable(error)) throw error;
+        return packWeights(cached, tensors, how);
+      })
+      .catch((error: unknown) => {
+        if (!unwritable(error)) throw error;
+        throw new CheckpointError(
+          own,
+          `holds weights in the form this device wants, and cannot be written here nor as ${cached}`,
+        );
+      });
+  }
+
   async function build(name: string, device: Device, how: BuildOptions): Promise<BuiltGraph | null> {
     const builder = architectures[engine][name];
     if (builder === undefined) return null;
@@ -63,9 +93,8 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
         `${name}: the checkpoint has ${unused.length} tensors that its configuration does not ask for: ` +
           unused.slice(0, 5).join(', '),
       );
-    if (graph.packed.length === 0) return { title: name, model: graph.encode() };
-    const packed = path.join(folder, 'packed', `${name.replace('/', '-')}-${device}.safetensors`);
-    return { title: name, model: graph.encode(await packWeights(packed, graph.packed, how)) };
+    const packed = await packBeside(`${name.replace('/', '-')}-${device}.safetensors`, graph.packed, how);
+    return { title: name, model: graph.encode(packed) };
   }
 
   return {
@@ -105,6 +134,21 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
       const graph = await this.graph(name, device, how);
       if (graph === null) throw new EngineFailure('model_missing', `${folder} has no ${name}`);
       return graph;
+    },
+  };
+}
+
+/** Says once what is written before a graph opens for the first time: it takes seconds to minutes. */
+export function packingNote(name: string, device: Device, log: EngineLog | undefined): PackProgress {
+  let said = false;
+  return {
+    onBytes(_, total) {
+      if (!said)
+        log?.(
+          'info',
+          `writing ${name}'s weights once as ${device} wants them: ${(total / 1e9).toFixed(1)} GB`,
+        );
+      said = true;
     },
   };
 }

@@ -17,8 +17,9 @@ export function createSdxlEngine(): Engine {
     kind: 'sdxl',
     probeGraph,
 
-    async open({ modelDir, device, threads, deviceMemoryBytes = null, options = {} }) {
+    async open({ modelDir, device, threads, deviceMemoryBytes = null, options = {} }, log) {
       const model = await openSdxlModel(modelDir, {
+        log,
         device,
         threads,
         deviceMemoryBytes,

@@ -6,8 +6,8 @@ import { loadClipTokenizer } from '../diffusion/tokenizers.js';
 import type { NoiseScheduleConfig } from '../diffusion/schedulers/noise-schedule.js';
 import type { Device } from '../engine-protocol.js';
 import type { ReferenceType } from '../generation.js';
-import { EngineFailure, requireModelFiles } from '../engine.js';
-import { findModelGraphs } from '../graphs/model-graphs.js';
+import { EngineFailure, type EngineLog, requireModelFiles } from '../engine.js';
+import { findModelGraphs, packingNote } from '../graphs/model-graphs.js';
 import { openSession } from '../onnx/session.js';
 
 /**
@@ -45,11 +45,12 @@ interface SdxlModelOptions {
   threads: number;
   deviceMemoryBytes?: number | null;
   longPrompts?: LongPrompts;
+  log?: EngineLog;
 }
 
 export async function openSdxlModel(
   folder: string,
-  { longPrompts = 'truncate', deviceMemoryBytes = null, ...options }: SdxlModelOptions,
+  { longPrompts = 'truncate', deviceMemoryBytes = null, log, ...options }: SdxlModelOptions,
 ) {
   requireModelFiles('sdxl', folder);
   const graphs = findModelGraphs('sdxl', folder);
@@ -58,10 +59,11 @@ export async function openSdxlModel(
     const found = files.find((file) => existsSync(graphs.file(file)));
     return found === undefined ? ({} as T) : config<T>(found);
   };
+  const packing = (name: string) => packingNote(name, options.device, log);
   const graph = async (name: string) =>
-    openSession(await graphs.required(`${name}/model`, options.device), options);
+    openSession(await graphs.required(`${name}/model`, options.device, packing(name)), options);
   const optional = async (name: string) => {
-    const source = await graphs.graph(`${name}/model`, options.device);
+    const source = await graphs.graph(`${name}/model`, options.device, packing(name));
     return source === null ? null : openSession(source, options);
   };
 

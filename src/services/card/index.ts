@@ -4,6 +4,7 @@ import type { EngineKind } from '../../inference/engine-protocol.js';
 import type { Footprint } from './admission-policy.js';
 import type { Logger } from 'pino';
 import type { Config } from '../../config.js';
+import { packedFolder } from '../../inference/checkpoint/model-layout.js';
 import { gibibyte } from '../../lib/units.js';
 import { createDeviceMemory, type DeviceMemoryOptions } from './device-memory.js';
 import { createGpuMonitor, type GpuProbe } from './gpu-monitor.js';
@@ -75,7 +76,8 @@ async function weightBytes(folder: string): Promise<number> {
   const names = await readdir(folder, { recursive: true }).catch(() => [] as string[]);
   const sizes = await Promise.all(
     names
-      .filter((name) => weightFiles.test(name))
+      // what a device has in another form is loaded instead of the checkpoint's own
+      .filter((name) => weightFiles.test(name) && !name.startsWith(`${packedFolder}${path.sep}`))
       .map((name) =>
         stat(path.join(folder, name)).then(
           ({ size }) => size,
