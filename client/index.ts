@@ -21,7 +21,7 @@ export type EnhanceEvent =
   | { event: 'token'; data: Schemas['EnhanceToken'] }
   | { event: 'discard'; data: Schemas['EnhanceDiscard'] }
   | { event: 'done'; data: Schemas['EnhanceAnswer'] }
-  | { event: 'error'; data: Schemas['EnhanceError'] };
+  | { event: 'error'; data: Schemas['EnhanceFailure'] };
 
 export interface ClientOptions {
   /** Where the service is; a path in it stays. */

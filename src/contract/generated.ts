@@ -756,11 +756,24 @@ export interface components {
             fallback?: boolean;
             fallback_reason?: string;
         };
+        /** @description Every answer of /enhance other than 200; the fields of `Error`, with `error` in words */
         EnhanceFailure: {
             /** @constant */
             success: false;
+            /** @description The reason in words */
             error: string;
-            enhanced_prompt: string;
+            /** @description The original; null where it could not be read (no key, no JSON, too large) */
+            enhanced_prompt: string | null;
+            statusCode: number;
+            /** @description Stable; programs compare this */
+            code: string;
+            message: string;
+            request_id: string;
+            details?: {
+                field: string;
+                rule: string;
+                message: string;
+            }[];
         };
         EnhanceAnswer: components["schemas"]["EnhanceResult"] | components["schemas"]["EnhanceFailure"];
         /** @description One event of a streamed enhancement; its data is JSON */
@@ -791,13 +804,6 @@ export interface components {
         EnhanceDiscard: {
             /** @description Why the text so far is void */
             reason: string;
-        };
-        EnhanceError: {
-            code: string;
-            /** @constant */
-            success: false;
-            error: string;
-            enhanced_prompt: string;
         };
         CompelTest: {
             prompt: components["schemas"]["Prompt"];
@@ -1487,7 +1493,15 @@ export interface operations {
                     "application/json": components["schemas"]["EnhanceFailure"];
                 };
             };
-            "4XX": components["responses"]["Error"];
+            /** @description In the same shape, whatever is wrong */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EnhanceFailure"];
+                };
+            };
         };
     };
     deleteEnhanceSession: {

@@ -1,3 +1,5 @@
+import { STATUS_CODES } from 'node:http';
+
 /** One thing wrong with a request: where, which rule, and what to do. */
 export interface ErrorDetail {
   /** Path of the field as a client writes it, e.g. `config.num_images`. */
@@ -109,6 +111,11 @@ export const errors = {
   promptRejected: createAppError('PROMPT_REJECTED', 422, () => "The prompt is on the operator's deny list"),
   tooManyRequests: createAppError('TOO_MANY_REQUESTS', 429, (what: string) => what),
   queueFull: createAppError('QUEUE_FULL', 429, (queue: string) => `${queue} is full; try again later`),
+  enhancementFailed: createAppError(
+    'ENHANCEMENT_FAILED',
+    503,
+    (reason: string) => `Enhancement failed: ${reason}`,
+  ),
   internal: createAppError(
     'INTERNAL',
     500,
@@ -116,3 +123,28 @@ export const errors = {
   ),
   unavailable: createAppError('UNAVAILABLE', 503, (what: string) => what),
 } as const;
+
+/** What an error answer says: the shape `Error` of the contract. */
+export function errorBody({ statusCode, code, message, details }: AppError, requestId: string) {
+  return {
+    statusCode,
+    code,
+    error: STATUS_CODES[statusCode] ?? 'Error',
+    message,
+    request_id: requestId,
+    ...(details.length > 0 ? { details } : {}),
+  };
+}
+
+/**
+ * The same in the shape `EnhanceFailure`: whatever happens, the caller keeps a prompt to go on with, as far as
+ * it could be read.
+ */
+export function enhanceFailureBody(error: AppError, requestId: string, prompt: unknown) {
+  return {
+    ...errorBody(error, requestId),
+    success: false as const,
+    error: error.message,
+    enhanced_prompt: typeof prompt === 'string' ? prompt : null,
+  };
+}

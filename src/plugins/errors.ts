@@ -3,8 +3,9 @@ import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
+import { plainPath } from '../contract/document.js';
 import type { Contract } from '../contract/routes.js';
-import { AppError, errors } from '../lib/errors.js';
+import { AppError, enhanceFailureBody, errorBody, errors } from '../lib/errors.js';
 import { EngineError } from '../services/engines/engine-error.js';
 import { QueueUnavailable } from '../services/queue/index.js';
 import { StorageError } from '../services/storage/storage.js';
@@ -51,7 +52,9 @@ export function renderError(
   app: Pick<FastifyInstance, 'initialConfig'>,
 ): FastifyReply {
   const error = toAppError(thrown, app.initialConfig.bodyLimit ?? 0);
-  if (error.statusCode >= 500) request.log.error({ err: thrown }, error.message);
+  // Why there is no better prompt has been logged where it was found out.
+  if (error.statusCode >= 500 && error.code !== errors.enhancementFailed.code)
+    request.log.error({ err: thrown }, error.message);
   if (error.statusCode === 401) reply.header('www-authenticate', 'Bearer realm="ourvidz"');
   if (error.retryAfterSeconds !== undefined)
     reply.header('retry-after', String(Math.ceil(error.retryAfterSeconds)));
@@ -61,22 +64,27 @@ export function renderError(
     .code(error.statusCode)
     .headers({ 'x-request-id': request.id, ...alwaysSent })
     .type('application/json; charset=utf-8')
-    .send(bodyOf(error, request.id));
+    .send(
+      asksToEnhance(request)
+        ? enhanceFailureBody(
+            error,
+            request.id,
+            (request.body as { prompt?: unknown } | null | undefined)?.prompt,
+          )
+        : errorBody(error, request.id),
+    );
+}
+
+/** `/enhance` answers in one shape, whatever is wrong with the request. */
+function asksToEnhance({ routeOptions, url }: FastifyRequest): boolean {
+  const { operationId } = routeOptions.config;
+  return operationId === undefined
+    ? plainPath(url.split('?')[0] ?? '') === '/enhance'
+    : operationId === 'enhancePrompt';
 }
 
 /** No browser may take an answer for something else than it says it is. */
 export const alwaysSent = { 'x-content-type-options': 'nosniff' };
-
-function bodyOf(error: AppError, requestId: string) {
-  return {
-    statusCode: error.statusCode,
-    code: error.code,
-    error: STATUS_CODES[error.statusCode] ?? 'Error',
-    message: error.message,
-    request_id: requestId,
-    ...(error.details.length > 0 ? { details: error.details } : {}),
-  };
-}
 
 /** What Node refuses before there is a request, in the same shape as everything else. */
 export function answerClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
@@ -97,7 +105,7 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Duplex):
 
 function writeRaw(socket: Duplex, error: AppError): void {
   const requestId = randomUUID();
-  const body = JSON.stringify(bodyOf(error, requestId));
+  const body = JSON.stringify(errorBody(error, requestId));
   const headers = {
     'content-type': 'application/json; charset=utf-8',
     'content-length': Buffer.byteLength(body),

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
 import { clipWindow } from '../inference/generation.js';
-import { AppError } from '../lib/errors.js';
+import { AppError, enhanceFailureBody, errors } from '../lib/errors.js';
 import type { EnhancePromptAnswer, EnhancePromptRequest } from '../services/enhancement/enhancement-types.js';
 import type { Services } from '../services/index.js';
 import { formatWeight, parseCompelWeights } from '../services/jobs/compel-weights.js';
@@ -16,18 +16,18 @@ export function enhanceRoutes({ services, disconnect }: RouteContext): Handlers 
   return {
     async enhancePrompt(request, reply) {
       const { body } = request;
-      if (services.enhancement === undefined)
-        return reply.code(503).send(failureOf(body.prompt, 'Model not available'));
+      if (services.enhancement === undefined) throw errors.enhancementFailed('Model not available');
       const signal = disconnect.of(reply);
       const asked = { ...toRequest(body), owner: ownerOf(request) };
-      if (body.stream === true) return sendEvents(reply, streamAnswer(services.enhancement, asked, signal));
+      if (body.stream === true)
+        return sendEvents(reply, streamAnswer(services.enhancement, asked, signal, request.id));
       try {
         const answer = await services.enhancement.enhance(asked, signal);
-        if (!answer.success) reply.code(503);
+        if (!answer.success) throw errors.enhancementFailed(answer.reason);
         return answerOf(asked, answer);
       } catch (error) {
         // nobody reads it when the client went away; a service that stops still owes the prompt
-        if (signal.aborted) return reply.code(503).send(failureOf(body.prompt, 'the service is stopping'));
+        if (signal.aborted) throw errors.enhancementFailed('the service is stopping');
         throw error;
       }
     },
@@ -47,6 +47,7 @@ async function* streamAnswer(
   enhancement: NonNullable<Services['enhancement']>,
   asked: EnhancePromptRequest,
   signal: AbortSignal,
+  requestId: string,
 ): AsyncGenerator<ServerSentEvent> {
   const written: ServerSentEvent[] = [];
   let wake = () => {};
@@ -81,13 +82,14 @@ async function* streamAnswer(
       if (written.length > 0 || ended) resolve();
     });
   }
+  const failure = (error: AppError) => enhanceFailureBody(error, requestId, asked.prompt);
   try {
-    yield { event: 'done', data: answerOf(asked, await running) };
+    const answer = await running;
+    const data = answer.success ? answerOf(asked, answer) : failure(errors.enhancementFailed(answer.reason));
+    yield { event: 'done', data };
   } catch (error) {
     if (signal.aborted) return;
-    const { code, message } =
-      error instanceof AppError ? error : { code: 'INTERNAL', message: 'Model not available' };
-    yield { event: 'error', data: { code, ...failureOf(asked.prompt, message) } };
+    yield { event: 'error', data: failure(error instanceof AppError ? error : errors.internal()) };
   }
 }
 
@@ -118,9 +120,8 @@ function toRequest(body: EnhanceBody): EnhancePromptRequest {
 
 function answerOf(
   { prompt, model }: Pick<EnhancePromptRequest, 'prompt' | 'model'>,
-  answer: EnhancePromptAnswer,
-): components['schemas']['EnhanceResult'] | components['schemas']['EnhanceFailure'] {
-  if (!answer.success) return failureOf(prompt, answer.reason);
+  answer: Extract<EnhancePromptAnswer, { success: true }>,
+): components['schemas']['EnhanceResult'] {
   return {
     success: true,
     enhanced_prompt: answer.enhancedPrompt,
@@ -136,11 +137,6 @@ function answerOf(
     fallback: answer.fallback,
     ...(answer.fallbackReason === undefined ? {} : { fallback_reason: answer.fallbackReason }),
   };
-}
-
-/** Whatever happens, the caller keeps a prompt to go on with. */
-function failureOf(prompt: string, reason: string): components['schemas']['EnhanceFailure'] {
-  return { success: false, error: `Enhancement failed: ${reason}`, enhanced_prompt: prompt };
 }
 
 /** Conversations belong to the key that began them; the key itself goes no further than here. */

@@ -42,7 +42,7 @@ t.test('a client made from openapi.yaml alone: answers, failures, refusals, sess
 
   const failed = await client.POST('/enhance', { body: { prompt: 'a cat [base: lost]' } });
   t.equal(failed.response.status, 503);
-  t.same(failed.error, {
+  t.match(failed.error, {
     success: false,
     error: 'Enhancement failed: The answer lost words of the prompt',
     enhanced_prompt: 'a cat [base: lost]',

@@ -108,6 +108,10 @@ async function generate(
       return end(' \n');
     case 'lost':
       return end('something else entirely');
+    case 'exactly':
+      return end(rest.join(' '));
+    case 'context':
+      return end("Previous prompt: 'a cat' → Enhanced: 'a cat in soft light'");
     case 'says':
       return end(`${prompt}, ${rest.join(' ')}`);
     case 'hang':

@@ -21,6 +21,7 @@ export function createContractChecker(document = readDocument()) {
   const operations = listOperations(document);
   const validator = createContractValidator(document);
   const checkError = validator.forBody(validator.schemaOf('Error'));
+  const checkEnhance = validator.forBody(validator.schemaOf('EnhanceFailure'));
   const seen = new Set<string>();
 
   return {
@@ -44,7 +45,12 @@ export function createContractChecker(document = readDocument()) {
           problems.push(`no operation declares ${method} ${path}, yet it answered ${status}`);
         return method === 'HEAD'
           ? problems
-          : [...problems, ...checkError(parse(response.payload)).map(({ message }) => message)];
+          : [
+              ...problems,
+              ...(path === '/enhance' ? checkEnhance : checkError)(parse(response.payload)).map(
+                ({ message }) => message,
+              ),
+            ];
       }
       seen.add(`${operation.operationId} ${status}`);
       const declared: ResponseObject | undefined =

@@ -54,7 +54,7 @@ t.test('types, sessions and what answered', async (t) => {
   });
   t.match(
     await enhance({ ...request, type: 'chat' }, signal),
-    { type: 'base', success: true },
+    { type: 'base', success: true, reason: 'A conversation needs a session_id' },
     'no session to chat in',
   );
   t.match(asked, [
@@ -63,20 +63,21 @@ t.test('types, sessions and what answered', async (t) => {
     { model: 'qwen_instruct' },
     { model: 'qwen_base' },
   ]);
-  const falling = enhancer(() => answered('qwen_base'));
+  const falling = enhancer(() => ({ ...answered('qwen_base'), fallbackReason: 'The model failed' }));
   t.match(
     await falling.enhance({ ...request, type: 'chat', sessionId: 's' }, signal),
-    { type: 'base', success: true },
+    { type: 'base', success: true, reason: 'The model failed' },
     'the base model stood in',
   );
 });
 
 t.test('without an answer the prompt stays', async (t) => {
-  const original = { success: false, prompt: 'a prompt', source: 'original' };
-  t.match(
-    await createJobEnhancer({ enhancement: undefined, log: silentLog })({ ...request, type: 'base' }, signal),
-    original,
-  );
+  const original = {
+    success: false,
+    prompt: 'a prompt',
+    source: 'original',
+    reason: /^(Model not|The model)/,
+  };
   t.match(
     await enhancer(() => ({ success: false, reason: 'Model not available' })).enhance(
       { ...request, type: 'base' },

@@ -56,10 +56,13 @@ t.test("without a model: 503 in the contract's own shape, the prompt handed back
   const { call } = await build(t);
   const answer = await call('POST', '/enhance', { prompt: 'a red circle' });
   t.equal(answer.statusCode, 503);
-  t.same(answer.json(), {
+  t.match(answer.json(), {
     success: false,
     error: 'Enhancement failed: Model not available',
     enhanced_prompt: 'a red circle',
+    statusCode: 503,
+    code: 'ENHANCEMENT_FAILED',
+    request_id: String,
   });
   t.equal((await call('DELETE', '/enhance/sessions/user_1')).statusCode, 204);
 });
@@ -169,6 +172,52 @@ t.test('null and "" are as good as nothing, in every optional field', async (t) 
   });
 });
 
+t.test(
+  'every refusal has the shape of a failed enhancement, with the prompt where it could be read',
+  async (t) => {
+    const told = tellable();
+    const { app, call, inject } = await build(t, { services: { enhancement: told.service } });
+    const headers = { authorization: `Bearer ${testApiKey}`, 'content-type': 'application/json' };
+    const post = { method: 'POST' as const, url: '/enhance' };
+    const refusing = (error: Error) => {
+      told.next.answer = () => Promise.reject(error);
+      return call('POST', '/enhance', { prompt: 'a cat' });
+    };
+    const rule = { prompt: 'a cat', model: 'gpt' };
+    for (const [status, prompt, ask] of [
+      [400, 'a cat', () => call('POST', '/enhance', rule)],
+      [400, 'a cat', () => call('POST', '//enhance/', rule)],
+      [400, null, () => inject({ ...post, headers, payload: '{"prompt": "a cat"' })],
+      [400, null, () => inject({ ...post, headers, payload: '[]' })],
+      [401, null, () => inject({ ...post, payload: { prompt: 'a cat' } })],
+      [405, null, () => call('GET', '/enhance')],
+      [405, null, () => inject({ method: 'PUT', url: '/enhance/', headers, payload: '{}' })],
+      [413, null, () => call('POST', '/enhance', { prompt: 'x'.repeat(2 ** 20) })],
+      [
+        415,
+        null,
+        () => inject({ ...post, headers: { ...headers, 'content-type': 'text/plain' }, payload: 'x' }),
+      ],
+      [422, 'a cat', () => refusing(errors.promptRejected())],
+      [429, 'a cat', () => refusing(errors.tooManyRequests.with({ retryAfterSeconds: 1 }, 'Too many'))],
+      [500, 'a cat', () => app.inject({ ...post, headers, payload: { prompt: 'a cat' } })],
+    ] as const) {
+      if (status === 500) told.next.answer = () => Promise.reject(new Error('password=hunter2'));
+      const answer = await ask();
+      const { error, message, ...rest } = answer.json<Record<string, unknown>>();
+      t.match(
+        rest,
+        { statusCode: status, success: false, enhanced_prompt: prompt, code: String },
+        String(status),
+      );
+      t.equal(error, message, 'the reason in words');
+      t.notMatch(answer.payload, /hunter2/);
+    }
+    const other = await call('GET', '/enhance/nothing');
+    t.notOk('success' in other.json<object>(), 'other addresses have their own');
+  },
+);
+
 t.test('stream: tokens, then the whole answer; failures too', async (t) => {
   const told = tellable();
   const { call } = await build(t, { services: { enhancement: told.service } });
@@ -196,11 +245,11 @@ t.test('stream: tokens, then the whole answer; failures too', async (t) => {
   told.next.answer = () => Promise.resolve({ success: false, reason: 'Model not available' });
   t.match(
     (await call('POST', '/enhance', { prompt: 'x', stream: true })).payload,
-    /event: done\ndata: \{"success":false,"error":"Enhancement failed: Model not available","enhanced_prompt":"x"\}/,
+    /event: done\ndata: \{.*"error":"Enhancement failed: Model not available".*"success":false,"enhanced_prompt":"x"\}/,
   );
   told.next.answer = () => Promise.reject(new Error('password=hunter2'));
   const broken = (await call('POST', '/enhance', { prompt: 'x', stream: true })).payload;
-  t.match(broken, /event: error\ndata: \{"code":"INTERNAL"/);
+  t.match(broken, /event: error\ndata: \{.*"code":"INTERNAL".*"enhanced_prompt":"x"/);
   t.notMatch(broken, /hunter2/);
 });
 
@@ -248,7 +297,7 @@ t.test('a stopping service gives the prompt back', async (t) => {
   await app.close();
   const answer = await asking;
   t.equal(answer.statusCode, 503);
-  t.same(answer.json(), {
+  t.match(answer.json(), {
     success: false,
     error: 'Enhancement failed: the service is stopping',
     enhanced_prompt: 'a red circle',

@@ -75,6 +75,7 @@ export function createAttempt({ engines, denyList, countTokens, keepWords }: Att
     const text = cleanAnswer(result.text, { truncated: result.stopReason === 'length' });
     if (text === '') return again('The model gave an empty answer', 'wait');
     if (isUnchanged(text, question.prompt)) return again('The model gave the prompt back unchanged', 'wait');
+    if (repeatsWhatWasTold(text, question)) return again('The model repeated the conversation', 'at_once');
     if (denyList.check(text) !== null) return again("The answer is on the operator's deny list", 'at_once');
     // A request within a conversation is an instruction ("make it night"): its words need not be in the
     // answer.
@@ -96,6 +97,17 @@ export function createAttempt({ engines, denyList, countTokens, keepWords }: Att
       return { ok: true, text: final, result };
     }
   };
+}
+
+/** What a caller told of the conversation is no answer to what it asks now. */
+function repeatsWhatWasTold(text: string, { prompt, told = [] }: Question): boolean {
+  if (told.length === 0) return false;
+  const asksForIt = told.some((turn) => isUnchanged(turn.prompt, prompt));
+  const label = /previous prompt:/i;
+  return (
+    (label.test(text) && !label.test(prompt)) ||
+    (!asksForIt && told.some(({ answer }) => isUnchanged(text, answer)))
+  );
 }
 
 function keptShare(prompt: string, answer: string): number {

@@ -8,7 +8,7 @@ import { runChain, type ChainOutcome } from './chain.js';
 import { createTokenCounter } from './prompt-length.js';
 import type { DenyList } from './deny-list.js';
 import { createResidency, createWaitingRoom } from './model-access.js';
-import type { Question } from './request-text.js';
+import { readContext, type Question } from './request-text.js';
 import type { SessionKey, SessionStore, Turn } from './sessions.js';
 import type { Strategy, Template, Templates } from './templates.js';
 
@@ -47,6 +47,9 @@ export interface EnhancementParts {
 }
 
 const sources = { base: 'qwen_base', chat: 'qwen_instruct' } as const satisfies Record<Strategy, string>;
+
+/** Why a chat was none. */
+export const withoutSession = 'A conversation needs a session_id';
 
 class DeadlinePassed extends Error {}
 
@@ -99,10 +102,14 @@ export function createEnhancement({
     signal: AbortSignal,
     startedMs: number,
   ): Promise<EnhancePromptAnswer> {
-    const { prompt, conversationContext: context, maxTokens, temperature, seed } = request;
+    const { prompt, maxTokens, temperature, seed } = request;
+    const { told, context } = readContext(request.conversationContext);
     const target = request.target ?? named?.target ?? 'image';
-    const turns = session === undefined ? [] : await readTurns(session, signal);
-    const question: Question = { prompt, target, context, turns, maxTokens, temperature, seed };
+    const known = session === undefined ? [] : await readTurns(session, signal);
+    const isKnown = (turn: Turn) =>
+      known.some(({ prompt: asked, answer }) => asked === turn.prompt && answer === turn.answer);
+    const turns = [...known, ...told.filter((turn) => !isKnown(turn))];
+    const question: Question = { prompt, target, context, turns, told, maxTokens, temperature, seed };
     const templateOf = (strategy: Strategy): Template =>
       named?.strategy === strategy ? named : templates.standard(strategy, target);
     let shown = false;
@@ -218,12 +225,7 @@ function planOf(
     throw refuse('model', `template ${template.name} is for model ${sources[asked]}`);
   if (asked === 'base') return { strategies: ['base'], template, fallback: undefined, session: undefined };
   if (sessionId === undefined)
-    return {
-      strategies: ['base'],
-      template,
-      fallback: 'A conversation needs a session_id',
-      session: undefined,
-    };
+    return { strategies: ['base'], template, fallback: withoutSession, session: undefined };
   return { strategies: ['chat', 'base'], template, fallback: undefined, session: { owner, id: sessionId } };
 }
 

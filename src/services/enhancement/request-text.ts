@@ -9,6 +9,8 @@ export interface Question {
   context?: string | undefined;
   /** What was said before, oldest first. */
   turns: readonly Turn[];
+  /** Those of them that the context told: none of their answers is one to this question. */
+  told?: readonly Turn[];
   maxTokens?: number | undefined;
   temperature?: number | undefined;
   seed?: number | undefined;
@@ -64,6 +66,27 @@ export function buildQuestion(
     prompt,
   });
   return { params: { ...common, mode: 'chat', messages }, turnsUsed };
+}
+
+/** `Previous prompt: 'a cat' → Enhanced: 'a cat in soft light'`; its end may have been cut off. */
+const toldExchange = new RegExp(
+  [
+    String.raw`previous prompt:\s*['"‘“](.+?)['"’”]\s*(?:(?:→|->|=>)\s*)?enhanced(?: prompt)?:\s*['"‘“]`,
+    String.raw`(?:(.+?)['"’”](?=\s*(?:$|[\n;|.,]|previous prompt:))|(.+)$)`,
+  ].join(''),
+  'gisu',
+);
+
+/** Takes the exchanges out of a context that callers write them into; what is left of it stays a context. */
+export function readContext(context: string | undefined): { told: Turn[]; context: string | undefined } {
+  const told: Turn[] = [];
+  const rest = context
+    ?.replaceAll(toldExchange, (_all, prompt: string, answer: string | undefined, cutAnswer: string) => {
+      told.push({ prompt, answer: answer ?? cutAnswer });
+      return ' ';
+    })
+    .replace(/^[\s;|.,]+|[\s;|,]+$/g, '');
+  return { told, context: rest === '' ? undefined : rest };
 }
 
 /** The beginning of a prompt that is longer than the strategy's input, to the last whole word. */

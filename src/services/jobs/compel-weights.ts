@@ -22,7 +22,7 @@ export type CompelWeightsResult = ({ valid: true } & CompelWeights) | { valid: f
 export function parseCompelWeights(text: string): CompelWeightsResult {
   const { weights: read, malformed } = parseWeightList(text);
   if (malformed !== undefined)
-    return { valid: false, reason: `"${shorten(malformed)}" is not of the form (text:weight)` };
+    return { valid: false, reason: `entry ${read.length + 1} is not of the form (text:weight)` };
   if (read.length === 0) return { valid: false, reason: 'no weight in it' };
   const byPhrase = new Map<string, WeightedPhrase>();
   const dropped: CompelWeights['dropped'] = [];
@@ -46,8 +46,4 @@ export function parseCompelWeights(text: string): CompelWeightsResult {
 /** A weighted phrase as producers write it. */
 export function formatWeight({ text, weight }: WeightedPhrase): string {
   return `(${text}:${weight})`;
-}
-
-function shorten(text: string): string {
-  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
 }

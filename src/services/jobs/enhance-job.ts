@@ -1,4 +1,6 @@
 import type { Logger } from 'pino';
+import { AppError } from '../../lib/errors.js';
+import { withoutSession } from '../enhancement/enhancement.js';
 import type { EnhancementService } from '../enhancement/enhancement-types.js';
 import type { EnhanceRequest } from './runner-context.js';
 import type { EnhancementOutcome, EnhancementType } from './plan.js';
@@ -12,7 +14,7 @@ export function createJobEnhancer({
   enhancement,
   log,
 }: {
-  enhancement: EnhancementService | undefined;
+  enhancement: Pick<EnhancementService, 'enhance'>;
   log: Logger;
 }) {
   return async function enhanceJob(
@@ -21,14 +23,14 @@ export function createJobEnhancer({
   ): Promise<EnhancementOutcome> {
     const startedMs = performance.now();
     const type: EnhancementType = asked !== 'base' && sessionId === undefined ? 'base' : asked;
-    const original = (): EnhancementOutcome => ({
+    const original = (reason: string): EnhancementOutcome => ({
       type,
       prompt,
       success: false,
       seconds: (performance.now() - startedMs) / 1000,
       source: 'original',
+      reason,
     });
-    if (enhancement === undefined) return original();
     try {
       const answer = await enhancement.enhance(
         {
@@ -47,19 +49,23 @@ export function createJobEnhancer({
       );
       if (!answer.success) {
         log.warn({ job_id: jobId, stage: 'enhance', reason: answer.reason }, 'the prompt is used as it came');
-        return original();
+        return original(answer.reason);
       }
+      const reason = type === asked ? answer.fallbackReason : withoutSession;
+      if (reason !== undefined)
+        log.info({ job_id: jobId, stage: 'enhance', reason }, 'enhanced otherwise than asked for');
       return {
         type: answer.source === 'qwen_base' ? 'base' : type,
         prompt: answer.enhancedPrompt,
         success: true,
         seconds: (performance.now() - startedMs) / 1000,
         source: answer.source,
+        ...(reason === undefined ? {} : { reason }),
       };
     } catch (error) {
       signal.throwIfAborted();
       log.warn({ job_id: jobId, stage: 'enhance', err: error }, 'the prompt is used as it came');
-      return original();
+      return original(error instanceof AppError ? error.message : 'The model failed');
     }
   };
 }

@@ -100,6 +100,8 @@ export function createJobOutcome({ attempt, context, handBacks, buildCallback, w
       assets: images,
       totalBytes: done.outcome.files.reduce((sum, file) => sum + file.bytes, 0),
     });
+    if (metadata['enhancement_strategy'] === 'fallback')
+      log.warn({ reason: metadata['compel_error'] }, 'compel_weights were not applied');
     log.info({ assets: done.assets.length, generation_seconds: done.generationSeconds }, 'job completed');
   }
 

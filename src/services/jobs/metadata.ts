@@ -49,6 +49,7 @@ export function completionMetadata(facts: CompletionFacts): Record<string, unkno
     enhancement_success: facts.enhancement?.success ?? false,
     enhancement_time: rounded(facts.enhancement?.seconds ?? 0),
     enhancement_source: facts.enhancement?.source ?? null,
+    enhancement_reason: facts.enhancement?.reason ?? null,
     original_prompt: facts.originalPrompt,
     enhanced_prompt: facts.prompt,
     expected_time: facts.expectedSeconds,

@@ -13,6 +13,8 @@ export interface EnhancementOutcome {
   /** Where the text came from: a model's name or `original`. */
   source: string;
   prompt: string;
+  /** Why it is the original, or not from the model that was asked for. */
+  reason?: string;
 }
 
 /** A picture a job refers to, fetched before the engine is asked. */

@@ -189,7 +189,12 @@ function outcomeMetadata(
   const nothingLeft = compel.weights.length > 0 && result.weightsUsed.length === 0;
   return {
     ...(nothingLeft
-      ? { compel_success: false, enhancement_strategy: 'fallback', final_prompt_type: 'string' }
+      ? {
+          compel_success: false,
+          enhancement_strategy: 'fallback',
+          final_prompt_type: 'string',
+          compel_error: dropped[0]?.reason ?? 'no weight could be applied',
+        }
       : {}),
     ...(compel.weights.length > 0
       ? { compel_weights_used: result.weightsUsed, compel_weights_dropped: dropped }
