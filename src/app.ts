@@ -40,7 +40,7 @@ export interface AppOptions {
   services: Services;
   registry: Registry;
   log: FastifyBaseLogger;
-  facts: Pick<ServiceFacts, 'version' | 'workerId' | 'featuresOff' | 'schedulers'>;
+  facts: Pick<ServiceFacts, 'version' | 'workerId' | 'featuresOff' | 'schedulers' | 'compel'>;
 }
 
 /**

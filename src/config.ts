@@ -81,6 +81,8 @@ const settings = {
   videoCrf: { variable: 'VIDEO_CRF', read: integer(18, 0, 51) },
   ffmpeg: { variable: 'FFMPEG', read: text() },
   previewEverySteps: { variable: 'PREVIEW_EVERY_STEPS', read: integer(5, 0, 100) },
+  compel: { variable: 'COMPEL', read: flag(true) },
+  enhance: { variable: 'ENHANCE', read: flag(true) },
   promptsDir: { variable: 'PROMPTS_DIR', read: text() },
   denyListFile: { variable: 'DENY_LIST_FILE', read: text() },
   enhanceTimeoutSeconds: { variable: 'ENHANCE_TIMEOUT_SECONDS', read: integer(120, 1, 3600) },

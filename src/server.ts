@@ -56,6 +56,7 @@ async function run(config: Config): Promise<void> {
       version: services.version,
       workerId: services.workerId,
       schedulers: services.schedulers,
+      compel: config.compel,
       featuresOff: featuresOff(config),
     },
   });
@@ -121,6 +122,15 @@ function featuresOff(config: Config): Array<{ feature: string; reason: string }>
       : config.supabaseUrl === undefined || config.supabaseServiceKey === undefined
         ? [{ feature: 'url_registration', reason: 'SUPABASE_URL or SUPABASE_SERVICE_KEY is not set' }]
         : []),
+    ...(config.compel
+      ? []
+      : [
+          {
+            feature: 'compel',
+            reason: 'COMPEL is off: prompts are taken literally, compel_weights are ignored',
+          },
+        ]),
+    ...(config.enhance ? [] : [{ feature: 'enhancement', reason: 'ENHANCE is off: no prompt is rewritten' }]),
     ...(config.previewEverySteps === 0 ? [{ feature: 'previews', reason: 'PREVIEW_EVERY_STEPS is 0' }] : []),
   ];
 }

@@ -23,6 +23,8 @@ export interface ServiceFacts {
   maxWaitingJobs: number;
   /** What a job is sampled with that names nothing. */
   schedulers: Record<'sdxl' | 'wan', string>;
+  /** Whether prompt weights are applied here. */
+  compel: boolean;
   /** Features the configuration leaves off, each with the reason. */
   featuresOff: Array<{ feature: string; reason: string }>;
 }

@@ -6,7 +6,7 @@ import { clipWindow } from '../inference/generation.js';
 import { AppError, enhanceFailureBody, errors } from '../lib/errors.js';
 import type { EnhancePromptAnswer, EnhancePromptRequest } from '../services/enhancement/enhancement-types.js';
 import type { Services } from '../services/index.js';
-import { formatWeight, parseCompelWeights } from '../services/jobs/compel-weights.js';
+import { compelOff, formatWeight, parseCompelWeights } from '../services/jobs/compel-weights.js';
 import type { RouteContext } from './context.js';
 import { sendEvents, type ServerSentEvent } from './server-sent-events.js';
 
@@ -146,15 +146,15 @@ function ownerOf({ headers }: Pick<FastifyRequest, 'headers'>): string {
     .digest('base64url');
 }
 
-export function testCompelRoutes({ services, disconnect }: RouteContext): Handlers {
+export function testCompelRoutes({ services, disconnect, facts }: RouteContext): Handlers {
   return {
     async testCompel(request, reply) {
       const { prompt, compel_weights: text = null } = request.body;
       const isEmpty = text === null || text.trim() === '';
-      const parsed = isEmpty ? null : parseCompelWeights(text);
+      const parsed = isEmpty || !facts.compel ? null : parseCompelWeights(text);
       const weights = parsed?.valid === true ? parsed.weights : [];
       const described = await services.engines.describePrompt(
-        { prompt, weights, parseWeights: true },
+        { prompt, weights, parseWeights: facts.compel },
         disconnect.of(reply),
       );
       const success = described.weightsUsed.length > 0;
@@ -169,8 +169,9 @@ export function testCompelRoutes({ services, disconnect }: RouteContext): Handle
         tensor_shapes: described.tensorShapes,
         tokens: described.tokens,
         compel_success: success,
-        enhancement_strategy: success ? 'compel' : isEmpty ? 'none' : 'fallback',
+        enhancement_strategy: success ? 'compel' : isEmpty || !facts.compel ? 'none' : 'fallback',
         final_prompt_type: success ? 'conditioning_tensor' : 'string',
+        ...(facts.compel ? {} : { compel_error: compelOff }),
         ...(parsed?.valid === false ? { compel_error: parsed.reason } : {}),
       };
     },

@@ -127,6 +127,28 @@ export function jobTypesOf(queue: QueueName): JobType[] {
   return jobTypes.filter((type) => catalogue[type].queue === queue);
 }
 
+/** What is wrong with a type that is none: the ones there are, each with its queue. */
+export function unknownType(type: unknown): string {
+  const known = queueNames.map((queue) => `${jobTypesOf(queue).join(', ')} on ${queue}`);
+  return `type must be one of ${known.join('; ')}${nearest(type)}`;
+}
+
+/** The types somebody may have meant, each with its queue: `sdxl_video` is no type, `video_fast` is. */
+function nearest(type: unknown): string {
+  if (typeof type !== 'string' || !/^[\w-]{1,60}$/.test(type)) return '';
+  const words = type.toLowerCase().split(/[_-]+/);
+  const output = words.some((word) => word.startsWith('video')) ? 'video' : 'image';
+  const likeness = (part: string) =>
+    words.includes(part) ? 2 : words.some((word) => word.startsWith(part) || part.startsWith(word)) ? 1 : 0;
+  const shared = (known: JobType) => known.split('_').reduce<number>((sum, part) => sum + likeness(part), 0);
+  const candidates = jobTypes.filter((known) => catalogue[known].output === output);
+  const most = Math.max(...candidates.map(shared));
+  if (most === 0) return '';
+  const near = candidates.filter((known) => shared(known) === most);
+  const queues = [...new Set(near.map((known) => catalogue[known].queue))].join(' or ');
+  return `; nearest to ${type} are ${near.join(', ')} on ${queues}`;
+}
+
 /** Full path of a job's n-th asset: the same on every attempt, so that an upload can be repeated. */
 export function assetPath(job: { user_id: string; id: string }, index: number, extension: string): string {
   return `${job.user_id}/${job.id}/${index}.${extension}`;

@@ -3,6 +3,7 @@ import type { CallbackReceiver } from '../helpers/callback-receiver.js';
 import { readAsset } from '../helpers/jobs.js';
 import type { ServiceProcess } from '../helpers/service-process.js';
 import { waitFor } from '../helpers/wait-for.js';
+import { completed, failed, misfits } from './reference-forms.js';
 import { jobIdOf, type ContractCase } from './cases.js';
 
 /** Waits for the outcome of a case that was pushed to its list, and compares it with what the case states. */
@@ -37,6 +38,7 @@ export async function checkOutcome(
   t.equal(body.status, one.expect.status, `status; ${body.error_message ?? 'no error'}`);
   if (one.expect.status === 'completed') {
     t.equal(body.assets.length, one.expect.assets, 'number of assets');
+    t.same(misfits(body.metadata, completed), [], 'every value has its type and form');
     for (const asset of body.assets) t.ok((await readAsset(service, asset)).length > 0, asset);
     for (const [field, expected] of Object.entries(one.expect.metadata))
       compareField(t, field, body.metadata[field], expected);
@@ -44,6 +46,7 @@ export async function checkOutcome(
     t.ok(body.error_message?.startsWith(one.expect.error_prefix), `error_message: ${body.error_message}`);
     t.ok(body.error_message?.includes(one.expect.names), `it names ${one.expect.names}`);
     t.equal(body.metadata['error_type'], one.expect.error_type);
+    t.same(misfits(body.metadata, failed), [], 'every value has its type and form');
     t.same(body.assets, []);
   }
 }

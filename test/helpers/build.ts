@@ -60,7 +60,13 @@ export async function build(
     services,
     registry,
     log,
-    facts: { version: real.version, workerId: real.workerId, schedulers: real.schedulers, featuresOff: [] },
+    facts: {
+      version: real.version,
+      workerId: real.workerId,
+      schedulers: real.schedulers,
+      compel: config.compel,
+      featuresOff: [],
+    },
   });
   t.teardown(async () => {
     await app.close();

@@ -153,6 +153,27 @@ t.test('a type belongs on its own queue', async (t) => {
   t.ok(validatePayload(goodPayloads.wan).ok, 'over HTTP the type chooses the queue');
 });
 
+t.test('a type that is none is told the ones there are, with their queues, and the nearest', async (t) => {
+  for (const [type, near] of [
+    ['sdxl_video', /nearest to sdxl_video are video_fast, .*on wan_queue$/],
+    ['image7b_fast', /nearest to image7b_fast are image7b_fast_enhanced on wan_queue$/],
+    ['SDXL_IMAGE_FAST', /nearest to SDXL_IMAGE_FAST are sdxl_image_fast on sdxl_queue$/],
+    ['video-high', /nearest to video-high are video_high on wan_queue$/],
+    ['wan_video_fast', /are video_fast on wan_queue$/],
+    ['song', /video7b_high_enhanced on wan_queue$/],
+    ['\u001b[31mred', /video7b_high_enhanced on wan_queue$/],
+    [7, /video7b_high_enhanced on wan_queue$/],
+  ] as const)
+    for (const queue of [undefined, 'sdxl_queue', 'wan_queue'] as const) {
+      const { details = [] } = validatePayload({ ...goodPayloads.sdxl, type }, queue) as {
+        details?: Array<{ field: string; message: string }>;
+      };
+      const message = details.find(({ field }) => field === 'type')?.message ?? '';
+      t.match(message, /^type must be one of sdxl_image_fast, sdxl_image_high on sdxl_queue; image_fast, /);
+      t.match(message, near, String(type));
+    }
+});
+
 t.test('what can be read of a refused payload', async (t) => {
   const { id, user_id: userId } = goodPayloads.sdxl;
   t.match(validatePayload({ ...goodPayloads.sdxl, prompt: '' }), {

@@ -23,7 +23,7 @@ const negativePrompts = await createNegativePrompts({
 /** Records what the engine is asked; answers what a real one would of the weights. */
 async function plan(
   job: Partial<ValidJob>,
-  { loaded = null, used }: { loaded?: LoadResult | null; used?: number } = {},
+  { loaded = null, used, compel }: { loaded?: LoadResult | null; used?: number; compel?: boolean } = {},
 ) {
   let asked: SdxlGenerateParams | null = null;
   const engines = {
@@ -43,7 +43,10 @@ async function plan(
       });
     },
   } as unknown as Engines;
-  const made = planSdxlJob({ ...base, ...job }, { engines, negativePrompts, version: '1.2.3' });
+  const made = planSdxlJob(
+    { ...base, ...job },
+    { engines, negativePrompts, version: '1.2.3', ...(compel === undefined ? {} : { compel }) },
+  );
   const outcome = await made.generate({
     outputDir: '/out',
     prompt: job.prompt ?? base.prompt,
@@ -144,6 +147,21 @@ t.test('the four outcomes of compel_weights', async (t) => {
   t.match(off.asked, { weights: [], parseWeights: false });
 });
 
+t.test('COMPEL=off draws every prompt literally', async (t) => {
+  const weights = { compel_enabled: true, compel_weights: '(red:1.3)' };
+  const { metadata, asked } = await plan(weights, { compel: false });
+  t.match(metadata, {
+    compel_enabled: false,
+    compel_weights: null,
+    compel_success: false,
+    enhancement_strategy: 'none',
+    final_prompt_type: 'string',
+    compel_error: /COMPEL=off/,
+  });
+  t.match(asked, { parseWeights: false, weights: [] });
+  t.notOk('compel_error' in (await plan({}, { compel: false })).metadata, 'nothing was asked for');
+});
+
 t.test('weights that overrun the window are reported; with none left it is a fallback', async (t) => {
   const weights = '(a:1.2), (b:1.3)';
   t.match((await plan({ compel_enabled: true, compel_weights: weights }, { used: 1 })).metadata, {
@@ -154,6 +172,7 @@ t.test('weights that overrun the window are reported; with none left it is a fal
     enhancement_strategy: 'fallback',
     compel_success: false,
     final_prompt_type: 'string',
+    compel_error: 'overruns the window',
   });
 });
 

@@ -39,6 +39,7 @@ const app = await buildApp({
     version: services.version,
     workerId: services.workerId,
     schedulers: services.schedulers,
+    compel: true,
     featuresOff: [],
   },
 });

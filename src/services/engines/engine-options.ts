@@ -84,6 +84,8 @@ interface EngineSetup {
   overrides?: Partial<Record<EngineKind, Partial<SupervisorOptions>>> | undefined;
 }
 
+export const enhancementOff = 'Enhancement is switched off on this instance (ENHANCE=off)';
+
 /** The engines whose models are here, in start order, and why the others are not. */
 export function engineOptions(
   config: Config,
@@ -95,7 +97,8 @@ export function engineOptions(
   const absent: Partial<Record<EngineKind, string>> = {};
   for (const kind of ['sdxl', 'wan', 'qwen'] as const) {
     const folder = folders[kind];
-    if (folder.dir === null) absent[kind] = folder.reason;
+    if (kind === 'qwen' && !config.enhance) absent[kind] = enhancementOff;
+    else if (folder.dir === null) absent[kind] = folder.reason;
     else
       engines.push({
         kind,

@@ -43,6 +43,8 @@ export interface EnhancementParts {
   denyList: DenyList;
   sessions: SessionStore;
   log: Logger;
+  /** Why no prompt is rewritten on this instance. */
+  off?: string | undefined;
   limits?: Partial<EnhancementLimits>;
 }
 
@@ -62,6 +64,7 @@ export function createEnhancement({
   denyList,
   sessions,
   log,
+  off,
   limits: given = {},
 }: EnhancementParts) {
   const limits = { ...defaultEnhancementLimits, ...given };
@@ -78,7 +81,7 @@ export function createEnhancement({
     const startedMs = performance.now();
     refuseDenied(request);
     const plan = planOf(request, templates);
-    if (!engines.has('qwen')) return { success: false, reason: modelNotAvailable };
+    if (!engines.has('qwen')) return { success: false, reason: off ?? modelNotAvailable };
     return within(limits.deadlineMs, signal, async (inTime) => {
       const leave = await waitingRoom.enter(inTime, { patient: request.patient === true });
       try {

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { promptsDirOf, redisUrlOf, type Config } from '../../config.js';
+import { enhancementOff } from '../engines/engine-options.js';
 import { readDenyList, type DenyList } from './deny-list.js';
 import { createEnhancement, type EnhancementParts } from './enhancement.js';
 import { createRedisSessions } from './redis-sessions.js';
@@ -18,6 +19,7 @@ export async function createPromptEnhancement(
   return createEnhancement({
     ...parts,
     log,
+    off: config.enhance ? undefined : enhancementOff,
     templates: await readTemplates(path.join(promptsDirOf(config), 'enhancement')),
     sessions: createSessions(config),
     limits: {

@@ -8,6 +8,7 @@ import type { Reservation } from '../queue/job-store.js';
 import { JobInterrupt } from './failure.js';
 import { createJobOutcome, type HandBackCounts } from './job-outcome.js';
 import { keepLease } from './lease-keeper.js';
+import { requestOf } from './metadata.js';
 import type { EnhancementOutcome, GenerateOutcome, GenerationPlan, PlannedReference } from './plan.js';
 import type { Permits } from './pipeline-permits.js';
 import { createProgressReporter, createProgressWriter } from './progress-reporter.js';
@@ -56,8 +57,13 @@ export async function runAttempt(
     { formatters: { log: (fields) => ({ stage, ...fields }) } },
   );
   const traced = traceAttempt({ job, reservation, engine: spec.engine });
+  const request = requestOf(reservation.read);
   const buildCallback: BuildCallback = (event, content) => {
-    const entry = context.callback(event, { ...content, writtenId: lease.writtenId || content.jobId });
+    const entry = context.callback(event, {
+      ...content,
+      metadata: { ...content.metadata, ...request },
+      writtenId: lease.writtenId || content.jobId,
+    });
     return entry === undefined ? undefined : { ...entry, ...traced.carrier() };
   };
   const write = createStoreWriter(limits, log);

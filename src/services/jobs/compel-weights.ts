@@ -2,6 +2,8 @@ import type { WeightedPhrase } from '../../inference/generation.js';
 import { parseWeightList } from '../../lib/prompt-weights.js';
 
 export const maxWeights = 6;
+/** Why an instance applies none. */
+export const compelOff = 'Compel is switched off on this instance (COMPEL=off)';
 export const weightRange = { min: 0.1, max: 2.0 } as const;
 
 export interface CompelWeights {

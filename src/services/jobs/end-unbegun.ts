@@ -1,7 +1,7 @@
 import type { JobType } from '../catalogue.js';
 import type { Reservation } from '../queue/job-store.js';
 import { invalidParameters, type JobFailure } from './failure.js';
-import { endWithoutResult, factsWithoutResult } from './metadata.js';
+import { endWithoutResult, factsWithoutResult, requestOf } from './metadata.js';
 import type { RunnerContext, WriteToStore } from './runner-context.js';
 import type { PayloadCheck } from './payload.js';
 
@@ -72,6 +72,7 @@ export function endUnbegun(
       attempts,
       version: context.version,
       callback: context.callback,
+      request: requestOf(reservation.read),
     });
   }
 

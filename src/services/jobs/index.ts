@@ -79,7 +79,7 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
     const { imageFormat: format, previewEverySteps, videoCrf: crf } = config;
     const common = { engines, version, format, previewEverySteps };
     return engine === 'sdxl'
-      ? planSdxlJob(job, { ...common, ...models.sdxl })
+      ? planSdxlJob(job, { ...common, ...models.sdxl, compel: config.compel })
       : planWanJob(job, { ...common, ...models.wan, crf });
   }
 

@@ -8,7 +8,7 @@ import type { FinishedJob } from '../queue/job-store.js';
 import type { Attempt } from './attempt.js';
 import { isWorkersFault } from './capabilities.js';
 import { cancelledFailure, failureFrom, type JobFailure, JobInterrupt } from './failure.js';
-import { completionMetadata, endWithoutResult, factsWithoutResult } from './metadata.js';
+import { completionMetadata, endWithoutResult, factsWithoutResult, requestOf } from './metadata.js';
 import type { EnhancementOutcome, GenerateOutcome, GenerationPlan } from './plan.js';
 import type { RunnerContext, WriteToStore } from './runner-context.js';
 import { removeStored } from './upload.js';
@@ -53,6 +53,7 @@ export function createJobOutcome({ attempt, context, handBacks, buildCallback, w
   const { lease } = reservation;
   const { store, limits, version } = context;
   const identity = { id: job.id, type: job.type, userId: job.user_id };
+  const request = requestOf(reservation.read);
 
   async function complete(done: Completion): Promise<void> {
     const { engine, expectedSeconds, output } = catalogue[job.type];
@@ -74,6 +75,7 @@ export function createJobOutcome({ attempt, context, handBacks, buildCallback, w
         ...done.plan.metadata,
         ...done.outcome.metadata,
         ...(done.poster === undefined ? {} : { poster: done.poster }),
+        ...request,
       },
     });
     // What `explain` asked for is for the one who looks at the job, not for the receiver of its callback.
@@ -172,6 +174,7 @@ export function createJobOutcome({ attempt, context, handBacks, buildCallback, w
       attempts: reservation.attempt,
       version,
       callback: buildCallback,
+      request,
     });
     const written = await write('record the failure', () =>
       how === 'finish'

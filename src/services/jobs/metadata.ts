@@ -4,6 +4,7 @@ import type { BuildCallback } from '../outbound/index.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { GpuReading } from '../card/gpu-monitor.js';
 import type { FinishedJob } from '../queue/job-store.js';
+import type { PayloadRead } from '../queue/read-payload.js';
 import { gigabytes, rounded } from '../../lib/units.js';
 
 export interface CompletionFacts {
@@ -82,6 +83,32 @@ export function failureMetadata({
   return { error_type: type, error_timestamp: at.toISOString(), worker_version: workerVersion, attempts };
 }
 
+/** Of the payload's own `metadata`: a text that is longer is cut, and the whole is left out when it is larger. */
+const longestRequestText = 1000;
+const mostRequestBytes = 8 * 1024;
+
+/**
+ * The payload's own `metadata` under `request`, for the producer to know its job by. What a database cannot
+ * keep (NUL, half of a surrogate pair) is replaced.
+ */
+export function requestOf({ value }: Pick<PayloadRead, 'value'>): Record<string, unknown> {
+  const metadata = (value as { metadata?: unknown } | null | undefined)?.metadata;
+  if (typeof metadata !== 'object' || metadata === null || Array.isArray(metadata)) return {};
+  const told = (text: string) =>
+    text.length > longestRequestText ? `${text.slice(0, longestRequestText)}…` : text;
+  let json: string;
+  try {
+    json = JSON.stringify(metadata, (_name, inner: unknown) =>
+      typeof inner === 'string' ? told(inner).replace(/[\0\p{Surrogate}]/gu, '\uFFFD') : inner,
+    );
+  } catch {
+    return { request: null, request_omitted: 'metadata is nested too deeply' };
+  }
+  return Buffer.byteLength(json) > mostRequestBytes
+    ? { request: null, request_omitted: `metadata is larger than ${mostRequestBytes} bytes` }
+    : { request: JSON.parse(json) as unknown };
+}
+
 /** What is recorded, and told by the `failed` callback, of a job that ends without a result. */
 export function endWithoutResult(
   status: 'failed' | 'cancelled',
@@ -90,6 +117,7 @@ export function endWithoutResult(
     attempts,
     version,
     callback,
+    request = {},
     ...job
   }: {
     jobId: string;
@@ -98,9 +126,14 @@ export function endWithoutResult(
     attempts: number;
     version: string;
     callback: BuildCallback;
+    /** Of `requestOf`. */
+    request?: Record<string, unknown>;
   },
 ): FinishedJob {
-  const metadata = failureMetadata({ type: failure.type, attempts, workerVersion: version });
+  const metadata = {
+    ...failureMetadata({ type: failure.type, attempts, workerVersion: version }),
+    ...request,
+  };
   const entry = callback('failed', { ...job, assets: [], errorMessage: failure.message, metadata });
   return {
     status,

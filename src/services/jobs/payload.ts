@@ -3,15 +3,7 @@ import { createContractValidator } from '../../contract/validator.js';
 import type { ReferenceType } from '../../inference/generation.js';
 import type { ErrorDetail } from '../../lib/errors.js';
 import { parseWeightList } from '../../lib/prompt-weights.js';
-import {
-  catalogue,
-  isJobType,
-  type JobType,
-  jobTypes,
-  jobTypesOf,
-  type QueueName,
-  wanFrames,
-} from '../catalogue.js';
+import { catalogue, isJobType, type JobType, type QueueName, unknownType, wanFrames } from '../catalogue.js';
 import type { DenyList } from '../enhancement/deny-list.js';
 import { isUuid, type PayloadRead, saysNothing } from '../queue/read-payload.js';
 import type { EnhancementType } from './plan.js';
@@ -55,11 +47,7 @@ export function createPayloadValidator({
       details.push(
         type === undefined
           ? { field: 'type', rule: 'required', message: 'type is missing' }
-          : {
-              field: 'type',
-              rule: 'enum',
-              message: `type must be one of ${(queue === undefined ? jobTypes : jobTypesOf(queue)).join(', ')}`,
-            },
+          : { field: 'type', rule: 'enum', message: unknownType(type) },
       );
     } else if (queue !== undefined && catalogue[type].queue !== queue) {
       details.push({

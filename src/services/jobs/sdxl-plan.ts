@@ -11,7 +11,7 @@ import type { Engines } from '../engines/engines.js';
 import type { NegativePrompts } from '../models/negative-prompts.js';
 import { catalogue, defaultReferenceStrength } from '../catalogue.js';
 import { defaultSchedulers } from '../models/model-folders.js';
-import { formatWeight, parseCompelWeights } from './compel-weights.js';
+import { compelOff, formatWeight, parseCompelWeights } from './compel-weights.js';
 import type { ValidJob } from './payload.js';
 import {
   drawnMetadata,
@@ -24,6 +24,8 @@ import {
 export interface SdxlPlanOptions {
   engines: Pick<Engines, 'call' | 'status'>;
   negativePrompts: NegativePrompts;
+  /** False: prompts are taken literally on this instance, and weights are not applied. */
+  compel?: boolean;
   scheduler?: SdxlSchedulerName;
   format?: ImageFormat;
   /** Latent previews for followers of the job, every n steps; 0 for none. */
@@ -43,6 +45,7 @@ export function planSdxlJob(
   {
     engines,
     negativePrompts,
+    compel: compelHere = true,
     scheduler = defaultSchedulers.sdxl,
     format = 'png',
     previewEverySteps = 5,
@@ -55,7 +58,8 @@ export function planSdxlJob(
   const { width, height } = sizeOf(config, loaded);
   const numImages = config.num_images ?? 1;
   const seed = config.seed ?? seedFromId(job.id);
-  const compel = readCompel(job);
+  const compelAsked = job.compel_enabled === true;
+  const compel = readCompel(job, compelHere);
   const negative =
     config.negative_prompt === undefined || config.negative_prompt === null
       ? negativePrompts.forPrompt(job.prompt)
@@ -65,7 +69,7 @@ export function planSdxlJob(
   const base: Omit<SdxlGenerateParams, 'outputDir' | 'prompt' | 'parametersText' | 'reference'> = {
     jobId: job.id,
     negativePrompt: negative.text,
-    parseWeights: job.compel_enabled !== false,
+    parseWeights: compelHere && job.compel_enabled !== false,
     weights: compel.weights,
     steps: type.steps,
     guidanceScale: type.guidanceScale,
@@ -98,8 +102,8 @@ export function planSdxlJob(
       seed,
       seeds: Array.from({ length: numImages }, (_, index) => seed + index),
       num_images: numImages,
-      compel_enabled: job.compel_enabled === true,
-      compel_weights: (job.compel_enabled === true && job.compel_weights) || null,
+      compel_enabled: compelHere && compelAsked,
+      compel_weights: (compelHere && compelAsked && job.compel_weights) || null,
       ...compel.metadata,
       negative_prompt: negative.text,
       negative_prompt_source: negative.source,
@@ -155,11 +159,12 @@ interface CompelReading {
   metadata: Record<string, unknown>;
 }
 
-function readCompel(job: ValidJob): CompelReading {
+function readCompel(job: ValidJob, compelHere: boolean): CompelReading {
   const text = job.compel_weights ?? '';
   const unused = { compel_success: false, enhancement_strategy: 'none', final_prompt_type: 'string' };
   if (job.compel_enabled !== true || text.trim() === '')
     return { weights: [], dropped: [], metadata: unused };
+  if (!compelHere) return { weights: [], dropped: [], metadata: { ...unused, compel_error: compelOff } };
   const parsed = parseCompelWeights(text);
   if (!parsed.valid)
     return {
