@@ -815,12 +815,20 @@ export interface components {
             weight: number;
             reason?: string;
         };
+        /** @description A piece that was dropped, cut, or does not act as it looks */
+        PromptNote: {
+            field: string;
+            text: string;
+            note: string;
+        };
         CompelReport: {
             prompt: string;
             compel_weights: string | null;
             parsed_weights: components["schemas"]["Weight"][];
             dropped_weights: components["schemas"]["Weight"][];
+            /** @description With the weights where they act: a phrase the prompt holds where it stands, others behind it */
             combined_prompt: string;
+            prompt_notes: components["schemas"]["PromptNote"][];
             token_count: number;
             token_limit: number;
             tensor_shapes: {

@@ -86,6 +86,9 @@ export interface SdxlGenerateResult {
   /** Tokens of the combined prompt with start and end token, before truncation to CLIP's window. */
   tokenCount: number;
   truncated: boolean;
+  /** The words that the window had no room for; likewise of the negative prompt. */
+  cut?: string;
+  negativeCut?: string;
   /** How a reference was applied: `ip_adapter`, `img2img`, or none. */
   referenceMethod?: 'ip_adapter' | 'img2img';
   explain?: Record<string, unknown>;
@@ -185,6 +188,9 @@ export interface DescribePromptResult {
   tokenCount: number;
   weightsUsed: WeightedPhrase[];
   weightsDropped: Array<WeightedPhrase & { reason: string }>;
+  /** The prompt with its weights where they act; null of a blend or conjunction. */
+  combinedPrompt: string | null;
+  cut: string;
   tensorShapes: Record<string, number[]>;
   tokens: Array<{ token: string; id: number; weight: number }>;
 }

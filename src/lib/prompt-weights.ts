@@ -17,6 +17,12 @@ export type ParsedPrompt =
   /** Conditionings one after another on the token axis. */
   | { kind: 'and'; prompts: Fragment[][]; weights: number[] };
 
+/** A piece of a prompt that was dropped, cut, or does not act as it looks, and what became of it. */
+export interface PromptNote {
+  text: string;
+  note: string;
+}
+
 /** `both` reads both syntaxes; `compel` is Compel 2.4's own reading, for comparison with it. */
 export type WeightSyntax = 'both' | 'compel';
 
@@ -26,11 +32,32 @@ const down = 0.9;
 const bracket = 1 / 1.1;
 /** Beyond it the encoders' rows are so far from anything trained that the picture is noise. */
 const largestWeight = 10;
+/** Rarely meant; worth a note. */
+const strongWeight = 2;
 /** Deeper brackets are read as text: nobody writes them, and every level costs a call. */
 const deepestNesting = 50;
 
-export function parsePrompt(text: string, syntax: WeightSyntax = 'both'): ParsedPrompt {
-  return parseCombination(text, syntax) ?? { kind: 'prompt', fragments: parseFragments(text, syntax) };
+/** @param notes gets what is bounded, or is text although it looks like a weight */
+export function parsePrompt(
+  text: string,
+  syntax: WeightSyntax = 'both',
+  notes: PromptNote[] = [],
+): ParsedPrompt {
+  return (
+    parseCombination(text, syntax, notes) ?? {
+      kind: 'prompt',
+      fragments: parseFragments(text, syntax, notes),
+    }
+  );
+}
+
+/** A prompt with its weights where they act; a blend or conjunction has no such form. */
+export function formatPrompt(parsed: ParsedPrompt): string | null {
+  if (parsed.kind !== 'prompt') return null;
+  const written = parsed.fragments.map(({ text, weight }) =>
+    weight === 1 ? text : `(${text.replace(/[()[\]\\]/g, '\\$&')}:${Number(weight.toFixed(3))})`,
+  );
+  return written.join(' ').replaceAll(' ,', ',');
 }
 
 /** The fragments of each part; a plain prompt is its only part. */
@@ -51,8 +78,18 @@ export function cutSyntax(text: string): string {
   return (parts === undefined ? [text] : quotedTexts(parts)).map((part) => cut(part).join('')).join(' ');
 }
 
+/** A weight as prompts and `compel_weights` write it. */
+export const decimal = String.raw`[+-]?(?:\d+(?:\.\d*)?|\.\d+)`;
+const colonWeight = new RegExp(String.raw`^(.*):\s*(${decimal})\s*$`, 'su');
+
+/** `(2:3)`, `(at 10:30)`, `(psalm:119)`: a ratio, a time, a number, and no weight. */
+export function isProse(words: string, number: string): boolean {
+  const isWhole = /^\d+$/.test(number);
+  return /^[\s\d.,:]+$/.test(words) || (isWhole && (/\d\s*$/.test(words) || Number(number) > largestWeight));
+}
+
 const escaped = /\\([()[\]"\\])/gu;
-const quoted = String.raw`"((?:[^"\\]|\\.)*)"`;
+export const quoted = String.raw`"((?:[^"\\]|\\.)*)"`;
 const quotedPattern = new RegExp(quoted, 'gsu');
 const quoteHere = new RegExp(quoted, 'suy');
 const combinationPattern = new RegExp(
@@ -60,11 +97,11 @@ const combinationPattern = new RegExp(
   'su',
 );
 
-function parseCombination(text: string, syntax: WeightSyntax): ParsedPrompt | null {
+function parseCombination(text: string, syntax: WeightSyntax, notes: PromptNote[]): ParsedPrompt | null {
   const match = combinationPattern.exec(text);
   if (match?.groups === undefined) return null;
   const { groups } = match;
-  const prompts = quotedTexts(match[1]).map((inner) => parseFragments(inner, syntax));
+  const prompts = quotedTexts(match[1]).map((inner) => parseFragments(inner, syntax, notes));
   const terms = (groups['terms'] as string).split(',').map((term) => term.trim());
   const limit = largestOf(syntax);
   const weights = terms
@@ -80,13 +117,13 @@ function parseCombination(text: string, syntax: WeightSyntax): ParsedPrompt | nu
 
 const quotedTexts = (list = '') => [...list.matchAll(quotedPattern)].map(([, inner = '']) => inner);
 
-function parseFragments(text: string, syntax: WeightSyntax): Fragment[] {
-  return fuse(readFragments(text, syntax), largestOf(syntax));
+function parseFragments(text: string, syntax: WeightSyntax, notes: PromptNote[]): Fragment[] {
+  return fuse(readFragments(text, syntax, notes), largestOf(syntax), notes);
 }
 
-function readFragments(text: string, syntax: WeightSyntax): Fragment[] {
+function readFragments(text: string, syntax: WeightSyntax, notes: PromptNote[] = []): Fragment[] {
   const fragments: Fragment[] = [];
-  read({ text, syntax, closing: closingBrackets(text), fragments }, 0, text.length, 1, 0);
+  read({ text, syntax, closing: closingBrackets(text), fragments, notes }, 0, text.length, 1, 0);
   return fragments.map(({ text: words, weight }) => ({ text: words.replace(escaped, '$1'), weight }));
 }
 
@@ -97,6 +134,7 @@ interface Reading {
   syntax: WeightSyntax;
   closing: ReadonlyMap<number, number>;
   fragments: Fragment[];
+  notes: PromptNote[];
 }
 
 /** Words of the text with their syntax, which ends before `end`. */
@@ -134,16 +172,22 @@ function read(reading: Reading, from: number, to: number, weight: number, depth:
   flush();
 }
 
-function readGroup({ text, syntax, closing }: Reading, at: number, to: number): Piece | null {
+function readGroup({ text, syntax, closing, notes }: Reading, at: number, to: number): Piece | null {
   const close = closing.get(at) ?? to;
   if (close >= to || (text[at] === '[' && syntax === 'compel')) return null;
   const group = { from: at + 1, to: close, end: close + 1, nested: true };
   if (text[at] === '[') return { ...group, factor: bracket };
-  const colon =
-    syntax === 'both' ? /^(.*):\s*(\d+(?:\.\d+)?|\.\d+)\s*$/su.exec(text.slice(at + 1, close)) : null;
-  const words = colon?.[1] ?? '\\';
-  if (!words.endsWith('\\')) return { ...group, to: at + 1 + words.length, factor: Number(colon?.[2]) };
-  return { ...group, factor: syntax === 'both' ? up : 1, ...readSuffix(text, close + 1, to) };
+  const [, words = '\\', number = ''] =
+    syntax === 'both' ? (colonWeight.exec(text.slice(at + 1, close)) ?? []) : [];
+  if (words.endsWith('\\'))
+    return { ...group, factor: syntax === 'both' ? up : 1, ...readSuffix(text, close + 1, to) };
+  if (isProse(words, number)) {
+    notes.push({ text: text.slice(at, close + 1), note: 'is read as text, not as a weight' });
+    return null;
+  }
+  if (Number(number) < 0)
+    notes.push({ text: text.slice(at, close + 1), note: 'has a weight of 0, the least' });
+  return { ...group, to: at + 1 + words.length, factor: Math.max(0, Number(number)) };
 }
 
 function readQuote(text: string, at: number, to: number): Piece | null {
@@ -165,7 +209,7 @@ function readSuffix(text: string, at: number, to: number): { factor: number; end
 }
 
 /** Each sign is a factor. */
-function signFactor(signs: string): number {
+export function signFactor(signs: string): number {
   return (signs.startsWith('+') ? up : down) ** signs.length;
 }
 
@@ -199,61 +243,17 @@ function closingBrackets(text: string): Map<number, number> {
 }
 
 /** Trims, drops empty pieces and joins neighbours of equal weight by one blank, as Compel does. */
-function fuse(fragments: readonly Fragment[], largest: number): Fragment[] {
+function fuse(fragments: readonly Fragment[], largest: number, notes: PromptNote[]): Fragment[] {
   const fused: Fragment[] = [];
   for (const { text, weight: given } of fragments) {
     const weight = Math.min(given, largest);
     const clean = text.trim();
+    if (given > largest) notes.push({ text: clean, note: `has a weight of ${largest}, the largest` });
+    else if (given > strongWeight) notes.push({ text: clean, note: `has a weight of ${given}` });
     const last = fused.at(-1);
     if (clean === '') continue;
     if (last?.weight === weight) last.text += ` ${clean}`;
     else fused.push({ text: clean, weight });
   }
   return fused.length === 0 ? [{ text: '', weight: 1 }] : fused;
-}
-
-const bracketed = String.raw`\(((?:[^()\\]|\\.)*)\)`;
-const decimal = String.raw`[+-]?(?:\d+(?:\.\d*)?|\.\d+)`;
-/** `(red circle:1.3)`; `(red circle)1.3` and `"red circle"1.3`; `red++` and `(red circle)--`. */
-const listForms = [
-  String.raw`\(((?:[^()\\]|\\.)*):\s*(${decimal})\s*\)`,
-  `${bracketed}(${decimal})`,
-  `${quoted}(${decimal})`,
-  String.raw`${bracketed}(\++|-+)`,
-  String.raw`([^\s()"+-]+)(\++|-+)`,
-].map((form) => new RegExp(`^${form}$`, 's'));
-
-/**
- * Reads weights separated by commas, as `compel_weights` holds them, in their order and of any size.
- * @returns the first entry that is not one weighted phrase as `malformed`, if there is one
- */
-export function parseWeightList(text: string): { weights: Fragment[]; malformed?: string } {
-  const weights: Fragment[] = [];
-  for (const entry of splitAtCommas(text)) {
-    const match = listForms.map((form) => form.exec(entry)).find((found) => found !== null);
-    const [, words = '', sign = ''] = match ?? [];
-    const phrase = words.replace(/\\(.)/gs, '$1').replace(/\s+/g, ' ').trim();
-    const weight = /\d/.test(sign) ? Number(sign) : Number(signFactor(sign).toFixed(6));
-    if (phrase === '' || !Number.isFinite(weight)) return { weights, malformed: entry };
-    weights.push({ text: phrase, weight });
-  }
-  return { weights };
-}
-
-/** Splits at commas outside parentheses and quotes; empty entries (a trailing comma) do not count. */
-function splitAtCommas(text: string): string[] {
-  const entries: string[] = [];
-  let [start, depth, inQuotes] = [0, 0, false];
-  for (let at = 0; at < text.length; at += 1) {
-    const char = text[at];
-    if (char === '\\') at += 1;
-    else if (char === '"' && depth === 0) inQuotes = !inQuotes;
-    else if (char === '(') depth += 1;
-    else if (char === ')') depth -= 1;
-    else if (char === ',' && depth <= 0 && !inQuotes) {
-      entries.push(text.slice(start, at));
-      start = at + 1;
-    }
-  }
-  return [...entries, text.slice(start)].map((entry) => entry.trim()).filter((entry) => entry !== '');
 }

@@ -3,10 +3,12 @@ import { createHash } from 'node:crypto';
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
 import { clipWindow } from '../inference/generation.js';
+import { parsePrompt } from '../lib/prompt-weights.js';
 import { AppError, enhanceFailureBody, errors } from '../lib/errors.js';
 import type { EnhancePromptAnswer, EnhancePromptRequest } from '../services/enhancement/enhancement-types.js';
 import type { Services } from '../services/index.js';
-import { compelOff, formatWeight, parseCompelWeights } from '../services/jobs/compel-weights.js';
+import { compelOff, dropTags, engineNotes, parseCompelWeights } from '../services/jobs/compel-weights.js';
+import { notesOf } from '../services/jobs/plan.js';
 import type { RouteContext } from './context.js';
 import { sendEvents, type ServerSentEvent } from './server-sent-events.js';
 
@@ -153,8 +155,10 @@ export function testCompelRoutes({ services, disconnect, facts }: RouteContext):
       const isEmpty = text === null || text.trim() === '';
       const parsed = isEmpty || !facts.compel ? null : parseCompelWeights(text);
       const weights = parsed?.valid === true ? parsed.weights : [];
+      const words = dropTags(prompt);
+      if (facts.compel) parsePrompt(words.text, 'both', words.notes);
       const described = await services.engines.describePrompt(
-        { prompt, weights, parseWeights: facts.compel },
+        { prompt: words.text, weights, parseWeights: facts.compel },
         disconnect.of(reply),
       );
       const success = described.weightsUsed.length > 0;
@@ -163,7 +167,12 @@ export function testCompelRoutes({ services, disconnect, facts }: RouteContext):
         compel_weights: text,
         parsed_weights: weights,
         dropped_weights: [...(parsed?.valid === true ? parsed.dropped : []), ...described.weightsDropped],
-        combined_prompt: [prompt, ...described.weightsUsed.map(formatWeight)].join(', '),
+        combined_prompt: described.combinedPrompt ?? words.text,
+        prompt_notes: notesOf(
+          ['prompt', words.notes],
+          ['compel_weights', parsed?.valid === true ? parsed.notes : []],
+          ...engineNotes(described),
+        ),
         token_count: described.tokenCount,
         token_limit: clipWindow,
         tensor_shapes: described.tensorShapes,

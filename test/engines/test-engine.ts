@@ -82,6 +82,8 @@ async function handle(request: Extract<ToEngine, { type: 'request' }>): Promise<
         tokenCount: 3,
         weightsUsed: request.params.weights,
         weightsDropped: [],
+        combinedPrompt: null,
+        cut: '',
         tensorShapes: {},
         tokens: [],
       };

@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { parsePrompt, parseWeightList, plainText, type Fragment } from '../../src/lib/prompt-weights.js';
+import { parsePrompt, plainText, type Fragment, type PromptNote } from '../../src/lib/prompt-weights.js';
+import { dropTags, parseWeightList } from '../../src/services/jobs/compel-weights.js';
 import { projectRoot } from '../../src/lib/project.js';
 
 const showFragments = (fragments: readonly Fragment[]) =>
@@ -100,5 +101,66 @@ void t.test('reading takes time in proportion to the text, whatever stands in it
     { numRuns: 50 },
   );
   t.pass('checked');
+  t.end();
+});
+
+void t.test('what does not act as it looks is noted', (t) => {
+  const notesOf = (prompt: string) => {
+    const notes: PromptNote[] = [];
+    parsePrompt(prompt, 'both', notes);
+    return notes.map(({ text, note }) => `${text} ${note}`);
+  };
+  for (const [prompt, ...expected] of [
+    ['a (2:3) frame', '(2:3) is read as text, not as a weight'],
+    ['(psalm:119) and (red:1.3)', '(psalm:119) is read as text, not as a weight'],
+    ['(chapter:3)', 'chapter has a weight of 3'],
+    ['(red:12.5)', 'red has a weight of 10, the largest'],
+    ['(cold: -5)', '(cold: -5) has a weight of 0, the least'],
+    ['("a (16:9) b", "c").and()', '(16:9) is read as text, not as a weight'],
+    ['(red:1.3), ((blue)), [green] and "white"1.2'],
+  ] as const)
+    t.same(notesOf(prompt), expected, prompt);
+  t.end();
+});
+
+void t.test('what loads something elsewhere is left out, its words too', (t) => {
+  for (const [prompt, left] of [
+    ['<lora:detail:0.8>, a cat', 'a cat'],
+    ['a cat <lora:add_detail:1> in the rain', 'a cat in the rain'],
+    ['a cat, <LoRA:x:0.5>, <hypernet:y>, rain', 'a cat, rain'],
+    ['a cat, rain, <lyco:z:1>', 'a cat, rain'],
+    ['for<lora:x:1>bidden', 'for bidden'],
+    ['<lora:x:1>', ''],
+    ['a <b> c < d, <lora:', 'a <b> c < d, <lora:'],
+  ] as const)
+    t.equal(dropTags(prompt).text, left, prompt);
+  t.end();
+});
+
+void t.test('a number means the same in a prompt and in a list', (t) => {
+  for (const number of [
+    '1.3',
+    '.5',
+    '0.5',
+    '1.',
+    '+1.3',
+    '1.30',
+    ' 1.2',
+    '2',
+    '0',
+    '1,3',
+    'x',
+    '1e1',
+    '٣',
+    '',
+  ]) {
+    const inPrompt = parsePrompt(`(red:${number})`);
+    const read = inPrompt.kind === 'prompt' ? inPrompt.fragments[0] : undefined;
+    const { weights, malformed } = parseWeightList(`(red:${number})`);
+    if (read?.text === 'red') t.same(weights, [read], number);
+    else t.ok(malformed !== undefined || weights[0]?.text !== 'red', `${number} is no weight in either`);
+  }
+  for (const prose of ['(2:3)', '(at 10:30)', '(1:1.5)', '(psalm:119)'])
+    t.equal(parseWeightList(prose).malformed, prose, prose);
   t.end();
 });

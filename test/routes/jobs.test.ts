@@ -271,9 +271,35 @@ t.test('a job from submission to its picture, as a client sees it', async (t) =>
       { text: 'red', weight: 1.3 },
       { text: 'circle', weight: 1.2 },
     ],
-    combined_prompt: 'a red circle, (red:1.3), (circle:1.2)',
+    combined_prompt: 'a (red:1.3) (circle:1.2)',
+    prompt_notes: [],
     token_limit: 77,
   });
+  t.match(
+    (
+      await call('POST', '/test-compel', {
+        prompt: `<lora:x:1> a (2:3) frame, ${'red '.repeat(80)}`,
+        compel_weights: '(sea:9), <lora:y:1>, (sky:1.2)',
+      })
+    ).json(),
+    {
+      parsed_weights: [
+        { text: 'sea', weight: 2 },
+        { text: 'sky', weight: 1.2 },
+      ],
+      combined_prompt: /^a \(2:3\) frame, red red/,
+      prompt_notes: [
+        { field: 'prompt', text: '<lora:x:1>', note: /left out/ },
+        { field: 'prompt', text: '(2:3)', note: /read as text/ },
+        { field: 'compel_weights', text: '<lora:y:1>', note: /left out/ },
+        { field: 'compel_weights', text: '(sea:9)', note: 'counts 2' },
+        { field: 'compel_weights', text: '(sea:2)', note: /^is dropped: .*77 tokens/ },
+        { field: 'compel_weights', text: '(sky:1.2)', note: /^is dropped: .*77 tokens/ },
+        { field: 'prompt', text: /^(red )+red$/, note: /^is cut off/ },
+      ],
+    },
+    'whatever was changed, dropped or cut is listed',
+  );
   t.match(
     (
       await call('POST', '/test-compel', { prompt: 'a red circle', compel_weights: '(invalid:weights)' })

@@ -230,6 +230,8 @@ function describeResult(request: Request, inputs: Inputs, files: GeneratedFile[]
     weightsDropped: combined.dropped,
     tokenCount: combined.tokenCount,
     truncated: combined.truncated,
+    ...(combined.cut === '' ? {} : { cut: combined.cut }),
+    ...(inputs.text.negativeCut === '' ? {} : { negativeCut: inputs.text.negativeCut }),
     ...(drawn.reference === undefined
       ? {}
       : { referenceMethod: inputs.reference.adapter === undefined ? 'img2img' : 'ip_adapter' }),

@@ -29,6 +29,8 @@ export interface CombinedPrompt {
   /** Tokens of the longer of the two tokenizations, start and end of each part included. */
   tokenCount: number;
   truncated: boolean;
+  /** The words that no window had room for. */
+  cut: string;
 }
 
 /**
@@ -60,18 +62,15 @@ export function combinePrompt(
         };
   const parts = partsOf(parsed);
   const windows = windowsOfPart(model, parsed);
+  const cut = parts.map((fragments) => cutText(model, fragments, windows)).join('');
   return {
     parsed,
     plain: plainText(parsed),
     used,
     dropped,
     tokenCount: parts.reduce((sum, fragments) => sum + countTokens(model, fragments), 0),
-    truncated: parts.some((fragments) =>
-      model.encoders.some((encoder) => {
-        const kept = frameFragments(encoder, fragments, windows).reduce((sum, { length }) => sum + length, 0);
-        return kept < tokensOf(encoder, fragments);
-      }),
-    ),
+    truncated: cut !== '',
+    cut: cut.trim(),
   };
 }
 
@@ -171,14 +170,31 @@ export interface WeightedIds {
   length: number;
 }
 
-/** Tokens before truncation, without start and end. */
-function tokensOf({ tokenizer }: Encoder, fragments: readonly Fragment[]): number {
-  return fragments.reduce((sum, { text }) => sum + tokenizer.encode(text).length, 0);
+/** Words beyond the windows, of whichever encoder has less room. */
+function cutText({ encoders }: SdxlModel, fragments: readonly Fragment[], windows: number): string {
+  for (const encoder of encoders) {
+    const { tokenizer } = encoder;
+    const kept = frameFragments(encoder, fragments, windows).reduce((sum, { length }) => sum + length, 0);
+    const ids = fragments.flatMap(({ text }) => tokenizer.encode(text));
+    if (kept < ids.length)
+      return ids
+        .slice(kept)
+        .map((id) => `${tokenizer.tokenText(id)}${tokenizer.endsWord(id) ? ' ' : ''}`)
+        .join('');
+  }
+  return '';
 }
 
 /** Tokens before truncation, start and end included, where the two tokenizers differ the larger number. */
 function countTokens({ encoders }: SdxlModel, fragments: readonly Fragment[]): number {
-  return 2 + Math.max(...encoders.map((encoder) => tokensOf(encoder, fragments)));
+  return (
+    2 +
+    Math.max(
+      ...encoders.map(({ tokenizer }) =>
+        fragments.reduce((sum, { text }) => sum + tokenizer.encode(text).length, 0),
+      ),
+    )
+  );
 }
 
 /**

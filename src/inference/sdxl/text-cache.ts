@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import { partsOf } from '../../lib/prompt-weights.js';
+import { formatPrompt, partsOf } from '../../lib/prompt-weights.js';
 import { type Conditioning, conditionPrompt, padToLongest, zeroConditioning } from './conditioning.js';
 import type { SdxlModel } from './model.js';
 import { type CombinedPrompt, combinePrompt, frameFragments, windowsOfPart } from './prompt.js';
@@ -11,6 +11,7 @@ export interface EncodedText {
   combined: CombinedPrompt;
   /** The words the first encoder saw, with their weights; padding left out. */
   tokens: Array<{ token: string; id: number; weight: number }>;
+  negativeCut: string;
   /** The same for the negative prompt; empty when it is zeros. */
   negativeTokens: EncodedText['tokens'];
   fromCache: boolean;
@@ -65,6 +66,7 @@ export function createTextCache(model: SdxlModel, capacity = 64) {
       negative,
       combined,
       tokens: listTokens(model, combined),
+      negativeCut: against?.cut ?? '',
       negativeTokens: against === null ? [] : listTokens(model, against),
       fromCache: false,
     };
@@ -113,6 +115,8 @@ export async function describePrompt(
     tokenCount: combined.tokenCount,
     weightsUsed: combined.used,
     weightsDropped: combined.dropped,
+    combinedPrompt: formatPrompt(combined.parsed),
+    cut: combined.cut,
     tensorShapes: {
       prompt_embeds: embeds,
       pooled_prompt_embeds: pooled,

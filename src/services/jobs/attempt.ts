@@ -114,8 +114,9 @@ export async function runAttempt(
 
     log.info({ prompt: job.prompt }, 'job begun');
     const references = await fetchReferences(plan.references, incoming, report);
-    const enhancement = await enhance(plan.enhancement, report);
-    const prompt = enhancement?.prompt ?? job.prompt;
+    const words = plan.prompt ?? job.prompt;
+    const enhancement = await enhance(plan.enhancement, words, report);
+    const prompt = enhancement?.prompt ?? words;
 
     stage = 'waiting';
     report('waiting');
@@ -204,10 +205,11 @@ export async function runAttempt(
 
   async function enhance(
     asked: GenerationPlan['enhancement'],
+    prompt: string,
     report: Report,
   ): Promise<EnhancementOutcome | null> {
     if (asked === undefined) return null;
-    const request = { jobId: job.id, userId: job.user_id, prompt: job.prompt, target: spec.output, ...asked };
+    const request = { jobId: job.id, userId: job.user_id, prompt, target: spec.output, ...asked };
     return inStage('enhance', async () => {
       report('enhance');
       const { success, seconds, source, ...rest } = await orAborted(context.enhance(request, signal), signal);

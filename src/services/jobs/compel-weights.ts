@@ -1,5 +1,13 @@
-import type { WeightedPhrase } from '../../inference/generation.js';
-import { parseWeightList } from '../../lib/prompt-weights.js';
+import type { SdxlGenerateResult, WeightedPhrase } from '../../inference/generation.js';
+import {
+  decimal,
+  type Fragment,
+  isProse,
+  type PromptNote,
+  quoted,
+  signFactor,
+} from '../../lib/prompt-weights.js';
+import type { FieldNotes } from './plan.js';
 
 export const maxWeights = 6;
 /** Why an instance applies none. */
@@ -12,6 +20,8 @@ export interface CompelWeights {
   dropped: Array<WeightedPhrase & { reason: string }>;
   /** Weights that were moved into the range, as they came. */
   normalised: Array<{ text: string; from: number; to: number }>;
+  /** All of that, and what was left out before, in words. */
+  notes: PromptNote[];
 }
 export type CompelWeightsResult = ({ valid: true } & CompelWeights) | { valid: false; reason: string };
 
@@ -22,7 +32,8 @@ export type CompelWeightsResult = ({ valid: true } & CompelWeights) | { valid: f
  * makes the whole field invalid: half a set of weights would draw something nobody asked for.
  */
 export function parseCompelWeights(text: string): CompelWeightsResult {
-  const { weights: read, malformed } = parseWeightList(text);
+  const { text: rest, notes: leftOut } = dropTags(text);
+  const { weights: read, malformed } = parseWeightList(rest);
   if (malformed !== undefined)
     return { valid: false, reason: `entry ${read.length + 1} is not of the form (text:weight)` };
   if (read.length === 0) return { valid: false, reason: 'no weight in it' };
@@ -42,10 +53,100 @@ export function parseCompelWeights(text: string): CompelWeightsResult {
   });
   for (const extra of unique.slice(maxWeights))
     dropped.push({ ...extra, reason: `more than ${maxWeights} weights` });
-  return { valid: true, weights: unique.slice(0, maxWeights), dropped, normalised };
+  const notes = [
+    ...leftOut,
+    ...normalised.map(({ from, to, ...phrase }) => ({
+      text: formatWeight({ ...phrase, weight: from }),
+      note: `counts ${to}`,
+    })),
+    ...dropped.map(dropNote),
+  ];
+  return { valid: true, weights: unique.slice(0, maxWeights), dropped, normalised, notes };
 }
+
+const dropNote = ({ reason, ...phrase }: WeightedPhrase & { reason: string }): PromptNote => ({
+  text: formatWeight(phrase),
+  note: `is dropped: ${reason}`,
+});
 
 /** A weighted phrase as producers write it. */
 export function formatWeight({ text, weight }: WeightedPhrase): string {
   return `(${text}:${weight})`;
+}
+
+const bracketed = String.raw`\(((?:[^()\\]|\\.)*)\)`;
+/** `(red circle:1.3)`; `(red circle)1.3` and `"red circle"1.3`; `red++` and `(red circle)--`. */
+const listForms = [
+  String.raw`\(((?:[^()\\]|\\.)*):\s*(${decimal})\s*\)`,
+  `${bracketed}(${decimal})`,
+  `${quoted}(${decimal})`,
+  String.raw`${bracketed}(\++|-+)`,
+  String.raw`([^\s()"+-]+)(\++|-+)`,
+].map((form) => new RegExp(`^${form}$`, 's'));
+
+/**
+ * Reads weights separated by commas, as `compel_weights` holds them, in their order and of any size.
+ * @returns the first entry that is not one weighted phrase as `malformed`, if there is one
+ */
+export function parseWeightList(text: string): { weights: Fragment[]; malformed?: string } {
+  const weights: Fragment[] = [];
+  for (const entry of splitAtCommas(text)) {
+    const match = listForms.map((form) => form.exec(entry)).find((found) => found !== null);
+    const [, words = '', sign = ''] = match ?? [];
+    const phrase = words.replace(/\\(.)/gs, '$1').replace(/\s+/g, ' ').trim();
+    const weight = /\d/.test(sign) ? Number(sign) : Number(signFactor(sign).toFixed(6));
+    if (phrase === '' || !Number.isFinite(weight) || isProse(phrase, sign))
+      return { weights, malformed: entry };
+    weights.push({ text: phrase, weight });
+  }
+  return { weights };
+}
+
+/** Splits at commas outside parentheses and quotes; empty entries (a trailing comma) do not count. */
+function splitAtCommas(text: string): string[] {
+  const entries: string[] = [];
+  let [start, depth, inQuotes] = [0, 0, false];
+  for (let at = 0; at < text.length; at += 1) {
+    const char = text[at];
+    if (char === '\\') at += 1;
+    else if (char === '"' && depth === 0) inQuotes = !inQuotes;
+    else if (char === '(') depth += 1;
+    else if (char === ')') depth -= 1;
+    else if (char === ',' && depth <= 0 && !inQuotes) {
+      entries.push(text.slice(start, at));
+      start = at + 1;
+    }
+  }
+  return [...entries, text.slice(start)].map((entry) => entry.trim()).filter((entry) => entry !== '');
+}
+
+/** Tags by which other tools load something. Nothing is loaded here, and their words are nobody's. */
+const loadingTag = /<\s*(?:lora|lyco|locon|loha|hypernet|ti|embedding)\s*:[^<>]{0,200}>/giu;
+
+export function dropTags(text: string): { text: string; notes: PromptNote[] } {
+  const notes: PromptNote[] = [];
+  const rest = text.replaceAll(loadingTag, (tag) => {
+    notes.push({ text: tag, note: 'is left out: nothing is loaded by a prompt here' });
+    return ' ';
+  });
+  if (notes.length === 0) return { text, notes };
+  const joined = rest
+    .replace(/\s+/gu, ' ')
+    .replace(/(?:, ?){2,}/g, ', ')
+    .replace(/ ,/g, ',');
+  return { text: joined.replace(/^[ ,]+/, '').replace(/[ ,]+$/, ''), notes };
+}
+
+/** What only the engine can tell: it counts the tokens. */
+export function engineNotes({
+  weightsDropped,
+  cut,
+  negativeCut,
+}: Pick<SdxlGenerateResult, 'weightsDropped' | 'cut' | 'negativeCut'>): FieldNotes {
+  const cutNote = (text = '') => (text === '' ? [] : [{ text, note: 'is cut off: the window is full' }]);
+  return [
+    ['compel_weights', weightsDropped.map(dropNote)],
+    ['prompt', cutNote(cut)],
+    ['config.negative_prompt', cutNote(negativeCut)],
+  ];
 }

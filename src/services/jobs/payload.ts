@@ -2,10 +2,10 @@ import { readDocument } from '../../contract/document.js';
 import { createContractValidator } from '../../contract/validator.js';
 import type { ReferenceType } from '../../inference/generation.js';
 import type { ErrorDetail } from '../../lib/errors.js';
-import { parseWeightList } from '../../lib/prompt-weights.js';
 import { catalogue, isJobType, type JobType, type QueueName, unknownType, wanFrames } from '../catalogue.js';
 import type { DenyList } from '../enhancement/deny-list.js';
 import { isUuid, type PayloadRead, saysNothing } from '../queue/read-payload.js';
+import { dropTags, parseWeightList } from './compel-weights.js';
 import type { EnhancementType } from './plan.js';
 import { resolveWanReferences } from './wan-references.js';
 
@@ -77,7 +77,13 @@ export function createPayloadValidator({
     if (details.length > 0) return refuse(fields, details);
     const { prompt, compel_weights: weights, metadata } = job;
     const phrases = parseWeightList(weights ?? '').weights.map(({ text }) => text);
-    const denied = denyList?.check(prompt, weights, ...phrases, metadata?.conversation_context) ?? null;
+    const words = dropTags(prompt).text;
+    if (words === '')
+      return refuse(fields, [
+        { field: 'prompt', rule: 'words', message: 'prompt must have words beside what it asks to load' },
+      ]);
+    const denied =
+      denyList?.check(prompt, words, weights, ...phrases, metadata?.conversation_context) ?? null;
     return denied === null
       ? { ok: true, job }
       : refuse(fields, [

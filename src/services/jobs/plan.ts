@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { EngineEvent, LoadResult } from '../../inference/engine-protocol.js';
 import type { GeneratedFile, SdxlGenerateResult, WanGenerateResult } from '../../inference/generation.js';
+import type { PromptNote } from '../../lib/prompt-weights.js';
 import type { StageSeconds, TimedStage } from './progress-estimator.js';
 
 export type EnhancementType = 'base' | 'chat' | 'instruct_chat';
@@ -62,12 +63,28 @@ export interface GenerationPlan {
    */
   takingTurns?: readonly [TimedStage, TimedStage];
   references: PlannedReference[];
+  /** What of the job's prompt is words; absent: all of it. */
+  prompt?: string;
   /** Set for job types whose prompt Qwen rewrites. */
   enhancement?: { type: EnhancementType; sessionId?: string; context?: string };
   /** Facts known before the engine runs: seeds, sizes, strategy, reference mode, … */
   metadata: Record<string, unknown>;
   generate(context: GenerateContext): Promise<GenerateOutcome>;
 }
+
+/** What was changed, dropped or cut of a field, as callbacks and `/test-compel` list it. */
+export type FieldNote = PromptNote & { field: string };
+export type FieldNotes = Array<[field: string, notes: readonly PromptNote[]]>;
+const mostNotes = 20;
+const longestNoted = 200;
+
+/** Texts are shortened, and beyond twenty notes the rest is left out. */
+export function notesOf(...fields: FieldNotes): FieldNote[] {
+  const all = fields.flatMap(([field, notes]) => notes.map(({ text, note }) => ({ field, text, note })));
+  return all.slice(0, mostNotes).map((one) => ({ ...one, text: shortened(one.text) }));
+}
+
+const shortened = (text: string) => (text.length > longestNoted ? `${text.slice(0, longestNoted)}…` : text);
 
 /** A job without a seed gets one of its id: another attempt of the same job draws the same pictures. */
 export function seedFromId(id: string): number {

@@ -7,15 +7,18 @@ import type {
   SdxlSchedulerName,
   WeightedPhrase,
 } from '../../inference/generation.js';
+import { parsePrompt, type PromptNote } from '../../lib/prompt-weights.js';
 import type { Engines } from '../engines/engines.js';
 import type { NegativePrompts } from '../models/negative-prompts.js';
 import { catalogue, defaultReferenceStrength } from '../catalogue.js';
 import { defaultSchedulers } from '../models/model-folders.js';
-import { compelOff, formatWeight, parseCompelWeights } from './compel-weights.js';
+import { compelOff, dropTags, engineNotes, formatWeight, parseCompelWeights } from './compel-weights.js';
 import type { ValidJob } from './payload.js';
 import {
   drawnMetadata,
+  type FieldNotes,
   type GenerationPlan,
+  notesOf,
   parametersText,
   type PlannedReference,
   seedFromId,
@@ -60,16 +63,28 @@ export function planSdxlJob(
   const seed = config.seed ?? seedFromId(job.id);
   const compelAsked = job.compel_enabled === true;
   const compel = readCompel(job, compelHere);
+  const words = dropTags(job.prompt);
   const negative =
     config.negative_prompt === undefined || config.negative_prompt === null
-      ? negativePrompts.forPrompt(job.prompt)
+      ? negativePrompts.forPrompt(words.text)
       : { text: config.negative_prompt, source: 'job', scene: null };
   const reference = referenceOf(job);
+  const unwanted = dropTags(negative.text ?? '');
+  const parseWeights = compelHere && job.compel_enabled !== false;
+  if (parseWeights) {
+    parsePrompt(words.text, 'both', words.notes);
+    parsePrompt(unwanted.text, 'both', unwanted.notes);
+  }
+  const notes: FieldNotes = [
+    ['prompt', words.notes],
+    ['config.negative_prompt', unwanted.notes],
+    ['compel_weights', compel.notes],
+  ];
 
   const base: Omit<SdxlGenerateParams, 'outputDir' | 'prompt' | 'parametersText' | 'reference'> = {
     jobId: job.id,
-    negativePrompt: negative.text,
-    parseWeights: compelHere && job.compel_enabled !== false,
+    negativePrompt: negative.text === null ? null : unwanted.text,
+    parseWeights,
     weights: compel.weights,
     steps: type.steps,
     guidanceScale: type.guidanceScale,
@@ -98,6 +113,7 @@ export function planSdxlJob(
       ) as Array<'text'>,
     ),
     references: reference === null ? [] : [reference.planned],
+    prompt: words.text,
     metadata: {
       seed,
       seeds: Array.from({ length: numImages }, (_, index) => seed + index),
@@ -105,7 +121,8 @@ export function planSdxlJob(
       compel_enabled: compelHere && compelAsked,
       compel_weights: (compelHere && compelAsked && job.compel_weights) || null,
       ...compel.metadata,
-      negative_prompt: negative.text,
+      prompt_notes: notesOf(...notes),
+      negative_prompt: base.negativePrompt,
       negative_prompt_source: negative.source,
       scene: negative.scene,
       guidance_scale: type.guidanceScale,
@@ -147,7 +164,10 @@ export function planSdxlJob(
       return {
         files: result.files,
         timings: result.timings,
-        metadata: outcomeMetadata(result, compel, engines.status('sdxl').loaded ?? loaded),
+        metadata: {
+          ...outcomeMetadata(result, compel, engines.status('sdxl').loaded ?? loaded),
+          prompt_notes: notesOf(...notes, ...engineNotes(result)),
+        },
       };
     },
   };
@@ -156,25 +176,26 @@ export function planSdxlJob(
 interface CompelReading {
   weights: WeightedPhrase[];
   dropped: Array<WeightedPhrase & { reason: string }>;
+  notes: PromptNote[];
   metadata: Record<string, unknown>;
 }
 
 function readCompel(job: ValidJob, compelHere: boolean): CompelReading {
   const text = job.compel_weights ?? '';
+  const none = { weights: [], dropped: [], notes: [] };
   const unused = { compel_success: false, enhancement_strategy: 'none', final_prompt_type: 'string' };
-  if (job.compel_enabled !== true || text.trim() === '')
-    return { weights: [], dropped: [], metadata: unused };
-  if (!compelHere) return { weights: [], dropped: [], metadata: { ...unused, compel_error: compelOff } };
+  if (job.compel_enabled !== true || text.trim() === '') return { ...none, metadata: unused };
+  if (!compelHere) return { ...none, metadata: { ...unused, compel_error: compelOff } };
   const parsed = parseCompelWeights(text);
   if (!parsed.valid)
     return {
-      weights: [],
-      dropped: [],
+      ...none,
       metadata: { ...unused, enhancement_strategy: 'fallback', compel_error: parsed.reason },
     };
   return {
     weights: parsed.weights,
     dropped: parsed.dropped,
+    notes: parsed.notes,
     metadata: {
       compel_success: true,
       enhancement_strategy: 'compel',

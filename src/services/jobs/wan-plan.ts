@@ -1,7 +1,8 @@
 import { defaultSchedulers } from '../models/model-folders.js';
-import { drawnMetadata, type GenerationPlan, parametersText, seedFromId } from './plan.js';
+import { drawnMetadata, type GenerationPlan, notesOf, parametersText, seedFromId } from './plan.js';
 import type { TimedStage } from './progress-estimator.js';
 import type { ValidJob } from './payload.js';
+import { dropTags } from './compel-weights.js';
 import { resolveWanReferences, wanGuidance } from './wan-references.js';
 import { catalogue, framesPerSecond, wanFrames } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';
@@ -59,6 +60,7 @@ export function planWanJob(
   const config = job.config ?? {};
   const loaded = engines.status('wan').loaded;
   const references = resolveWanReferences(job);
+  const words = dropTags(job.prompt);
   const { width, height } = sizeOf(config.size, loaded);
   const frames = wanFrames(job.type, config.frame_num ?? loaded?.model.defaultFrames);
   const steps = config.sample_steps ?? type.steps;
@@ -113,6 +115,7 @@ export function planWanJob(
     // Frames go to the encoder while later ones are decoded.
     takingTurns: ['decode', 'encode'],
     references: references.planned,
+    prompt: words.text,
     ...(type.enhanced ? { enhancement: enhancementOf(job) } : {}),
     metadata: {
       seed,
@@ -135,6 +138,7 @@ export function planWanJob(
       guidance_scale: guidanceScale,
       sample_shift: shift,
       scheduler,
+      prompt_notes: notesOf(['prompt', words.notes]),
       negative_prompt: negativePrompt,
       negative_prompt_source: negativePrompt === null ? 'none' : 'automatic',
       reference_mode: references.mode,
@@ -177,11 +181,16 @@ export function planWanJob(
         files: main === undefined ? [] : [main],
         ...(poster === undefined ? {} : { poster }),
         timings: result.timings,
-        metadata: outcomeMetadata(result, engines.status('wan').loaded ?? loaded),
+        metadata: {
+          ...outcomeMetadata(result, engines.status('wan').loaded ?? loaded),
+          prompt_notes: notesOf(['prompt', [...words.notes, ...(result.truncated ? [endCut] : [])]]),
+        },
       };
     },
   };
 }
+
+const endCut = { text: '', note: 'has more tokens than the model reads: its end is cut off' };
 
 function enhancementOf({ metadata }: ValidJob): NonNullable<GenerationPlan['enhancement']> {
   return {
