@@ -40,13 +40,15 @@ export function keyTrouble(
     return error('SUPABASE_SERVICE_KEY is a publishable key: it may not write; use the secret one');
   if (expiresAtMs !== undefined && expiresAtMs <= nowMs)
     return error(`SUPABASE_SERVICE_KEY expired on ${new Date(expiresAtMs).toISOString()}`);
-  if (kind === 'jwt' && role !== 'service_role')
+  if (kind === 'jwt' && (role === undefined || role === 'anon'))
     return error(`SUPABASE_SERVICE_KEY has the role ${quoted(role)}, not service_role: it may not write`);
+  const warning = (message: string) => ({ severity: 'warning' as const, message });
   if (expiresAtMs !== undefined && expiresAtMs - nowMs < soonMs)
-    return {
-      severity: 'warning',
-      message: `SUPABASE_SERVICE_KEY expires on ${new Date(expiresAtMs).toISOString()}`,
-    };
+    return warning(`SUPABASE_SERVICE_KEY expires on ${new Date(expiresAtMs).toISOString()}`);
+  if (kind === 'jwt' && role !== 'service_role')
+    return warning(
+      `SUPABASE_SERVICE_KEY has the role ${quoted(role)}, not service_role: it may write what policies allow it`,
+    );
   return null;
 }
 
