@@ -27,11 +27,18 @@ if (redisOrSkip(t)) {
         cuts: 1,
         outages: 1,
         outageMs: 3000,
+        failovers: 1,
+        fills: 1,
+        fillMs: 2000,
+        expiries: 2,
+        expiryMs: 4000,
       },
     });
     t.same(report.faults, [], `seed ${seed}; logs in ${report.folder}`);
     t.equal(report.numbers['jobs'], 50);
     t.ok((report.numbers['endpoint requests failed'] ?? 0) > 0, 'the endpoints did fail');
+    for (const blow of ['fail Redis over', 'fill Redis', 'expire a key'])
+      t.ok((report.numbers[blow] ?? 0) > 0, blow);
     t.comment(JSON.stringify(report.numbers));
   });
 }

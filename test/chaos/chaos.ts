@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,8 +7,9 @@ import { projectRoot } from '../../src/lib/project.js';
 import { queueNames, type QueueName } from '../../src/services/catalogue.js';
 import { createRedisStore } from '../../src/services/queue/redis/store.js';
 import { terminalStatuses } from '../../src/services/queue/job-store.js';
-import { startRedis } from '../helpers/redis.js';
-import { startEndpoints } from './endpoints.js';
+import { failOver, startAddress, startRedis, startReplica } from '../helpers/redis.js';
+import { waitFor } from '../helpers/wait-for.js';
+import { refusedKey, startEndpoints } from './endpoints.js';
 import { signalProcess, startFleet } from './fleet.js';
 import { startReferenceServer } from './hostile.js';
 import { planChaos, type ChaosOptions, type PlannedBlow, type PlannedJob } from './plan.js';
@@ -21,6 +22,7 @@ export interface ChaosReport extends Verdict {
 }
 
 const apiKey = 'key-of-the-chaos-run';
+const keyOf = (service: number) => `service-key-of-${service}`;
 
 /**
  * Services, Redis and endpoints under blows while a producer pushes jobs; then everything is left in peace
@@ -32,22 +34,27 @@ export async function runChaos(
   const { say = () => undefined } = options;
   const plan = planChaos(options);
   const folder = await mkdtemp(path.join(os.tmpdir(), 'chaos-'));
-  const server = await startRedis({ fsync: 'always' });
+  let master = await startRedis({ fsync: 'always' });
+  let replica = await startReplica(master, { fsync: 'always' });
+  const address = await startAddress(master);
   const endpoints = await startEndpoints({
     random: createRandom(options.seed + 1),
     failureRate: options.failureRate,
   });
   const references = await startReferenceServer();
-  const redis = new Redis(server.url, { maxRetriesPerRequest: null });
+  const redis = new Redis(address.url, {
+    maxRetriesPerRequest: null,
+    reconnectOnError: ({ message }) => message.startsWith('READONLY'),
+  });
   redis.on('error', () => undefined);
-  const store = createRedisStore({ url: server.url });
+  const store = createRedisStore({ url: address.url });
   const fleet = await startFleet({
     folder,
     services: options.services,
-    environment: {
-      REDIS_URL: server.url,
+    environment: (index) => ({
+      REDIS_URL: address.url,
       SUPABASE_URL: endpoints.origin,
-      SUPABASE_SERVICE_KEY: 'service-key',
+      SUPABASE_SERVICE_KEY: keyOf(index),
       STORAGE: 'supabase',
       WAN_WORKER_API_KEY: apiKey,
       MODELS_DIR: path.join(projectRoot(), 'test/parity/models'),
@@ -60,7 +67,7 @@ export async function runChaos(
       MAX_ATTEMPTS: '10',
       REDIS_BLOCK_SECONDS: '2',
       REFERENCE_ALLOWED_HOSTS: references.host,
-    },
+    }),
   });
   const struck: Record<string, number> = {};
   const startedAt = Date.now();
@@ -70,6 +77,13 @@ export async function runChaos(
     const tracked = task.finally(() => pending.delete(tracked));
     pending.add(tracked);
   };
+
+  /** What befalls Redis comes one after the other: a failover needs both servers. */
+  let redisBlow = Promise.resolve();
+  function alone(blow: () => Promise<void>): Promise<void> {
+    redisBlow = redisBlow.then(blow);
+    return redisBlow;
+  }
 
   async function strike(blow: PlannedBlow): Promise<void> {
     struck[blow.what] = (struck[blow.what] ?? 0) + 1;
@@ -94,13 +108,34 @@ export async function runChaos(
         return signalProcess(pid, 'SIGCONT');
       }
       case 'freeze Redis':
-        server.signal('SIGSTOP');
-        await sleep(blow.forMs);
-        return server.signal('SIGCONT');
+        return alone(async () => {
+          master.signal('SIGSTOP');
+          await sleep(blow.forMs);
+          master.signal('SIGCONT');
+        });
       case 'restart Redis':
-        await server.kill();
-        await sleep(blow.downMs);
-        return server.start();
+        return alone(async () => {
+          await master.kill();
+          await sleep(blow.downMs);
+          await master.start();
+        });
+      case 'fail Redis over':
+        return alone(async () => {
+          await failOver(master, replica, address);
+          [master, replica] = [replica, master];
+        });
+      case 'fill Redis':
+        return alone(async () => {
+          const admin = new Redis(master.url);
+          await admin.config('SET', 'maxmemory', '100kb');
+          await sleep(blow.forMs);
+          await admin.config('SET', 'maxmemory', '0');
+          admin.disconnect();
+        });
+      case 'expire a key':
+        endpoints.expire(keyOf(blow.service));
+        await sleep(blow.forMs);
+        return endpoints.renew(keyOf(blow.service));
       case 'cut Redis connections':
         return void (await redis
           .call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
@@ -170,8 +205,11 @@ export async function runChaos(
       await sleep(500);
     }
     const settledAfter = (Date.now() - calmAt) / 1000;
+    const notReady = await unready();
     await fleet.stop();
+    const keys = await chargedForKeys();
     const verdict = await judge({ jobs: plan.jobs, store, redis, endpoints });
+    verdict.faults.push(...notReady, ...keys.faults);
     if (verdict.faults.length === 0) await rm(folder, { recursive: true, force: true });
     return {
       folder,
@@ -184,6 +222,9 @@ export async function runChaos(
         'endpoint requests': endpoints.counts.requests,
         'endpoint requests failed': endpoints.counts.failed,
         'endpoint requests while down': endpoints.counts.refusedWhileDown,
+        'requests with an expired key': endpoints.counts.refusedKeys,
+        'jobs handed back for an expired key': keys.handedBack,
+        'attempts charged for an expired key': keys.faults.length,
         'seconds in all': Math.round((Date.now() - startedAt) / 1000),
         'seconds to settle': Math.round(settledAfter),
       },
@@ -192,8 +233,43 @@ export async function runChaos(
     await fleet.stop();
     await store.close();
     redis.disconnect();
-    await Promise.all([endpoints.close(), references.close()]);
-    await server.stop();
+    await Promise.all([endpoints.close(), references.close(), address.close()]);
+    await Promise.all([master.stop(), replica.stop()]);
+  }
+
+  /** In peace every service is ready again by itself; what is in the way of one that is not. */
+  async function unready(): Promise<string[]> {
+    const all = Array.from({ length: fleet.size }, async (_, index) => {
+      let last = 'no answer';
+      const isReady = async () => {
+        const answer = await fetch(`${fleet.url(index)}/ready`).catch(() => undefined);
+        last = (await answer?.text()) ?? last;
+        return answer?.ok === true;
+      };
+      return waitFor(isReady, { what: 'readiness', timeoutMs: 90_000, intervalMs: 500 }).then(
+        () => [],
+        () => [`service ${index} is not ready in peace: ${last}`],
+      );
+    });
+    return (await Promise.all(all)).flat();
+  }
+
+  /** What the logs say of jobs that met a service whose key had expired. */
+  async function chargedForKeys() {
+    const texts = await Promise.all(
+      Array.from({ length: fleet.size }, (_, index) => readFile(fleet.logOf(index), 'utf8')),
+    );
+    const lines = texts.flatMap((text) => text.split('\n'));
+    const charged = lines.filter(
+      (line) => line.includes('"msg":"attempt failed"') && line.includes(refusedKey),
+    );
+    const handedBack = lines.filter(
+      (line) => line.includes('"msg":"job handed back"') && /"reason":"unfit"|jwt expired/.test(line),
+    );
+    return {
+      handedBack: handedBack.length,
+      faults: charged.map((line) => `an attempt was charged for an expired key: ${line.slice(0, 300)}`),
+    };
   }
 
   async function isOver(): Promise<boolean> {

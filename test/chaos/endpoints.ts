@@ -18,17 +18,23 @@ export interface StoredObject {
   puts: number;
 }
 
+/** What the storage says of an expired key. */
+export const refusedKey = 'jwt expired';
+const keyOf = ({ headers }: IncomingMessage) =>
+  String(headers.apikey ?? headers.authorization ?? '').replace(/^Bearer /, '');
+
 /**
  * Where services store and call back: the storage API and the callback function of one Supabase project, as
  * far as a worker uses them, over real HTTP. Both fail a share of the requests, in every way they can: an
  * error before anything happened, an error or a broken connection after it happened. `setDown` breaks every
- * connection.
+ * connection; the key of one service can be refused, as an expired one is.
  */
 export async function startEndpoints({ random, failureRate }: { random: Random; failureRate: number }) {
   const callbacks: SeenCallback[] = [];
   const objects = new Map<string, StoredObject>();
   const buckets = new Set<string>();
-  const counts = { requests: 0, failed: 0, refusedWhileDown: 0 };
+  const counts = { requests: 0, failed: 0, refusedWhileDown: 0, refusedKeys: 0 };
+  const expired = new Map<string, number>();
   let down = false;
 
   /** What becomes of a request: done and answered, or one of the ways to fail. */
@@ -44,6 +50,12 @@ export async function startEndpoints({ random, failureRate }: { random: Random; 
 
   function handle(request: IncomingMessage, response: ServerResponse, body: Buffer) {
     const route = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname);
+    if ((expired.get(keyOf(request)) ?? 0) > 0) {
+      counts.refusedKeys += 1;
+      return route.endsWith('/job-callback')
+        ? answer(response, 401, { msg: 'Invalid JWT' })
+        : answer(response, 400, { statusCode: '403', error: 'Unauthorized', message: refusedKey });
+    }
     const ends = fate();
     if (ends === 'error before') {
       if (route.endsWith('/job-callback')) note(request, body, false);
@@ -157,6 +169,9 @@ export async function startEndpoints({ random, failureRate }: { random: Random; 
     callbacks,
     objects,
     counts,
+    /** Until it is renewed as often. */
+    expire: (key: string) => void expired.set(key, (expired.get(key) ?? 0) + 1),
+    renew: (key: string) => void expired.set(key, (expired.get(key) ?? 0) - 1),
     setDown(next: boolean) {
       down = next;
       if (next) server.closeAllConnections();

@@ -8,7 +8,7 @@ import { childProcesses, endWithThisProcess } from '../helpers/processes.js';
 export interface FleetOptions {
   folder: string;
   services: number;
-  environment: Record<string, string>;
+  environment: (index: number) => Record<string, string>;
 }
 
 /**
@@ -51,7 +51,7 @@ export async function startFleet({ folder, services, environment }: FleetOptions
       env: {
         PATH: process.env['PATH'],
         HOME: process.env['HOME'],
-        ...environment,
+        ...environment(index),
         DATA_DIR: member.home,
         HOST: '127.0.0.1',
         PORT: String(member.port),
@@ -91,6 +91,7 @@ export async function startFleet({ folder, services, environment }: FleetOptions
     start,
     isUp,
     size: services,
+    logOf: (index: number) => path.join(folder, `service-${index}.log`),
     url: (index: number) => `http://127.0.0.1:${memberOf(index).port}`,
     starts: () => members.reduce((sum, { starts }) => sum + starts, 0),
     kill: (index: number) => end(index, 'SIGKILL'),

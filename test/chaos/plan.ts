@@ -42,6 +42,12 @@ export type Blow =
   | { what: 'freeze Redis'; forMs: number }
   | { what: 'restart Redis'; downMs: number }
   | { what: 'cut Redis connections' }
+  /** To its replica, behind the address that all know. */
+  | { what: 'fail Redis over' }
+  /** Its memory is at its limit: it takes nothing that may need more. */
+  | { what: 'fill Redis'; forMs: number }
+  /** Storage and the receiver of callbacks refuse this one service. */
+  | { what: 'expire a key'; service: number; forMs: number }
   | { what: 'endpoints down'; forMs: number };
 export type PlannedBlow = Blow & { atMs: number };
 
@@ -65,6 +71,11 @@ export interface ChaosOptions {
     redisFreezes: number;
     redisRestarts: number;
     cuts: number;
+    failovers: number;
+    fills: number;
+    fillMs: number;
+    expiries: number;
+    expiryMs: number;
     outages: number;
     outageMs: number;
   };
@@ -169,5 +180,12 @@ export function planChaos(options: ChaosOptions): { jobs: PlannedJob[]; blows: P
   spread(count.redisRestarts, () => ({ what: 'restart Redis', downMs: random.between(200, 2000) }));
   spread(count.cuts, () => ({ what: 'cut Redis connections' }));
   spread(count.outages, () => ({ what: 'endpoints down', forMs: count.outageMs }));
+  spread(count.failovers, () => ({ what: 'fail Redis over' }));
+  spread(count.fills, () => ({ what: 'fill Redis', forMs: count.fillMs }));
+  spread(count.expiries, () => ({
+    what: 'expire a key',
+    service: random.index(services),
+    forMs: count.expiryMs,
+  }));
   return { jobs: jobs.sort((a, b) => a.atMs - b.atMs), blows: blows.sort((a, b) => a.atMs - b.atMs) };
 }

@@ -27,6 +27,11 @@ const report = await runChaos({
     cuts: share(4),
     outages: share(2),
     outageMs: 15_000,
+    failovers: share(5),
+    fills: share(3),
+    fillMs: 8000,
+    expiries: share(5),
+    expiryMs: 12_000,
   },
   say: (line) => console.log(line),
 });

@@ -103,7 +103,7 @@ export async function judge({
       cancelled: count('cancelled'),
       'payloads that are no jobs, kept': toKeep.length,
       'hostile payloads and references': jobs.filter(({ kind }) => kind.startsWith('hostile')).length,
-      assets: endpoints.objects.size,
+      assets: [...endpoints.objects.keys()].filter((key) => !key.includes('/worker-check/')).length,
       'uploads repeated': [...endpoints.objects.values()].reduce((sum, { puts }) => sum + puts - 1, 0),
       'attempts beyond the first': attempts.reduce((sum, n) => sum + Math.max(0, n - 1), 0),
       'most attempts of one job': Math.max(0, ...attempts),

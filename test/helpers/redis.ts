@@ -78,6 +78,7 @@ export async function startRedis(
         redisProgram,
         [
           ...['--port', String(port), '--bind', '127.0.0.1', '--dir', folder, '--save', ''],
+          ...['--repl-diskless-sync-delay', '0'],
           ...persistence,
           ...(options.args ?? []),
         ],
@@ -164,13 +165,16 @@ export async function failOver(
   address: Awaited<ReturnType<typeof startAddress>>,
 ): Promise<void> {
   const [from, to] = [new Redis(master.url), new Redis(replica.url)];
+  for (const client of [from, to]) client.on('error', () => undefined);
+  const isOver = async () =>
+    /role:master/.test(await to.info('replication')) && /role:slave/.test(await from.info('replication'));
   try {
-    await from.call('FAILOVER', 'TO', '127.0.0.1', replica.port);
-    while (
-      !/role:master/.test(await to.info('replication')) ||
-      !/role:slave/.test(await from.info('replication'))
-    )
-      await sleep(20);
+    while (!(await isOver())) {
+      if (/master_link_status:up/.test(await to.info('replication')))
+        await from.call('FAILOVER', 'TO', '127.0.0.1', replica.port, 'TIMEOUT', 2000).catch(() => undefined);
+      for (let looks = 0; looks < 20 && !(await isOver()); looks += 1) await sleep(50);
+    }
+    await sleep(300);
     address.pointTo(replica);
   } finally {
     from.disconnect();
@@ -243,16 +247,14 @@ export async function startTlsRedis() {
   };
 }
 
-/** A replica of the server that has all it has. */
+/** A replica of the server that has all it has. After a restart it is a server of its own. */
 export async function startReplica(
   master: RedisServer,
-  args: string[] = [],
-  password?: string,
+  { password, ...options }: NonNullable<Parameters<typeof startRedis>[0]> & { password?: string } = {},
 ): Promise<RedisServer> {
-  const replica = await startRedis({
-    args: ['--replicaof', '127.0.0.1', String(master.port), '--repl-diskless-sync-delay', '0', ...args],
-  });
+  const replica = await startRedis(options);
   const client = new Redis(replica.url, password === undefined ? {} : { password });
+  await client.call('REPLICAOF', '127.0.0.1', master.port);
   while (!/master_link_status:up/.test(await client.info('replication'))) await sleep(20);
   client.disconnect();
   return replica;

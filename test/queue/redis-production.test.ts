@@ -151,7 +151,7 @@ if (redisOrSkip(t)) {
     const [told] = await store.outbox.claimDue('r', 1, 1000);
     await store.outbox.deadLetter(told?.id ?? '', 'HTTP 410');
 
-    await admin.config('SET', 'maxmemory', '1mb');
+    await admin.config('SET', 'maxmemory', '100kb');
     await t.rejects(submit(store), { name: 'QueueUnavailable', sentence: 'The memory of the queue is full' });
     await t.rejects(store.push('sdxl_queue', payloadOf(someJob())), QueueUnavailable);
     await t.rejects(store.ping(), QueueUnavailable, 'not ready for new jobs');
@@ -281,11 +281,10 @@ if (redisOrSkip(t)) {
 
   await t.test('Sentinels say where the master is, and when it is another', async (t) => {
     const master = await startRedis({ args: ['--requirepass', 'geheim', '--masterauth', 'geheim'] });
-    const replica = await startReplica(
-      master,
-      ['--requirepass', 'geheim', '--masterauth', 'geheim'],
-      'geheim',
-    );
+    const replica = await startReplica(master, {
+      args: ['--requirepass', 'geheim', '--masterauth', 'geheim'],
+      password: 'geheim',
+    });
     const sentinel = await startSentinel(master, 'jobs', { master: 'geheim', own: 'wache' });
     t.teardown(async () => {
       await sentinel.stop();

@@ -97,7 +97,7 @@ if (redisOrSkip(t)) {
     const { server, redis: admin } = await openRedis(t);
     const app = await open(t, server.url);
     t.equal((await app.call('POST', '/jobs', sdxlPayload({ id }))).statusCode, 202);
-    await admin.config('SET', 'maxmemory', '1mb');
+    await admin.config('SET', 'maxmemory', '100kb');
     t.same(await refusedRoutes(t, app, 'The memory of the queue is full'), ['POST /jobs', 'GET /ready']);
     await admin.config('SET', 'maxmemory', '0');
     t.equal((await app.call('POST', '/jobs', sdxlPayload())).statusCode, 202);
