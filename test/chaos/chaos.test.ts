@@ -6,7 +6,7 @@ import { runChaos } from './chaos.js';
 const seed = Number(process.env['CHAOS_SEED'] ?? 1);
 
 if (redisOrSkip(t)) {
-  t.setTimeout(240_000);
+  t.setTimeout(360_000);
   await t.test(`50 jobs, three services, everything failing now and then (seed ${seed})`, async (t) => {
     const report = await runChaos({
       seed,
@@ -39,6 +39,7 @@ if (redisOrSkip(t)) {
     t.ok((report.numbers['endpoint requests failed'] ?? 0) > 0, 'the endpoints did fail');
     for (const blow of ['fail Redis over', 'fill Redis', 'expire a key'])
       t.ok((report.numbers[blow] ?? 0) > 0, blow);
+    t.ok((report.numbers['requests with an expired key'] ?? 0) > 0, 'the expired key was met');
     t.comment(JSON.stringify(report.numbers));
   });
 }

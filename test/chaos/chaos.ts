@@ -135,6 +135,9 @@ export async function runChaos(
       case 'expire a key':
         endpoints.expire(keyOf(blow.service));
         await sleep(blow.forMs);
+        // One that was killed or frozen meanwhile meets it when it is back.
+        for (let looks = 0; looks < 600 && endpoints.refusals(keyOf(blow.service)) === 0; looks += 1)
+          await sleep(100);
         return endpoints.renew(keyOf(blow.service));
       case 'cut Redis connections':
         return void (await redis

@@ -35,6 +35,7 @@ export async function startEndpoints({ random, failureRate }: { random: Random; 
   const buckets = new Set<string>();
   const counts = { requests: 0, failed: 0, refusedWhileDown: 0, refusedKeys: 0 };
   const expired = new Map<string, number>();
+  const refusals = new Map<string, number>();
   let down = false;
 
   /** What becomes of a request: done and answered, or one of the ways to fail. */
@@ -52,6 +53,7 @@ export async function startEndpoints({ random, failureRate }: { random: Random; 
     const route = decodeURIComponent(new URL(request.url ?? '/', 'http://localhost').pathname);
     if ((expired.get(keyOf(request)) ?? 0) > 0) {
       counts.refusedKeys += 1;
+      refusals.set(keyOf(request), (refusals.get(keyOf(request)) ?? 0) + 1);
       return route.endsWith('/job-callback')
         ? answer(response, 401, { msg: 'Invalid JWT' })
         : answer(response, 400, { statusCode: '403', error: 'Unauthorized', message: refusedKey });
@@ -169,6 +171,7 @@ export async function startEndpoints({ random, failureRate }: { random: Random; 
     callbacks,
     objects,
     counts,
+    refusals: (key: string) => refusals.get(key) ?? 0,
     /** Until it is renewed as often. */
     expire: (key: string) => void expired.set(key, (expired.get(key) ?? 0) + 1),
     renew: (key: string) => void expired.set(key, (expired.get(key) ?? 0) - 1),

@@ -37,6 +37,17 @@ function openStore(t: Test, options: Partial<RedisStoreOptions> & { url: string 
   return store;
 }
 
+/** Another server than Debian's may have been built without what a test needs. */
+async function startOrSkip<Server>(t: Test, start: () => Promise<Server>): Promise<Server | null> {
+  try {
+    return await start();
+  } catch (error) {
+    if (process.env['OURVIDZ_TEST_REDIS'] === undefined) throw error;
+    t.pass('not with this server', { skip: String(error) });
+    return null;
+  }
+}
+
 const isWaitingOn = async (server: RedisServer) => {
   const admin = new Redis(server.url);
   const clients = String(await admin.client('LIST'));
@@ -220,14 +231,8 @@ if (redisOrSkip(t)) {
     await submit(store);
   });
 
-  await t.test('a server that runs a long script, or still loads its data, is not waited for', async (t) => {
-    const slowLoading = ['--key-load-delay', '1000', '--loading-process-events-interval-bytes', '1024'];
-    const server = await startRedis({ args: slowLoading });
-    const admin = new Redis(server.url);
-    t.teardown(async () => {
-      admin.disconnect();
-      await server.stop();
-    });
+  await t.test('a server that runs a long script is not waited for', async (t) => {
+    const { server, redis: admin } = await openRedis(t);
     const store = openStore(t, { url: server.url });
     await store.ping();
     await admin.config('SET', 'lua-time-limit', '50');
@@ -239,7 +244,19 @@ if (redisOrSkip(t)) {
     await admin.script('KILL');
     await endless;
     await submit(store);
+  });
 
+  await t.test('a server that still loads its data is not waited for', async (t) => {
+    const slowLoading = ['--key-load-delay', '1000', '--loading-process-events-interval-bytes', '1024'];
+    const server = await startOrSkip(t, () => startRedis({ args: slowLoading }));
+    if (server === null) return;
+    const admin = new Redis(server.url);
+    t.teardown(async () => {
+      admin.disconnect();
+      await server.stop();
+    });
+    const store = openStore(t, { url: server.url });
+    await store.ping();
     const pipeline = admin.pipeline();
     for (let index = 0; index < 3000; index += 1) pipeline.set(`key:${index}`, 'x'.repeat(100));
     await pipeline.exec();
@@ -261,7 +278,8 @@ if (redisOrSkip(t)) {
   });
 
   await t.test('TLS with an authority of its own', async (t) => {
-    const server = await startTlsRedis();
+    const server = await startOrSkip(t, startTlsRedis);
+    if (server === null) return;
     t.teardown(() => server.stop());
     const lines: string[] = [];
     const log = { warn: (fields: object) => lines.push(String((fields as { err?: Error }).err)) };
