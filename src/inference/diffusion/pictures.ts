@@ -123,16 +123,19 @@ async function readFitted(
   return { data: new Uint8Array(data), width, height };
 }
 
-/** Small WebP of latents seen as colours, enlarged to the picture's size. */
+const largestPreview = 512;
+
+/** WebP of latents seen as colours, in the picture's shape, at most 512 pixels a side. */
 export async function writePreview(
   file: string,
   pixels: Picture,
   width: number,
   height: number,
 ): Promise<void> {
+  const scale = Math.min(1, largestPreview / Math.max(width, height));
   await sharp(pixels.data, { raw: { width: pixels.width, height: pixels.height, channels: 3 } })
-    .resize(width, height, { kernel: 'cubic' })
-    .webp({ quality: 70 })
+    .resize(Math.round(width * scale), Math.round(height * scale), { kernel: 'cubic' })
+    .webp({ quality: 70, effort: 2 })
     .toFile(file);
 }
 

@@ -21,6 +21,7 @@ export function followStages({ emit, signal }: RequestContext) {
   const timings: Record<string, number> = { text: 0, reference: 0, denoise: 0, decode: 0, encode: 0 };
 
   const graphSeconds: Record<string, number> = {};
+  let preview: Promise<void> | undefined;
 
   function report(stage: EngineStage, step: number, steps: number): void {
     emit({ kind: 'progress', stage, step, steps });
@@ -46,20 +47,31 @@ export function followStages({ emit, signal }: RequestContext) {
       }
     },
     /**
-     * Writes and announces a preview after the steps that are due; never after the last, whose picture
-     * follows anyway. `step` counts within one schedule of `steps`, `reported` over the whole request.
+     * Begins a preview after the steps that are due; never after the last, whose picture follows anyway. The
+     * device is not kept waiting for it: while one is being written, the next is left out. `step` counts
+     * within one schedule of `steps`, `reported` over the whole request.
      */
-    async preview(
+    preview(
       { outputDir, previewEverySteps, width, height }: PreviewRequest,
       { step, steps, reported = step }: { step: number; steps: number; reported?: number },
       look: LatentPreview | null,
       latents: () => Float32Array,
-    ): Promise<void> {
+    ): void {
       if (look === null || previewEverySteps === 0 || step % previewEverySteps !== 0 || step === steps)
         return;
+      if (preview !== undefined) return;
       const file = path.join(outputDir, `preview-${reported}.webp`);
-      await writePreview(file, look.render(latents(), width, height), width, height);
-      emit({ kind: 'preview', step: reported, path: file, contentType: 'image/webp' });
+      preview = writePreview(file, look.render(latents(), width, height), width, height)
+        .then(
+          () => emit({ kind: 'preview', step: reported, path: file, contentType: 'image/webp' }),
+          // the job goes on without it
+          () => undefined,
+        )
+        .finally(() => {
+          preview = undefined;
+        });
     },
+    /** Nothing is being written any more: to be awaited before the request ends, however it does. */
+    previewWritten: async () => preview,
   };
 }

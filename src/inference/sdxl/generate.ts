@@ -92,11 +92,12 @@ export async function generateImages(
     });
     stages.report('encode', 0, numImages);
     const files = await Promise.all(writing);
+    await stages.previewWritten();
     throwIfCancelled(signal);
     stages.report('encode', numImages, numImages);
     return describeResult(request, inputs, files);
   } catch (error) {
-    await Promise.allSettled(writing);
+    await Promise.allSettled([...writing, stages.previewWritten()]);
     await Promise.all(
       Array.from({ length: numImages }, (_, i) => rm(pictureFile(params, String(i)), { force: true })),
     );
@@ -191,12 +192,10 @@ async function drawLatents(
       stepNoise: () => concat(stepNoises.map((generator) => generator.randn(size))),
       ...(reference.adapter === undefined ? {} : { adapter: reference.adapter }),
       signal,
-      async onStep(index, current) {
+      onStep(index, current) {
         const reported = first * steps + (index + 1) * images;
         stages.report('denoise', reported, steps * drawn.numImages);
-        await stages.preview(drawn, { step: index + 1, steps, reported }, preview, () =>
-          current.subarray(0, size),
-        );
+        stages.preview(drawn, { step: index + 1, steps, reported }, preview, () => current.subarray(0, size));
       },
     }),
   );

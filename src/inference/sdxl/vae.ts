@@ -1,5 +1,6 @@
 import type { SdxlModel } from './model.js';
 import { decodePlan, decodeTiled, smallTiles, type TileOptions } from './tiled-decode.js';
+import { allFinite } from '../diffusion/floats.js';
 import { type Picture, toPictures, toPlanes } from '../diffusion/pictures.js';
 import type { Generator } from '../diffusion/random.js';
 import { describeFailure, EngineFailure } from '../engine.js';
@@ -59,7 +60,7 @@ export async function decodeToFloats(
     { latent_sample: { data: latents.map((value) => value / model.scalingFactor), dims } },
     ['sample'],
   );
-  if (!sample.data.every(Number.isFinite)) {
+  if (!allFinite(sample.data)) {
     throw new EngineFailure(
       'engine_failed',
       'The VAE decoder overflowed, as an fp16 SDXL VAE does. Export vae_decoder in fp32 or use fp16-fix weights.',

@@ -80,9 +80,10 @@ export async function generateClip(
       return { inputs: encoded, denoised: drawn, first: await decode(request, drawn.latents, video) };
     });
     const files = await stages.timed('encode', () => writeFiles(request, video, first));
+    await stages.previewWritten();
     return describeResult(request, inputs, denoised, files);
   } catch (error) {
-    await video?.abandon();
+    await Promise.allSettled([video?.abandon(), stages.previewWritten()]);
     for (const file of [videoFile, pictureFile(params, pictureName(params))]) await rm(file, { force: true });
     throw error;
   }
@@ -133,9 +134,9 @@ async function drawLatents(
     onSchedule(count) {
       steps = count;
     },
-    async onStep(index, _latents, prediction) {
+    onStep(index, _latents, prediction) {
       stages.report('denoise', index + 1, steps);
-      await stages.preview(params, { step: index + 1, steps }, pipeline.preview, () =>
+      stages.preview(params, { step: index + 1, steps }, pipeline.preview, () =>
         takeFrame(prediction, shape, inFront + Math.floor(clip.frames / 2)),
       );
     },

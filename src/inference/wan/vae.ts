@@ -1,6 +1,6 @@
 import { denormalise, type LatentShape, normalise, takeFrame } from './latents.js';
 import type { WanModel } from './model.js';
-import { concat } from '../diffusion/floats.js';
+import { allFinite, concat } from '../diffusion/floats.js';
 import { type Picture, toPlanes } from '../diffusion/pictures.js';
 import { EngineFailure } from '../engine.js';
 import type { FloatTensor, KeptTensor, OnnxSession, Values } from '../onnx/session.js';
@@ -21,7 +21,7 @@ export async function decodeClip(
 ): Promise<void> {
   const frameAt = (frame: number) => denormalise(model, takeFrame(latents, shape, frame));
   const deliver = async (data: Float32Array, frame: number) => {
-    if (!isFinite(data)) throw new EngineFailure('engine_failed', 'The VAE decoder overflowed.');
+    if (!allFinite(data)) throw new EngineFailure('engine_failed', 'The VAE decoder overflowed.');
     await onChunk(data, frame);
   };
   if ('clip' in model.vaeDecoder) {
@@ -42,12 +42,6 @@ export async function decodeClip(
   } finally {
     stream.release();
   }
-}
-
-/** A loop of its own: `every` calls a function for each of some 100 million values. */
-function isFinite(data: Float32Array): boolean {
-  for (let i = 0; i < data.length; i += 1) if ((data[i] as number) - (data[i] as number) !== 0) return false;
-  return true;
 }
 
 /** The output of every chunk of a clip: the first has an output of its own, the later ones lie end to end. */
