@@ -82,11 +82,14 @@ export async function checkpoint(signal: AbortSignal): Promise<void> {
 // did not get
 const outOfMemory = new RegExp(
   'out of memory|failed to allocate|bad_alloc|BFCArena|allocation failed|not enough memory|' +
-    'OUT_OF_DEVICE_MEMORY|\\[Invalid Buffer',
+    'OUT_OF_DEVICE_MEMORY|_STATUS_ALLOC_FAILED|\\[Invalid Buffer',
   'i',
 );
-const deviceLost =
-  /device (was |is )?lost|device removed|CUDA error|CUDA failure|CUDNN_STATUS|VK_ERROR_DEVICE_LOST/i;
+const deviceLost = new RegExp(
+  'device (was |is )?lost|device removed|VK_ERROR_DEVICE_LOST|' +
+    'CU(DA|DNN|BLAS|RAND|FFT) (error|failure)|CU(DNN|BLAS|RAND|FFT)_STATUS',
+  'i',
+);
 
 /** Native runtimes throw plain text; this names what the service must do about it. */
 export function describeFailure(error: unknown): EngineErrorBody {

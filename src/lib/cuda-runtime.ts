@@ -40,3 +40,23 @@ export function cudaEnvironment(
   const paths = [librariesOf(runtime), environment['LD_LIBRARY_PATH']].filter(Boolean);
   return { LD_LIBRARY_PATH: paths.join(':'), OURVIDZ_ONNX_RUNTIME: runtime.folder };
 }
+
+/** By the beginning of a library's name; `*` is where packages for CUDA 12 have a suffix. */
+const packagesOfLibraries = [
+  ['libcudnn', 'nvidia-cudnn-cu13 or -cu12'],
+  ['libcublas', 'nvidia-cublas*'],
+  ['libcudart', 'nvidia-cuda-runtime*'],
+  ['libcurand', 'nvidia-curand or nvidia-curand-cu12'],
+  ['libcufft', 'nvidia-cufft or nvidia-cufft-cu12'],
+  ['libnvrtc', 'nvidia-cuda-nvrtc*'],
+  ['libnvJitLink', 'nvidia-nvjitlink*'],
+  ['libz.', 'zlib1g'],
+] as const;
+
+/** A library, and the package of PyPI or of the system that has it. */
+export function withPackage(library: string): string {
+  const cuda = /\.so\.(?:12|11|10)$/.test(library) && !library.startsWith('libcurand') ? '-cu12' : '';
+  const [, name] = packagesOfLibraries.find(([stem]) => library.startsWith(stem)) ?? [];
+  if (name === undefined) return library;
+  return `${library} (of ${name.replace('*', cuda)})`;
+}

@@ -62,6 +62,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const setup = engineOptions(config, log, { folders, environment, entry, overrides });
   const kinds = setup.engines.map(({ kind }) => kind);
   const { gpu, memory } = createCard(config, log, {
+    environment,
     probes: options.gpuProbes,
     expected: await expectedFootprints(kinds, folders, options.footprints),
     evict: (kind, why) => engines.release(kind, { force: false, why }),

@@ -11,7 +11,7 @@ import {
 } from '../../src/services/card/gpu-probes.js';
 
 const gibibyte = 1024 ** 3;
-const line = 'NVIDIA RTX 6000 Ada Generation, 49140, 12800, 85, 72, 550.54.15\n';
+const line = 'GPU-4f0c, NVIDIA RTX 6000 Ada Generation, 49140, 12800, 85, 72, 550.54.15\n';
 
 t.test('an nvidia-smi line becomes bytes, fractions and degrees', async (t) => {
   t.same(parseNvidiaSmi(line), {
@@ -22,7 +22,7 @@ t.test('an nvidia-smi line becomes bytes, fractions and degrees', async (t) => {
     temperatureCelsius: 72,
     driver: '550.54.15',
   });
-  t.match(parseNvidiaSmi('NVIDIA H200, [N/A], 5, [N/A], [N/A], 580.1'), {
+  t.match(parseNvidiaSmi('GPU-1, NVIDIA H200, [N/A], 5, [N/A], [N/A], 580.1'), {
     totalBytes: null,
     utilization: null,
     temperatureCelsius: null,
@@ -46,6 +46,44 @@ t.test('a real command is run, and a missing, failing or hanging one reads as no
     await createNvidiaSmiProbe({ command: await script('hang', 'exec sleep 30'), timeoutMs: 50 }).read(),
     null,
   );
+});
+
+t.test('CUDA_VISIBLE_DEVICES decides which card is measured', async (t) => {
+  const file = path.join(t.testdir(), 'nvidia-smi');
+  const cards = [
+    'GPU-aaaa1111-0000, NVIDIA H100, 81559, 100, 1, 30, 580.1',
+    'GPU-bbbb2222-0000, NVIDIA A100, 40960, 200, 2, 31, 580.1',
+  ];
+  const parts = [
+    'GPU 0: NVIDIA H100 (UUID: GPU-aaaa1111-0000)',
+    '  MIG 1g.10gb     Device  0: (UUID: MIG-cccc3333-0000)',
+    'GPU 1: NVIDIA A100 (UUID: GPU-bbbb2222-0000)',
+    '  MIG 3g.20gb+me  Device  0: (UUID: MIG-dddd4444-0000)',
+  ];
+  const print = (lines: string[]) => `printf '%s\\n' ${lines.map((each) => `'${each}'`).join(' ')}`;
+  await writeFile(file, `#!/bin/sh\nif [ "$1" = -L ]; then ${print(parts)}; else ${print(cards)}; fi\n`);
+  await chmod(file, 0o755);
+  const seen: Array<[visible: string | undefined, name: string | null, bytes?: number]> = [
+    [undefined, 'NVIDIA H100', 81559 * 2 ** 20],
+    ['0', 'NVIDIA H100', 81559 * 2 ** 20],
+    ['1', 'NVIDIA A100', 40960 * 2 ** 20],
+    ['1,0', 'NVIDIA A100', 40960 * 2 ** 20],
+    ['GPU-bbbb', 'NVIDIA A100', 40960 * 2 ** 20],
+    ['GPU-bbbb2222-0000,GPU-aaaa1111-0000', 'NVIDIA A100', 40960 * 2 ** 20],
+    ['MIG-cccc3333-0000', 'NVIDIA H100 (MIG 1g.10gb)', 0.97 * 10 * gibibyte],
+    ['MIG-dddd4444-0000', 'NVIDIA A100 (MIG 3g.20gb+me)', 0.97 * 20 * gibibyte],
+    ['', null],
+    ['-1', null],
+    ['7', null],
+    ['GPU-eeee', null],
+    ['MIG-eeee', null],
+    ['none', null],
+  ];
+  for (const [visible, name, bytes] of seen) {
+    const reading = await createNvidiaSmiProbe({ command: file, visible }).read();
+    t.equal(reading?.name ?? null, name, String(visible));
+    t.equal(reading?.totalBytes ?? undefined, bytes);
+  }
 });
 
 t.test('memory by process: none is told where the driver hides it', async (t) => {

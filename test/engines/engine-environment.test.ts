@@ -16,10 +16,13 @@ t.test('engines see what native runtimes read and no secret', async (t) => {
     AWS_SECRET_ACCESS_KEY: 'a',
   };
   t.same(Object.keys(engineEnvironment(given)), [
+    'CUDA_DEVICE_ORDER',
     'PATH',
     'HOME',
     'CUDA_VISIBLE_DEVICES',
     'LD_LIBRARY_PATH',
     'OMP_NUM_THREADS',
   ]);
+  t.equal(engineEnvironment(given)['CUDA_DEVICE_ORDER'], 'PCI_BUS_ID', 'numbers are those of nvidia-smi');
+  t.equal(engineEnvironment({ CUDA_DEVICE_ORDER: 'FASTEST_FIRST' })['CUDA_DEVICE_ORDER'], 'FASTEST_FIRST');
 });

@@ -9,7 +9,7 @@ const signal = new AbortController().signal;
 
 t.test('native runtimes load, each in a process of its own; one that dies is named', async (t) => {
   t.match(await checkNativeRuntimes()(signal), [
-    { subject: 'onnxruntime-node (native)', severity: 'ok', message: /cpu/ },
+    { subject: 'onnxruntime-node (native)', severity: 'ok', message: /^cpu(, webgpu)?$/ },
     { subject: 'node-llama-cpp (native)', severity: 'ok', message: /^llama.cpp \S/ },
     { subject: 'sharp (native)', severity: 'ok', message: /^libvips \d/ },
   ]);

@@ -5,7 +5,7 @@ import { clientOf, isJson } from '../client.js';
 import { type Config, ConfigError, readConfig } from '../../config.js';
 import type { components } from '../../contract/generated.js';
 import { createGpuMonitor } from '../../services/card/gpu-monitor.js';
-import { createNvidiaSmiProbe, createSysfsProbe } from '../../services/card/gpu-probes.js';
+import { probesOfThisMachine } from '../../services/card/index.js';
 import { findModelFolders } from '../../services/models/model-folders.js';
 import { createVideoEncoder } from '../../lib/video-tools.js';
 import { readEnvironment } from '../../lib/environment.js';
@@ -68,7 +68,7 @@ async function examineHere(): Promise<Finding[]> {
   const store = createSharedStore(config, pino({ level: 'silent' }));
   const checks = createServiceChecks({
     dataDir: config.dataDir,
-    gpu: createGpuMonitor({ probes: [createNvidiaSmiProbe(), createSysfsProbe()] }),
+    gpu: createGpuMonitor({ probes: probesOfThisMachine(readEnvironment()) }),
     folders: await findModelFolders(modelsDirOf(config)),
     engineEntry: engineEntry(),
     videoEncoder: createVideoEncoder({ command: config.ffmpeg }),

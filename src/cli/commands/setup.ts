@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import path from 'node:path';
 import type { Command } from 'commander';
-import { cudaEnvironment, findCudaRuntime, type CudaRuntime } from '../../lib/cuda-runtime.js';
+import { cudaEnvironment, findCudaRuntime, withPackage, type CudaRuntime } from '../../lib/cuda-runtime.js';
 import { readEnvironment } from '../../lib/environment.js';
 import { ownProgram } from '../../lib/processes.js';
 import { projectRoot } from '../../lib/project.js';
@@ -26,8 +26,6 @@ interface SetupFlags {
 }
 
 const settings = readEnvironment();
-/** float32 matrices may be multiplied with 10 bits of mantissa on a card (TF32). */
-const mostDifference = 1e-2;
 
 export function registerSetup(program: Command): void {
   program
@@ -121,13 +119,8 @@ async function check(runtime: CudaRuntime | null, driver: string | null, asJson:
         'Run ourvidz setup cuda again to fetch the set for it.',
       exitCodes.failed,
     );
-  const differences = await compute(runtime);
-  const wrong = Object.entries(differences).filter(([, difference]) => !(difference <= mostDifference));
-  if (wrong.length > 0)
-    throw new CliError(
-      `The card computes wrong: ${wrong.map(([name, by]) => `${name} is off by ${by}`).join(', ')}`,
-      exitCodes.failed,
-    );
+  const { differences, wrong } = await compute(runtime);
+  if (wrong.length > 0) throw new CliError(`The card computes wrong: ${wrong.join(', ')}`, exitCodes.failed);
   print(
     asJson,
     { set: runtime.set, driver, checked: true, differences },
@@ -138,11 +131,14 @@ async function check(runtime: CudaRuntime | null, driver: string | null, asJson:
   );
 }
 
-/**
- * Largest difference to the CPU by operator, relative to the largest value. @throws CliError with the
- * runtime's reason
- */
-function compute(runtime: CudaRuntime): Promise<Record<string, number>> {
+interface Comparison {
+  /** Largest difference to the CPU by operator, relative to the largest value. */
+  differences: Record<string, number>;
+  wrong: string[];
+}
+
+/** @throws CliError with the runtime's reason */
+function compute(runtime: CudaRuntime): Promise<Comparison> {
   const env = { ...process.env, ...cudaEnvironment(runtime, process.env) };
   return new Promise((resolve, reject) => {
     execFile(
@@ -150,7 +146,7 @@ function compute(runtime: CudaRuntime): Promise<Record<string, number>> {
       ownProgram('src/inference/onnx/check-cuda'),
       { env, timeout: 120_000 },
       (error, out, said) => {
-        if (error === null) return resolve(JSON.parse(out) as Record<string, number>);
+        if (error === null) return resolve(JSON.parse(out) as Comparison);
         reject(new CliError(explain(said || error.message), exitCodes.failed));
       },
     );
@@ -167,7 +163,7 @@ function explain(reason: string): string {
   if (library === 'libz.so.1') return 'cuDNN needs zlib: install it (Debian: zlib1g).';
   if (library !== undefined)
     return (
-      `The card does not compute: ${library} is missing. ` +
+      `The card does not compute: ${withPackage(library)} is missing. ` +
       'Remove the folder of CUDA_DIR and run ourvidz setup cuda again.'
     );
   return `The card does not compute: ${reason.trim().split('\n').at(-1)}`;

@@ -4,7 +4,12 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import type { Device, DevicePreference } from '../engine-protocol.js';
 import { EngineFailure } from '../engine.js';
-import { type BuiltGraph, bindingFolder, openSession } from './session.js';
+import { withPackage } from '../../lib/cuda-runtime.js';
+import { projectRoot } from '../../lib/project.js';
+import { type BuiltGraph, bindingFolder, InferenceSession, openSession, Tensor } from './session.js';
+
+/** Largest difference from the CPU, of the largest value: a card may multiply with 10 bits of mantissa (TF32). */
+const mostDifference = 1e-2;
 
 /**
  * Picks the first device on which a small graph of the model opens. `auto` tries cuda, webgpu, cpu; a named
@@ -32,12 +37,64 @@ export async function chooseDevice(
     try {
       const session = await openSession(source, { device, threads });
       await session.release();
-      return { device, notes };
+      const wrong = device === 'cuda' ? wrongOperators(await compareWithCpu(device)) : [];
+      if (wrong.length === 0) return { device, notes };
+      notes.push(`${device} is not used: it computes wrong (${wrong.join(', ')}). Another driver may help.`);
     } catch (error) {
       notes.push(explainDevice(device, error instanceof Error ? error.message : String(error), cuda));
     }
   }
   throw new EngineFailure('engine_failed', notes.join(' '));
+}
+
+/** Operators whose results are not the CPU's, each with by how much. */
+export const wrongOperators = (differences: Record<string, number>): string[] =>
+  Object.entries(differences)
+    .filter(([, difference]) => !(difference <= mostDifference))
+    .map(([name, difference]) => `${name} is off by ${difference}`);
+
+/** Multiplies, convolves and attends on a device and on the CPU: operator → largest difference. */
+export async function compareWithCpu(device: Device): Promise<Record<string, number>> {
+  const [found, expected] = [await computeCheck(device), await computeCheck('cpu')];
+  return Object.fromEntries(
+    Object.entries(expected).map(([name, values]) => [
+      name,
+      largestDifference(found[name] ?? new Float32Array(), values),
+    ]),
+  );
+}
+
+async function computeCheck(device: Device): Promise<Record<string, Float32Array>> {
+  const file = path.join(projectRoot(), 'models/checks/device-check.onnx');
+  const session = await InferenceSession.create(file, { executionProviders: [device] });
+  const inputs = Object.fromEntries(
+    session.inputMetadata.map((input, index) => {
+      if (!input.isTensor) throw new Error(`${input.name} is not a tensor`);
+      const shape = input.shape.map(Number);
+      return [input.name, new Tensor('float32', pattern(shape, index + 1), shape)];
+    }),
+  );
+  const outputs = await session.run(inputs);
+  const results = Object.entries(outputs).map(([name, tensor]) => [name, tensor.data] as const);
+  await session.release();
+  return Object.fromEntries(results) as Record<string, Float32Array>;
+}
+
+/** Numbers in [-1, 1] without a period that a wrong stride could hide behind. */
+function pattern(shape: readonly number[], seed: number): Float32Array {
+  const count = shape.reduce((product, side) => product * side, 1);
+  return Float32Array.from({ length: count }, (_, index) => Math.sin(index * index * 0.37 + seed * 1.7));
+}
+
+function largestDifference(found: Float32Array, expected: Float32Array): number {
+  let difference = 0;
+  let largest = 0;
+  expected.forEach((value, index) => {
+    const distance = Math.abs(value - (found[index] ?? NaN));
+    difference = distance <= difference ? difference : distance;
+    largest = Math.max(largest, Math.abs(value));
+  });
+  return difference / largest;
 }
 
 const providerFile = 'libonnxruntime_providers_cuda.so';
@@ -104,7 +161,10 @@ function explainCuda(message: string, cuda: CudaLibraries | null): string {
       'Install the driver; in a container, start it with --gpus all.'
     );
   if (cuda !== null && cuda.missing.length > 0)
-    return `cuda is not used: the loader does not find ${cuda.missing.join(', ')}. Run npx ourvidz setup cuda.`;
+    return (
+      `cuda is not used: the loader does not find ${cuda.missing.map(withPackage).join(', ')}. ` +
+      'Run npx ourvidz setup cuda.'
+    );
   return (
     `cuda is not used: the CUDA provider did not start (${shorten(message)}). Check that nvidia-smi shows ` +
     'the GPU here and that its driver is new enough for the CUDA version in docs/models.md.'

@@ -2,44 +2,92 @@ import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { mebibyte } from '../../lib/units.js';
+import { gibibyte, mebibyte } from '../../lib/units.js';
 import type { GpuProbe, GpuReading } from './gpu-monitor.js';
 
 const run = promisify(execFile);
-const query = 'name,memory.total,memory.used,utilization.gpu,temperature.gpu,driver_version';
+const query = 'uuid,name,memory.total,memory.used,utilization.gpu,temperature.gpu,driver_version';
+
+interface NvidiaSmiOptions {
+  command?: string;
+  timeoutMs?: number;
+  /** CUDA_VISIBLE_DEVICES, which decides what card the engines compute on: the first it names. */
+  visible?: string | undefined;
+}
 
 /**
- * Reads the first NVIDIA GPU through `nvidia-smi`, which speaks NVML without a native binding.
+ * Reads the NVIDIA GPU that engines compute on through `nvidia-smi`, which speaks NVML without a native binding.
  * Absent tool, absent driver or a hanging driver (`timeoutMs`) all read as "no GPU to be seen".
  */
-export function createNvidiaSmiProbe(options: { command?: string; timeoutMs?: number } = {}): GpuProbe {
-  const { command = 'nvidia-smi', timeoutMs = 2000 } = options;
+export function createNvidiaSmiProbe(options: NvidiaSmiOptions = {}): GpuProbe {
+  const { command = 'nvidia-smi', timeoutMs = 2000, visible } = options;
+  const ask = async (...given: string[]) =>
+    (await run(command, given, { timeout: timeoutMs, killSignal: 'SIGKILL' })).stdout;
   return {
     source: 'nvidia-smi',
     async read() {
       try {
-        const { stdout } = await run(command, [`--query-gpu=${query}`, '--format=csv,noheader,nounits'], {
-          timeout: timeoutMs,
-          killSignal: 'SIGKILL',
-        });
-        return parseNvidiaSmi(stdout);
+        const cards = await ask(`--query-gpu=${query}`, '--format=csv,noheader,nounits');
+        return chooseCard(cards, visible, () => ask('-L'));
       } catch {
         return null;
       }
     },
     async processes() {
       try {
-        const { stdout } = await run(
-          command,
-          ['--query-compute-apps=pid,used_gpu_memory', '--format=csv,noheader,nounits'],
-          { timeout: timeoutMs, killSignal: 'SIGKILL' },
+        return parseComputeApps(
+          await ask('--query-compute-apps=pid,used_gpu_memory', '--format=csv,noheader,nounits'),
         );
-        return parseComputeApps(stdout);
       } catch {
         return null;
       }
     },
   };
+}
+
+/**
+ * The card that CUDA's device 0 is, of `nvidia-smi`'s lines. Engines run with CUDA_DEVICE_ORDER=PCI_BUS_ID, so that
+ * numbers mean the same to both. Null where nothing is visible.
+ */
+async function chooseCard(
+  listing: string,
+  visible: string | undefined,
+  listParts: () => Promise<string>,
+): Promise<GpuReading | null> {
+  const cards = listing.split('\n').filter((line) => line.trim() !== '');
+  const uuidOf = (line: string) => line.split(',')[0]?.trim() ?? '';
+  const first = visible?.split(',')[0]?.trim();
+  if (first === undefined) return parseNvidiaSmi(cards[0] ?? '');
+  if (/^\d+$/.test(first)) return parseNvidiaSmi(cards[Number(first)] ?? '');
+  if (first.startsWith('GPU-'))
+    return parseNvidiaSmi(cards.find((line) => uuidOf(line).startsWith(first)) ?? '');
+  if (!first.startsWith('MIG-')) return null;
+  const part = parseMigDevices(await listParts()).find(({ uuid }) => uuid.startsWith(first));
+  const reading = parseNvidiaSmi(cards.find((line) => uuidOf(line) === part?.cardUuid) ?? '');
+  if (part === undefined || reading === null) return null;
+  // what is said of use and load is the whole card's
+  return {
+    ...reading,
+    name: `${reading.name} (MIG ${part.profile})`,
+    totalBytes: part.bytes,
+    usedBytes: null,
+    utilization: null,
+  };
+}
+
+/** Of the gigabytes in a profile's name, such as 1g.10gb, a part is the driver's. */
+const migUsableShare = 0.97;
+
+/** MIG devices in the output of `nvidia-smi -L`, each with the card it is a part of. */
+function parseMigDevices(listing: string) {
+  let cardUuid = '';
+  return listing.split('\n').flatMap((line) => {
+    cardUuid = /^GPU \d+:.*\(UUID: (GPU-[^)]+)\)/.exec(line)?.[1] ?? cardUuid;
+    const [, profile = '', size, uuid] = /^\s+MIG (\S*?(\d+)gb\S*)\s.*\(UUID: (MIG-[^)]+)\)/.exec(line) ?? [];
+    return uuid === undefined
+      ? []
+      : [{ uuid, profile, cardUuid, bytes: Number(size) * gibibyte * migUsableShare }];
+  });
 }
 
 /**
@@ -58,10 +106,8 @@ export function parseComputeApps(output: string): ReadonlyMap<number, number> | 
 }
 
 /** Parses one CSV line; a value the driver does not support ("[N/A]") is null. */
-export function parseNvidiaSmi(output: string): GpuReading | null {
-  const line = output.split('\n').find((text) => text.trim() !== '');
-  if (line === undefined) return null;
-  const [name, totalMiB, usedMiB, utilizationPercent, temperature, driver] = line
+export function parseNvidiaSmi(line: string): GpuReading | null {
+  const [, name, totalMiB, usedMiB, utilizationPercent, temperature, driver] = line
     .split(',')
     .map((cell) => cell.trim());
   if (name === undefined || name === '') return null;

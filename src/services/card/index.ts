@@ -10,15 +10,22 @@ import { createDeviceMemory, type DeviceMemoryOptions } from './device-memory.js
 import { createGpuMonitor, type GpuProbe } from './gpu-monitor.js';
 import { createNvidiaSmiProbe, createSysfsProbe } from './gpu-probes.js';
 
-const probesOfThisMachine = () => [createNvidiaSmiProbe(), createSysfsProbe()];
+/** Where this machine's GPU is read; the environment decides which of several. */
+export const probesOfThisMachine = (environment: NodeJS.ProcessEnv): GpuProbe[] => [
+  createNvidiaSmiProbe({ visible: environment['CUDA_VISIBLE_DEVICES'] }),
+  createSysfsProbe(),
+];
 
 /** The GPU as it is, and who may hold how much of its memory. */
 export function createCard(
   config: Pick<Config, 'gpuMemoryGigabytes'>,
   log: Logger,
-  options: Pick<DeviceMemoryOptions, 'evict' | 'statuses' | 'expected'> & { probes?: GpuProbe[] | undefined },
+  options: Pick<DeviceMemoryOptions, 'evict' | 'statuses' | 'expected'> & {
+    environment: NodeJS.ProcessEnv;
+    probes?: GpuProbe[] | undefined;
+  },
 ) {
-  const { probes = probesOfThisMachine(), ...memoryOptions } = options;
+  const { environment, probes = probesOfThisMachine(environment), ...memoryOptions } = options;
   const bytes = config.gpuMemoryGigabytes * gibibyte;
   const gpu = createGpuMonitor({ probes, ...(bytes > 0 ? { configuredTotalBytes: bytes } : {}) });
   const memory = createDeviceMemory({

@@ -164,7 +164,11 @@ const passedOn = [
 
 /** The environment of an engine process, picked from the service's. */
 export function engineEnvironment(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  return Object.fromEntries(
-    Object.entries(environment).filter(([name]) => passedOn.some((pattern) => pattern.test(name))),
-  );
+  return {
+    // the numbers of nvidia-smi: by default CUDA's own begin with the fastest card
+    CUDA_DEVICE_ORDER: 'PCI_BUS_ID',
+    ...Object.fromEntries(
+      Object.entries(environment).filter(([name]) => passedOn.some((pattern) => pattern.test(name))),
+    ),
+  };
 }

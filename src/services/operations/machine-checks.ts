@@ -161,7 +161,8 @@ const run = promisify(execFile);
 const probes = {
   'onnxruntime-node': `
     const { listSupportedBackends } = await import('onnxruntime-node');
-    console.log(listSupportedBackends().map(({ name }) => name).join(', '));`,
+    const here = listSupportedBackends().filter(({ bundled }) => bundled);
+    console.log(here.map(({ name }) => name).join(', '));`,
   // It tries its binary in a child process, which must not inherit this one's --eval.
   'node-llama-cpp': `
     process.execArgv.length = 0;

@@ -3,9 +3,11 @@ import t from 'tap';
 import type { Device } from '../../../src/inference/engine-protocol.js';
 import {
   chooseDevice,
+  compareWithCpu,
   explainDevice,
   findCudaLibraries,
   missingLibraries,
+  wrongOperators,
 } from '../../../src/inference/onnx/device.js';
 import { projectRoot } from '../../../src/lib/project.js';
 
@@ -64,7 +66,7 @@ t.test(
     const cuda = { folder, installed: true, missing };
     t.match(
       explainDevice('cuda', '', cuda),
-      /does not find libcublasLt\.so\.12, libcublas\.so\.12, libcudnn\.so\.9\. Run npx ourvidz setup cuda/,
+      /does not find libcublasLt\.so\.12 \(of nvidia-cublas-cu12\), .*libcudnn\.so\.9 \(of nvidia-cudnn-cu13.*Run npx ourvidz setup cuda/,
     );
     t.match(
       explainDevice('cuda', '', { folder, installed: true, missing: ['libcuda.so.1'] }),
@@ -81,5 +83,22 @@ t.test(
       }),
       /did not start \(CUDA failure 100.*nvidia-smi/,
     );
+  },
+);
+
+t.test(
+  'the check graph computes the same on the CPU as on the CPU, and a wrong operator is named',
+  async (t) => {
+    const same = await compareWithCpu('cpu');
+    t.same(
+      Object.values(same),
+      Object.values(same).map(() => 0),
+    );
+    t.ok(Object.keys(same).length >= 3);
+    t.same(wrongOperators(same), []);
+    t.match(wrongOperators({ MatMul: 0.5, Conv: 1e-3, Attention: NaN }), [
+      /^MatMul is off by 0\.5/,
+      /^Attention is off/,
+    ]);
   },
 );
