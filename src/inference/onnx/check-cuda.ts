@@ -1,8 +1,8 @@
 /**
- * `node check-cuda.js`: multiplies, convolves and attends on the card and on the CPU and compares, in a
- * process of its own because a broken driver ends the process. One line of JSON: operator → largest
- * difference, relative to the largest value, and which of them are wrong; exit code 1 with the runtime's reason on stderr when the card
- * does not compute.
+ * `node check-cuda.js`: multiplies, convolves and attends on the card and on the CPU and compares, in a process
+ * of its own because a broken driver ends the process. One line of JSON: operator → largest difference, relative
+ * to the largest value, and which of them are wrong; exit code 1 with the runtime's reason on stderr when the
+ * card does not compute.
  */
 import { compareWithCpu, wrongOperators } from './device.js';
 
