@@ -6,6 +6,7 @@
  * DIR/<step>-<device>.json is written, so that a later one that ends the process costs only itself; a
  * provider that fails leaves its error there.
  */
+import { spawnSync } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -13,6 +14,9 @@ import type { DrawingEngine } from '../../src/inference/checkpoint/model-layout.
 import type { Device } from '../../src/inference/engine-protocol.js';
 import { findModelGraphs } from '../../src/inference/graphs/model-graphs.js';
 import { graphCalls, openSession, type OnnxSession, type Values } from '../../src/inference/onnx/session.js';
+import { readConfig } from '../../src/config.js';
+import { cudaEnvironment, findCudaRuntime } from '../../src/lib/cuda-runtime.js';
+import { readEnvironment } from '../../src/lib/environment.js';
 import { percentile } from '../statistics.js';
 import { watchGpuMemory } from './gpu-memory.js';
 
@@ -41,6 +45,12 @@ const { values } = parseArgs({
 });
 if (values.models === undefined || values.steps === undefined)
   throw new Error('--models DIR and --steps NAMES are needed');
+// the loader reads where libraries lie when a process starts
+const cuda = cudaEnvironment(findCudaRuntime(readConfig(readEnvironment()).cudaDir), process.env);
+if (values.device === 'cuda' && Object.keys(cuda).some((name) => process.env[name] === undefined)) {
+  const env = { ...process.env, ...cuda };
+  process.exit(spawnSync(process.execPath, process.argv.slice(1), { env, stdio: 'inherit' }).status ?? 1);
+}
 const folder = values.models;
 const device = values.device as Device;
 const folders: Record<DrawingEngine, string> = { sdxl: 'sdxl', wan: 'wan2.1-t2v-1.3b' };
@@ -79,7 +89,7 @@ async function measure(step: Step): Promise<Record<string, unknown>> {
     const session = await openSession(source, { device, threads: 0 });
     open = { graph: wanted, session, seconds: (performance.now() - startedAt) / 1000 };
   }
-  const feeds = Object.fromEntries(
+  let feeds = Object.fromEntries(
     await Promise.all(
       step.inputs.map(async (input): Promise<[string, Values]> => [
         input.name,
@@ -87,6 +97,18 @@ async function measure(step: Step): Promise<Record<string, unknown>> {
       ]),
     ),
   );
+  if (open.session.hasInput('text_states')) {
+    // projected once a clip, by a graph of its own
+    const { encoder_hidden_states: text, ...others } = feeds;
+    const source = await findModelGraphs(step.engine, path.join(folder, folders[step.engine])).required(
+      'transformer/text',
+      device,
+    );
+    const projection = await openSession(source, { device, threads: 0 });
+    const projected = await projection.run({ encoder_hidden_states: text as Values }, ['text_states']);
+    await projection.release();
+    feeds = { ...others, ...projected };
+  }
   const seconds: number[] = [];
   let inCalls = 0;
   let output = new Float32Array();
