@@ -26,8 +26,8 @@ interface DiffusionEngineParts<P extends Pipeline> {
   probeGraph: string;
   open(params: LoadParams & { device: Device }, log: EngineLog): Promise<P>;
   describe(pipeline: P): Omit<LoadResult['model'], 'name'>;
-  /** A generation as small as possible that runs every graph until its device is warm. */
-  drawSmall(pipeline: P, outputDir: string, context: RequestContext, device: Device): Promise<unknown>;
+  /** A generation as small as possible that runs every graph. */
+  drawSmall(pipeline: P, outputDir: string, context: RequestContext): Promise<unknown>;
   fitPreview(pipeline: P): Promise<LatentPreview>;
   methods(loaded: () => P): Engine['methods'];
 }
@@ -35,7 +35,6 @@ interface DiffusionEngineParts<P extends Pipeline> {
 /** A pipeline over ONNX graphs behind the engine protocol. */
 export function createDiffusionEngine<P extends Pipeline>(parts: DiffusionEngineParts<P>): Engine {
   let pipeline: P | undefined;
-  let loadedOn: Device = 'cpu';
   const loaded = (): P => {
     if (pipeline === undefined)
       throw new EngineFailure('not_loaded', `The ${parts.kind} model is not loaded`);
@@ -62,7 +61,6 @@ export function createDiffusionEngine<P extends Pipeline>(parts: DiffusionEngine
         threads,
       );
       pipeline = await parts.open({ ...params, device, threads }, log);
-      loadedOn = device;
       return {
         device,
         deviceNotes: notes,
@@ -75,7 +73,7 @@ export function createDiffusionEngine<P extends Pipeline>(parts: DiffusionEngine
       const ready = loaded();
       const outputDir = await mkdtemp(path.join(tmpdir(), 'ourvidz-warm-up-'));
       try {
-        await parts.drawSmall(ready, outputDir, context, loadedOn);
+        await parts.drawSmall(ready, outputDir, context);
       } finally {
         await rm(outputDir, { recursive: true, force: true });
       }

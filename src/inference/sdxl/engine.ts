@@ -40,7 +40,7 @@ export function createSdxlEngine(): Engine {
       defaultHeight: model.defaultSize,
     }),
 
-    drawSmall: (pipeline, outputDir, context, device) =>
+    drawSmall: (pipeline, outputDir, context) =>
       generateImages(
         pipeline,
         {
@@ -50,8 +50,7 @@ export function createSdxlEngine(): Engine {
           negativePrompt: null,
           parseWeights: false,
           weights: [],
-          // CUDA's first seven passes take two to three times as long: the first job need not wait for them
-          steps: device === 'cuda' ? 8 : 2,
+          steps: 2,
           guidanceScale: 6,
           scheduler: 'dpmpp_2m_karras',
           width: pipeline.model.defaultSize,
