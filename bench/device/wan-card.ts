@@ -1,16 +1,23 @@
 /**
  * Imports the checkpoint that `wan_card.py` left and times each of its graphs through the worker's own session code, on
  * the inputs it left; compares with torch's outputs.
- *   node dist/bench/device/wan-card.js --dir DIR [--device cuda] [--only wan-17,vae-81] [--repeats 7]
- * Prints JSON and writes DIR/wan-card.json after each case, so that a cut run leaves what there is.
+ *   node dist/bench/device/wan-card.js --dir DIR [--device cuda] [--only wan-17,vae-81] [--repeats 7] [--profile]
+ * `--profile` leaves the time of each kind of operator in DIR/profile-<case>.json instead (CUDA_LAUNCH_BLOCKING=1 makes
+ * it each one's own). Prints JSON and writes DIR/wan-card.json after each case, so that a cut run leaves what there is.
  */
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { importCheckpoint } from '../../src/inference/checkpoint/import.js';
 import type { Device } from '../../src/inference/engine-protocol.js';
 import { findModelGraphs } from '../../src/inference/graphs/model-graphs.js';
-import { openSession, type OnnxSession, type Values } from '../../src/inference/onnx/session.js';
+import {
+  InferenceSession,
+  openSession,
+  Tensor,
+  type OnnxSession,
+  type Values,
+} from '../../src/inference/onnx/session.js';
 import { percentile } from '../statistics.js';
 import { watchGpuMemory } from './gpu-memory.js';
 
@@ -34,6 +41,7 @@ const { values } = parseArgs({
     only: { type: 'string' },
     repeats: { type: 'string', default: '7' },
     seconds: { type: 'string', default: '30' },
+    profile: { type: 'boolean', default: false },
   },
 });
 if (values.dir === undefined) throw new Error('--dir DIR is needed');
@@ -66,7 +74,7 @@ for (const each of cases) {
   const memory = watchGpuMemory();
   let result: Record<string, unknown>;
   try {
-    result = await measure(each);
+    result = await (values.profile ? profile(each) : measure(each));
   } catch (error) {
     result = { error: error instanceof Error ? error.message.slice(0, 2000) : String(error) };
     process.exitCode = 1;
@@ -141,6 +149,62 @@ async function measure(given: Case): Promise<Record<string, unknown>> {
     pass_seconds: warm,
     against,
   };
+}
+
+/** Seconds and calls of each kind of operator in the last of three passes. */
+async function profile(given: Case): Promise<Record<string, unknown>> {
+  const source = await graphs.required(given.graph, device);
+  if (typeof source === 'string') return {};
+  const prefix = path.join(dir, `trace-${given.name}`);
+  const session = await InferenceSession.create(source.model, {
+    executionProviders: [device, 'cpu'],
+    enableProfiling: true,
+    profileFilePrefix: prefix,
+    logSeverityLevel: 3,
+    extra: { session: { model_external_initializers_file_folder_path: '/' } },
+  });
+  const feeds: Record<string, Tensor> = {};
+  for (const [name, { dims, ...stored }] of Object.entries(given.inputs)) {
+    const data = await read(stored);
+    if (name === 'encoder_hidden_states') {
+      const { session: text } = await sessionOf('transformer/text');
+      const states = (await text.run({ [name]: { data, dims } }, ['text_states'])).text_states;
+      feeds['text_states'] = new Tensor('float32', states.data, [...states.dims]);
+      await text.release();
+    } else
+      feeds[name] =
+        data instanceof Float32Array
+          ? new Tensor('float32', data, dims)
+          : new Tensor('int64', BigInt64Array.from(data, BigInt), dims);
+  }
+  for (let pass = 0; pass < 3; pass += 1) await session.run(feeds, given.outputs);
+  session.endProfiling();
+  await session.release();
+  const file = (await readdir(dir)).find((name) => name.startsWith(`trace-${given.name}`));
+  const events = JSON.parse(await readFile(path.join(dir, file as string), 'utf8')) as TraceEvent[];
+  await rm(path.join(dir, file as string));
+  const kernels = events.filter(({ cat, name }) => cat === 'Node' && name.endsWith('_kernel_time'));
+  const last = kernels.slice(-Math.floor(kernels.length / 3));
+  const sums: Record<string, { ms: number; count: number }> = {};
+  for (const { dur, args } of last) {
+    const sum = (sums[args.op_name ?? '?'] ??= { ms: 0, count: 0 });
+    sum.ms += dur / 1000;
+    sum.count += 1;
+  }
+  const sorted = Object.fromEntries(Object.entries(sums).sort(([, a], [, b]) => b.ms - a.ms));
+  const slowest = last
+    .sort((a, b) => b.dur - a.dur)
+    .slice(0, 40)
+    .map(({ name, dur, args }) => ({ name, ms: dur / 1000, shapes: args.input_type_shape }));
+  await writeFile(path.join(dir, `profile-${given.name}.json`), JSON.stringify({ sorted, slowest }, null, 1));
+  return sorted;
+}
+
+interface TraceEvent {
+  cat: string;
+  name: string;
+  dur: number;
+  args: { op_name?: string; input_type_shape?: unknown };
 }
 
 async function read({ file, type }: Omit<Stored, 'dims'>): Promise<Float32Array | number[]> {
