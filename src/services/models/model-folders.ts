@@ -69,7 +69,7 @@ interface WanSettings {
   /** False: without a negative prompt; a text: this one. */
   autoNegative?: boolean | string;
   scheduler?: FlowSchedulerName;
-  /** `sample_shift` of jobs that name none. */
+  /** `sample_shift` of jobs that name none; the folder's own scheduler says it where `ourvidz.json` does not. */
   shift?: number;
 }
 
@@ -88,23 +88,27 @@ export async function readWanSettings(modelDir: string): Promise<WanSettings> {
   const settings: WanSettings = {};
   if (typeof autoNegative === 'boolean' || typeof autoNegative === 'string')
     settings.autoNegative = autoNegative;
-  if (typeof shift === 'number' && shift > 0 && shift <= 100) settings.shift = shift;
+  const own = shift ?? (await readJson(modelDir, 'scheduler/scheduler_config.json'))['flow_shift'];
+  if (typeof own === 'number' && own > 0 && own <= 100) settings.shift = own;
   const known = flowSchedulerNames.find((name) => name === scheduler);
   if (known !== undefined) settings.scheduler = known;
   return settings;
 }
 
-async function readSettings(modelDir: string): Promise<Record<string, unknown>> {
+const readSettings = (modelDir: string) => readJson(modelDir, 'ourvidz.json');
+
+/** Empty where there is no such file. */
+async function readJson(modelDir: string, name: string): Promise<Record<string, unknown>> {
+  const file = path.join(modelDir, name);
   let text: string;
   try {
-    text = await readFile(path.join(modelDir, 'ourvidz.json'), 'utf8');
+    text = await readFile(file, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
     throw error;
   }
   const value: unknown = JSON.parse(text);
-  if (typeof value !== 'object' || value === null)
-    throw new Error(`${path.join(modelDir, 'ourvidz.json')} must hold an object`);
+  if (typeof value !== 'object' || value === null) throw new Error(`${file} must hold an object`);
   return value as Record<string, unknown>;
 }
 

@@ -38,8 +38,10 @@ export function startModels(home: string, args: string[], extra: NodeJS.ProcessE
 }
 
 /** The files of the pocket SDXL as its publisher's repository would hold them. */
-export async function pocketSdxl(): Promise<Record<string, Buffer>> {
-  const root = path.join(projectRoot(), 'models/pocket/sdxl');
+export const pocketSdxl = () => filesBelow('models/pocket/sdxl');
+
+export async function filesBelow(folder: string): Promise<Record<string, Buffer>> {
+  const root = path.join(projectRoot(), folder);
   const files: Record<string, Buffer> = {};
   for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;

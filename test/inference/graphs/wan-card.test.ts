@@ -1,8 +1,14 @@
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { models } from '../../parity/kit.js';
 import { openForm } from '../../helpers/portable.js';
+import { randomCheckpoint } from '../../helpers/random-checkpoint.js';
+import type { TensorTable } from '../../../src/inference/checkpoint/tensor-table.js';
+import {
+  buildWanTransformer,
+  type WanTransformerConfig,
+} from '../../../src/inference/graphs/wan-transformer.js';
 import { openWanModel, type WanModel } from '../../../src/inference/wan/model.js';
 import { createCausalStream, decodeClip, encodeClip } from '../../../src/inference/wan/vae.js';
 import { loadAll, writeSafetensors } from '../../helpers/checkpoints.js';
@@ -256,3 +262,50 @@ t.test('a clip that is decoded and encoded whole is what chunks of it are', asyn
     t.ok(relative(await encoded(onCard), await encoded(model)) < 1e-5, `encoding of ${frames}`);
   }
 });
+
+/** Wide enough that its matrices are not cast at every opening. */
+const large: WanTransformerConfig = {
+  patch_size: [1, 2, 2],
+  num_attention_heads: 3,
+  attention_head_dim: 96,
+  in_channels: 16,
+  out_channels: 16,
+  text_dim: 32,
+  freq_dim: 32,
+  ffn_dim: 320,
+  num_layers: 2,
+  cross_attn_norm: true,
+};
+
+for (const dtype of ['F32', 'BF16', 'F16'] as const)
+  t.test(`${dtype} weights in several files: only what is stored otherwise is written again`, async (t) => {
+    const at = path.join(scratch, dtype);
+    await mkdir(at);
+    const make = (tensors: TensorTable) => buildWanTransformer(tensors, large, trialForms.cpu);
+    const whole = await randomCheckpoint(path.join(at, 'whole.safetensors'), make, { dtype });
+    const stored = [...(await loadAll(whole))];
+    const weightMap: Record<string, string> = {};
+    for (const shard of [0, 1, 2]) {
+      const file = `diffusion_pytorch_model-0000${shard + 1}-of-00003.safetensors`;
+      const part = stored.filter((_, i) => i % 3 === shard);
+      await writeSafetensors(path.join(at, file), new Map(part));
+      for (const [name] of part) weightMap[name] = file;
+    }
+    await rm(path.join(at, 'whole.safetensors'));
+    const index = path.join(at, 'diffusion_pytorch_model.safetensors.index.json');
+    await writeFile(index, JSON.stringify({ metadata: {}, weight_map: weightMap }));
+    const tensors = await readPart(index);
+    const feeds = {
+      hidden_states: floats(1, 16, 2, 4, 4),
+      timestep: { data: [321], dims: [1] },
+      text_states: floats(1, 6, 288),
+    };
+    const expected = await run(make(tensors), feeds, 'sample');
+    const graph = buildWanTransformer(tensors, large, halfForm);
+    const differs = relative(await run(graph, feeds, 'sample'), expected);
+    t.ok(differs < 1e-2, `${differs}`);
+    const packed = graph.packed.map(({ name }) => name);
+    if (dtype === 'F16') t.same(packed, [], 'used where it lies');
+    else t.equal(packed.length, 2 * 10, "the blocks' matrices");
+    t.ok(graph.packed.every((each) => each.dtype === 'F16'));
+  });
