@@ -4,9 +4,26 @@
  */
 export function guide(output: Float32Array, guidanceScale: number): Float32Array {
   const half = output.length / 2;
-  return output
-    .subarray(0, half)
-    .map((negative, i) => negative + guidanceScale * ((output[half + i] as number) - negative));
+  const guided = new Float32Array(half);
+  for (let i = 0; i < half; i += 1) {
+    const negative = output[i] as number;
+    guided[i] = negative + guidanceScale * ((output[half + i] as number) - negative);
+  }
+  return guided;
+}
+
+/**
+ * The sum of up to four arrays, each times its weight. One loop: a callback for each of a clip's two million values, as
+ * `map` has it, took a tenth of a step.
+ */
+export function combine(
+  ...terms: readonly (readonly [weight: number, values: Float32Array])[]
+): Float32Array {
+  const [[a, x] = [0, new Float32Array()], [b, y] = [0, x], [c, z] = [0, x], [d, w] = [0, x]] = terms;
+  const sum = new Float32Array(x.length);
+  for (let i = 0; i < sum.length; i += 1)
+    sum[i] = a * (x[i] as number) + b * (y[i] as number) + c * (z[i] as number) + d * (w[i] as number);
+  return sum;
 }
 
 /** Arrays end to end. */

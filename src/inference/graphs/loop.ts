@@ -30,15 +30,20 @@ export function loop(
   let made: Turn = { state: [], scanned: [] };
   const node = graph.inside(() => {
     made = turn(index, carried);
-    const copied = (values: readonly Value[], what: string) =>
-      values.map((value, i) => {
-        const output = own(`${what}_${i}`, value);
-        layer.ops('Identity', [value], 1, { names: [output.name] });
-        return output;
-      });
     layer.ops('Identity', [goes], 1, { names: [own('went', goes).name] });
-    made = { state: copied(made.state, 'next'), scanned: copied(made.scanned, 'scanned') };
   });
+  // an output is made here, and once: what is not is copied
+  const outputs = new Set<string>();
+  const named = (values: readonly Value[], what: string) =>
+    values.map((value, i) => {
+      const isOwn = node.some(({ output }) => output.includes(value.name)) && !outputs.has(value.name);
+      outputs.add(value.name);
+      if (isOwn) return value;
+      const copy = own(`${what}_${i}`, value);
+      node.push(...graph.inside(() => layer.ops('Identity', [value], 1, { names: [copy.name] })));
+      return copy;
+    });
+  made = { state: named(made.state, 'next'), scanned: named(made.scanned, 'scanned') };
   const body: GraphProto = {
     name,
     node,
@@ -50,11 +55,11 @@ export function loop(
       ...made.scanned.map(untold),
     ],
   };
-  const outputs = layer.ops('Loop', [count, null, ...state], state.length + made.scanned.length, {
+  const results = layer.ops('Loop', [count, null, ...state], state.length + made.scanned.length, {
     attributes: { body: { graph: body } },
     mixed: true,
   });
-  return made.scanned.map(({ type }, i) => ({ name: (outputs[state.length + i] as Value).name, type }));
+  return made.scanned.map(({ type }, i) => ({ name: (results[state.length + i] as Value).name, type }));
 }
 
 /** Of a shape that the runtime infers. */

@@ -186,6 +186,8 @@ async function createSession(
     interOpNumThreads: 1,
     logSeverityLevel: 3,
     enableCpuMemArena: !returnMemory,
+    // on a card a plan of all buffers is one more block of memory for every size drawn
+    enableMemPattern: device !== 'cuda',
     extra: {
       session: {
         // built graphs name their weights' files from the root; the runtime opens none outside the folder it

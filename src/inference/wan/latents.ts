@@ -78,8 +78,9 @@ function perChannel(
   map: (value: number, mean: number, deviation: number) => number,
 ): Float32Array {
   const area = latents.length / channels;
-  return latents.map((value, i) => {
-    const c = Math.floor(i / area);
-    return map(value, latentsMean[c] as number, latentsDeviation[c] as number);
-  });
+  const mapped = new Float32Array(latents.length);
+  for (let c = 0; c < channels; c += 1)
+    for (let i = c * area; i < (c + 1) * area; i += 1)
+      mapped[i] = map(latents[i] as number, latentsMean[c] as number, latentsDeviation[c] as number);
+  return mapped;
 }

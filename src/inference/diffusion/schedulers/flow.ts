@@ -1,3 +1,4 @@
+import { combine } from '../floats.js';
 import { withFinalZero } from './noise-schedule.js';
 import { type EditPrediction, firstStep, type ScheduleOptions, type Scheduler } from './scheduler.js';
 
@@ -56,9 +57,8 @@ export function createFlowEuler(
     sample: Float32Array,
     index: number,
   ): Float32Array {
-    const plain = sample.map((value, i) => value - sigma(index) * (velocity[i] as number));
-    const x0 = edit(plain, index);
-    return sample.map((value, i) => (value - (x0[i] as number)) / sigma(index));
+    const x0 = edit(combine([1, sample], [-sigma(index), velocity]), index);
+    return combine([1 / sigma(index), sample], [-1 / sigma(index), x0]);
   }
 
   return {
@@ -70,7 +70,7 @@ export function createFlowEuler(
     step(index, modelOutput, sample) {
       const velocity =
         editPrediction === undefined ? modelOutput : editVelocity(editPrediction, modelOutput, sample, index);
-      return sample.map((value, i) => value + (sigma(index + 1) - sigma(index)) * (velocity[i] as number));
+      return combine([1, sample], [sigma(index + 1) - sigma(index), velocity]);
     },
     addNoise: (original, noise) =>
       original.map((value, i) => (1 - sigma(0)) * value + sigma(0) * (noise[i] as number)),

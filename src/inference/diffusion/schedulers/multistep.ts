@@ -1,4 +1,5 @@
 import { type NoiseScheduleConfig, solverSchedule, withFinalZero } from './noise-schedule.js';
+import { combine } from '../floats.js';
 import {
   type EditPrediction,
   firstStep,
@@ -84,12 +85,9 @@ function advance(
   const h = lambda(from + 1) - lambda(from);
   const keep = p.noise(sigma(from + 1)) / p.noise(sigma(from));
   const gain = -p.alpha(sigma(from + 1)) * Math.expm1(-h);
-  if (before === undefined) return sample.map((value, i) => keep * value + gain * (prediction[i] as number));
-  const ratio = (lambda(from) - lambda(from - 1)) / h;
-  return sample.map((value, i) => {
-    const current = prediction[i] as number;
-    return keep * value + gain * (current + (0.5 * (current - (before[i] as number))) / ratio);
-  });
+  if (before === undefined) return combine([keep, sample], [gain, prediction]);
+  const slope = 0.5 / ((lambda(from) - lambda(from - 1)) / h);
+  return combine([keep, sample], [gain * (1 + slope), prediction], [-gain * slope, before]);
 }
 
 /**
@@ -128,29 +126,18 @@ function uniPcStep(run: Run): Step {
     const keep = p.noise(sigma(index)) / p.noise(sigma(index - 1));
     const alpha = p.alpha(sigma(index));
     const phi = Math.expm1(-h);
-    if (lastOrder === 1 || older === undefined) {
-      return sample.map(
-        (value, i) =>
-          keep * value -
-          alpha * phi * (m0[i] as number) -
-          alpha * phi * 0.5 * ((prediction[i] as number) - (m0[i] as number)),
-      );
-    }
+    const gain = -alpha * phi;
+    if (lastOrder === 1 || older === undefined)
+      return combine([keep, sample], [0.5 * gain, m0], [0.5 * gain, prediction]);
     const r1 = (lambda(index - 2) - lambda(index - 1)) / h;
     const phi2 = phi / -h - 1;
     const b1 = phi2 / phi;
     const b2 = (2 * (phi2 / -h - 0.5)) / phi;
     const c1 = (b1 - b2) / (1 - r1);
     const c2 = b1 - c1;
-    return sample.map((value, i) => {
-      const base = m0[i] as number;
-      const slope = ((older[i] as number) - base) / r1;
-      return (
-        keep * value -
-        alpha * phi * base -
-        alpha * phi * (c1 * slope + c2 * ((prediction[i] as number) - base))
-      );
-    });
+    // m0, the slope to the older one c1 (older - m0) / r1, and that to the newer one c2 (prediction - m0)
+    const atBase = gain * (1 - c1 / r1 - c2);
+    return combine([keep, sample], [atBase, m0], [(gain * c1) / r1, older], [gain * c2, prediction]);
   }
 
   return (index, prediction, sample) => {

@@ -1,3 +1,5 @@
+import { combine } from '../floats.js';
+
 /**
  * A sampler over one schedule. Arrays are float32 of any one shape; steps are numbered from the first one
  * that is run. Multistep samplers keep history: one instance per generation, steps in order.
@@ -83,6 +85,6 @@ export function predictX0(
   edit?: EditPrediction,
 ): Float32Array {
   const [fromSample, fromOutput] = p.x0(sigma);
-  const x0 = sample.map((value, i) => fromSample * value + fromOutput * (modelOutput[i] as number));
+  const x0 = combine([fromSample, sample], [fromOutput, modelOutput]);
   return edit?.(x0, index) ?? x0;
 }
