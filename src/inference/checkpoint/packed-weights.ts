@@ -229,7 +229,11 @@ declare const Float16Array: new (
 const decoders: Partial<Record<TensorEntry['dtype'], (bytes: ArrayBuffer) => Float32Array>> = {
   F32: (bytes) => new Float32Array(bytes),
   F16: (bytes) => new Float32Array(new Float16Array(bytes)),
-  BF16: (bytes) => new Float32Array(Uint32Array.from(new Uint16Array(bytes), (value) => value << 16).buffer),
+  BF16(bytes) {
+    const [halves, wide] = [new Uint16Array(bytes), new Uint32Array(bytes.byteLength / 2)];
+    for (let i = 0; i < wide.length; i += 1) wide[i] = (halves[i] as number) << 16;
+    return new Float32Array(wide.buffer);
+  },
 };
 
 async function readFloats({ file, dtype, offset }: TensorEntry, from: number, count: number) {
@@ -247,12 +251,10 @@ async function readFloats({ file, dtype, offset }: TensorEntry, from: number, co
 
 function encode(values: Float32Array, { name, dtype, parts }: PackedTensor): Uint8Array {
   if (dtype === 'F32') return new Uint8Array(values.buffer);
-  const { buffer } = new Float16Array(values);
-  const largest = 0x7c00;
-  if (new Uint16Array(buffer).some((value) => (value & largest) === largest))
-    throw new CheckpointError(
-      parts[0]?.sum[0]?.file ?? '',
-      `tensor ${name} has values beyond what 16-bit floats hold`,
-    );
-  return new Uint8Array(buffer);
+  const halves = new Uint16Array(new Float16Array(values).buffer);
+  const problem = `tensor ${name} has values beyond what 16-bit floats hold`;
+  for (let i = 0; i < halves.length; i += 1)
+    if (((halves[i] as number) & 0x7c00) === 0x7c00)
+      throw new CheckpointError(parts[0]?.sum[0]?.file ?? '', problem);
+  return new Uint8Array(halves.buffer);
 }

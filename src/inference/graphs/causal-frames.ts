@@ -129,8 +129,18 @@ export function separateFrames(before: Before | null): FrameOps {
   const cast = (layer: Layer, x: Value) => ops.cast(layer, x, layer.graph.form.type);
   const each = (layer: Layer, x: Frames, map: (frame: Value) => Value): Frames =>
     x.map((frame) => map(cast(layer, frame)));
-  const blank = (layer: Layer, like: Value, channels: number) =>
-    layer.op('Expand', [layer.constant([0], [1, 1, 1, 1]), blankShape(layer, like, channels)]);
+  /** One for all that are as large: the first chunk's are kept for as long as the loop runs. */
+  const blanks = new Map<string, Value>();
+  let halvings = 0;
+  const blank = (layer: Layer, like: Value, channels: number): Value => {
+    const key = `${channels} ${halvings}`;
+    const known = blanks.get(key);
+    if (known !== undefined) return known;
+    const zero = layer.constant([0], [1, 1, 1, 1]);
+    const zeros = layer.op('Expand', [zero, blankShape(layer, like, channels)]);
+    blanks.set(key, zeros);
+    return zeros;
+  };
 
   return {
     isFirst: before === null,
@@ -142,10 +152,10 @@ export function separateFrames(before: Before | null): FrameOps {
       const past = zeros === undefined ? (before as Before)(count, from) : Array<Value>(count).fill(zeros);
       const all = [...past, ...x];
       kept.push({ frames: all.slice(-count), count, channels: from });
-      const windows = Array.from({ length: x.length / stride }, (_, i) =>
-        ops.concat(layer, all.slice(i * stride, i * stride + 3), 3),
-      );
-      return windows.map((window) => convolve(layer, window, [from, to], { size, frames: 3 }));
+      return Array.from({ length: x.length / stride }, (_, i) => {
+        const window = ops.concat(layer, all.slice(i * stride, i * stride + 3), 3);
+        return convolve(layer, window, [from, to], { size, frames: 3 });
+      });
     },
     keep(layer, x, channels, isBlank) {
       const frames = isBlank
@@ -153,8 +163,10 @@ export function separateFrames(before: Before | null): FrameOps {
         : each(layer, x, (frame) => frame);
       kept.push({ frames, count: frames.length, channels });
     },
-    plane: (layer, x, widths, { size = 3, stride = 1 } = {}) =>
-      each(layer, x, (frame) => convolve(layer, frame, widths, { size, stride })),
+    plane(layer, x, widths, { size = 3, stride = 1 } = {}) {
+      if (stride === 2) halvings += 1;
+      return each(layer, x, (frame) => convolve(layer, frame, widths, { size, stride }));
+    },
     norm(layer, x, channels) {
       const gamma = layer.weight('gamma', layer.entry('gamma').shape, [channels]);
       const attributes = { axis: -1, epsilon: { float: 1e-24 / channels }, stash_type: 1 };
@@ -173,7 +185,10 @@ export function separateFrames(before: Before | null): FrameOps {
         const mixed = ops.attention(layer, [q, k, v], { heads: 1 });
         return ops.reshape(layer, mixed, blankShape(layer, frame, channels));
       }),
-    upsample: (layer, x) => each(layer, x, (frame) => ops.upsample(layer, frame)),
+    upsample(layer, x) {
+      halvings -= 1;
+      return each(layer, x, (frame) => ops.upsample(layer, frame));
+    },
     channels: (layer, x, count) => x.map((frame) => ops.slice(layer, frame, 3, 0, count)),
     unfold: (layer, x, channels) => x.flatMap((frame) => ops.split(layer, frame, 2, 3, channels)),
   };
