@@ -8,7 +8,7 @@ import { createRedisSessions } from '../../src/services/enhancement/redis-sessio
 import { createRedisStore, type RedisStoreOptions } from '../../src/services/queue/redis/store.js';
 import { openRedis, redisOrSkip, startRedis } from '../helpers/redis.js';
 import type { JobStore } from '../../src/services/queue/job-store.js';
-import { mostDeadLetters } from '../../src/services/queue/records.js';
+import { mostDeadCallbacks, mostDeadLetters } from '../../src/services/queue/records.js';
 import { createClock, runStoreSuite, type Clock } from './store-suite.js';
 import {
   cancelled,
@@ -157,6 +157,24 @@ if (redisOrSkip(t)) {
     t.equal(await admin.zcard('ourvidz:deadletters'), mostDeadLetters);
     t.equal(await admin.exists('ourvidz:deadletter:0', 'ourvidz:deadletter:6'), 0);
     t.equal(await admin.exists('ourvidz:deadletter:7'), 1);
+  });
+
+  await t.test('beyond their number the oldest dead callbacks go, while others come', async (t) => {
+    const { store, clock } = await open(t);
+    const extra = 7;
+    const batch = admin.pipeline();
+    for (let index = 0; index < mostDeadCallbacks + extra; index += 1) {
+      batch.hset(`ourvidz:callback:${index}`, 'entry', '{}');
+      batch.zadd('ourvidz:callbacks:dead', clock.now() - 10 + index / 10_000, String(index));
+    }
+    await batch.exec();
+    const job = await submit(store);
+    await store.finish((await start(store, job)).lease, completed(clock, job.id));
+    const [due] = await store.outbox.claimDue('r', 1, 1000);
+    await store.outbox.deadLetter(due?.id ?? '', 'HTTP 410');
+    t.equal(await admin.zcard('ourvidz:callbacks:dead'), mostDeadCallbacks);
+    t.equal(await admin.exists('ourvidz:callback:0', `ourvidz:callback:${extra}`), 0);
+    t.equal(await admin.exists(`ourvidz:callback:${extra + 1}`), 1);
   });
 
   await t.test('what another program left among the instances is passed over', async (t) => {

@@ -76,7 +76,8 @@ export async function runAttempt(
 
   let begun: Awaited<ReturnType<typeof begin>>;
   try {
-    begun = await begin();
+    // A queue that fails over at this moment costs the job no attempt.
+    begun = await write('begin the job', begin, limits.leaseMs);
   } catch (error) {
     log.error({ err: error }, 'the job could not be begun; its lease will run out and it is taken again');
     return;

@@ -100,13 +100,13 @@ export const defaultLimits: Omit<RunnerLimits, 'leaseMs' | 'maxAttempts'> = {
  * Writes to the store until it answers. When it is away for too long the lease runs out and the job is run
  * again, which is safe.
  */
-export type WriteToStore = <T>(what: string, action: () => Promise<T>) => Promise<T>;
+export type WriteToStore = <T>(what: string, action: () => Promise<T>, limitMs?: number) => Promise<T>;
 
 export function createStoreWriter(limits: RunnerLimits, log: Logger): WriteToStore {
-  return (what, action) =>
+  return (what, action, limitMs = limits.storePatienceMs) =>
     retry(action, {
       backoff: limits.uploadBackoff,
-      limitMs: limits.storePatienceMs,
+      limitMs,
       onRetry: (err, tries) => log.warn({ err, tries }, `could not ${what}; trying again`),
     });
 }

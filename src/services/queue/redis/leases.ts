@@ -1,7 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { isJobType, queueNames, type QueueName } from '../../catalogue.js';
 import type { Lease, LeaseCalls, ReserveRequest } from '../job-store.js';
-import { mostDeadCallbacks } from '../records.js';
 import { callbackArguments, finishArguments, jobArguments } from './records.js';
 import { largestPayloadBytes, readPayload, type PayloadRead } from '../read-payload.js';
 import type { RunScript } from './scripts.js';
@@ -239,14 +238,7 @@ export function createLeaseCalls({
       if (ids.length > 0) signals.notice();
       if (performance.now() >= housekeepingAtMs) {
         housekeepingAtMs = performance.now() + housekeepingIntervalMs;
-        sweptTo = (await run(
-          'housekeep',
-          queueNames[0],
-          retentionMs,
-          batchSize,
-          sweptTo,
-          mostDeadCallbacks,
-        )) as string;
+        sweptTo = (await run('housekeep', queueNames[0], retentionMs, batchSize, sweptTo)) as string;
       }
       return ids;
     },

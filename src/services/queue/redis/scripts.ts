@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { Redis } from 'ioredis';
 import type { QueueName } from '../../catalogue.js';
 import { projectRoot } from '../../../lib/project.js';
-import { mostDeadLetterBytes, mostDeadLetters } from '../records.js';
+import { mostDeadCallbacks, mostDeadLetterBytes, mostDeadLetters } from '../records.js';
 
 interface Script {
   source: string;
@@ -21,7 +21,8 @@ function loadScripts(): Map<string, Script> {
   for (const file of readdirSync(folder)) {
     if (!file.endsWith('.lua')) continue;
     const own = readFileSync(path.join(folder, file), 'utf8');
-    const constants = `local most_letters, most_letter_bytes = ${mostDeadLetters}, ${mostDeadLetterBytes}`;
+    const most = [mostDeadLetters, mostDeadLetterBytes, mostDeadCallbacks].join(', ');
+    const constants = `local most_letters, most_letter_bytes, most_dead_callbacks = ${most}`;
     const shared = ['common', ...(/^-- with: (.+)/.exec(own)?.[1]?.split(' ') ?? [])];
     const source = [
       constants,

@@ -8,4 +8,5 @@ redis.pcall('HSET', callback_key(id), 'error', ARGV[4])
 redis.pcall('HDEL', callback_key(id), 'claimed', 'replaced')
 remove_callback(id, true)
 redis.call('ZADD', callbacks_dead, now, id)
+trim_dead_callbacks(100)
 return 1

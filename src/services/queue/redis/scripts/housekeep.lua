@@ -2,17 +2,10 @@
 -- Forgets finished jobs, dead callbacks and dead letters older than the retention, and the oldest beyond their number. Jobs are
 -- looked at from the oldest on, as many as the limit allows, after the listing member where the last call stopped: a job made within
 -- the retention cannot be due.
--- ARGV: retention ms, limit, listing member ('' for the oldest), most dead callbacks. Returns where to go on ('' when all were looked at).
+-- ARGV: retention ms, limit, listing member ('' for the oldest). Returns where to go on ('' when all were looked at).
 local before, limit = now - tonumber(ARGV[3]), tonumber(ARGV[4])
-local function forget_callbacks(ids)
-  for _, id in ipairs(ids) do
-    redis.call('ZREM', callbacks_dead, id)
-    redis.call('DEL', callback_key(id))
-  end
-end
-forget_callbacks(redis.call('ZRANGEBYSCORE', callbacks_dead, '-inf', before, 'LIMIT', 0, limit))
-local extra = math.min(redis.call('ZCARD', callbacks_dead) - tonumber(ARGV[6]), limit)
-if extra > 0 then forget_callbacks(redis.call('ZRANGE', callbacks_dead, 0, extra - 1)) end
+forget_dead_callbacks(redis.call('ZRANGEBYSCORE', callbacks_dead, '-inf', before, 'LIMIT', 0, limit))
+trim_dead_callbacks(limit)
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', letters, '-inf', before, 'LIMIT', 0, limit)) do drop_letter(id) end
 trim_letters(limit)
 local oldest = ARGV[5] ~= '' and '(' .. ARGV[5] or '+'

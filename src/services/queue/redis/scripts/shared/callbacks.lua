@@ -22,6 +22,19 @@ local function is_on_its_way(id)
   return number_or(read_fields(callback_key(id), 'claimed')[1], 0) > now
 end
 
+-- Callbacks that were given up, bounded in number (`most_dead_callbacks`, put in front by scripts.ts): the oldest go first.
+local function forget_dead_callbacks(ids)
+  for _, id in ipairs(ids) do
+    redis.call('ZREM', callbacks_dead, id)
+    redis.call('DEL', callback_key(id))
+  end
+end
+
+local function trim_dead_callbacks(at_once)
+  local extra = math.min(redis.call('ZCARD', callbacks_dead) - most_dead_callbacks, at_once)
+  if extra > 0 then forget_dead_callbacks(redis.call('ZRANGE', callbacks_dead, 0, extra - 1)) end
+end
+
 -- Three arguments of a callback from position `at`; an empty id means none.
 local function callback_at(at)
   return { id = ARGV[at], event = ARGV[at + 1], entry = ARGV[at + 2] }
