@@ -135,9 +135,13 @@ export async function runChaos(
       case 'expire a key':
         endpoints.expire(keyOf(blow.service));
         await sleep(blow.forMs);
-        // One that was killed or frozen meanwhile meets it when it is back.
-        for (let looks = 0; looks < 600 && endpoints.refusals(keyOf(blow.service)) === 0; looks += 1)
-          await sleep(100);
+        // One that was killed or frozen meanwhile, or has nothing to store, meets it when it is asked.
+        for (let looks = 0; looks < 150 && endpoints.refusals(keyOf(blow.service)) === 0; looks += 1) {
+          await fetch(`${fleet.url(blow.service)}/ready`, { signal: AbortSignal.timeout(5000) }).catch(
+            () => null,
+          );
+          await sleep(1000);
+        }
         return endpoints.renew(keyOf(blow.service));
       case 'cut Redis connections':
         return void (await redis

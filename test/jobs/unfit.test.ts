@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { pino } from 'pino';
 import t, { type Test } from 'tap';
 import { createFitness } from '../../src/services/jobs/index.js';
+import { QueueUnavailable } from '../../src/services/queue/index.js';
 import type { JobRecord } from '../../src/services/queue/job-store.js';
 import { type Storage, StorageError } from '../../src/services/storage/storage.js';
 import { goodPayloads } from '../fixtures/malformed-payloads.js';
@@ -154,4 +155,20 @@ t.test('a bucket that is closed to the key is the fault of the job that names it
   t.ok(fitness.isFit());
   t.equal(await originOf(fitness.watch({ ...parts, read: refuse, ping: refuse })), 'worker');
   t.notOk(fitness.isFit());
+});
+
+t.test('a queue that takes no write when a job begins costs it no attempt', async (t) => {
+  const h = await harness(t, { limits: { maxAttempts: 1, leaseMs: 30_000 } });
+  const add = h.store.outbox.add.bind(h.store.outbox);
+  let refusals = 3;
+  h.store.outbox.add = async (callback) => {
+    if (refusals > 0) {
+      refusals -= 1;
+      throw new QueueUnavailable(new Error("READONLY You can't write against a read only replica."));
+    }
+    return add(callback);
+  };
+  h.runner.start();
+  t.match(await h.ended(await h.submit('a red circle')), { status: 'completed', attempts: 1 });
+  t.equal(refusals, 0);
 });
