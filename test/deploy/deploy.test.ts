@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { parse } from 'yaml';
@@ -188,7 +188,11 @@ t.test(
   'the start script of RunPod: clean by shellcheck',
   { skip: requireCommand('shellcheck') },
   async (t) => {
-    const { status, stdout } = spawnSync('shellcheck', [at('deploy/runpod-start.sh')], { encoding: 'utf8' });
+    const { status, stdout } = spawnSync(
+      'shellcheck',
+      [at('deploy/runpod-start.sh'), at('deploy/one-per-card.sh')],
+      { encoding: 'utf8' },
+    );
     t.equal(status, 0, stdout);
   },
 );
@@ -222,3 +226,33 @@ t.test(
     t.equal(await pod.ended, 0, 'the signal reaches the service');
   },
 );
+
+t.test('one-per-card: a worker for each card of nvidia-smi, on one queue; one signal ends all', async (t) => {
+  if (!redisOrSkip(t)) return;
+  const redis = await startRedis();
+  t.teardown(() => redis.stop());
+  const folder = t.testdir({ bin: {}, data: {} });
+  const list = path.join(folder, 'bin/nvidia-smi');
+  writeFileSync(list, "#!/bin/sh\nprintf '%s\\n' GPU-aaaa-1 GPU-bbbb-2\n", { mode: 0o755 });
+  const environment = {
+    PATH: `${path.join(folder, 'bin')}:${process.env['PATH']}`,
+    HOST: '127.0.0.1',
+    DATA_DIR: path.join(folder, 'data'),
+    WAN_WORKER_API_KEY: apiKey,
+    ORT_DEVICE: 'cpu',
+  };
+  const alone = start(t, at('deploy/one-per-card.sh'), [], { cwd: folder, env: environment });
+  t.equal(await alone.ended, 2);
+  t.match(alone.output(), /set REDIS_URL/);
+
+  const port = await findFreePort();
+  const cards = start(t, at('deploy/one-per-card.sh'), [], {
+    cwd: folder,
+    env: { ...environment, REDIS_URL: redis.url, PORT: String(port) },
+  });
+  for (const each of [port, port + 1]) await healthy(each, cards.output);
+  t.match(cards.output(), /card GPU-aaaa-1 on port \d+\n(.*\n)*.*card GPU-bbbb-2 on port/);
+  for (const name of ['card-0', 'card-1']) t.ok(existsSync(path.join(folder, 'data', name)), name);
+  cards.child.kill('SIGTERM');
+  t.equal(await cards.ended, 0, cards.output().slice(-500));
+});
