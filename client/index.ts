@@ -41,8 +41,8 @@ export interface FollowOptions extends CallOptions {
 }
 
 /** Operations whose answer is no JSON have functions of their own. */
-type Apart = 'followJob' | 'getAsset' | 'headAsset' | 'getDocs';
-type Id = Exclude<keyof operations, Apart>;
+type Apart = 'followJob' | 'getAsset' | 'headAsset' | 'getDocs' | 'createReference';
+type Id = Exclude<keyof typeof routes, Apart>;
 type Values<T> = [Exclude<T, undefined>] extends [never] ? unknown : Exclude<T, undefined>;
 type BodyOf<Op> = Op extends { requestBody: { content: { 'application/json': infer Body } } }
   ? { body: Body }
@@ -205,7 +205,13 @@ export function createClient(options: ClientOptions) {
   return {
     ...(calls as Omit<Calls, Apart>),
     url: base,
-    addressOf: (asset: string): string => addressOf(asset).href,
+    /** Absolute. With a token in it, for elements that send no headers; only where it is the service's own. */
+    addressOf(asset: string, token?: string): string {
+      const address = addressOf(asset);
+      if (token !== undefined && address.origin === new URL(base).origin)
+        address.searchParams.set('token', token);
+      return address.href;
+    },
     followJob,
 
     /** The job once it is over, however it ended. */
@@ -230,6 +236,21 @@ export function createClient(options: ClientOptions) {
         if (event === 'done' || event === 'error') return;
       }
       throw new ConnectionError(base, `The events of ${base} ended before the answer`, { cause: undefined });
+    },
+
+    /** Stores a picture for a while; `reference` of the answer goes into any reference field of this user's jobs. */
+    async uploadReference(
+      file: Blob,
+      {
+        userId,
+        ...callOptions
+      }: CallOptions & { /** Whose it is; a token says so itself. */ userId?: string } = {},
+    ): Promise<Schemas['Reference']> {
+      const form = new FormData();
+      if (userId !== undefined) form.set('user_id', userId);
+      form.set('file', file, 'reference');
+      const response = await request('/references', { method: 'POST', body: form, ...callOptions });
+      return (await response.json()) as Schemas['Reference'];
     },
   };
 }

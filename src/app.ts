@@ -18,7 +18,8 @@ import { enhanceRoutes, testCompelRoutes } from './routes/enhance.js';
 import { healthRoutes } from './routes/health.js';
 import { assetRoutes, jobRoutes } from './routes/jobs.js';
 import { operatorRoutes } from './routes/operators.js';
-import { capabilitiesRoutes, serviceRoutes } from './routes/service.js';
+import { referenceRoutes, takeStreams } from './routes/references.js';
+import { capabilitiesRoutes, serviceRoutes, tokenRoutes } from './routes/service.js';
 import { workerRoutes } from './routes/worker.js';
 import type { Services } from './services/index.js';
 import { largestPayloadBytes } from './services/queue/read-payload.js';
@@ -79,6 +80,7 @@ export async function buildApp({
   contract.requireCompleteness(app, { served: [{ operationId: 'getDocs', below: '/docs' }] });
   const context: RouteContext = {
     services,
+    keys,
     registry,
     document: contract.document,
     disconnect: createDisconnectSignals(app),
@@ -114,6 +116,11 @@ export async function buildApp({
       ...workerRoutes(context),
       ...operatorRoutes(context),
       ...capabilitiesRoutes(context),
+      ...tokenRoutes(context),
+    });
+    await scope.register(async (forms) => {
+      takeStreams(forms);
+      contract.register(forms, 'protected', referenceRoutes(context));
     });
   });
   return app;

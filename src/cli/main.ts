@@ -2,12 +2,10 @@
 import { Command, CommanderError } from 'commander';
 import { ownVersion } from '../lib/project.js';
 import { asCliError } from './client.js';
-import { registerCallbacks, registerDeadLetters } from './commands/admin.js';
-import { registerDoctor } from './commands/doctor.js';
 import { registerGenerate } from './commands/generate.js';
-import { registerJobs } from './commands/jobs.js';
+import { registerCallbacks, registerDeadLetters, registerJobs } from './commands/jobs.js';
 import { registerModels } from './commands/models.js';
-import { registerServiceCommands } from './commands/service.js';
+import { registerDoctor, registerServiceCommands } from './commands/service.js';
 import { registerSetup } from './commands/setup.js';
 import { endWhenNobodyReads, exitCodeMeanings, exitCodes, writeLine, writeNote } from './output.js';
 

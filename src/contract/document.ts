@@ -55,6 +55,8 @@ export interface ContractOperation {
   open: boolean;
   /** What a key must be allowed to do; null: any key will do. */
   scope: Scope | null;
+  /** A token may stand in the query. */
+  tokenInQuery: boolean;
   parameters: Parameter[];
   body: Schema | null;
   /** `x-empty-is-absent`: null and "" in the body say what a missing field says. */
@@ -84,6 +86,7 @@ export function listOperations(document: OpenApiDocument): ContractOperation[] {
           pattern: new RegExp(`^${route.replace('{path}', '.+').replaceAll(/\{\w+\}/g, '[^/]+')}$`),
           open: operation.security?.length === 0,
           scope: scopeOf(operation),
+          tokenInQuery: operation.security?.some((scheme) => 'tokenInQuery' in scheme) ?? false,
           parameters: [...(item.parameters ?? []), ...(operation.parameters ?? [])],
           body: operation.requestBody?.content['application/json']?.schema ?? null,
           emptyIsAbsent: operation.requestBody?.['x-empty-is-absent'] === true,

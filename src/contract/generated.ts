@@ -105,6 +105,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * A key for a page: for one user, a few scopes, a while
+         * @description Sent as `Authorization: Bearer <token>`; for events and assets also as `?token=`. It is signed and nowhere stored: replacing the
+         *     key that made it ends it. What belongs to other users is not there for it.
+         */
+        post: operations["createToken"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/jobs": {
         parameters: {
             query?: never;
@@ -166,6 +187,27 @@ export interface paths {
         get: operations["followJob"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/references": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Upload a picture that jobs go by
+         * @description Kept for `REFERENCE_RETENTION_SECONDS` as a PNG of at most 2048 pixels a side, for jobs of this user alone. `user_id` stands before
+         *     `file`; with a token it may be left out.
+         */
+        post: operations["createReference"];
         delete?: never;
         options?: never;
         head?: never;
@@ -421,7 +463,28 @@ export interface paths {
         trace?: never;
     };
 }
-export type webhooks = Record<string, never>;
+export interface webhooks {
+    jobCallback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What becomes of a job
+         * @description Posted to `CALLBACK_URL`, at least once; drop what you have seen by its `webhook-id`. docs/callbacks.md has the headers.
+         */
+        post: operations["jobCallback"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
 export interface components {
     schemas: {
         Error: {
@@ -438,6 +501,34 @@ export interface components {
                 message: string;
             }[];
         };
+        /**
+         * @description `enhance`: prompts and their conversations; `jobs`: jobs, their events, assets and references
+         * @enum {string}
+         */
+        TokenScope: "enhance" | "jobs";
+        TokenRequest: {
+            /**
+             * Format: uuid
+             * @description Whose jobs it is for
+             */
+            user_id: string;
+            scopes: components["schemas"]["TokenScope"][];
+            /**
+             * @description seconds
+             * @default 900
+             */
+            expires_in: number;
+        };
+        Token: {
+            token: string;
+            /** Format: uuid */
+            user_id: string;
+            scopes: components["schemas"]["TokenScope"][];
+            /** @description seconds */
+            expires_in: number;
+            /** Format: date-time */
+            expires_at: string;
+        };
         /** @enum {string} */
         JobType: "sdxl_image_fast" | "sdxl_image_high" | "image_fast" | "image_high" | "video_fast" | "video_high" | "image7b_fast_enhanced" | "image7b_high_enhanced" | "video7b_fast_enhanced" | "video7b_high_enhanced";
         /** @enum {string} */
@@ -449,7 +540,12 @@ export interface components {
          * @description `format: text`: no NUL, no half of a surrogate pair
          */
         Prompt: string;
-        /** @description An https address, or `reference_images/…` or `workspace_assets/…` in storage */
+        /**
+         * Format: reference
+         * @description A picture (PNG, JPEG, WebP, GIF, AVIF): an https address; `asset:JOB_ID/N`, the n-th asset of a finished job of the same user, from 0;
+         *     a file in storage: `reference_images/…`, `workspace_assets/…`, what `POST /references` answered, what `assets` or `asset_paths` of
+         *     the same user's job list, an object's address in our Supabase; or a `data:` address, as far as the payload's 1 MiB go.
+         */
         ReferenceUrl: string | null;
         ReferenceStrength: number | null;
         Seed: number | null;
@@ -602,6 +698,18 @@ export interface components {
             content_type: string;
             base64: string;
         };
+        Reference: {
+            /** @description For the reference fields of this user's jobs */
+            reference: string;
+            /** @description pixels */
+            width: number;
+            /** @description pixels */
+            height: number;
+            /** @description As it is kept */
+            bytes: number;
+            /** Format: date-time */
+            expires_at: string;
+        };
         /** @description What is posted to `CALLBACK_URL`, signed when there is a `CALLBACK_SECRET` */
         JobCallback: {
             /** @description As the producer wrote it */
@@ -715,7 +823,7 @@ export interface components {
             enhance_type?: "natural_language" | null;
             /**
              * Format: text
-             * @description Names a conversation of this API key
+             * @description Names a conversation of this API key, or of the user of a token
              */
             session_id?: string | null;
             /** Format: text */
@@ -1231,6 +1339,31 @@ export interface operations {
             "4XX": components["responses"]["Error"];
         };
     };
+    createToken: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TokenRequest"];
+            };
+        };
+        responses: {
+            /** @description The token */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Token"];
+                };
+            };
+            "4XX": components["responses"]["Error"];
+        };
+    };
     listJobs: {
         parameters: {
             query?: {
@@ -1365,6 +1498,37 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": components["schemas"]["JobEvent"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    createReference: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "multipart/form-data": {
+                    /** Format: uuid */
+                    user_id?: string;
+                    /** @description PNG, JPEG, WebP, GIF or AVIF, of 20 MiB at most */
+                    file: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Stored */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Reference"];
                 };
             };
             503: components["responses"]["Error"];
@@ -1802,6 +1966,28 @@ export interface operations {
             };
             503: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
+        };
+    };
+    jobCallback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["JobCallback"];
+            };
+        };
+        responses: {
+            /** @description Taken; anything else is tried again */
+            "2XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
         };
     };
 }

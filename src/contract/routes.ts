@@ -18,6 +18,8 @@ declare module 'fastify' {
     operationId?: string;
     /** What a key needs for it; null: any key will do. */
     scope?: Scope | null;
+    /** A token may stand in the query: for what images and event sources fetch. */
+    tokenInQuery?: boolean;
   }
 }
 
@@ -77,7 +79,7 @@ export function createContract(document = readDocument()) {
         scope.route({
           method: operation.method.toUpperCase(),
           url: operation.url,
-          config: { operationId, scope: operation.scope },
+          config: { operationId, scope: operation.scope, tokenInQuery: operation.tokenInQuery },
           // HEAD is answered wherever GET is; the contract names it where it says more than GET without a body.
           exposeHeadRoute: !list.some(({ method, url }) => method === 'head' && url === operation.url),
           preValidation: createRequestCheck(operation, validator),

@@ -28,6 +28,7 @@ export function createContractValidator(document: OpenApiDocument) {
     formats.default(ajv, ['date-time']);
     // ajv-formats also takes "urn:uuid:…", which would become part of a storage path
     ajv.addFormat('uuid', /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/i);
+    ajv.addFormat('reference', isReference);
     ajv.addFormat('text', (text: string) => !unstorable.test(text));
     ajv.addSchema({ $id: 'openapi', components: document.components });
     return ajv;
@@ -51,6 +52,16 @@ export function createContractValidator(document: OpenApiDocument) {
       return { $ref: `#/components/schemas/${name}` };
     },
   };
+}
+
+/** Longer ones are refused wherever they are fetched. */
+const longestAddress = 2048;
+
+/** The forms a reference may have; whether there is something behind it is found out later. */
+function isReference(text: string): boolean {
+  if (text !== text.trim() || unstorable.test(text)) return false;
+  if (/^data:/i.test(text)) return true;
+  return text.length <= longestAddress && /^([a-z][a-z0-9+.-]*:.|\/assets\/.|[a-z0-9_]{1,64}\/.)/i.test(text);
 }
 
 /** `#/components/…` means the contract, wherever the schema was cut out of it. */
@@ -89,6 +100,13 @@ function describe(found: ErrorObject[], where: string): ErrorDetail[] {
 /** Of a `type` keyword; that a value may be absent goes without saying. */
 const typeNames = (type: unknown) => [type].flat().filter((name) => name !== 'null');
 
+const formatNames: Readonly<Record<string, string>> = {
+  text: 'text without NUL and without half of a surrogate pair',
+  reference:
+    `an https address of at most ${longestAddress} characters, a data: address, asset:JOB_ID/N, ` +
+    'or a file in storage (reference_images/…)',
+};
+
 function sentence(field: string, { keyword, params, schema }: ErrorObject): string {
   const list = (values: unknown) =>
     (values as unknown[])
@@ -117,9 +135,7 @@ function sentence(field: string, { keyword, params, schema }: ErrorObject): stri
     case 'maxLength':
       return `${field} must have at most ${String(params['limit'])} characters`;
     case 'format':
-      return params['format'] === 'text'
-        ? `${field} must be text without NUL and without half of a surrogate pair`
-        : `${field} must be a ${String(params['format'])}`;
+      return `${field} must be ${formatNames[String(params['format'])] ?? `a ${String(params['format'])}`}`;
     case 'pattern':
       return params['pattern'] === '\\S'
         ? `${field} must not be blank`

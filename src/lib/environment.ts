@@ -211,3 +211,6 @@ function isNetwork(text: string): boolean {
   if (family === 0 || more.length > 0) return false;
   return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128));
 }
+
+/** What the command line and the engines' libraries read beside the settings of the service. */
+export const otherVariables: readonly string[] = ['HF_HOME', 'HF_TOKEN', 'HF_ENDPOINT', 'OURVIDZ_URL'];

@@ -72,7 +72,7 @@ export const errors = {
   unauthorized: createAppError(
     'UNAUTHORIZED',
     401,
-    () => 'Send the API key as "Authorization: Bearer <key>"',
+    (reason: string = 'Send the API key as "Authorization: Bearer <key>"') => reason,
   ),
   forbidden: createAppError(
     'FORBIDDEN',
@@ -90,6 +90,8 @@ export const errors = {
     431,
     () => 'The headers are larger than this service reads',
   ),
+  /** For who acts for one user. */
+  foreign: createAppError('FORBIDDEN', 403, (reason: string) => reason),
   notFound: createAppError('NOT_FOUND', 404, (what: string) => `${what} was not found`),
   methodNotAllowed: createAppError(
     'METHOD_NOT_ALLOWED',
@@ -106,7 +108,7 @@ export const errors = {
   unsupportedMediaType: createAppError(
     'UNSUPPORTED_MEDIA_TYPE',
     415,
-    () => 'Send the body as application/json',
+    (type: string = 'application/json') => `Send the body as ${type}`,
   ),
   promptRejected: createAppError('PROMPT_REJECTED', 422, () => "The prompt is on the operator's deny list"),
   tooManyRequests: createAppError('TOO_MANY_REQUESTS', 429, (what: string) => what),

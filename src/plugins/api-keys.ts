@@ -2,16 +2,25 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import type { FastifyBaseLogger } from 'fastify';
 import { type Scope, scopes } from '../contract/document.js';
+import { errors } from '../lib/errors.js';
+import { isToken, issueToken, readToken, type TokenFacts } from './tokens.js';
 
 /** Who asks: the name of a key, and what it may do. */
 export interface Caller {
   name: string;
   scopes: ReadonlySet<Scope>;
+  /** The one user a token is for; absent: a key, which sees everything. */
+  userId?: string;
 }
 
 export interface KeyRing {
-  /** Who has this key; null: nobody. */
-  find(key: string): Promise<Caller | null>;
+  /**
+   * Who has this key or token; null: nobody.
+   * @throws AppError `unauthorized` for a token that was good once
+   */
+  find(credential: string): Promise<Caller | null>;
+  /** A token with some of the scopes of a key. @throws AppError `foreign`, `forbidden` */
+  issue(caller: Caller, facts: Omit<TokenFacts, 'key'>): string;
 }
 
 interface KeyEntry {
@@ -86,13 +95,38 @@ export async function openKeyRing({
   return {
     async find(key) {
       if (file !== undefined) await look(file);
+      if (isToken(key)) return ofToken(key);
       const digest = sha256(key);
       // All of them, whichever fits: how long it takes tells nothing.
       let found: Caller | null = null;
       for (const entry of entries) if (timingSafeEqual(entry.digest, digest)) found = entry.caller;
       return found;
     },
+    issue({ name, scopes: own, userId }, facts) {
+      if (userId !== undefined) throw errors.foreign('This needs a key; a token makes no tokens');
+      const missing = facts.scopes.find((scope) => !own.has(scope));
+      if (missing !== undefined) throw errors.forbidden(missing);
+      const digest = entries.find(({ caller }) => caller.name === name)?.digest;
+      if (digest === undefined) throw errors.unauthorized();
+      return issueToken(digest, { ...facts, key: name });
+    },
   };
+
+  /** What a key may not do any more, its tokens may not either. */
+  function ofToken(token: string): Caller | null {
+    const named = (name: string) => entries.filter(({ caller }) => caller.name === name);
+    const facts = readToken(token, (name) => named(name).map(({ digest }) => digest));
+    if (facts === null) return null;
+    if (facts.expiresAt * 1000 <= Date.now())
+      throw errors.unauthorized('The token has expired: ask for another one');
+    const held = new Set(named(facts.key).flatMap(({ caller }) => [...caller.scopes]));
+    const { userId } = facts;
+    return {
+      name: `${facts.key}/${userId}`,
+      scopes: new Set(facts.scopes.filter((one) => held.has(one))),
+      userId,
+    };
+  }
 }
 
 /** `{ "keys": [{ "name", "scopes": […] or ["all"], "key" or "sha256" }] }`. @throws with the reason in words */

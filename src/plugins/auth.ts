@@ -4,6 +4,7 @@ import type { FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { errors } from '../lib/errors.js';
 import type { Caller } from './api-keys.js';
+import { isToken } from './tokens.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -27,11 +28,16 @@ export interface AuthOptions {
 export const authPlugin = fp<AuthOptions>(
   async (scope, { authenticate, failuresPerMinute }) => {
     scope.decorateRequest('caller', null);
+    const expired = new WeakMap<FastifyRequest, unknown>();
     await scope.register(rateLimit, { global: false });
     await scope.register(bearerAuth, {
       keys: new Set<string>(),
       auth: async (credential, request) => {
-        request.caller = await authenticate(credential, request);
+        // A token whose time is over guesses no key: that is said, and not counted.
+        request.caller = await authenticate(credential, request).catch((error: unknown) => {
+          expired.set(request, error);
+          return null;
+        });
         return request.caller !== null;
       },
       addHook: false,
@@ -46,8 +52,11 @@ export const authPlugin = fp<AuthOptions>(
         : scope.createRateLimit({ max: failuresPerMinute, timeWindow: 60_000 });
 
     scope.addHook('onRequest', async (request, reply) => {
-      const refused = await new Promise<Error | undefined>((resolve) => verify(request, reply, resolve));
-      if (refused === undefined) return requireScope(request);
+      const token = tokenInQuery(request);
+      if (token === undefined) await new Promise((resolve) => verify(request, reply, resolve));
+      else request.caller = await authenticate(token, request);
+      if (request.caller !== null) return requireScope(request);
+      if (expired.has(request)) throw expired.get(request);
       const count = await countFailure?.(request);
       if (count !== undefined && !count.isAllowed && count.isExceeded) {
         throw errors.tooManyRequests.with(
@@ -64,4 +73,11 @@ export const authPlugin = fp<AuthOptions>(
 function requireScope({ caller, routeOptions }: FastifyRequest): void {
   const { scope } = routeOptions.config;
   if (typeof scope === 'string' && caller?.scopes.has(scope) !== true) throw errors.forbidden(scope);
+}
+
+/** Only a token: a key in an address would end up in logs and histories. */
+function tokenInQuery({ headers, query, routeOptions }: FastifyRequest): string | undefined {
+  if (headers.authorization !== undefined || routeOptions.config.tokenInQuery !== true) return undefined;
+  const { token } = query as { token?: unknown };
+  return typeof token === 'string' && isToken(token) ? token : undefined;
 }

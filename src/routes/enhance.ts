@@ -9,8 +9,7 @@ import type { EnhancePromptAnswer, EnhancePromptRequest } from '../services/enha
 import type { Services } from '../services/index.js';
 import { compelOff, dropTags, engineNotes, parseCompelWeights } from '../services/jobs/compel-weights.js';
 import { notesOf } from '../services/jobs/plan.js';
-import type { RouteContext } from './context.js';
-import { sendEvents, type ServerSentEvent } from './server-sent-events.js';
+import { type RouteContext, sendEvents, type ServerSentEvent } from './context.js';
 
 type EnhanceBody = components['schemas']['EnhanceRequest'];
 
@@ -142,7 +141,8 @@ function answerOf(
 }
 
 /** Conversations belong to the key that began them; the key itself goes no further than here. */
-function ownerOf({ headers }: Pick<FastifyRequest, 'headers'>): string {
+function ownerOf({ headers, caller }: Pick<FastifyRequest, 'headers' | 'caller'>): string {
+  if (caller?.userId !== undefined) return caller.userId;
   return createHash('sha256')
     .update((headers.authorization ?? '').replace(/^bearer\s+/i, ''))
     .digest('base64url');

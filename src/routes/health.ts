@@ -44,14 +44,16 @@ export function healthRoutes({ services }: RouteContext): Handlers {
  * start, and at least one can draw, as its last run showed. An engine in trouble, replaced or loading again
  * while another works is told, and no reason to turn jobs away.
  */
-function createReadinessCheck({ engines, fitness, store, storage }: Services) {
+function createReadinessCheck({ engines, fitness, store, storage, unfit }: Services) {
   async function check() {
     const [queue, files] = await Promise.all([
       whyNot('the queue does not answer', () => store.ping()),
       whyNot('the storage does not answer', (signal) => storage.ping(signal)),
     ]);
     // What keeps this worker from taking jobs may be what its storage has just said.
-    const blocking = [...new Set([queue, files, ...fitness.reasons()])].filter((reason) => reason !== null);
+    const blocking = [...new Set([unfit, queue, files, ...fitness.reasons()])].filter(
+      (reason) => reason !== null,
+    );
     const told: string[] = [];
     const known = generationEngines.filter((kind) => engines.has(kind)).map((kind) => engines.status(kind));
     for (const status of known) {

@@ -1,11 +1,10 @@
-import type { FastifyReply } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
 import { errors } from '../lib/errors.js';
 import type { JobEvent } from '../services/jobs/job-service.js';
 import type { JobProgress, JobRecord } from '../services/queue/job-store.js';
-import type { RouteContext } from './context.js';
-import { sendEvents, type ServerSentEvent } from './server-sent-events.js';
+import { type RouteContext, sendEvents, type ServerSentEvent } from './context.js';
 
 /** W3C trace context: the job goes on in its producer's trace. */
 const traceparentForm = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
@@ -15,9 +14,11 @@ type JobView = components['schemas']['Job'];
 export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
   const { jobs } = services;
 
-  async function requireJob(id: string) {
+  /** What belongs to somebody else is not there for the user of a token. */
+  async function requireJob(id: string, userId: string | undefined) {
     const job = await jobs.get(id);
-    if (job === null) throw errors.notFound(`Job ${id}`);
+    if (job === null || (userId !== undefined && job.record.userId.toLowerCase() !== userId))
+      throw errors.notFound(`Job ${id}`);
     return job;
   }
 
@@ -29,9 +30,13 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
         typeof traceparent === 'string' && traceparentForm.test(traceparent)
           ? { traceparent, ...(typeof tracestate === 'string' ? { tracestate } : {}) }
           : {};
-      const { record, queuePosition } = await jobs.submit(request.body, {
+      const userId = request.caller?.userId;
+      const { record, queuePosition } = await jobs.submit(ofCaller(request.body, userId), {
         trace,
-        ...(typeof idempotencyKey === 'string' ? { idempotencyKey } : {}),
+        // Two users may think of the same key.
+        ...(typeof idempotencyKey === 'string'
+          ? { idempotencyKey: userId === undefined ? idempotencyKey : `${userId}:${idempotencyKey}` }
+          : {}),
       });
       const { writtenId: id = record.id } = record;
       reply.code(202).header('location', `/jobs/${id}`);
@@ -39,7 +44,9 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
     },
 
     async listJobs(request) {
-      const { status, type, user_id: userId, limit = 20, cursor } = request.query;
+      const { status, type, user_id: asked, limit = 20, cursor } = request.query;
+      const userId = request.caller?.userId ?? asked;
+      if (asked !== undefined && asked.toLowerCase() !== userId?.toLowerCase()) throw errors.foreign(ownJobs);
       const page = await jobs.list(
         {
           ...(status === undefined ? {} : { status }),
@@ -56,11 +63,12 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
     },
 
     async getJob(request) {
-      const { record, queuePosition } = await requireJob(request.params.id);
+      const { record, queuePosition } = await requireJob(request.params.id, request.caller?.userId);
       return jobView(record, queuePosition);
     },
 
     async cancelJob(request, reply) {
+      if (request.caller?.userId !== undefined) await requireJob(request.params.id, request.caller?.userId);
       const result = await jobs.cancel(request.params.id);
       if (result.outcome === 'unknown') throw errors.notFound(`Job ${request.params.id}`);
       reply.code(result.outcome === 'requested' ? 202 : 200);
@@ -69,11 +77,22 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
 
     async followJob(request, reply) {
       const { id } = request.params;
-      await requireJob(id);
+      await requireJob(id, request.caller?.userId);
       const lastId = Number(request.headers['last-event-id'] ?? 0);
       return sendEvents(reply, toWire(jobs.events(id, lastId, disconnect.of(reply))));
     },
   };
+}
+
+const ownJobs = 'A token is for the jobs of its own user_id';
+
+/** A token says whose the job is; a payload that says otherwise is refused. */
+function ofCaller(payload: unknown, userId: string | undefined): unknown {
+  if (userId === undefined || typeof payload !== 'object' || payload === null || Array.isArray(payload))
+    return payload;
+  const { user_id: given = userId } = payload as { user_id?: unknown };
+  if (typeof given === 'string' && given.toLowerCase() !== userId) throw errors.foreign(ownJobs);
+  return { ...payload, user_id: given };
 }
 
 async function* toWire(events: AsyncIterable<JobEvent>): AsyncGenerator<ServerSentEvent> {
@@ -111,13 +130,18 @@ function jobView(record: JobRecord, queuePosition: number | null): JobView {
   };
 }
 
+type AssetRequest = Pick<FastifyRequest, 'caller'> & { params: { bucket: string; path: string } };
+
 /** Files of the folder storage: whole, in ranges, or not again when the client has them. */
 export function assetRoutes({ services: { assets } }: RouteContext): Handlers {
   async function send(
-    { params: { bucket, path } }: { params: { bucket: string; path: string } },
+    { params: { bucket, path }, caller }: AssetRequest,
     reply: FastifyReply,
   ): Promise<FastifyReply> {
-    const asset = await assets?.find(bucket, path);
+    const isTheirs =
+      caller?.userId === undefined ||
+      /^(?:uploads\/)?([^/]+)\//.exec(path)?.[1]?.toLowerCase() === caller.userId;
+    const asset = isTheirs ? await assets?.find(bucket, path) : null;
     if (assets === undefined || asset === undefined || asset === null)
       throw errors.notFound(`Asset ${bucket}/${path}`);
     return (

@@ -1,6 +1,7 @@
 import type { OpenApiDocument, Schema } from '../contract/document.js';
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
+import { errors } from '../lib/errors.js';
 import { catalogue, jobTypes } from '../services/catalogue.js';
 import { maxWeights } from '../services/jobs/compel-weights.js';
 import type { EngineStatus } from '../services/engines/engine-status.js';
@@ -25,6 +26,27 @@ export function serviceRoutes({ registry, facts, document }: RouteContext): Hand
     }),
 
     getMetrics: async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
+  };
+}
+
+const usualTokenSeconds = 900;
+
+export function tokenRoutes({ keys }: RouteContext): Handlers {
+  return {
+    createToken(request, reply) {
+      const { user_id: userId, scopes, expires_in: seconds = usualTokenSeconds } = request.body;
+      const expiresAt = Math.floor(Date.now() / 1000) + seconds;
+      if (!request.caller) throw errors.unauthorized();
+      const token = keys.issue(request.caller, { userId: userId.toLowerCase(), scopes, expiresAt });
+      reply.code(201).header('cache-control', 'no-store');
+      return {
+        token,
+        user_id: userId,
+        scopes,
+        expires_in: seconds,
+        expires_at: new Date(expiresAt * 1000).toISOString(),
+      };
+    },
   };
 }
 

@@ -15,7 +15,7 @@ import { createEngines, type Engines } from './engines/engines.js';
 import type { EnhancementService } from './enhancement/enhancement-types.js';
 import { createPromptEnhancement, openDenyList } from './enhancement/index.js';
 import { createFitness, createJobs } from './jobs/index.js';
-import { openModels } from './models/index.js';
+import { openModels, pocketTrouble } from './models/index.js';
 import { createOperations } from './operations/index.js';
 import type { StatusMonitor } from './operations/status-monitor.js';
 import { createServiceMetrics } from './operations/metrics.js';
@@ -43,6 +43,8 @@ export interface ServiceOptions {
 const flushMs = 2000;
 /** For everything else that has to end: a neighbour that does not answer holds nobody up. */
 const endingMs = 2000;
+/** To ask the storage how it is set up, before the first job. */
+const environmentMs = 10_000;
 
 /**
  * Builds everything behind the routes from the configuration. Nothing runs before `start()`.
@@ -107,7 +109,10 @@ export async function createServices(config: Config, log: Logger, options: Servi
     capabilities,
     fitness,
     activeJobs: work.active,
+    uploads: work.uploads,
   });
+
+  const unfit = pocketTrouble(config);
 
   async function start(): Promise<void> {
     await work.open();
@@ -116,7 +121,10 @@ export async function createServices(config: Config, log: Logger, options: Servi
     engines.start();
     relay.start();
     maintenance.start();
-    void reportStorage(config, storage, log);
+    // Before the first job is taken: what cannot work is said, and known to readiness.
+    await within(environmentMs, reportStorage(config, storage, log));
+    if (unfit !== null) log.error({ event: 'pocket_models' }, unfit);
+    if (stopped !== undefined) return;
     for (const runner of runners) runner.start();
     const names = runners.map((runner) => runner.engine);
     log.info(
@@ -161,11 +169,15 @@ export async function createServices(config: Config, log: Logger, options: Servi
     storage,
     /** Files of the folder storage by URL path; absent when storage is elsewhere. */
     assets,
+    /** Pictures of pages, kept for a while. */
+    references: work.uploads,
     gpu,
     memory,
     validation,
     videoEncoder,
     enhancement,
+    /** Why nobody should count on this worker, whatever else is well. */
+    unfit,
     monitor,
     registration,
     /** Jobs this process works on, from fetching references to upload. */
@@ -191,6 +203,8 @@ export interface Services extends Pick<
   | 'store'
   | 'storage'
   | 'assets'
+  | 'references'
+  | 'unfit'
   | 'validation'
   | 'activeJobs'
   | 'start'

@@ -1,10 +1,13 @@
 import { randomUUID } from 'node:crypto';
+import sharp from 'sharp';
 import t from 'tap';
 import type { EnhancementService } from '../../src/services/enhancement/enhancement-types.js';
 import { createContractChecker } from '../helpers/assert-contract.js';
 import { goodPayloads } from '../fixtures/malformed-payloads.js';
-import { build } from '../helpers/build.js';
+import { build, testApiKey } from '../helpers/build.js';
 import { testEngineEntry, until } from '../engines/support.js';
+
+const picture = sharp({ create: { width: 16, height: 16, channels: 3, background: '#ff0000' } });
 
 /** Says what it is told; its own tests are in test/enhancement. */
 const enhancement: EnhancementService = {
@@ -34,7 +37,7 @@ t.test('every operation gives its good answers in the shape the contract declare
     env: { MODELS_DIR: dir },
     options: { engineEntry: testEngineEntry },
   });
-  const { call } = await build(t, {
+  const { call, inject } = await build(t, {
     checker,
     env: { MODELS_DIR: dir },
     options: { engineEntry: testEngineEntry },
@@ -64,6 +67,7 @@ t.test('every operation gives its good answers in the shape the contract declare
   await call('DELETE', `/jobs/${running}`);
 
   for (const url of [
+    '/',
     '/health',
     '/ready',
     '/metrics',
@@ -77,6 +81,20 @@ t.test('every operation gives its good answers in the shape the contract declare
   ])
     await call('GET', url);
   await waiting.call('GET', '/ready');
+  const form = new FormData();
+  form.set('user_id', goodPayloads.wan.user_id);
+  form.set('file', new Blob([new Uint8Array(await picture.png().toBuffer())]));
+  const encoded = new Response(form);
+  await inject({
+    method: 'POST',
+    url: '/references',
+    headers: {
+      authorization: `Bearer ${testApiKey}`,
+      'content-type': encoded.headers.get('content-type') ?? '',
+    },
+    payload: Buffer.from(await encoded.arrayBuffer()),
+  });
+  await call('POST', '/tokens', { user_id: goodPayloads.wan.user_id, scopes: ['jobs'] });
   await call('POST', '/test-compel', { prompt: 'x' });
   await waiting.call('POST', '/test-compel', { prompt: 'x' });
   await call('POST', '/enhance', { prompt: 'x' });

@@ -55,6 +55,7 @@ export async function startService(options: ServiceOptions = {}) {
       LOG_LEVEL: 'info',
       RATE_LIMIT: 'off',
       ORT_DEVICE: 'cpu',
+      ALLOW_POCKET_MODELS: 'on',
       MODELS_DIR: process.env['OURVIDZ_TEST_MODELS'],
       ...options.env,
       ...extraEnv,

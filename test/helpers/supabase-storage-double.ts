@@ -203,6 +203,13 @@ export async function startSupabaseStorageDouble({
       if (!bucketOf(rest[1] ?? '').objects.has(rest.slice(2).join('/'))) throw noObject();
       return json({ signedURL: `/object/sign/${path}?token=signed-${expiresIn}` });
     }
+    if (route === 'POST object' && rest[0] === 'list') {
+      const { prefix = '' } = JSON.parse(body.toString()) as { prefix?: string };
+      const below = [...bucketOf(rest[1] ?? '').objects.keys()]
+        .filter((key) => key.startsWith(`${prefix}/`))
+        .map((key) => key.slice(prefix.length + 1).split('/')[0] ?? '');
+      return json(role === 'anon' ? [] : [...new Set(below)].map((entry) => ({ name: entry, id: null })));
+    }
     if (route === 'POST object') {
       const contentType = request.headers['content-type'];
       if (contentType === undefined || contentType.startsWith('text/plain'))

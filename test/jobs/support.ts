@@ -57,6 +57,7 @@ export function createTestStorage(root: string) {
       stored.set(`${bucket}/${file}`, (stored.get(`${bucket}/${file}`) ?? 0) + 1);
       return `${bucket}/${file}`;
     },
+    list: () => Promise.resolve([]),
     read: () => Promise.reject(new Error('not used')),
     async remove(bucket, paths) {
       for (const each of paths) {

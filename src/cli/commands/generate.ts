@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { existsSync, openAsBlob } from 'node:fs';
 import path from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Job, JobPayload } from '../../../client/index.js';
@@ -47,7 +48,7 @@ export function registerGenerate(program: Command): void {
     .option('--frames <count>', 'frames of a video: 4n+1, sixteen a second', toInteger)
     .option('--negative <text>', 'what the picture must not show; chosen automatically when absent')
     .option('--weights <weights>', 'weighted words, e.g. "(red:1.3), (circle:1.2)"')
-    .option('--reference <url>', 'picture to go by')
+    .option('--reference <picture>', 'picture to go by: a file, an https address, or asset:JOB_ID/0')
     .addOption(
       new Option('--reference-type <type>', 'what to take from the reference').choices([
         'style',
@@ -56,8 +57,8 @@ export function registerGenerate(program: Command): void {
       ]),
     )
     .option('--reference-strength <strength>', '0.1 to 1.0', toNumber)
-    .option('--first-frame <url>', 'picture a video starts with')
-    .option('--last-frame <url>', 'picture a video ends with')
+    .option('--first-frame <picture>', 'picture a video starts with, likewise')
+    .option('--last-frame <picture>', 'picture a video ends with, likewise')
     .option('--explain', 'also show tokens with weights, timesteps, times per stage and cache use')
     .option('--user <uuid>', 'owner of the job', localUserId)
     .option('--output <folder>', 'where to save the files', '.')
@@ -70,6 +71,7 @@ Examples:
   $ ourvidz generate "a red circle above a blue square" --images 3 --seed 7 --output pictures
   $ ourvidz generate "a small green star" --weights "(star:1.4)" --negative "circle"
   $ ourvidz generate --type video_fast "a red circle moves left"
+  $ ourvidz generate "a green star" --reference sketch.png --reference-strength 0.6
   $ ourvidz generate "a purple heart" --json | jq -r '.files[]'
 
 Ctrl-C cancels the job.`,
@@ -87,6 +89,7 @@ async function generate(
 ): Promise<void> {
   // The id is made here, so that a job can be cancelled even when the answer to its submission got lost.
   const id = randomUUID();
+  options = await uploadFiles(client, options);
   const submitted = await client.createJob({
     body: buildPayload(id, prompt, options),
     'Idempotency-Key': id,
@@ -108,13 +111,29 @@ async function generate(
   if (files.some((file) => !path.isAbsolute(file)))
     writeNote(
       "The files lie in the service's storage, which names their places there and no addresses " +
-        '(with ASSET_URLS=signed or public it names addresses).',
+        '(with another ASSET_URLS than path it names addresses).',
     );
   const seconds = job.metadata['generation_time'];
   const explanation = formatExplanation(job.metadata['explain']);
   if (!asJson && typeof seconds === 'number') writeNote(`done in ${formatSeconds(seconds)}`);
   if (!asJson && explanation !== '') writeNote(explanation);
   print(asJson, { ...job, files }, () => files.map(oneLine).join('\n'));
+}
+
+/** Files of this machine go to the service first; what they become there is what the job names. */
+async function uploadFiles(client: Client, options: GenerateOptions): Promise<GenerateOptions> {
+  const uploaded = { ...options };
+  for (const name of ['reference', 'firstFrame', 'lastFrame'] as const) {
+    const file = options[name];
+    if (file === undefined || /^[a-z][a-z0-9+.-]+:/i.test(file)) continue;
+    if (!existsSync(file)) {
+      if (/^[a-z0-9_]+\//.test(file)) continue;
+      throw new CliError(`There is no file ${file}`, exitCodes.usage);
+    }
+    const { reference } = await client.uploadReference(await openAsBlob(file), { userId: options.user });
+    uploaded[name] = reference;
+  }
+  return uploaded;
 }
 
 /** Follows the job; the first Ctrl-C asks the service to cancel it, the second leaves at once. */

@@ -196,7 +196,10 @@ export async function runAttempt(
     const fetchAll = async (stepAside: () => void) => {
       report('references', 0, planned.length);
       for (const reference of planned) {
-        files.set(reference.role, await context.fetchReference(reference, target, signal, stepAside));
+        files.set(
+          reference.role,
+          await context.fetchReference({ ...reference, userId: job.user_id }, target, signal, stepAside),
+        );
         report('references', files.size, planned.length);
       }
     };

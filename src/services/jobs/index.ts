@@ -12,6 +12,7 @@ import type { BuildCallback } from '../outbound/index.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { JobStore } from '../queue/job-store.js';
 import { createReferenceFetcher } from '../references/fetcher.js';
+import { createReferenceUploads, placeOf } from '../references/uploads.js';
 import type { Storage } from '../storage/storage.js';
 import { createCapabilities, type Fitness } from './capabilities.js';
 
@@ -69,6 +70,21 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
   const references = createReferenceFetcher({
     storage,
     policy: { allowedHosts: config.referenceAllowedHosts },
+    own: { supabaseUrl: config.supabaseUrl, publicUrl: config.publicUrl },
+    assetOf: async (id, index, userId) => {
+      const { metadata = {}, userId: owner } = (await store.get(id)) ?? {};
+      const asset: unknown = (metadata['asset_paths'] as unknown[] | undefined)?.[index];
+      return typeof asset === 'string' && owner?.toLowerCase() === userId.toLowerCase()
+        ? placeOf(asset)
+        : null;
+    },
+  });
+  const uploads = createReferenceUploads({
+    storage,
+    pictures: references,
+    folder: path.join(config.dataDir, 'work'),
+    seconds: config.referenceRetentionSeconds,
+    log,
   });
 
   function plan(job: ValidJob): GenerationPlan {
@@ -130,6 +146,7 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
 
   return {
     jobs,
+    uploads,
     runners,
     capabilities,
     /** Jobs in the pipeline of this process. */

@@ -27,6 +27,8 @@ export interface Completion {
   plan: GenerationPlan;
   outcome: GenerateOutcome;
   assets: string[];
+  /** `bucket/path` of each. */
+  assetPaths: string[];
   poster?: string;
   prompt: string;
   enhancement: EnhancementOutcome | null;
@@ -74,6 +76,7 @@ export function createJobOutcome({ attempt, context, handBacks, buildCallback, w
       generation: {
         ...done.plan.metadata,
         ...done.outcome.metadata,
+        asset_paths: done.assetPaths,
         ...(done.poster === undefined ? {} : { poster: done.poster }),
         ...request,
       },

@@ -25,11 +25,12 @@ import { removeStored } from './upload.js';
 
 /** A full queue empties at the pace of jobs, not of requests. */
 const fullQueueRetrySeconds = 30;
+const renewalMs = 5000;
 
 export interface JobServiceOptions {
   store: JobStore;
   /** What attempts at a job left there goes when it is cancelled between two of them. */
-  storage: Pick<Storage, 'remove'>;
+  storage: Pick<Storage, 'remove' | 'renewed'>;
   log: Logger;
   capabilities: Pick<Capabilities, 'whyNot'>;
   events: EventLog;
@@ -55,6 +56,24 @@ export function createJobService({
   onFinished,
 }: JobServiceOptions): JobService {
   const watch = createRecordWatch(store);
+
+  /** Signed addresses run out before the job is forgotten. One that cannot be renewed is named as it was. */
+  async function addressesOf({ assets, metadata, finishedAtMs, id }: JobRecord): Promise<string[]> {
+    const paths = metadata['asset_paths'];
+    if (storage.renewed === undefined || finishedAtMs === undefined || !Array.isArray(paths)) return assets;
+    const places = (paths as string[]).map((path): [string, string] => {
+      const end = path.indexOf('/');
+      return [path.slice(0, end), path.slice(end + 1)];
+    });
+    return storage.renewed(places, finishedAtMs, AbortSignal.timeout(renewalMs)).then(
+      (renewed) => renewed ?? assets,
+      (err: unknown) => {
+        log.warn({ err, job_id: id }, 'addresses of assets could not be renewed');
+        return assets;
+      },
+    );
+  }
+
   return {
     async submit(payload, { idempotencyKey, trace = {} }) {
       const withId =
@@ -98,10 +117,10 @@ export function createJobService({
 
     async get(writtenId) {
       const id = writtenId.toLowerCase();
-      const record = await store.get(id);
-      return record === null
-        ? null
-        : { record, queuePosition: record.status === 'queued' ? await store.position(id) : null };
+      const found = await store.get(id);
+      if (found === null) return null;
+      const record = { ...found, assets: await addressesOf(found) };
+      return { record, queuePosition: record.status === 'queued' ? await store.position(id) : null };
     },
 
     list: (filter, limit, cursor) => store.list(filter, limit, cursor),

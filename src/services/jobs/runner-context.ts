@@ -52,7 +52,7 @@ export interface RunnerContext {
    * field. `onWaiting`: other downloads have to end first.
    */
   fetchReference: (
-    reference: PlannedReference,
+    reference: PlannedReference & { userId: string },
     folder: string,
     signal: AbortSignal,
     onWaiting: () => void,

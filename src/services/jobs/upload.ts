@@ -22,7 +22,7 @@ export async function uploadFiles(
     log: Logger;
     onFile: (done: number) => void;
   },
-): Promise<{ assets: string[]; poster?: string }> {
+): Promise<{ assets: string[]; assetPaths: string[]; poster?: string }> {
   const { context, signal, log, onFile } = options;
   const { uploadBackoff: backoff, uploadPatienceMs } = context.limits;
   const { bucket } = catalogue[job.type];
@@ -41,7 +41,10 @@ export async function uploadFiles(
     onFile(index + 1);
   }
   const [poster] = stored.splice(outcome.files.length);
-  return { assets: stored, ...(poster === undefined ? {} : { poster }) };
+  const assetPaths = storedFilesOf(job, outcome)
+    .slice(0, stored.length)
+    .map((one) => `${bucket}/${one.path}`);
+  return { assets: stored, assetPaths, ...(poster === undefined ? {} : { poster }) };
 }
 
 /** What is stored of a job, with where: its assets in order, then the poster. */

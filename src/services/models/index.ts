@@ -5,8 +5,22 @@ import { findModelFolders, defaultSchedulers, readSdxlSettings, readWanSettings 
 import { createNegativePrompts, readWanNegative } from './negative-prompts.js';
 import { createVideoEncoder } from '../../lib/video-tools.js';
 
-export const modelsDirOf = (config: Config): string =>
-  config.modelsDir ?? path.join(projectRoot(), 'models/pocket');
+const pocketDir = () => path.join(projectRoot(), 'models/pocket');
+export const modelsDirOf = (config: Config): string => config.modelsDir ?? pocketDir();
+
+/**
+ * Why a worker that others count on must not be taken for one: their jobs would be drawn by the small models that
+ * ship with the service. Null where that is what was asked for.
+ */
+export function pocketTrouble(config: Config): string | null {
+  const { redisUrl, upstashUrl, supabaseUrl, callbackUrl, allowPocketModels } = config;
+  const isShared = [redisUrl, upstashUrl, supabaseUrl, callbackUrl].some((one) => one !== undefined);
+  if (!isShared || allowPocketModels || path.resolve(modelsDirOf(config)) !== pocketDir()) return null;
+  return (
+    'the pocket models would draw the jobs of a shared queue: set MODELS_DIR to real ones ' +
+    '(ourvidz models pull), or ALLOW_POCKET_MODELS=on'
+  );
+}
 
 /** The model folders, and how pictures and clips are drawn with them where a job does not say. */
 export async function openModels(config: Config) {

@@ -8,6 +8,7 @@ import type { Capabilities, Fitness } from '../jobs/capabilities.js';
 import type { Runner } from '../jobs/runner.js';
 import type { Models } from '../models/index.js';
 import type { JobStore } from '../queue/job-store.js';
+import type { ReferenceUploads } from '../references/uploads.js';
 import type { Storage } from '../storage/storage.js';
 import { createServiceChecks } from './checks.js';
 import { createMaintenance } from './maintenance.js';
@@ -25,6 +26,7 @@ interface OperationsOptions {
   capabilities: Capabilities;
   fitness: Fitness;
   activeJobs: () => number;
+  uploads: ReferenceUploads;
 }
 
 /** What keeps an eye on the rest: status, checks, leases of lost runners. */

@@ -5,6 +5,7 @@ import type { Engines } from '../engines/engines.js';
 import { healthOf } from '../engines/engine-status.js';
 import type { Capabilities, Fitness } from '../jobs/capabilities.js';
 import type { Runner } from '../jobs/runner.js';
+import type { ReferenceUploads } from '../references/uploads.js';
 import type { JobStore } from '../queue/job-store.js';
 
 interface MaintenanceOptions {
@@ -16,11 +17,14 @@ interface MaintenanceOptions {
   workerId: string;
   leaseMs: number;
   announceMs?: number;
+  /** Removes references whose time is over. */
+  uploads: Pick<ReferenceUploads, 'clean'>;
   log: Logger;
 }
 
 /** A store that does not answer holds nobody up. */
 const goodbyeMs = 1000;
+const uploadsMs = 600_000;
 
 /**
  * What every instance does beside running jobs: takes back jobs whose runner is gone, and says that it is
@@ -35,6 +39,7 @@ export function createMaintenance({
   workerId,
   leaseMs,
   announceMs = 10_000,
+  uploads,
   log,
 }: MaintenanceOptions) {
   const timers: NodeJS.Timeout[] = [];
@@ -92,6 +97,7 @@ export function createMaintenance({
     start(): void {
       every(Math.max(1000, leaseMs / 3), 'requeueing jobs with expired leases', reclaim);
       every(announceMs, 'announcing this instance', () => announce());
+      every(uploadsMs, 'removing old references', () => uploads.clean(AbortSignal.timeout(uploadsMs)));
     },
     /** Nobody is to count on it any more, nor wait for its announcement to run out. */
     async stop(): Promise<void> {

@@ -98,7 +98,7 @@ export function matches(record: JobRecord, filter: JobFilter): boolean {
   return (
     (filter.status === undefined || record.status === filter.status) &&
     (filter.type === undefined || record.type === filter.type) &&
-    (filter.userId === undefined || record.userId === filter.userId)
+    (filter.userId === undefined || record.userId.toLowerCase() === filter.userId.toLowerCase())
   );
 }
 

@@ -4,7 +4,9 @@ import { open } from 'node:fs/promises';
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { isIP, type LookupFunction } from 'node:net';
+import { Duplex, type Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from 'node:zlib';
 import { orAborted } from '../../lib/wait.js';
 import { bareHost, checkUrl, isPublicAddress, PictureProblem } from './url-policy.js';
 
@@ -103,8 +105,10 @@ async function downloadOnce(
     if (statusCode !== 200)
       throw new PictureProblem('reachable', `cannot be fetched: its server answered ${statusCode}`);
     if (Number(headers['content-length'] ?? 0) > maxBytes) throw tooLarge(maxBytes);
+    const decoders = decodersOf(headers['content-encoding'] ?? '');
     const target = await open(file, 'w');
-    await pipeline(response, limitedTo(maxBytes), target.createWriteStream(), { signal });
+    const stages = decoders.flatMap((decoder) => [decoder, limitedTo(maxBytes)]);
+    await pipeline([response, limitedTo(maxBytes), ...stages, target.createWriteStream()], { signal });
     return null;
   } catch (error) {
     throw asPictureProblem(error);
@@ -113,15 +117,42 @@ async function downloadOnce(
   }
 }
 
-function limitedTo(maxBytes: number) {
-  return async function* (chunks: AsyncIterable<Buffer>) {
+function limitedTo(maxBytes: number): Duplex {
+  return Duplex.from(async function* (chunks: AsyncIterable<Buffer>) {
     let bytes = 0;
     for await (const chunk of chunks) {
       bytes += chunk.length;
       if (bytes > maxBytes) throw tooLarge(maxBytes);
       yield chunk;
     }
-  };
+  });
+}
+
+/** Asked for none, some servers encode anyhow. */
+const encodings: Readonly<Record<string, () => Transform>> = {
+  gzip: createGunzip,
+  'x-gzip': createGunzip,
+  deflate: createInflate,
+  br: createBrotliDecompress,
+  zstd: createZstdDecompress,
+};
+const maxEncodings = 2;
+
+/** What was encoded last is decoded first. */
+function decodersOf(header: string): Transform[] {
+  const names = header
+    .toLowerCase()
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== '' && name !== 'identity');
+  if (names.length > maxEncodings)
+    throw new PictureProblem('encoding', 'is encoded too many times by its server');
+  return names.reverse().map((name) => {
+    const create = Object.hasOwn(encodings, name) ? encodings[name] : undefined;
+    if (create === undefined)
+      throw new PictureProblem('encoding', 'comes in a content-encoding that is not known here');
+    return create();
+  });
 }
 
 const tooLarge = (maxBytes: number) => new PictureProblem('size', `is larger than ${maxBytes} bytes`);
@@ -160,6 +191,8 @@ function asPictureProblem(error: unknown): unknown {
   const { code = '', syscall } = error as NodeJS.ErrnoException;
   if (certificateError.test(code))
     return new PictureProblem('certificate', 'has a server whose certificate cannot be trusted');
+  if (/^(Z_|ERR_ZLIB|ERR__?ERROR|ERR_BROTLI|ERR_ZSTD|ZSTD_|ERR_PADDING|ERR_FORMAT)/.test(code))
+    return new PictureProblem('encoding', 'comes in a content-encoding that is broken');
   const ofConnection = syscall !== undefined && !fileCalls.has(syscall);
   if (ofConnection || /^(ECONN|EPROTO|HPE_|ERR_SSL|ERR_TLS|ERR_STREAM_PREMATURE_CLOSE)/.test(code))
     return new PictureProblem(null, `the connection failed (${code})`);

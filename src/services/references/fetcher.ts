@@ -4,14 +4,16 @@ import { errors } from '../../lib/errors.js';
 import { createSemaphore } from '../../lib/semaphore.js';
 import { type Storage, StorageError } from '../storage/storage.js';
 import { type DecodeLimits, type PictureTask, runPictureProcess } from './picture-process.js';
+import { checkOwner, expiryOf, type OwnAddresses, type Place, placeOf } from './uploads.js';
 import { bareHost, checkUrl, PictureProblem, type ReferencePolicy } from './url-policy.js';
-
-/** Buckets that hold inputs; `reference_images/a/b.png` names an object in one. */
-const bucketPath = /^(reference_images|workspace_assets)\/(.+)$/s;
 
 export interface ReferenceFetcherOptions {
   storage: Pick<Storage, 'read'>;
   policy: ReferencePolicy;
+  /** Addresses that mean our own storage. */
+  own?: OwnAddresses;
+  /** Where the n-th asset of a user's finished job lies; null when there is none. */
+  assetOf?: (jobId: string, index: number, userId: string) => Promise<Place | null>;
   /** Of the file as it comes over the network. */
   maxBytes?: number;
   /** For the whole download. */
@@ -98,7 +100,31 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
     }
   }
 
-  async function fromBucket(bucket: string, name: string, file: string, signal: AbortSignal): Promise<void> {
+  /** `data:image/png;base64,…`: what it says of its type does not count. */
+  async function fromDataUrl(url: string, file: string): Promise<void> {
+    const [, parameters, data] = /^data:([^,]{0,200}),(.*)$/is.exec(url) ?? [];
+    if (parameters === undefined || data === undefined)
+      throw new PictureProblem('url', 'is not a data: address that can be read');
+    // Percent-encoding may stand around base64, too.
+    const text = decodeURIComponent(data.replace(/%(?![0-9a-f]{2})/gi, '%25'));
+    const bytes = Buffer.from(text, /;\s*base64\s*$/i.test(parameters) ? 'base64' : 'latin1');
+    if (bytes.length > maxBytes) throw new PictureProblem('size', `is larger than ${maxBytes} bytes`);
+    await writeFile(file, bytes);
+  }
+
+  /** `asset:JOB_ID/N`: the picture of one job goes into the next. */
+  async function placeOfAsset(url: string, userId: string): Promise<Place> {
+    const [, jobId, index] = /^asset:([0-9a-f-]{36})\/(\d)$/i.exec(url) ?? [];
+    if (jobId === undefined)
+      throw new PictureProblem('url', 'must be asset:JOB_ID/N: N is 0 for the first asset of the job');
+    const place = (await options.assetOf?.(jobId.toLowerCase(), Number(index), userId)) ?? null;
+    if (place === null) throw new PictureProblem('reachable', 'names an asset that this user has not');
+    return place;
+  }
+
+  async function fromBucket({ bucket, name }: Place, file: string, signal: AbortSignal): Promise<void> {
+    if ((expiryOf(name) ?? Infinity) * 1000 < Date.now())
+      throw new PictureProblem('expired', 'names an upload that has expired: upload it again');
     if (/(^|\/)\.{0,2}(\/|$)|[\\\p{Cc}]/u.test(name))
       throw new PictureProblem('url', 'is not the path of an object in a bucket');
     try {
@@ -131,17 +157,20 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
      *   succeed)
      */
     async fetch(
-      reference: { url: string; field: string; role: string },
+      reference: { url: string; field: string; role: string; /** Whose job it is for. */ userId?: string },
       folder: string,
       signal: AbortSignal,
       onWaiting: () => void = () => {},
     ): Promise<FetchedReference> {
-      const { url, field } = reference;
+      const { url, field, userId = '' } = reference;
       const raw = path.join(folder, `reference-${reference.role}.raw`);
       const output = path.join(folder, `reference-${reference.role}.png`);
       try {
-        const [, bucket, name] = bucketPath.exec(url) ?? [];
-        if (bucket !== undefined && name !== undefined) await fromBucket(bucket, name, raw, signal);
+        const place = /^asset:/i.test(url) ? await placeOfAsset(url, userId) : placeOf(url, options.own);
+        if (place !== null) {
+          checkOwner(place, userId);
+          await fromBucket(place, raw, signal);
+        } else if (/^data:/i.test(url)) await fromDataUrl(url, raw);
         else await fromWeb(url, raw, signal, onWaiting);
         const size = await decode(raw, output, signal);
         return { path: output, ...(size ?? { width: 0, height: 0 }), contentType: 'image/png' };
@@ -151,10 +180,20 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
         await rm(raw, { force: true });
       }
     },
+
+    /** Turns an untrusted file into a plain PNG. @throws as `fetch` does */
+    async decode(input: string, output: string, field: string, signal: AbortSignal) {
+      try {
+        return (await decode(input, output, signal)) ?? { width: 0, height: 0 };
+      } catch (error) {
+        throw error instanceof PictureProblem ? asAppError(field, error) : error;
+      }
+    },
+    maxBytes,
   };
 }
 
-function asAppError(field: string, { rule, message: problem, cause }: PictureProblem) {
+export function asAppError(field: string, { rule, message: problem, cause }: PictureProblem) {
   if (rule === null) return errors.unavailable.with({ cause }, `${field} could not be fetched: ${problem}`);
   const message = `${field} ${problem}`;
   return errors.invalidParameters.with({ details: [{ field, rule, message }] }, message);

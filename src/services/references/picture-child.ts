@@ -19,9 +19,12 @@ const loaders: Record<(typeof pictureTypes)[number], string> = {
 
 async function decode({ input, output, limits }: DecodeTask): Promise<{ width: number; height: number }> {
   const { default: sharp } = await import('sharp');
-  const type = pictureTypeOf(await headOf(input));
-  if (type === null)
-    throw new PictureProblem('type', `is not a picture of an accepted type (${pictureTypes.join(', ')})`);
+  const head = await headOf(input);
+  const type = pictureTypeOf(head);
+  if (type === null) {
+    const accepted = `accepted are ${pictureTypes.join(', ')}`;
+    throw new PictureProblem('type', `is ${otherTypeOf(head)}; ${accepted}`);
+  }
   sharp.block({ operation: ['VipsForeignLoad'] });
   sharp.unblock({ operation: [loaders[type]] });
   sharp.concurrency(1);
@@ -88,8 +91,8 @@ type PictureType = 'jpeg' | 'png' | 'webp' | 'gif' | 'avif';
 
 const pictureTypes: readonly PictureType[] = ['jpeg', 'png', 'webp', 'gif', 'avif'];
 
-/** Enough of a file for `pictureTypeOf`. */
-const headBytes = 64;
+/** Enough of a file for `pictureTypeOf` and `otherTypeOf`. */
+const headBytes = 1024;
 
 /**
  * The type a file's first bytes say it has; what a server or a name claims does not count. Null: none that is
@@ -105,6 +108,24 @@ function pictureTypeOf(head: Buffer): PictureType | null {
   if (ascii(4, 8) === 'ftyp' && /avi[fs]/.test(ascii(8, Math.min(head.length, head.readUInt32BE(0)))))
     return 'avif';
   return null;
+}
+
+/** What people send instead, in words: a refusal that names it is understood. */
+function otherTypeOf(head: Buffer): string {
+  const text = head.toString('latin1');
+  const brand = text.slice(4, 8) === 'ftyp' ? text.slice(8, 12) : '';
+  if (head.length === 0) return 'an empty file';
+  if (/<svg[\s>]/i.test(text))
+    return 'an SVG drawing, which is a program rather than a picture: send it as PNG';
+  if (/^(heic|heix|hevc|mif1|msf1)/.test(brand)) return 'a HEIC picture, which browsers do not show either';
+  if (brand !== '' || text.startsWith('\x1aE\xdf\xa3')) return 'a video; send one of its frames as a picture';
+  if (text.startsWith('BM')) return 'a BMP picture';
+  if (text.startsWith('\0\0\x01\0')) return 'an ICO picture';
+  if (/^(II\*\0|MM\0\*)/.test(text)) return 'a TIFF picture';
+  if (text.startsWith('\xff\x0a') || text.startsWith('\0\0\0\x0cJXL ')) return 'a JPEG XL picture';
+  if (text.startsWith('%PDF')) return 'a PDF document';
+  if (/^\s*(<!doctype html|<html|<head|<body)/i.test(text)) return 'a web page, not the picture in it';
+  return 'not a picture';
 }
 
 const peakBytes = () => process.resourceUsage().maxRSS * 1024;

@@ -88,7 +88,10 @@ export type ReferenceRule =
   | 'size'
   | 'type'
   | 'pixels'
-  | 'decodable';
+  | 'decodable'
+  | 'encoding'
+  | 'owner'
+  | 'expired';
 
 /**
  * What is wrong with a reference, in words that follow the field's name. Without a rule another attempt may

@@ -146,6 +146,10 @@ export function createFolderStorage({
         );
       });
     },
+    async list(bucket, name) {
+      checkPlace(bucket, name);
+      return readdir(targetOf(bucket, name)).catch(() => []);
+    },
     async remove(bucket, names) {
       for (const name of names) checkPlace(bucket, name);
       await Promise.all(

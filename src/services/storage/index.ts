@@ -16,6 +16,7 @@ export function createStorage(config: Config): { storage: Storage; assets?: Asse
         url,
         serviceKey,
         assetUrls,
+        signedUrlSeconds: config.assetUrlSeconds,
         imageType: `image/${config.imageFormat}`,
       }),
     };

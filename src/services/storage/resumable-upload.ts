@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { DefaultHttpStack, DetailedError, Upload as TusUpload, type UploadOptions } from 'tus-js-client';
 import { readErrorBody } from '../../lib/supabase.js';
 import { StorageError, storageErrorFrom } from './storage.js';
@@ -193,4 +193,18 @@ function chunksOf(
     }
   }
   return { openFile: async () => ({ size: file.bytes, slice, close: () => {} }) };
+}
+
+/** Hosted projects take large uploads at a host of their own, without the proxy that buffers requests. */
+export function storageOrigin(url: string): string {
+  return url.replace(/^(https:\/\/[a-z0-9-]+)\.supabase\.(co|in|red)$/, '$1.storage.supabase.$2');
+}
+
+/** A file small enough to be sent at once. */
+export async function readLocal(file: string, signal: AbortSignal): Promise<Buffer> {
+  return readFile(file, { signal }).catch((cause: unknown) => {
+    signal.throwIfAborted();
+    const message = `cannot read ${file}: ${(cause as Error).message}`;
+    throw new StorageError(message, 'unavailable', true, { cause });
+  });
 }

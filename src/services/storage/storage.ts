@@ -17,6 +17,8 @@ export interface Storage {
   ): Promise<string>;
   /** Reads an object (reference images in buckets). Throws `StorageError` code `not_found`. */
   read(bucket: string, path: string, maxBytes: number, signal: AbortSignal): Promise<Buffer>;
+  /** Names in a folder of a bucket, some thousand at most; none where there is no such folder. */
+  list(bucket: string, folder: string, signal: AbortSignal): Promise<string[]>;
   /** Removes what `put` stored; missing objects are fine. */
   remove(bucket: string, paths: string[]): Promise<void>;
   /**
@@ -24,6 +26,14 @@ export interface Storage {
    * end. What was found is remembered for a while, so it may be asked at any rate.
    */
   ping(signal: AbortSignal): Promise<void>;
+  /**
+   * Addresses of what was stored at `storedAtMs`, where those of then may have run out; absent where they never do.
+   */
+  renewed?(
+    places: ReadonlyArray<[bucket: string, path: string]>,
+    storedAtMs: number,
+    signal: AbortSignal,
+  ): Promise<string[] | null>;
   /** What is wrong with how the storage is set up, found by asking; absent where nothing can be. */
   inspect?(signal: AbortSignal): Promise<string[]>;
 }
@@ -139,5 +149,13 @@ export function storageErrorFrom(
   return new StorageError(`${action}: ${status} ${error.message}`, code, retryable, {
     cause: error,
     ...(origin === undefined ? {} : { origin }),
+  });
+}
+
+/** Null where the bucket does not exist. */
+export function orMissing<T>(asked: Promise<T>): Promise<T | null> {
+  return asked.catch((error: unknown) => {
+    if (error instanceof StorageError && error.code === 'not_found') return null;
+    throw error;
   });
 }

@@ -1,14 +1,20 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { createClient } from '@supabase/supabase-js';
 import { fetch, Headers } from 'undici';
 import { userAgent } from '../../lib/project.js';
 import { keyHeaders, keyTrouble } from '../../lib/supabase.js';
-import { orAborted } from '../../lib/wait.js';
+import { orAborted, sharedFor } from '../../lib/wait.js';
 import { catalogue, jobTypes } from '../catalogue.js';
-import { chunkBytes, createResumableUploads } from './resumable-upload.js';
-import { checkPlace, createProof, type Storage, StorageError, storageErrorFrom } from './storage.js';
+import { chunkBytes, createResumableUploads, readLocal, storageOrigin } from './resumable-upload.js';
+import {
+  checkPlace,
+  createProof,
+  orMissing,
+  type Storage,
+  StorageError,
+  storageErrorFrom,
+} from './storage.js';
 
 export interface SupabaseStorageOptions {
   /** `https://PROJECT.supabase.co`, or where a self-hosted one answers. */
@@ -18,7 +24,7 @@ export interface SupabaseStorageOptions {
    * What `put` answers with: `bucket/path`, the public address (buckets are then created public) or an
    * address signed for `signedUrlSeconds`.
    */
-  assetUrls: 'path' | 'public' | 'signed';
+  assetUrls: 'auto' | 'path' | 'public' | 'signed';
   signedUrlSeconds?: number;
   /** For one request; for a resumable upload: without a byte moving. */
   timeoutMs?: number;
@@ -32,7 +38,7 @@ export interface SupabaseStorageOptions {
 }
 
 const week = 7 * 24 * 3600;
-const probeTimeoutMs = 10_000;
+const [probeTimeoutMs, bucketsMs] = [10_000, 10_000];
 /**
  * The fetch of Node 24 ends the process when a server closes behind an answer that is read slowly
  * (nodejs/undici#5360).
@@ -172,14 +178,18 @@ export function createSupabaseStorage({
     await ask(`removal from ${bucket}`, signal, () => storage.from(bucket).remove([path])).catch(() => {});
   }, remember);
 
+  /** A bucket that is opened or closed is noticed within seconds. */
+  const publicBuckets = sharedFor(bucketsMs, async () => {
+    const buckets = await ask('listing of buckets', undefined, () => storage.listBuckets());
+    return new Set(buckets.filter((one) => one.public).map((one) => one.name));
+  });
+
   async function addressOf(bucket: string, path: string, signal: AbortSignal): Promise<string> {
     if (assetUrls === 'path') return `${bucket}/${path}`;
-    if (assetUrls === 'public') return storage.from(bucket).getPublicUrl(path).data.publicUrl;
-    return (
-      await ask(`signing of ${bucket}/${path}`, signal, () =>
-        storage.from(bucket).createSignedUrl(path, signedUrlSeconds),
-      )
-    ).signedUrl;
+    if (assetUrls === 'public' || (assetUrls === 'auto' && (await publicBuckets()).has(bucket)))
+      return storage.from(bucket).getPublicUrl(path).data.publicUrl;
+    const sign = () => storage.from(bucket).createSignedUrl(path, signedUrlSeconds);
+    return (await ask(`signing of ${bucket}/${path}`, signal, sign)).signedUrl;
   }
 
   return {
@@ -220,14 +230,21 @@ export function createSupabaseStorage({
       }
       return Buffer.concat(chunks);
     },
+    async list(bucket, folder, signal) {
+      checkPlace(bucket, folder);
+      const page = () => storage.from(bucket).list(folder, { limit: 1000 });
+      const entries = await orMissing(ask(`listing of ${bucket}/${folder}`, signal, page));
+      return (entries ?? []).map(({ name }) => name);
+    },
     async remove(bucket, paths) {
       for (const path of paths) checkPlace(bucket, path);
       if (paths.length === 0) return;
-      await ask(`removal from ${bucket}`, undefined, () => storage.from(bucket).remove(paths)).catch(
-        (error: unknown) => {
-          if (!(error instanceof StorageError && error.code === 'not_found')) throw error;
-        },
-      );
+      await orMissing(ask(`removal from ${bucket}`, undefined, () => storage.from(bucket).remove(paths)));
+    },
+    async renewed(places, storedAtMs, signal) {
+      const isFresh = Date.now() - storedAtMs < signedUrlSeconds * 500;
+      if (isFresh || assetUrls === 'path' || assetUrls === 'public') return null;
+      return Promise.all(places.map(([bucket, path]) => addressOf(bucket, path, signal)));
     },
     ping: (signal) => orAborted(proof.ask(), signal),
     async inspect(signal) {
@@ -240,20 +257,4 @@ export function createSupabaseStorage({
       );
     },
   };
-}
-
-/** Hosted projects take large uploads at a host of their own, without the proxy that buffers requests. */
-function storageOrigin(url: string): string {
-  return url.replace(/^(https:\/\/[a-z0-9-]+)\.supabase\.(co|in|red)$/, '$1.storage.supabase.$2');
-}
-
-async function readLocal(file: string, signal: AbortSignal): Promise<Buffer> {
-  try {
-    return await readFile(file, { signal });
-  } catch (error) {
-    signal.throwIfAborted();
-    throw new StorageError(`cannot read ${file}: ${(error as Error).message}`, 'unavailable', true, {
-      cause: error,
-    });
-  }
 }
