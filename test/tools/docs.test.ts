@@ -12,7 +12,7 @@ const documents = ['README.md', 'CONTRIBUTING.md', 'docs', 'docs/decisions'].fla
         .map((name) => `${place}/${name}`),
 );
 /** Folders of the repository: a path that begins with one of them is meant to exist. */
-const folders = 'src|client|test|tools|bench|deploy|docs|prompts|models/pocket|\\.ci';
+const folders = 'src|client|examples|test|tools|bench|deploy|docs|prompts|models/pocket|\\.ci';
 
 t.test('paths that the documents name exist', async (t) => {
   for (const document of documents) {
