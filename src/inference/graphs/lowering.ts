@@ -48,6 +48,8 @@ export interface Lowering {
   attention(layer: Layer, qkv: readonly [Value, Value, Value], options: AttentionOptions): Value;
   /** GEGLU (Shazeer 2020): one half of the projection, gated by GELU of the other; `widths` is [in, one half]. */
   geglu(layer: Layer, x: Value, widths: Widths): Value;
+  /** [count · width] in equal parts. */
+  parts(layer: Layer, x: Value, count: number, width: number): Value[];
   /** A residual connection: what was kept, and a layer's result of the same shape. */
   addResidual(layer: Layer, kept: Value, y: Value, channels: number): Value;
   /** In float32: `kept` + `gate` · W y + `bias`, of which the gate has had its share. */

@@ -20,7 +20,7 @@ export const conv2d = (layer: Layer, x: Value, widths: Widths, options: ConvOpti
   lowering(layer).conv2d(layer, x, widths, options);
 
 const through =
-  <Name extends keyof Lowering>(name: Name) =>
+  <Name extends Exclude<keyof Lowering, 'parts'>>(name: Name) =>
   (...given: Parameters<Lowering[Name]>): Value =>
     // one name stands for one signature
     (lowering(given[0])[name] as (...values: Parameters<Lowering[Name]>) => Value)(...given);
@@ -31,6 +31,8 @@ export const groupNorm = through('groupNorm');
 export const attention = through('attention');
 export const geglu = through('geglu');
 export const addResidual = through('addResidual');
+export const parts = (...[layer, ...given]: Parameters<Lowering['parts']>): Value[] =>
+  lowering(layer).parts(layer, ...given);
 export const normalisedLinear = through('normalisedLinear');
 export const gatedResidual = through('gatedResidual');
 export const shiftChannels = through('shiftChannels');

@@ -32,6 +32,7 @@ export const plain: Lowering = {
     const [value, gate] = halves as [Value, Value];
     return ops.mul(layer, value, ops.gelu(layer, gate));
   },
+  parts: (layer, x, count, width) => ops.split(layer, x, count, 0, width),
   addResidual: (layer, kept, y) => ops.add(layer, kept, y),
   shiftChannels: (layer, x, shift) => ops.add(layer, x, ops.unsqueeze(layer, shift, 2, 3)),
   shared: (layer, x) => ops.cast(layer, x, layer.graph.form.type),
@@ -102,6 +103,9 @@ export function double(layer: Layer, x: Value, scales: readonly number[]): Value
 /** WebGPU's FusedMatMul does not transpose: the runtime turns the weights when it opens the graph. */
 export const webgpu: Lowering = {
   ...plain,
+  // its Split binds every part at once, of which a shader has only some twelve
+  parts: (layer, x, count, width) =>
+    Array.from({ length: count }, (_, i) => ops.slice(layer, x, 0, i * width, (i + 1) * width)),
   linear(layer, x, [from, to], bias, stored = [to, from]) {
     const product = () => {
       if (layer.entry('weight', stored).transposed === true) return multiply(layer, x, [from, to]);

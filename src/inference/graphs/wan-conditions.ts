@@ -61,9 +61,9 @@ export function modulations(root: Layer, blocks: readonly Layer[], time: Value, 
   };
 }
 
-/** Equal parts of one axis: a Split that is fast, and no axis to drop afterwards. */
+/** Parts of one axis: a Split of equal ones is fast, and there is no axis to drop afterwards. */
 const rows = (layer: Layer, x: Value, count: number, width: number): Value[] =>
-  ops.split(layer, ops.reshape(layer, x, [-1]), count, 0, width);
+  ops.parts(layer, ops.reshape(layer, x, [-1]), count, width);
 
 /**
  * The bias of an attention's last matrix W with that of its values: softmax's rows sum up to 1, so W (A v + b_v) + b is
