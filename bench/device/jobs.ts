@@ -1,7 +1,7 @@
 /**
  * Whole jobs through the whole service (HTTP, queue, engine processes, storage) on one device.
  *   node dist/bench/device/jobs.js --models DIR --scenario sdxl [--device cuda] [--seconds 240] [--out DIR]
- * Scenarios: `sdxl` (one picture three times, 30 steps, 3 and 6 pictures), `wan` (clips of 81 frames),
+ * Scenarios: `sdxl` (one picture three times, then 3 and 6 pictures), `wan` (clips of 81 frames),
  * `both` (20 mixed jobs with GPU_MEMORY_GB of the environment, else 48), `two-cards` (one service a card, REDIS_URL for one queue).
  * After every job OUT/<scenario>-<device>.json holds what there is, beside the last files and the services' logs.
  */
@@ -45,13 +45,7 @@ function note<T>(name: string, value: T): T {
   return value;
 }
 
-const picture = (numImages = 1, steps?: number) => ({
-  num_images: numImages,
-  width: size,
-  height: size,
-  seed: 7,
-  ...(steps === undefined ? {} : { steps }),
-});
+const picture = (numImages = 1) => ({ num_images: numImages, width: size, height: size, seed: 7 });
 const prompts = [
   'a lighthouse at dusk',
   'a red fox in snow',
@@ -114,7 +108,6 @@ async function sdxl(service: Service): Promise<void> {
         await service.keep(job.assets[0], path.join(out, `sdxl-${device}.png`));
     }
     if (device !== 'cuda' && values.jobs === undefined) return;
-    for (let i = 0; i < 2; i += 1) await draw('30 steps', picture(1, 30), 10 + i);
     for (const count of [3, 3, 6, 6]) await draw(`${count} pictures`, picture(count), 20 + count);
   });
 }
