@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net';
 import bearerAuth from '@fastify/bearer-auth';
 import rateLimit from '@fastify/rate-limit';
 import type { FastifyRequest } from 'fastify';
@@ -29,7 +30,7 @@ export const authPlugin = fp<AuthOptions>(
   async (scope, { authenticate, failuresPerMinute }) => {
     scope.decorateRequest('caller', null);
     const expired = new WeakMap<FastifyRequest, unknown>();
-    await scope.register(rateLimit, { global: false });
+    await scope.register(rateLimit, { global: false, keyGenerator: ({ ip }) => clientOf(ip) });
     await scope.register(bearerAuth, {
       keys: new Set<string>(),
       auth: async (credential, request) => {
@@ -80,4 +81,24 @@ function tokenInQuery({ headers, query, routeOptions }: FastifyRequest): string 
   if (headers.authorization !== undefined || routeOptions.config.tokenInQuery !== true) return undefined;
   const { token } = query as { token?: unknown };
   return typeof token === 'string' && isToken(token) ? token : undefined;
+}
+
+/**
+ * Whom an address stands for: without the port that some proxies add, which is another with each connection,
+ * and of IPv6 the network, which is one client's whole.
+ */
+function clientOf(ip: string): string {
+  const [, bracketed, plain] = /^(?:\[(.+)\]|(?:::ffff:)?(\d+(?:\.\d+){3}))(?::\d+)?$/i.exec(ip) ?? [];
+  if (plain !== undefined) return plain;
+  const address = (bracketed ?? ip).split('%')[0] ?? '';
+  if (!isIPv6(address)) return ip;
+  const [left = [], right] = address
+    .split('::')
+    .map((half) => half.split(':').filter((group) => group !== ''));
+  const zeros = right === undefined ? 0 : Math.max(0, 8 - left.length - right.length);
+  const groups = [...left, ...Array.from({ length: zeros }, () => '0'), ...(right ?? [])];
+  return groups
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group, 16).toString(16))
+    .join(':');
 }

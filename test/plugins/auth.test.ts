@@ -92,6 +92,10 @@ t.test('many wrong keys from one address are slowed down; the right key always p
   for (let attempt = 0; attempt < 22; attempt += 1)
     last = (await inject({ ...wrong, remoteAddress: `2001:db8:0:1::${attempt}` })).statusCode;
   t.equal(last, 429, 'the addresses of one IPv6 network count together');
+  for (const remoteAddress of ['2001:db8::1:0:0:0:1', '2001:db8:0:1:ffff:ffff:ffff:ffff'])
+    t.equal((await inject({ ...wrong, remoteAddress })).statusCode, 429, `${remoteAddress} is of it`);
+  for (const remoteAddress of ['2001:db8:0:2::1', '2001:db8::1', '::ffff:203.0.113.10'])
+    t.equal((await inject({ ...wrong, remoteAddress })).statusCode, 401, `${remoteAddress} is not`);
 });
 
 /** Proxies as they are met, and whom the log and the limit take for the client: docs/security.md says the same. */
@@ -106,6 +110,7 @@ const proxies: Array<
   ['10.0.0.0/8', '10.0.0.2', '1.1.1.1, 203.0.113.9, 10.0.0.3', '203.0.113.9', 'proxies of a network'],
   ['10.0.0.0/8', '198.51.100.7', '203.0.113.9', '198.51.100.7', 'past the proxies'],
   ['loopback,fd00::/8', 'fd00::1', '2001:db8::5', '2001:db8::5', 'IPv6'],
+  ['10.0.0.0/8', '::ffff:10.0.0.2', '203.0.113.9', '203.0.113.9', 'IPv4 as IPv6 writes it'],
   ['loopback', '127.0.0.1', undefined, '127.0.0.1', 'without the header'],
 ];
 
@@ -128,7 +133,8 @@ t.test('no client escapes the limit on wrong keys by naming other addresses', as
     const { inject } = await build(t, { env: { TRUST_PROXY: setting } });
     let last = 0;
     for (let attempt = 0; attempt < 22; attempt += 1) {
-      const own = setting === 'off' ? '' : ', 198.51.100.7';
+      // Some proxies add the port of the connection.
+      const own = setting === 'off' ? '' : `, 198.51.100.7:${50_000 + attempt}`;
       const headers = { 'x-forwarded-for': `203.0.113.${attempt}${own}` };
       last = (await inject({ url: '/jobs', headers })).statusCode;
     }
