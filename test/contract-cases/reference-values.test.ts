@@ -5,6 +5,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
+import { pino } from 'pino';
 import t from 'tap';
 import { createSimulatedGpu } from '../engines/simulated-gpu.js';
 import { testEngineEntry, until } from '../engines/support.js';
@@ -46,7 +47,10 @@ t.test("values as the reference's examples have them", async (t) => {
     },
   });
   const { enhancement } = await createTestEnhancement(t);
+  const lines: Array<Record<string, unknown>> = [];
+  const log = pino({}, { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) });
   const { call, engines } = await build(t, {
+    log,
     env: {
       MODELS_DIR: dir,
       CALLBACK_URL: receiver.url,
@@ -81,6 +85,7 @@ t.test("values as the reference's examples have them", async (t) => {
     wanPayload({ config: { frame_num: 83 }, metadata: request }),
     wanPayload({ type: 'image_high', config: {} }),
     wanPayload({ type: 'video7b_fast_enhanced', metadata: { enhancement_type: 'chat' } }),
+    { ...sdxlPayload(), compel_enabled: true, compel_weights: '(invalid:weights)' },
   ];
   const told = new Map<string, CallbackBody>();
   for (const job of jobs) {
@@ -102,6 +107,22 @@ t.test("values as the reference's examples have them", async (t) => {
   t.match(metadataOf(1), { compel_enabled: true, compel_weights: '(red:1.3), (circle:1.2)' });
   t.match(metadataOf(2), { compel_enabled: false, compel_weights: null });
   t.match(metadataOf(5), { enhancement_type: 'base', enhancement_success: false, enhancement_reason: /\S/ });
+
+  t.match(metadataOf(6), {
+    enhancement_strategy: 'fallback',
+    compel_success: false,
+    final_prompt_type: 'string',
+    compel_error: /entry 1 is not of the form/,
+  });
+  for (const [index, message, reason] of [
+    [5, 'the prompt is used as it came', 'Model not available'],
+    [6, 'compel_weights were not applied', /entry 1 is not of the form/],
+  ] as const)
+    t.match(
+      lines.find(({ msg, job_id: id }) => msg === message && id === jobs[index]?.id),
+      { reason },
+      message,
+    );
 
   await until('the usage records', () => usage.length === 2 * jobs.length);
   for (const record of usage)

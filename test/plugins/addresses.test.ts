@@ -2,7 +2,11 @@ import { once } from 'node:events';
 import { connect, type AddressInfo } from 'node:net';
 import t from 'tap';
 import { listOperations, readDocument } from '../../src/contract/document.js';
+import { testEngineEntry } from '../engines/support.js';
+import { goodPayloads } from '../fixtures/malformed-payloads.js';
 import { build, testApiKey } from '../helpers/build.js';
+
+t.setTimeout(300_000); // /worker/validate looks at the whole installation, each time it is asked
 
 const someId = '00000000-0000-4000-8000-000000000001';
 const operations = listOperations(readDocument()).map(({ method, path, open, operationId }) => ({
@@ -16,8 +20,10 @@ const operations = listOperations(readDocument()).map(({ method, path, open, ope
     .replace('{session_id}', 's'),
 }));
 
+const page = 'https://app.example.com';
+
 /** The same address as callers write it who join it to one that ends in a slash. */
-const written = (path: string) => [`/${path}`, `${path}/`, `//${path}//`, path.replaceAll('/', '//')];
+const written = (path: string) => [`/${path}`, `${path}/`, `${path.replaceAll('/', '//')}//`];
 
 t.test('slashes that repeat or end a path mean nothing, on every route', async (t) => {
   const { call, inject } = await build(t, { env: { RATE_LIMIT: 'off' } });
@@ -49,6 +55,25 @@ t.test('HEAD wherever GET: the same answer without its body', async (t) => {
   }
 });
 
+t.test('HEAD of a stream that has no end yet ends at once', async (t) => {
+  const { app, call } = await build(t, {
+    env: { MODELS_DIR: t.testdir({ sdxl: {} }), CORS_ORIGINS: page },
+    options: { engineEntry: testEngineEntry },
+  });
+  const { id } = (await call('POST', '/jobs', goodPayloads.sdxl)).json<{ id: string }>();
+  await app.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = app.server.address() as AddressInfo;
+  const headers = { authorization: `Bearer ${testApiKey}`, origin: page };
+  const url = `http://127.0.0.1:${port}/jobs/${id}/events`;
+  const head = await fetch(url, { method: 'HEAD', headers });
+  t.equal(head.status, 200);
+  t.match(head.headers.get('content-type'), /^text\/event-stream/);
+  const ending = new AbortController();
+  const stream = await fetch(url, { headers, signal: ending.signal });
+  t.equal(stream.headers.get('access-control-allow-origin'), page, 'a page may read the stream');
+  ending.abort();
+});
+
 t.test('GET / says what this is and where to go', async (t) => {
   const { inject } = await build(t);
   const answer = await inject({ method: 'GET', url: '/' });
@@ -58,7 +83,6 @@ t.test('GET / says what this is and where to go', async (t) => {
     t.not((await inject({ method: 'GET', url })).statusCode, 404, `${url} is there`);
 });
 
-const page = 'https://app.example.com';
 const preflight = (url: string, origin = page) => ({
   method: 'OPTIONS' as const,
   url,
