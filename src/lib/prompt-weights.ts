@@ -84,8 +84,8 @@ const colonWeight = new RegExp(String.raw`^(.*):\s*(${decimal})\s*$`, 'su');
 
 /** `(2:3)`, `(at 10:30)`, `(psalm:119)`: a ratio, a time, a number, and no weight. */
 export function isProse(words: string, number: string): boolean {
-  const isWhole = /^\d+$/.test(number);
-  return /^[\s\d.,:]+$/.test(words) || (isWhole && (/\d\s*$/.test(words) || Number(number) > largestWeight));
+  if (/^[\s.,:]*\d[\s\d.,:]*$/.test(words)) return true;
+  return /^\d+$/.test(number) && (/\d\s*$/.test(words) || Number(number) > largestWeight);
 }
 
 const escaped = /\\([()[\]"\\])/gu;

@@ -162,5 +162,6 @@ void t.test('a number means the same in a prompt and in a list', (t) => {
   }
   for (const prose of ['(2:3)', '(at 10:30)', '(1:1.5)', '(psalm:119)'])
     t.equal(parseWeightList(prose).malformed, prose, prose);
+  t.same(parseWeightList('(...:0.8), (!:1.2)').weights.length, 2, 'marks may have a weight');
   t.end();
 });
