@@ -1,6 +1,6 @@
 /**
  * SDXL's graphs in each form a device has, over the checkpoint and the passes that `full_size.py sdxl` left in DIR:
- *   node dist/bench/device/sdxl-forms.js --models DIR [--device cuda] [--passes 30] [--only unet,unet-skip,…]
+ *   node dist/bench/device/sdxl-forms.js --models DIR [--device cuda] [--passes 30] [--only unet,unet-plain,…]
  * First the checkpoint is imported (`ourvidz models import`). Each form has a process of its own, because the first passes of a process
  * are part of what is asked. Writes DIR/sdxl-forms-<device>.json after every form, so that a cut run still gives that.
  * Text encoders and the VAE's encoder are compared with their plain float32 form on the CPU.
@@ -22,7 +22,10 @@ const { values } = parseArgs({
     models: { type: 'string' },
     device: { type: 'string', default: 'cuda' },
     passes: { type: 'string', default: '30' },
-    only: { type: 'string', default: 'unet,unet-skip,vae,text_encoder,text_encoder_2,vae_encoder' },
+    only: {
+      type: 'string',
+      default: 'unet,unet-plain,vae,vae-plain,text_encoder,text_encoder_2,vae_encoder',
+    },
     // one form, in this process
     form: { type: 'string' },
   },
@@ -60,19 +63,14 @@ async function measureAll(): Promise<void> {
 }
 
 async function measure(form: string): Promise<unknown> {
-  const [name, skip] = form.split('-') as [string, string?];
+  const [name, variant] = form.split('-') as [string, string?];
   if (name === 'unet' || name === 'vae') {
     const step = await readStep(folder, `sdxl-${name}`);
-    const wanted: Form = {
-      lowering: cudaLowering({ skipLayerNorm: skip === 'skip' }),
-      type: name === 'unet' ? 'float16' : 'float',
-    };
-    const { outputs, ...timing } = await time(
-      step.graph,
-      step.feeds,
-      [step.output],
-      skip === 'skip' ? wanted : undefined,
-    );
+    // without the layer norms that add residuals, and with attention in float32 where the rest is
+    const lowering = cudaLowering({ skipLayerNorm: false });
+    const other: Form | undefined =
+      variant === 'plain' ? { lowering, type: name === 'unet' ? 'float16' : 'float' } : undefined;
+    const { outputs, ...timing } = await time(step.graph, step.feeds, [step.output], other);
     const against = Object.entries(step.expected).map(([by, expected]) => [
       by,
       compare(outputs[step.output] as Float32Array, expected),

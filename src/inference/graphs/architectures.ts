@@ -31,7 +31,7 @@ export interface BuildGraph {
 }
 
 const cpu: Form = { lowering: plain, type: 'float' };
-const cuda = cudaLowering({ skipLayerNorm: false });
+const cuda = cudaLowering({ skipLayerNorm: true, halfAttention: true });
 /** Any device opens these, and nothing is packed for them: to try a device with. */
 export const trialForms: Record<Device, Form> = {
   cpu,

@@ -34,13 +34,28 @@ export const transformers: Pick<Lowering, 'normalisedLinear' | 'gatedResidual'> 
   },
 };
 
+export interface CudaOptions {
+  /** Layer norms add residuals, too: the first passes of a process are slow then, all others faster. */
+  skipLayerNorm: boolean;
+  /**
+   * Attention of float32 graphs in fp16: its fraction is as long as that of TF32, which float32 matrices are computed
+   * in, and diffusers does the same with SDXL's VAE.
+   */
+  halfAttention?: boolean;
+}
+
 /**
  * ONNX Runtime's fused operators for CUDA. Feature maps are [N, H, W, C]. Biases and residuals are owed (see
- * `Pending`) until a norm adds them in its own pass; `skipLayerNorm`: layer norms do so, too.
+ * `Pending`) until a norm adds them in its own pass.
  */
-export const cudaLowering = ({ skipLayerNorm }: { skipLayerNorm: boolean }): Lowering => ({
+export const cudaLowering = ({ skipLayerNorm, halfAttention = false }: CudaOptions): Lowering => ({
   ...plain,
   ...transformers,
+  attention(layer, qkv, options) {
+    if (!halfAttention) return plain.attention(layer, qkv, options);
+    const halves = qkv.map((x) => ops.cast(layer, x, 'float16')) as [Value, Value, Value];
+    return ops.cast(layer, plain.attention(layer, halves, options), layer.graph.form.type);
+  },
   linear(layer, x, [from, to], hasBias, stored) {
     // what stays float32 is small, and nobody waits for its bias
     if (x.type !== layer.graph.form.type || stored !== undefined)
@@ -49,7 +64,7 @@ export const cudaLowering = ({ skipLayerNorm }: { skipLayerNorm: boolean }): Low
     const bias = hasBias ? [named(layer, 'bias', [to])] : [];
     if (x instanceof Shared && weight.entry.transposed !== true)
       return x.multiply(layer, [from, to], weight, bias);
-    const y = multiply(layer, x, [from, to]);
+    const y = product(layer, x, [from, to], weight);
     return hasBias ? new Pending(layer, y, { bias, channels: to, isMap: false }) : y;
   },
   conv2d,
@@ -66,7 +81,7 @@ export const cudaLowering = ({ skipLayerNorm }: { skipLayerNorm: boolean }): Low
   },
   geglu(layer, x, [from, to]) {
     if (!splitGeluWidths.includes(to)) return plain.geglu(layer, x, [from, to]);
-    const both = multiply(layer, x, [from, 2 * to]);
+    const both = product(layer, x, [from, 2 * to], named(layer, 'weight', [2 * to, from]));
     return layer.op('BiasSplitGelu', [both, layer.weight('bias', [2 * to])], { domain: microsoft });
   },
   addResidual(layer, kept, y, channels) {
@@ -99,15 +114,25 @@ export const cudaLowering = ({ skipLayerNorm }: { skipLayerNorm: boolean }): Low
 const partsOf = (x: Value): Parts =>
   (x instanceof Pending ? x.takeBias() : undefined) ?? { value: x, bias: [] };
 
+/** Up to this many inputs a matrix is multiplied faster as [in, out]; above, as torch keeps it. */
+const turnedUpTo = 640;
+
+function product(layer: Layer, x: Value, [from, to]: Widths, { name, entry }: Named): Value {
+  const { graph } = layer;
+  if (from <= turnedUpTo && entry.transposed !== true) {
+    const turned = { sum: [entry], channelsLast: [1, to, from, 1] };
+    return layer.op('MatMul', [x, graph.pack(name, graph.form.type, [from, to], [turned])]);
+  }
+  return multiply(layer, x, [from, to], entry.shape);
+}
+
 function conv2d(layer: Layer, given: Value, [from, to]: Widths, options: ConvOptions): Value {
   const { graph } = layer;
   const { kernel = [3, 3], stride = 1, stored } = options;
   const shape = [to, from, ...kernel];
   const bias = named(layer, 'bias', [to]);
   if (kernel.join() === '1,1' && stride === 1) {
-    const weight = layer.weight('weight', stored ?? shape, [to, from]);
-    const attributes = { transB: 1 };
-    const y = layer.op('FusedMatMul', [given, weight], { attributes, domain: microsoft });
+    const y = product(layer, given, [from, to], named(layer, 'weight', stored ?? shape));
     return new Pending(layer, y, { bias: [bias], channels: to, isMap: true });
   }
   const { pads, ...rest } = convAttributes(options);

@@ -50,7 +50,8 @@ export function createSdxlEngine(): Engine {
           negativePrompt: null,
           parseWeights: false,
           weights: [],
-          steps: 2,
+          // the fused layer norms of CUDA take their time for the first four passes of a process
+          steps: pipeline.model.device === 'cuda' ? 5 : 2,
           guidanceScale: 6,
           scheduler: 'dpmpp_2m_karras',
           width: pipeline.model.defaultSize,

@@ -99,6 +99,7 @@ export async function openSdxlModel(
 
   return {
     folder,
+    device: options.device,
     longPrompts,
     encoders,
     unet,
