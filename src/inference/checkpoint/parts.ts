@@ -25,6 +25,15 @@ export async function readOriginal(
   return readOriginalWan(file, part as 'transformer' | 'text_encoder' | 'vae', await readTable(file));
 }
 
+/** How an SDXL checkpoint in one file differs from the base model's schedule: some trainers leave marks. */
+export async function markedSchedule({ unet }: OriginalLayout): Promise<object> {
+  const table = await readSafetensors(unet as string);
+  return {
+    ...(table.has('v_pred') ? { prediction_type: 'v_prediction' } : {}),
+    ...(table.has('ztsnr') ? { rescale_betas_zero_snr: true, timestep_spacing: 'trailing' } : {}),
+  };
+}
+
 async function readTable(file: string): Promise<TensorTable> {
   if (file.endsWith('.pth')) return readTorchZip(file);
   return file.endsWith('.json') ? readShards(file) : readSafetensors(file);

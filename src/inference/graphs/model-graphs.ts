@@ -6,7 +6,7 @@ import path from 'node:path';
 import { ArchitectureError, type Graph } from './graph.js';
 import type { Form } from './lowering.js';
 import { architectures } from './architectures.js';
-import { currentWanConfig, readOriginal, readPart } from '../checkpoint/parts.js';
+import { currentWanConfig, markedSchedule, readOriginal, readPart } from '../checkpoint/parts.js';
 import { type PackedTensor, type PackProgress, packWeights } from '../checkpoint/packed-weights.js';
 import { CheckpointError, type TensorEntry, type TensorTable } from '../checkpoint/tensor-table.js';
 import { EngineFailure, type EngineLog } from '../engine.js';
@@ -49,6 +49,13 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
 
   async function config<T>(name: string): Promise<T> {
     const value: unknown = JSON.parse(await readFile(file(name), 'utf8'));
+    const original = originalLayout(engine, folder);
+    if (name === 'scheduler/scheduler_config.json' && engine === 'sdxl' && original !== undefined)
+      // the file's own marks stand above what the service has for all, not above what lies beside it
+      return {
+        ...(value as T),
+        ...(existsSync(path.join(folder, name)) ? {} : await markedSchedule(original)),
+      };
     return (name === 'transformer/config.json' ? currentWanConfig(value as object) : value) as T;
   }
 

@@ -1,4 +1,5 @@
 import { createEuler } from './euler.js';
+import { combine } from '../floats.js';
 import { createFlowEuler, flowEulerSigmas, flowSigmas } from './flow.js';
 import type { NoiseScheduleConfig } from './noise-schedule.js';
 import { createDpmSolver, createFlowDpmSolver, createFlowUniPc, createUniPc } from './multistep.js';
@@ -13,6 +14,25 @@ export function createSdxlScheduler(
   config: NoiseScheduleConfig,
   options: ScheduleOptions,
 ): Scheduler {
+  const scheduler = forNoise(name, config, options);
+  return config.prediction_type === 'v_prediction' ? ofVelocity(scheduler) : scheduler;
+}
+
+/** A model that predicts v = α·noise - σα·x0 (Salimans and Ho 2022) means the noise (v + σ·x) / √(σ²+1). */
+function ofVelocity(scheduler: Scheduler): Scheduler {
+  const first = scheduler.sigmas.length - 1 - scheduler.timesteps.length;
+  return {
+    ...scheduler,
+    step(index, velocity, sample, noise) {
+      const sigma = scheduler.sigmas[first + index] as number;
+      const scale = 1 / Math.sqrt(sigma ** 2 + 1);
+      const seen = scheduler.scaleModelInput(sample, index);
+      return scheduler.step(index, combine([scale, velocity], [scale * sigma, seen]), sample, noise);
+    },
+  };
+}
+
+function forNoise(name: SdxlSchedulerName, config: NoiseScheduleConfig, options: ScheduleOptions): Scheduler {
   switch (name) {
     case 'euler':
       return createEuler(config, options);

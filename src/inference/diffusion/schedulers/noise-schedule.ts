@@ -12,7 +12,10 @@ export interface NoiseScheduleConfig {
   num_train_timesteps?: number;
   timestep_spacing?: string;
   steps_offset?: number;
+  /** `epsilon`, the noise; or `v_prediction` (Salimans and Ho 2022). */
   prediction_type?: string;
+  /** The last timestep is pure noise (Lin et al. 2023). */
+  rescale_betas_zero_snr?: boolean;
 }
 
 interface NoiseSchedule {
@@ -36,25 +39,39 @@ export function createNoiseSchedule(config: NoiseScheduleConfig = {}): NoiseSche
   } = config;
   if (beta_schedule !== 'scaled_linear' && beta_schedule !== 'linear')
     throw new Error(`beta_schedule ${beta_schedule} is not supported`);
-  if (prediction_type !== 'epsilon') throw new Error(`prediction_type ${prediction_type} is not supported`);
+  if (prediction_type !== 'epsilon' && prediction_type !== 'v_prediction')
+    throw new Error(`prediction_type ${prediction_type} is not supported`);
   if (timestep_spacing !== 'leading' && timestep_spacing !== 'trailing' && timestep_spacing !== 'linspace')
     throw new Error(`timestep_spacing ${timestep_spacing} is not supported`);
   const scaled = beta_schedule === 'scaled_linear';
   const first = scaled ? Math.sqrt(beta_start) : beta_start;
   const last = scaled ? Math.sqrt(beta_end) : beta_end;
-  const sigmaTable = new Float64Array(num_train_timesteps);
+  const alphaBars = new Float64Array(num_train_timesteps);
   let alphaBar = 1;
   for (let t = 0; t < num_train_timesteps; t += 1) {
     const root = fround(first + ((last - first) * t) / (num_train_timesteps - 1));
     alphaBar = fround(alphaBar * fround(1 - (scaled ? fround(root * root) : root)));
-    sigmaTable[t] = Math.sqrt((1 - alphaBar) / alphaBar);
+    alphaBars[t] = alphaBar;
   }
+  if (config.rescale_betas_zero_snr === true) rescaleToZeroSnr(alphaBars);
+  const sigmaTable = alphaBars.map((signal) => Math.sqrt((1 - signal) / signal));
   return {
     trainSteps: num_train_timesteps,
     spacing: timestep_spacing,
     stepsOffset: steps_offset,
     sigmaTable,
   };
+}
+
+/** Moves sqrt(ᾱ) so that the first stays and the last is none (Lin et al. 2023), or 2^-24 as in diffusers. */
+function rescaleToZeroSnr(alphaBars: Float64Array): void {
+  const [first, last] = [alphaBars[0], alphaBars.at(-1)].map((value) => Math.sqrt(value as number)) as [
+    number,
+    number,
+  ];
+  for (const [t, value] of alphaBars.entries())
+    alphaBars[t] = (((Math.sqrt(value) - last) * first) / (first - last)) ** 2;
+  alphaBars[alphaBars.length - 1] = 2 ** -24;
 }
 
 /** S at a fractional timestep, linear between table entries. */
