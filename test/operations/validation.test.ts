@@ -1,4 +1,4 @@
-import { cp, writeFile } from 'node:fs/promises';
+import { cp, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
 import { packageVersion, projectRoot } from '../../src/lib/project.js';
@@ -26,6 +26,22 @@ t.test('a complete model folder is ok; every missing or broken file is named wit
     (await checkModelFolder('sdxl', root)(signal)).map(({ severity }) => severity),
     ['ok'],
   );
+  // A tokenizer of many megabytes, whole and cut off.
+  const tokenizer = path.join(root, 'tokenizer/vocab.json');
+  const vocabulary = await readFile(tokenizer, 'utf8');
+  const words = JSON.stringify(Array.from({ length: 1_000_000 }, (_, index) => [`word ${index}`, index]));
+  for (const [content, severity] of [
+    [words, 'ok'],
+    [words.slice(0, -1), 'error'],
+  ] as const) {
+    await writeFile(tokenizer, content);
+    const findings = await checkModelFolder('sdxl', root)(signal);
+    t.same(
+      findings.map((finding) => finding.severity),
+      [severity],
+    );
+  }
+  await writeFile(tokenizer, vocabulary);
   await writeFile(path.join(root, 'unet/config.json'), '{"half":');
   await writeFile(path.join(root, 'unet/model.onnx'), 'version https://git-lfs.github.com/spec/v1\n');
   await writeFile(path.join(root, 'tokenizer/merges.txt'), '');

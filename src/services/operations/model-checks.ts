@@ -1,5 +1,6 @@
 import { access, constants, open, readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { problemsOfGraphs } from './model-graphs.js';
 import type { Check, Finding, Severity } from './validation.js';
 import type { EngineStatus } from '../engines/engine-status.js';
@@ -98,16 +99,30 @@ async function inspect(file: string): Promise<string | null> {
     )
   )
     return `${file} is not readable by this user`;
-  if (file.endsWith('.json')) {
-    try {
-      JSON.parse(await readFile(file, 'utf8'));
-    } catch {
-      return `${file} is not valid JSON`;
-    }
-  }
+  if (file.endsWith('.json') && !(await isJson(file, info.size))) return `${file} is not valid JSON`;
   if ((await firstBytes(file, 24)).toString('latin1').startsWith('version https://git-lfs'))
     return `${file} is a Git LFS pointer, not the file itself`;
   return null;
+}
+
+/** Tokenizers have megabytes: they are read in a thread of their own, not in the one that answers. */
+const mostBytesHere = 64 * 1024;
+const parse =
+  "JSON.parse(require('node:fs').readFileSync(require('node:worker_threads').workerData, 'utf8'))";
+
+async function isJson(file: string, bytes: number): Promise<boolean> {
+  if (bytes <= mostBytesHere)
+    try {
+      JSON.parse(await readFile(file, 'utf8'));
+      return true;
+    } catch {
+      return false;
+    }
+  const reader = new Worker(parse, { eval: true, workerData: file });
+  return new Promise((resolve) => {
+    reader.once('error', () => resolve(false));
+    reader.once('exit', (code) => resolve(code === 0));
+  });
 }
 
 async function firstBytes(file: string, count: number): Promise<Buffer> {
