@@ -31,7 +31,7 @@ export interface BuildGraph {
 }
 
 const cpu: Form = { lowering: plain, type: 'float' };
-const cuda = cudaLowering({ skipLayerNorm: true, halfAttention: true });
+const cuda = cudaLowering({ skipLayerNorm: true, halfAttention: true, turnedUpTo: 640 });
 /** Any device opens these, and nothing is packed for them: to try a device with. */
 export const trialForms: Record<Device, Form> = {
   cpu,
@@ -40,6 +40,8 @@ export const trialForms: Record<Device, Form> = {
 };
 /** Where fp16 carries everything: half the memory, and what the card's matrix units compute in. */
 const half = { ...trialForms, cuda: { lowering: cuda, type: 'float16' } } as const;
+/** Wan's residual stream and norms are float32, and its matrices wide. */
+const wanCard: Form = { lowering: cudaLowering({ skipLayerNorm: false }), type: 'float16' };
 /** The stock VAE of SDXL leaves fp16's range. */
 const wide = { ...trialForms, cuda: { lowering: cuda, type: 'float' } } as const;
 
@@ -83,7 +85,7 @@ const causal = (side: 'decoder' | 'encoder', part: CausalPart): BuildGraph => ({
         ? ['decoder.', 'post_quant_conv.']
         : ['encoder.', 'quant_conv.'],
   // a card hands no caches over between two runs: all of a clip is one there
-  forms: part === 'clip' ? { cuda: half.cuda } : trialForms,
+  forms: part === 'clip' ? { cuda: wanCard } : trialForms,
   build: (tensors, config: CausalVaeConfig, form) =>
     (side === 'decoder' ? buildCausalDecoder : buildCausalEncoder)(tensors, config, form, part),
 });
@@ -92,20 +94,20 @@ const wan: Record<string, BuildGraph> = {
   'text_encoder/model': {
     part: 'text_encoder',
     reads: [''],
-    forms: half,
+    forms: { ...trialForms, cuda: wanCard },
     build: (tensors, config: Umt5Config, form) => buildUmt5(tensors, config, form),
   },
   'transformer/text': {
     part: 'transformer',
     reads: [],
-    forms: half,
+    forms: { ...trialForms, cuda: wanCard },
     build: (tensors, config: WanTransformerConfig, form) => buildWanText(tensors, config, form),
   },
   'transformer/model': {
     part: 'transformer',
     reads: [''],
     leaves: 'condition_embedder.text_embedder.',
-    forms: half,
+    forms: { ...trialForms, cuda: wanCard },
     build: (tensors, config: WanTransformerConfig, form) => buildWanTransformer(tensors, config, form),
   },
   'vae_decoder/init': causal('decoder', 'init'),

@@ -42,13 +42,19 @@ export interface CudaOptions {
    * in, and diffusers does the same with SDXL's VAE.
    */
   halfAttention?: boolean;
+  /** Up to this many inputs a matrix is packed as [in, out], which multiplies faster; above, not. */
+  turnedUpTo?: number;
 }
 
 /**
  * ONNX Runtime's fused operators for CUDA. Feature maps are [N, H, W, C]. Biases and residuals are owed (see
  * `Pending`) until a norm adds them in its own pass.
  */
-export const cudaLowering = ({ skipLayerNorm, halfAttention = false }: CudaOptions): Lowering => ({
+export const cudaLowering = ({
+  skipLayerNorm,
+  halfAttention = false,
+  turnedUpTo = 0,
+}: CudaOptions): Lowering => ({
   ...plain,
   ...transformers,
   attention(layer, qkv, options) {
@@ -64,10 +70,10 @@ export const cudaLowering = ({ skipLayerNorm, halfAttention = false }: CudaOptio
     const bias = hasBias ? [named(layer, 'bias', [to])] : [];
     if (x instanceof Shared && weight.entry.transposed !== true)
       return x.multiply(layer, [from, to], weight, bias);
-    const y = product(layer, x, [from, to], weight);
+    const y = product(layer, x, [from, to], weight, turnedUpTo);
     return hasBias ? new Pending(layer, y, { bias, channels: to, isMap: false }) : y;
   },
-  conv2d,
+  conv2d: (layer, x, widths, options) => conv2d(layer, x, widths, { ...options, turnedUpTo }),
   groupNorm,
   layerNorm(layer, x, width, eps) {
     const weights = [layer.weight('weight', [width]), layer.weight('bias', [width])] as const;
@@ -81,7 +87,7 @@ export const cudaLowering = ({ skipLayerNorm, halfAttention = false }: CudaOptio
   },
   geglu(layer, x, [from, to]) {
     if (!splitGeluWidths.includes(to)) return plain.geglu(layer, x, [from, to]);
-    const both = product(layer, x, [from, 2 * to], named(layer, 'weight', [2 * to, from]));
+    const both = product(layer, x, [from, 2 * to], named(layer, 'weight', [2 * to, from]), turnedUpTo);
     return layer.op('BiasSplitGelu', [both, layer.weight('bias', [2 * to])], { domain: microsoft });
   },
   addResidual(layer, kept, y, channels) {
@@ -114,10 +120,13 @@ export const cudaLowering = ({ skipLayerNorm, halfAttention = false }: CudaOptio
 const partsOf = (x: Value): Parts =>
   (x instanceof Pending ? x.takeBias() : undefined) ?? { value: x, bias: [] };
 
-/** Up to this many inputs a matrix is multiplied faster as [in, out]; above, as torch keeps it. */
-const turnedUpTo = 640;
-
-function product(layer: Layer, x: Value, [from, to]: Widths, { name, entry }: Named): Value {
+function product(
+  layer: Layer,
+  x: Value,
+  [from, to]: Widths,
+  { name, entry }: Named,
+  turnedUpTo: number,
+): Value {
   const { graph } = layer;
   if (from <= turnedUpTo && entry.transposed !== true) {
     const turned = { sum: [entry], channelsLast: [1, to, from, 1] };
@@ -126,13 +135,18 @@ function product(layer: Layer, x: Value, [from, to]: Widths, { name, entry }: Na
   return multiply(layer, x, [from, to], entry.shape);
 }
 
-function conv2d(layer: Layer, given: Value, [from, to]: Widths, options: ConvOptions): Value {
+function conv2d(
+  layer: Layer,
+  given: Value,
+  [from, to]: Widths,
+  options: ConvOptions & { turnedUpTo: number },
+): Value {
   const { graph } = layer;
   const { kernel = [3, 3], stride = 1, stored } = options;
   const shape = [to, from, ...kernel];
   const bias = named(layer, 'bias', [to]);
   if (kernel.join() === '1,1' && stride === 1) {
-    const y = product(layer, given, [from, to], named(layer, 'weight', stored ?? shape));
+    const y = product(layer, given, [from, to], named(layer, 'weight', stored ?? shape), options.turnedUpTo);
     return new Pending(layer, y, { bias: [bias], channels: to, isMap: true });
   }
   const { pads, ...rest } = convAttributes(options);

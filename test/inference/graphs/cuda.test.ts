@@ -18,12 +18,13 @@ import { openSession, type Values } from '../../../src/inference/onnx/session.js
 
 const cpu: Form = { lowering: plain, type: 'float' };
 const fused = (type: Form['type'], skipLayerNorm = false): Form => ({
-  lowering: cudaLowering({ skipLayerNorm }),
+  // either way of lying
+  lowering: cudaLowering({ skipLayerNorm, turnedUpTo: skipLayerNorm ? 40 : 0 }),
   type,
 });
 
 const halfAttention: Form = {
-  lowering: cudaLowering({ skipLayerNorm: true, halfAttention: true }),
+  lowering: cudaLowering({ skipLayerNorm: true, halfAttention: true, turnedUpTo: 640 }),
   type: 'float',
 };
 
