@@ -31,13 +31,16 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
           ? { traceparent, ...(typeof tracestate === 'string' ? { tracestate } : {}) }
           : {};
       const userId = request.caller?.userId;
-      const { record, queuePosition } = await jobs.submit(ofCaller(request.body, userId), {
-        trace,
-        // Two users may think of the same key.
-        ...(typeof idempotencyKey === 'string'
-          ? { idempotencyKey: userId === undefined ? idempotencyKey : `${userId}:${idempotencyKey}` }
-          : {}),
-      });
+      const { record, queuePosition } = await jobs.submit(
+        ofCaller(request.body, userId, services.references.isOfAnother),
+        {
+          trace,
+          // Two users may think of the same key.
+          ...(typeof idempotencyKey === 'string'
+            ? { idempotencyKey: userId === undefined ? idempotencyKey : `${userId}:${idempotencyKey}` }
+            : {}),
+        },
+      );
       const { writtenId: id = record.id } = record;
       reply.code(202).header('location', `/jobs/${id}`);
       return { id, status: record.status, queue_position: queuePosition };
@@ -86,12 +89,20 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
 
 const ownJobs = 'A token is for the jobs of its own user_id';
 
-/** A token says whose the job is; a payload that says otherwise is refused. */
-function ofCaller(payload: unknown, userId: string | undefined): unknown {
+/** A token says whose the job is; a payload that says otherwise, or names a file of somebody else, is refused. */
+function ofCaller(
+  payload: unknown,
+  userId: string | undefined,
+  isOfAnother: (reference: string, userId: string) => boolean,
+): unknown {
   if (userId === undefined || typeof payload !== 'object' || payload === null || Array.isArray(payload))
     return payload;
-  const { user_id: given = userId } = payload as { user_id?: unknown };
+  const { user_id: given = userId, ...fields } = payload as Record<string, unknown>;
   if (typeof given === 'string' && given.toLowerCase() !== userId) throw errors.foreign(ownJobs);
+  for (const [part, values] of Object.entries(fields))
+    for (const [field, value] of Object.entries(Object(values) as object))
+      if (typeof value === 'string' && typeof values === 'object' && isOfAnother(value, userId))
+        throw errors.foreign(`${part}.${field} names a file of another user`);
   return { ...payload, user_id: given };
 }
 

@@ -166,6 +166,36 @@ t.test('in the query it opens events and assets, of its user, and nothing else',
   );
 });
 
+t.test('it draws with files of its own user only; whoever has the key may name any input', async (t) => {
+  const { call } = await buildWaiting(t);
+  const token = await tokenOf(call, ana);
+  const submit = (reference: string, headers?: Record<string, string>) =>
+    call('POST', '/jobs', { ...job(ana), metadata: { reference_image_url: reference } }, headers);
+  for (const hidden of [
+    `reference_images/${bob}/face.png`,
+    `workspace_assets/${bob}/face.png`,
+    `/assets/workspace_assets/${bob}/face.png`,
+    'reference_images/face.png',
+  ]) {
+    t.match((await submit(hidden, asking(token))).json(), {
+      statusCode: 403,
+      message: 'metadata.reference_image_url names a file of another user',
+    });
+    t.equal((await submit(hidden)).statusCode, 202, hidden);
+  }
+  for (const open of [`reference_images/${ana}/face.png`, 'https://pictures.example/face.png'])
+    t.equal((await submit(open, asking(token))).statusCode, 202, open);
+  const frames = {
+    ...job(ana),
+    type: 'video_fast',
+    config: { first_frame: `workspace_assets/${bob}/1.png` },
+  };
+  t.match((await call('POST', '/jobs', frames, asking(token))).json(), {
+    statusCode: 403,
+    message: 'config.first_frame names a file of another user',
+  });
+});
+
 t.test('nothing of it can be changed, it ends with its time and with the key', async (t) => {
   const { call, inject } = await build(t);
   const token = await tokenOf(call, ana, ['jobs']);

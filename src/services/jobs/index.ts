@@ -67,10 +67,11 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
   const workFolders = createWorkFolders(path.join(config.dataDir, 'work'));
   const payloads = createPayloadValidator({ denyList: options.denyList });
   const capabilities = createCapabilities({ ...options, videoEncoder: models.videoEncoder });
+  const own = { supabaseUrl: config.supabaseUrl, publicUrl: config.publicUrl };
   const references = createReferenceFetcher({
     storage,
     policy: { allowedHosts: config.referenceAllowedHosts },
-    own: { supabaseUrl: config.supabaseUrl, publicUrl: config.publicUrl },
+    own,
     assetOf: async (id, index, userId) => {
       const { metadata = {}, userId: owner } = (await store.get(id)) ?? {};
       const asset: unknown = (metadata['asset_paths'] as unknown[] | undefined)?.[index];
@@ -84,6 +85,7 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
     pictures: references,
     folder: path.join(config.dataDir, 'work'),
     seconds: config.referenceRetentionSeconds,
+    own,
     log,
   });
 

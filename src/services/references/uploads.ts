@@ -64,19 +64,21 @@ export const expiryOf = (name: string): number | null => {
   return expiry === undefined ? null : Number(expiry);
 };
 
+/** Whose folder a file lies in. */
+const ownerOf = (name: string) => /^(?:uploads\/)?([^/]+)\//.exec(name)?.[1]?.toLowerCase();
+
 /**
- * Files of jobs and uploads are their user's alone. `strict`: so is everything else, for who may act for one user only.
+ * Files of jobs and uploads are their user's alone.
  * @throws PictureProblem
  */
-export function checkOwner({ bucket, name }: Place, userId: string, { strict = false } = {}): void {
+export function checkOwner({ bucket, name }: Place, userId: string): void {
   const isInput = inputBuckets.has(bucket);
   if (!isInput && !isJobType(bucket)) {
     const known = [...inputBuckets, ...Object.values(catalogue).map((type) => type.bucket)].join(', ');
     throw new PictureProblem('url', `names no bucket of this service; there are ${known}`);
   }
-  const owner = /^(?:uploads\/)?([^/]+)\//.exec(name)?.[1]?.toLowerCase();
-  const isOwned = !isInput || strict || name.startsWith('uploads/');
-  if (isOwned && owner !== userId.toLowerCase())
+  const isOwned = !isInput || name.startsWith('uploads/');
+  if (isOwned && ownerOf(name) !== userId.toLowerCase())
     throw new PictureProblem('owner', 'names a file of another user');
 }
 
@@ -87,6 +89,7 @@ interface UploadsOptions {
   folder: string;
   /** How long an upload may be used. */
   seconds: number;
+  own?: OwnAddresses;
   log: Logger;
 }
 
@@ -101,9 +104,16 @@ export interface StoredReference {
 export type ReferenceUploads = ReturnType<typeof createReferenceUploads>;
 
 /** Files of pages and of the command line, kept for a while as references of one user's jobs. */
-export function createReferenceUploads({ storage, pictures, folder, seconds, log }: UploadsOptions) {
+export function createReferenceUploads(options: UploadsOptions) {
+  const { storage, pictures, folder, seconds, own: addresses = {}, log } = options;
   return {
     maxBytes: pictures.maxBytes,
+
+    /** A producer may name any file of the buckets of inputs; who acts for one user, only that user's. */
+    isOfAnother(reference: string, userId: string): boolean {
+      const place = placeOf(reference, addresses);
+      return place !== null && inputBuckets.has(place.bucket) && ownerOf(place.name) !== userId.toLowerCase();
+    },
 
     /**
      * Stores what a decoder in a process of its own made of the file: never the file itself.
