@@ -100,6 +100,11 @@ export async function startEndpoints({ random, failureRate }: { random: Random; 
       note(request, body, true);
       return { status: 200, body: { success: true } };
     }
+    const signed = /^\/storage\/v1(\/object\/sign\/(.+))$/.exec(route);
+    if (signed !== null && request.method === 'POST')
+      return objects.has(signed[2] ?? '')
+        ? { status: 200, body: { signedURL: `${signed[1]}?token=signed` } }
+        : { status: 400, body: { statusCode: '404', error: 'not_found', message: 'Object not found' } };
     const object = /^\/storage\/v1\/object\/([^/]+)\/(.+)$/.exec(route);
     if (object !== null && (request.method === 'POST' || request.method === 'PUT')) {
       const [, bucket = '', path = ''] = object;
