@@ -92,7 +92,7 @@ const bad: Array<(random: Random) => unknown> = [
   () => ({ prompt: 'a cat', max_tokens: 0 }),
   () => ({ prompt: 'a cat', temperature: 9 }),
   () => ({ prompt: 'a cat', seed: -1 }),
-  () => ({ prompt: 'a cat', session_id: '' }),
+  () => ({ prompt: 'a cat', session_id: 7 }),
   () => ({ prompt: 'a cat', template: 'none such' }),
   () => ({ prompt: 'a cat\u0000' }),
   () => [1, 2],
