@@ -164,7 +164,8 @@ for (const kind of ['sdxl', 'wan', 'qwen'] as const) {
       );
       t.match(await engine.metric('ourvidz_engine_restarts_total'), new RegExp(` ${before.restarts + 1}$`));
       t.match(await engine.route(), {
-        status: 'ready',
+        status: 'active',
+        state: 'ready',
         restarts: before.restarts + 1,
         error_count: before.errorCount + errors,
         reason: null,
