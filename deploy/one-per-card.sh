@@ -20,7 +20,8 @@ for i in "${!cards[@]}"; do
   CUDA_VISIBLE_DEVICES=${cards[i]} PORT=$((port + i)) DATA_DIR=$data/card-$i node dist/src/server.js & workers+=("$!")
 done
 code=0; wait -n "${workers[@]}" || code=$?
-end
+# a second signal would end at once those that are still putting their jobs back
+[[ -n $told ]] || end
 for worker in "${workers[@]}"; do wait "$worker" || [[ -z $told ]] || code=$?; done
 # told to end and all of them did: nothing went wrong
 [[ -n $told && $code -gt 128 ]] && code=0

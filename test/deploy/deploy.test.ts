@@ -120,6 +120,7 @@ t.test(
       REDIS_URL: redis.url,
       WAN_WORKER_API_KEY: apiKey,
       ORT_DEVICE: 'cpu',
+      ALLOW_POCKET_MODELS: 'on',
       NODE_ENV: 'production',
     };
     const check = () =>
