@@ -312,6 +312,11 @@ if (redisOrSkip(t)) {
     const store = openStore(t, { url });
     const job = await submit(store);
     const { lease } = await start(store, job);
+    const admin = new Redis({ port: replica.port, host: '127.0.0.1', password: 'geheim' });
+    t.teardown(() => admin.disconnect());
+    await waitFor(async () => (await admin.hget(`ourvidz:job:${job.id}`, 'status')) === 'processing', {
+      what: 'the replica to have the job: a Sentinel does not wait for that',
+    });
     await waitFor(
       async () => ((await sentinel.client.call('SENTINEL', 'REPLICAS', 'jobs')) as unknown[]).length > 0,
       { what: 'the replica to be known' },
@@ -324,8 +329,6 @@ if (redisOrSkip(t)) {
         ),
       { what: 'the failover to begin' },
     );
-    const admin = new Redis({ port: replica.port, host: '127.0.0.1', password: 'geheim' });
-    t.teardown(() => admin.disconnect());
     await waitFor(async () => /role:master/.test(await admin.info('replication')), {
       what: 'the replica to be the master',
     });

@@ -332,7 +332,8 @@ void t.test('pictures in buckets', async (t) => {
   );
   t.match(
     await failureOf(fetch('sdxl_image_fast/u1/j1/0.png')),
-    { rule: 'url' },
-    'other buckets are not read',
+    { rule: 'owner' },
+    "nobody's pictures but the user's own",
   );
+  t.match(await failureOf(fetch('secrets/u1/0.png')), { rule: 'url' }, 'other buckets are not read');
 });

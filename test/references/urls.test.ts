@@ -18,7 +18,7 @@ const table: Array<[url: string, rule: string]> = [
   // not http at all
   ['file:///etc/passwd', 'scheme'],
   ['file://localhost/etc/passwd', 'scheme'],
-  ['data:image/png;base64,iVBORw0KGgo=', 'scheme'],
+  ['data:image/png;base64,iVBORw0KGgo=', 'decodable'],
   ['ftp://example.com/a.png', 'scheme'],
   ['gopher://127.0.0.1:6379/_INFO', 'scheme'],
   ['javascript:alert(1)', 'scheme'],
