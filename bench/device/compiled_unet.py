@@ -17,13 +17,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-KIND = torch.float16 if DEVICE == "cuda" else torch.float32
-
-
-def wait() -> None:
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
+from torch_side import DEVICE, HALF, wait
 
 
 def timed(work, passes: int) -> list[float]:
@@ -44,10 +38,10 @@ def main() -> None:
     folder = parser.parse_args().models
     step = json.loads((folder / "sdxl-unet.json").read_text())
     load = lambda stored: torch.from_numpy(np.fromfile(folder / stored["file"], np.float32).reshape(stored["dims"])).to(DEVICE)
-    given = {stored["name"]: load(stored).to(KIND) for stored in step["inputs"]}
+    given = {stored["name"]: load(stored).to(HALF) for stored in step["inputs"]}
     unet = UNet2DConditionModel.from_config(json.loads((folder / "sdxl/unet/config.json").read_text()))
     unet.load_state_dict(load_file(folder / "sdxl/unet/diffusion_pytorch_model.fp16.safetensors"))
-    unet = unet.to(DEVICE, KIND).eval().requires_grad_(False)
+    unet = unet.to(DEVICE, HALF).eval().requires_grad_(False)
     added = {"text_embeds": given["text_embeds"], "time_ids": given["time_ids"]}
 
     def through(model):

@@ -19,19 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-HALF = torch.float16 if DEVICE == "cuda" else torch.float32
-ROOT = Path(__file__).resolve().parents[2]
-STARTED = time.perf_counter()
-
-
-def say(text: str) -> None:
-    print(f"{time.perf_counter() - STARTED:7.1f} s  {text}", flush=True)
-
-
-def wait() -> None:
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
+from torch_side import DEVICE, HALF, ROOT, STARTED, say, wait
 
 
 def timed(work, repeats: int, warm: int = 2) -> dict:

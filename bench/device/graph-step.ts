@@ -6,33 +6,17 @@
  * DIR/<step>-<device>.json is written, so that a later one that ends the process costs only itself; a
  * provider that fails leaves its error there.
  */
-import { spawnSync } from 'node:child_process';
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type { DrawingEngine } from '../../src/inference/checkpoint/model-layout.js';
 import type { Device } from '../../src/inference/engine-protocol.js';
 import { findModelGraphs } from '../../src/inference/graphs/model-graphs.js';
 import { graphCalls, openSession, type OnnxSession, type Values } from '../../src/inference/onnx/session.js';
-import { readConfig } from '../../src/config.js';
-import { cudaEnvironment, findCudaRuntime } from '../../src/lib/cuda-runtime.js';
-import { readEnvironment } from '../../src/lib/environment.js';
 import { percentile } from '../statistics.js';
+import { withCudaLibraries } from './cuda-process.js';
 import { watchGpuMemory } from './gpu-memory.js';
-
-interface Stored {
-  name: string;
-  file: string;
-  dims: number[];
-  type: 'float32' | 'int64';
-}
-interface Step {
-  engine: DrawingEngine;
-  graph: string;
-  inputs: Stored[];
-  output: string;
-  expected: Record<string, Stored>;
-}
+import { compare, readStep, type RecordedStep } from './recorded-step.js';
 
 const { values } = parseArgs({
   options: {
@@ -45,14 +29,9 @@ const { values } = parseArgs({
 });
 if (values.models === undefined || values.steps === undefined)
   throw new Error('--models DIR and --steps NAMES are needed');
-// the loader reads where libraries lie when a process starts
-const cuda = cudaEnvironment(findCudaRuntime(readConfig(readEnvironment()).cudaDir), process.env);
-if (values.device === 'cuda' && Object.keys(cuda).some((name) => process.env[name] === undefined)) {
-  const env = { ...process.env, ...cuda };
-  process.exit(spawnSync(process.execPath, process.argv.slice(1), { env, stdio: 'inherit' }).status ?? 1);
-}
 const folder = values.models;
 const device = values.device as Device;
+withCudaLibraries(device);
 const folders: Record<DrawingEngine, string> = { sdxl: 'sdxl', wan: 'wan2.1-t2v-1.3b' };
 
 let open: { graph: string; session: OnnxSession; seconds: number } | undefined;
@@ -60,7 +39,7 @@ for (const name of values.steps.split(',')) {
   const memory = watchGpuMemory();
   let result: Record<string, unknown>;
   try {
-    result = await measure(JSON.parse(await readFile(path.join(folder, `${name}.json`), 'utf8')) as Step);
+    result = await measure(await readStep(folder, name));
   } catch (error) {
     result = { error: error instanceof Error ? error.message.slice(0, 2000) : String(error) };
     process.exitCode = 1;
@@ -76,7 +55,7 @@ for (const name of values.steps.split(',')) {
 }
 await open?.session.release();
 
-async function measure(step: Step): Promise<Record<string, unknown>> {
+async function measure(step: RecordedStep): Promise<Record<string, unknown>> {
   const wanted = `${step.engine}/${step.graph}`;
   if (open?.graph !== wanted) {
     await open?.session.release();
@@ -89,14 +68,7 @@ async function measure(step: Step): Promise<Record<string, unknown>> {
     const session = await openSession(source, { device, threads: 0 });
     open = { graph: wanted, session, seconds: (performance.now() - startedAt) / 1000 };
   }
-  let feeds = Object.fromEntries(
-    await Promise.all(
-      step.inputs.map(async (input): Promise<[string, Values]> => [
-        input.name,
-        { data: await read(input), dims: input.dims },
-      ]),
-    ),
-  );
+  let { feeds } = step;
   if (open.session.hasInput('text_states')) {
     // projected once a clip, by a graph of its own
     const { encoder_hidden_states: text, ...others } = feeds;
@@ -127,37 +99,7 @@ async function measure(step: Step): Promise<Record<string, unknown>> {
     mean_seconds_in_calls: inCalls / warm.length,
     pass_seconds: warm,
     against: Object.fromEntries(
-      await Promise.all(
-        Object.entries(step.expected).map(async ([by, stored]) => [
-          by,
-          compare(output, (await read(stored)) as Float32Array),
-        ]),
-      ),
+      Object.entries(step.expected).map(([by, expected]) => [by, compare([output], expected)]),
     ),
-  };
-}
-
-async function read({ file, type }: Stored): Promise<Float32Array | number[]> {
-  const { buffer, byteOffset, byteLength } = await readFile(path.join(folder, file));
-  const bytes = buffer.slice(byteOffset, byteOffset + byteLength);
-  return type === 'float32' ? new Float32Array(bytes) : Array.from(new BigInt64Array(bytes), Number);
-}
-
-/** PSNR in decibels, peak: the reference's largest magnitude. */
-function compare(actual: Float32Array, expected: Float32Array) {
-  let squares = 0;
-  let largest = 0;
-  let peak = 0;
-  for (const [index, value] of expected.entries()) {
-    const difference = Math.abs((actual[index] ?? Number.NaN) - value);
-    squares += difference * difference;
-    largest = Math.max(largest, difference);
-    peak = Math.max(peak, Math.abs(value));
-  }
-  return {
-    values: expected.length,
-    psnr_db: 10 * Math.log10((peak * peak) / (squares / expected.length)),
-    largest_difference: largest,
-    of: peak,
   };
 }

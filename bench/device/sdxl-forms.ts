@@ -15,6 +15,7 @@ import type { Form } from '../../src/inference/graphs/lowering.js';
 import { findModelGraphs } from '../../src/inference/graphs/model-graphs.js';
 import { openSession, type Values } from '../../src/inference/onnx/session.js';
 import { percentile } from '../statistics.js';
+import { withCudaLibraries } from './cuda-process.js';
 import { compare, readStep } from './recorded-step.js';
 
 const { values } = parseArgs({
@@ -33,6 +34,7 @@ const { values } = parseArgs({
 if (values.models === undefined) throw new Error('--models DIR is needed');
 const folder = path.resolve(values.models);
 const device = values.device as Device;
+withCudaLibraries(device);
 const imported = path.join(folder, 'imported');
 
 if (values.form === undefined) await measureAll();
@@ -73,7 +75,7 @@ async function measure(form: string): Promise<unknown> {
     const { outputs, ...timing } = await time(step.graph, step.feeds, [step.output], other);
     const against = Object.entries(step.expected).map(([by, expected]) => [
       by,
-      compare(outputs[step.output] as Float32Array, expected),
+      compare([outputs[step.output] as Float32Array], expected),
     ]);
     return { ...timing, against: Object.fromEntries(against) as unknown };
   }
@@ -106,7 +108,7 @@ async function againstCpu(name: string): Promise<unknown> {
   await session.release();
   const against = outputs.map((each) => [
     each,
-    compare(own[each] as Float32Array, exact[each]?.data ?? new Float32Array()),
+    compare([own[each] as Float32Array], exact[each]?.data ?? new Float32Array()),
   ]);
   return { ...timing, against_cpu: Object.fromEntries(against) as unknown };
 }

@@ -19,19 +19,16 @@ import {
   type Values,
 } from '../../src/inference/onnx/session.js';
 import { percentile } from '../statistics.js';
+import { withCudaLibraries } from './cuda-process.js';
 import { watchGpuMemory } from './gpu-memory.js';
+import { compare, readValues, type Stored } from './recorded-step.js';
 
-interface Stored {
-  file: string;
-  dims: number[];
-  type: 'float32' | 'int64';
-}
 interface Case {
   name: string;
   graph: string;
-  inputs: Record<string, Stored>;
+  inputs: Record<string, Omit<Stored, 'name'>>;
   outputs: string[];
-  expected: Record<string, Stored>;
+  expected: Record<string, Omit<Stored, 'name'>>;
 }
 
 const { values } = parseArgs({
@@ -47,6 +44,7 @@ const { values } = parseArgs({
 if (values.dir === undefined) throw new Error('--dir DIR is needed');
 const dir = path.resolve(values.dir);
 const device = values.device as Device;
+withCudaLibraries(device);
 const cases = (JSON.parse(await readFile(path.join(dir, 'wan-cases.json'), 'utf8')) as Case[]).filter(
   ({ name }) => values.only === undefined || values.only.split(',').includes(name),
 );
@@ -114,7 +112,7 @@ async function measure(given: Case): Promise<Record<string, unknown>> {
   }
   let feeds: Record<string, Values> = {};
   for (const [name, { dims, ...stored }] of Object.entries(given.inputs))
-    feeds[name] = { data: await read(stored), dims };
+    feeds[name] = { data: await readValues(dir, stored), dims };
   const once: Record<string, number> = {};
   if (open.session.hasInput('text_states')) {
     // computed once a job
@@ -140,7 +138,7 @@ async function measure(given: Case): Promise<Record<string, unknown>> {
   const [first, ...warm] = passes;
   const against: Record<string, unknown> = {};
   for (const [by, stored] of Object.entries(given.expected))
-    against[by] = compare(output, (await read(stored)) as Float32Array);
+    against[by] = compare(output, (await readValues(dir, stored)) as Float32Array);
   return {
     ...open.times,
     ...once,
@@ -165,7 +163,7 @@ async function profile(given: Case): Promise<Record<string, unknown>> {
   });
   const feeds: Record<string, Tensor> = {};
   for (const [name, { dims, ...stored }] of Object.entries(given.inputs)) {
-    const data = await read(stored);
+    const data = await readValues(dir, stored);
     if (name === 'encoder_hidden_states') {
       const { session: text } = await sessionOf('transformer/text');
       const states = (await text.run({ [name]: { data, dims } }, ['text_states'])).text_states;
@@ -205,25 +203,4 @@ interface TraceEvent {
   name: string;
   dur: number;
   args: { op_name?: string; input_type_shape?: unknown };
-}
-
-async function read({ file, type }: Omit<Stored, 'dims'>): Promise<Float32Array | number[]> {
-  const { buffer, byteOffset, byteLength } = await readFile(path.join(dir, file));
-  const bytes = buffer.slice(byteOffset, byteOffset + byteLength);
-  return type === 'float32' ? new Float32Array(bytes) : Array.from(new BigInt64Array(bytes), Number);
-}
-
-/** PSNR in decibels, peak: the reference's largest magnitude; over as many values as it has. */
-function compare(parts: readonly Float32Array[], expected: Float32Array) {
-  let [squares, largest, peak, at] = [0, 0, 0, 0];
-  for (const part of parts)
-    for (let i = 0; i < part.length && at < expected.length; i += 1, at += 1) {
-      const value = expected[at] as number;
-      const difference = Math.abs((part[i] as number) - value);
-      squares += difference * difference;
-      largest = Math.max(largest, difference);
-      peak = Math.max(peak, Math.abs(value));
-    }
-  const psnr = at < expected.length ? null : 10 * Math.log10((peak * peak) / (squares / at));
-  return { values: at, psnr_db: psnr, largest_difference: largest, of: peak };
 }
