@@ -3,6 +3,7 @@ import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
 import { errors } from '../lib/errors.js';
 import type { JobEvent } from '../services/jobs/job-service.js';
+import { ownerOf } from '../services/references/uploads.js';
 import type { JobProgress, JobRecord } from '../services/queue/job-store.js';
 import { type RouteContext, sendEvents, type ServerSentEvent } from './context.js';
 
@@ -99,10 +100,12 @@ function ofCaller(
     return payload;
   const { user_id: given = userId, ...fields } = payload as Record<string, unknown>;
   if (typeof given === 'string' && given.toLowerCase() !== userId) throw errors.foreign(ownJobs);
-  for (const [part, values] of Object.entries(fields))
-    for (const [field, value] of Object.entries(Object(values) as object))
-      if (typeof value === 'string' && typeof values === 'object' && isOfAnother(value, userId))
+  for (const [part, values] of Object.entries(fields)) {
+    if (typeof values !== 'object' || values === null) continue;
+    for (const [field, value] of Object.entries(values))
+      if (typeof value === 'string' && isOfAnother(value, userId))
         throw errors.foreign(`${part}.${field} names a file of another user`);
+  }
   return { ...payload, user_id: given };
 }
 
@@ -149,9 +152,7 @@ export function assetRoutes({ services: { assets } }: RouteContext): Handlers {
     { params: { bucket, path }, caller }: AssetRequest,
     reply: FastifyReply,
   ): Promise<FastifyReply> {
-    const isTheirs =
-      caller?.userId === undefined ||
-      /^(?:uploads\/)?([^/]+)\//.exec(path)?.[1]?.toLowerCase() === caller.userId;
+    const isTheirs = caller?.userId === undefined || ownerOf(path) === caller.userId;
     const asset = isTheirs ? await assets?.find(bucket, path) : null;
     if (assets === undefined || asset === undefined || asset === null)
       throw errors.notFound(`Asset ${bucket}/${path}`);

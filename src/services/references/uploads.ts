@@ -64,8 +64,8 @@ export const expiryOf = (name: string): number | null => {
   return expiry === undefined ? null : Number(expiry);
 };
 
-/** Whose folder a file lies in. */
-const ownerOf = (name: string) => /^(?:uploads\/)?([^/]+)\//.exec(name)?.[1]?.toLowerCase();
+/** Whose folder a file lies in, in lower case. */
+export const ownerOf = (name: string) => /^(?:uploads\/)?([^/]+)\//.exec(name)?.[1]?.toLowerCase();
 
 /**
  * Files of jobs and uploads are their user's alone.
