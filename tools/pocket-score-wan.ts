@@ -2,7 +2,7 @@
  * Scores the pocket WAN: makes the held-out prompts through the engine's own code, reads the finished files
  * and lets the pixel check judge; then what true clips lose in the VAE alone, and clips between given first
  * and last frames.
- *   node dist/tools/pocket-score-wan.js [--models DIR] [--steps 25] [--guidance 5] [--shift 5] [--scheduler
+ *   node dist/tools/pocket-score-wan.js [--structures] [--models DIR] [--steps 25] [--guidance 5] [--shift 5] [--scheduler
  * unipc] [--every N] [--ends 40] [--keep DIR] [--json FILE]
  */
 import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -13,11 +13,13 @@ import { projectRoot } from '../src/lib/project.js';
 import { judgeClip, type ClipItem, type HeldOutClip } from './pocket-check/clip.js';
 import { drawClip } from './pocket-check/clip-world.js';
 import { largestJump, psnr } from './pocket-check/video-frames.js';
+import { clipPrompts } from './pocket-check/structures/sets.js';
 import { openStudio, type Studio } from './pocket-check/wan-studio.js';
 import type { Pixels } from './pocket-check/picture.js';
 
 const { values } = parseArgs({
   options: {
+    structures: { type: 'boolean', default: false },
     models: { type: 'string', default: path.join(projectRoot(), 'models/pocket/wan') },
     steps: { type: 'string', default: '25' },
     guidance: { type: 'string', default: '5' },
@@ -30,11 +32,7 @@ const { values } = parseArgs({
   },
 });
 const frames = 17;
-const items = (
-  JSON.parse(
-    await readFile(path.join(projectRoot(), 'test/fixtures/pocket-wan.json'), 'utf8'),
-  ) as HeldOutClip[]
-)
+const items = (values.structures ? await structured() : await heldOut())
   .map((item, index) => ({ item, index }))
   .filter(({ index }) => index % Number(values.every) === 0);
 const studio = await openStudio(values.models, {
@@ -57,6 +55,14 @@ try {
     items.filter(({ item }) => item.kind !== 'picture'),
     'video',
   );
+  if (!values.structures) await scoreTheRest();
+} finally {
+  await studio.close();
+}
+if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(report, null, 2)}\n`);
+
+/** Single pictures, what the VAE loses, and clips between given ends: the fixture's own. */
+async function scoreTheRest(): Promise<void> {
   report['pictures'] = await scorePrompts(
     studio,
     items.filter(({ item }) => item.kind === 'picture'),
@@ -75,10 +81,24 @@ try {
     report[ends.join(' and ')] = measured;
     print(`given ${ends.join(' and ')}`, measured);
   }
-} finally {
-  await studio.close();
 }
-if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(report, null, 2)}\n`);
+
+async function heldOut(): Promise<HeldOutClip[]> {
+  const file = path.join(projectRoot(), 'test/fixtures/pocket-wan.json');
+  return JSON.parse(await readFile(file, 'utf8')) as HeldOutClip[];
+}
+
+/** Prompts in ways to write that no training knows. */
+async function structured(): Promise<HeldOutClip[]> {
+  return (await clipPrompts()).map(({ prompt, objects: [object], background, motion, speed }) => ({
+    kind: 'clip',
+    prompt,
+    ...object,
+    ...(background === undefined ? {} : { background }),
+    motion: motion ?? null,
+    speed: speed ?? null,
+  }));
+}
 
 async function scorePrompts({ make }: Studio, some: typeof items, output: 'video' | 'image') {
   const wrongs: ClipItem[][] = [];

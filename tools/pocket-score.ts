@@ -1,8 +1,10 @@
 /**
  * Scores the pocket SDXL: draws the held-out prompts through the engine's own code and lets the pixel check
  * judge.
- *   node dist/tools/pocket-score.js [--models DIR] [--steps 15] [--guidance 6] [--scheduler euler] [--every
- * N] [--keep DIR]
+ *   node dist/tools/pocket-score.js [--set held-out|structures|unseen] [--models DIR] [--steps 15] [--guidance
+ * 6] [--scheduler euler] [--every N] [--keep DIR]
+ * `structures`: ways to write that no training knows; `unseen`: pairs of colour and shape that none knows, so
+ * written.
  */
 import { copyFile, mkdir } from 'node:fs/promises';
 import path from 'node:path';
@@ -10,9 +12,11 @@ import { parseArgs } from 'node:util';
 import { sdxlSchedulerNames } from '../src/inference/generation.js';
 import { heldOut, openPainter, pocketSdxl } from './pocket-check/draw.js';
 import { judge } from './pocket-check/judge.js';
+import { picturePrompts, unseenPairPrompts } from './pocket-check/structures/sets.js';
 
 const { values } = parseArgs({
   options: {
+    set: { type: 'string', default: 'held-out' },
     models: { type: 'string', default: pocketSdxl },
     steps: { type: 'string', default: '15' },
     guidance: { type: 'string', default: '6' },
@@ -30,7 +34,10 @@ const painter = await openPainter(values.models, {
 const scores = new Map<string, { right: number; all: number }>();
 const startedAt = performance.now();
 let drawn = 0;
-for (const [index, item] of (await heldOut()).entries()) {
+const sets = { 'held-out': heldOut, structures: picturePrompts, unseen: unseenPairPrompts };
+const readSet = sets[values.set as keyof typeof sets] as (typeof sets)[keyof typeof sets] | undefined;
+if (readSet === undefined) throw new Error(`--set is one of ${Object.keys(sets).join(', ')}`);
+for (const [index, item] of (await readSet()).entries()) {
   if (index % Number(values.every) !== 0) continue;
   const picture = await painter.draw({ prompt: item.prompt, seed: 1000 + index });
   const wrong = judge(item, picture);

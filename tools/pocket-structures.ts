@@ -3,7 +3,13 @@
  *   node dist/tools/pocket-structures.js [--pictures 400] [--clips 200] [--scenes 60] [--outside 200]
  */
 import { parseArgs } from 'node:util';
-import { clipPrompts, outsidePrompts, picturePrompts, scenePrompts } from './pocket-check/structures/sets.js';
+import {
+  clipPrompts,
+  outsidePrompts,
+  picturePrompts,
+  scenePrompts,
+  unseenPairPrompts,
+} from './pocket-check/structures/sets.js';
 
 const { values } = parseArgs({
   options: {
@@ -13,10 +19,17 @@ const { values } = parseArgs({
     outside: { type: 'string', default: '200' },
   },
 });
-for (const item of [
+const clips = (await clipPrompts(Number(values.clips))).map(({ objects, ...item }) => ({
+  media: 'clip',
+  ...item,
+  ...objects[0],
+}));
+const pictures = [
   ...(await picturePrompts(Number(values.pictures))),
-  ...(await clipPrompts(Number(values.clips))),
+  ...(await unseenPairPrompts()).map((item) => ({ ...item, kind: 'unseen pair' })),
+].map((item) => ({ media: 'picture', ...item }));
+const texts = [
   ...(await scenePrompts(Number(values.scenes))),
   ...(await outsidePrompts(Number(values.outside))),
-])
-  console.log(JSON.stringify(item));
+].map((item) => ({ media: 'text', ...item }));
+for (const item of [...pictures, ...clips, ...texts]) console.log(JSON.stringify(item));

@@ -3,6 +3,8 @@
  * small shapes keep what tells them apart.
  */
 
+import { forms } from './picture.js';
+
 /** A mask of rows; 1 is inside. */
 export interface Mask {
   cells: Uint8Array;
@@ -17,6 +19,9 @@ function idealForms(): Array<{ name: string; box: Uint8Array; ratio: number }> {
   const sector = (2 * Math.PI) / 5;
   const [bx, by] = [0.45 * Math.cos(sector / 2), 0.45 * Math.sin(sector / 2)];
   const inside: Record<string, (x: number, y: number) => boolean> = {
+    ...Object.fromEntries(
+      Object.entries(forms).filter(([name]) => /^(?:ring|cross|diamond|arrow)/.test(name)),
+    ),
     circle: (x, y) => Math.hypot(x, y) <= 1,
     square: (x, y) => Math.max(Math.abs(x), Math.abs(y)) <= 1,
     triangle: (x, y) => y <= 0.5 && Math.abs(x) <= (y + 1) / Math.sqrt(3),
@@ -40,18 +45,18 @@ function idealForms(): Array<{ name: string; box: Uint8Array; ratio: number }> {
       width: grid,
       height: grid,
     };
-    return { name, ...normalised(mask) };
+    return { name: name.split(' ')[0] as string, ...normalised(mask) };
   });
 }
 
-let forms: ReturnType<typeof idealForms> | undefined;
+let ideals: ReturnType<typeof idealForms> | undefined;
 
 /** The best-fitting form: overlap in the bounding box, less the mismatch of the box's proportions. */
 export function formOf(mask: Mask): string {
-  forms ??= idealForms();
+  ideals ??= idealForms();
   const { box, ratio } = normalised(mask);
   let best = { name: '', score: -Infinity };
-  for (const form of forms) {
+  for (const form of ideals) {
     let [both, either] = [0, 0];
     for (let i = 0; i < box.length; i += 1) {
       both += (box[i] as number) & (form.box[i] as number);

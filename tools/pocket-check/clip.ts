@@ -52,7 +52,9 @@ export function judgeClip(item: HeldOutClip, frames: readonly Pixels[]): ClipIte
   const seen = frames.map(look);
   const shown = seen.flatMap(({ shape }) => (shape === null ? [] : [shape]));
   const wrong: ClipItem[] = [];
-  if (mostFrequent(seen.map(({ background }) => background)) !== item.background) wrong.push('background');
+  const { background } = item;
+  if (background !== undefined && mostFrequent(seen.map((each) => each.background)) !== background)
+    wrong.push('background');
   if (mostFrequent(shown.map(({ colour }) => colour)) !== item.colour) wrong.push('colour');
   if (mostFrequent(shown.map(({ mask }) => formOf(mask))) !== item.shape) wrong.push('shape');
   if (item.motion && frames.length > 1) {

@@ -19,6 +19,8 @@ export const palette: Readonly<Record<string, readonly [number, number, number]>
   purple: [140, 60, 180],
   white: [245, 245, 245],
   black: [25, 25, 25],
+  pink: [250, 150, 190],
+  brown: [125, 75, 40],
 };
 export const paletteNames = Object.keys(palette);
 const names = paletteNames;
@@ -126,11 +128,11 @@ export function blobsOf(
 export function shapeOf({ mask, area, box }: Blob, width: number): string {
   const [cx, cy] = [(box.left + box.right) / 2, (box.top + box.bottom) / 2];
   let best = { name: '', overlap: -1 };
-  for (const [name, inside] of Object.entries(forms)) {
+  for (const [variant, inside] of Object.entries(forms)) {
+    const name = variant.split(' ')[0] as string;
     for (const stretch of [0.94, 1, 1.06]) {
-      const scale = Math.sqrt(area / unitArea(name)) * stretch;
-      const offset =
-        name === 'triangle' || name === 'star' || name === 'heart' ? centreOffset(name) * scale : 0;
+      const scale = Math.sqrt(area / unitArea(variant)) * stretch;
+      const offset = centreOffset(variant) * scale;
       let [both, either] = [0, 0];
       for (let y = Math.max(0, box.top - 6); y <= box.bottom + 6; y += 1) {
         for (let x = Math.max(0, box.left - 6); x <= Math.min(width - 1, box.right + 6); x += 1) {
@@ -146,8 +148,52 @@ export function shapeOf({ mask, area, box }: Blob, width: number): string {
   return best.name;
 }
 
-/** Unit forms, y downward. */
-const forms: Readonly<Record<string, (x: number, y: number) => boolean>> = {
+type Inside = (x: number, y: number) => boolean;
+const ring =
+  (hole: number): Inside =>
+  (x, y) =>
+    Math.hypot(x, y) <= 1 && Math.hypot(x, y) >= hole;
+const cross =
+  (arm: number): Inside =>
+  (x, y) =>
+    Math.max(Math.abs(x), Math.abs(y)) <= 1 && Math.min(Math.abs(x), Math.abs(y)) <= arm;
+const diamond =
+  (wide: number): Inside =>
+  (x, y) =>
+    Math.abs(x) / wide + Math.abs(y) <= 1;
+/** Points along x: a shaft as thick as `shaft`, a head from `neck` to the tip. */
+const arrow =
+  (shaft: number, neck: number, head: number): Inside =>
+  (x, y) =>
+    Math.abs(x) <= 1 && Math.abs(y) <= (x < neck ? shaft : (head * (1 - x)) / (1 - neck));
+const turned =
+  (inside: Inside): Inside =>
+  (x, y) =>
+    inside(y, x);
+const mirrored =
+  (inside: Inside): Inside =>
+  (x, y) =>
+    inside(-x, -y);
+const arrows = [arrow(0.22, 0, 0.75), arrow(0.3, 0.1, 0.9), arrow(0.35, -0.05, 0.75)].flatMap((right) => [
+  right,
+  mirrored(right),
+  turned(right),
+  mirrored(turned(right)),
+]);
+
+/**
+ * Unit forms, y downward. What is drawn in more than one way has several: a word behind the name tells them
+ * apart.
+ */
+export const forms: Readonly<Record<string, Inside>> = {
+  'ring thick': ring(0.45),
+  'ring middle': ring(0.6),
+  'ring thin': ring(0.72),
+  'cross thick': cross(0.38),
+  'cross thin': cross(0.28),
+  'diamond wide': diamond(1),
+  'diamond narrow': diamond(0.72),
+  ...Object.fromEntries(arrows.map((inside, i) => [`arrow ${i}`, inside])),
   circle: (x, y) => x * x + y * y <= 1,
   square: (x, y) => Math.max(Math.abs(x), Math.abs(y)) <= 1,
   triangle: (x, y) => y <= 0.5 && y >= -1 && Math.abs(x) <= (y + 1) / Math.sqrt(3),

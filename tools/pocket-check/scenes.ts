@@ -14,7 +14,8 @@ export interface Scene {
   things: Thing[];
 }
 
-export const colours = Object.keys(palette);
+/** Of references and negatives, which are measured in the world's first colours and shapes. */
+export const colours = Object.keys(palette).slice(0, 8);
 export const shapes = ['circle', 'square', 'triangle', 'star', 'heart'];
 
 /** mulberry32: the same pairs on every machine. */
@@ -42,7 +43,7 @@ export async function drawScene({ background, things }: Scene): Promise<Buffer> 
   const fill = (name: string) => `rgb(${(palette[name] ?? [0, 0, 0]).join(',')})`;
   const drawn = things.map(
     ({ colour, shape, x, y, radius: r }) =>
-      `<g transform="translate(${x} ${y})" fill="${fill(colour)}">${outlines[shape]?.(r) ?? ''}</g>`,
+      `<g transform="translate(${x} ${y})" fill="${fill(colour)}" color="${fill(colour)}">${outlines[shape]?.(r) ?? ''}</g>`,
   );
   return sharp(
     Buffer.from(
@@ -67,6 +68,37 @@ const outlines: Readonly<Record<string, (r: number) => string>> = {
   square: (r) => `<rect x="${-0.88 * r}" y="${-0.88 * r}" width="${1.76 * r}" height="${1.76 * r}"/>`,
   triangle: (r) => polygon(ring(3, () => 1.24 * r).map(([x, y]) => [x, y + 0.18 * r])),
   star: (r) => polygon(ring(10, (i) => (i % 2 === 0 ? 1.25 : 0.56) * r)),
+  ring: (r) => `<circle r="${0.8 * r}" fill="none" stroke="currentColor" stroke-width="${0.4 * r}"/>`,
+  cross: (r) =>
+    polygon(
+      [
+        [-1, -3],
+        [1, -3],
+        [1, -1],
+        [3, -1],
+        [3, 1],
+        [1, 1],
+        [1, 3],
+        [-1, 3],
+        [-1, 1],
+        [-3, 1],
+        [-3, -1],
+        [-1, -1],
+      ].map(([x = 0, y = 0]) => [(x * r) / 3, (y * r) / 3] as const),
+    ),
+  diamond: (r) => polygon(ring(4, () => 1.1 * r)),
+  arrow: (r) =>
+    polygon(
+      [
+        [-1.1, -0.3],
+        [0.1, -0.3],
+        [0.1, -0.85],
+        [1.2, 0],
+        [0.1, 0.85],
+        [0.1, 0.3],
+        [-1.1, 0.3],
+      ].map(([x = 0, y = 0]) => [x * r, y * r] as const),
+    ),
   // (x² + y² - 1)³ = x² y³, walked along its angle
   heart: (r) =>
     polygon(
