@@ -79,6 +79,10 @@ export type Client = ReturnType<typeof createClient>;
  */
 export function createClient(options: ClientOptions) {
   const base = options.url.replace(/\/+$/, '');
+  const { username, password } = new URL(base);
+  // fetch refuses such an address with an error that looks like a service that is away.
+  if (username + password !== '')
+    throw new TypeError('Give the address without user and password, the key as key');
   const send = options.fetch ?? ((input, init) => fetch(input, init));
 
   /** Absolute, of what `assets` of a job lists: folder storage names paths of the service itself. */

@@ -7,7 +7,7 @@ import { pipeline } from 'node:stream/promises';
 import type { ReadableStream as WebReadableStream } from 'node:stream/web';
 import { type Client, ConnectionError, createClient, OurVidzError } from '../../client/index.js';
 import { CliError, exitCodes, print } from './output.js';
-import { readEnvironment } from '../lib/environment.js';
+import { openUrl, readEnvironment, Refused } from '../lib/environment.js';
 import { oneLine } from '../lib/printable.js';
 
 export type { Client };
@@ -34,11 +34,13 @@ export function resolveConnection(
   workingFolder = process.cwd(),
 ): Connection {
   const settings = readEnvironment(environment, workingFolder);
-  const url = (
-    options.url ??
-    settings['OURVIDZ_URL'] ??
-    `http://127.0.0.1:${settings['PORT'] ?? '7860'}`
-  ).replace(/\/+$/, '');
+  const [name, given] =
+    options.url !== undefined
+      ? ['--url', options.url]
+      : settings['OURVIDZ_URL'] !== undefined
+        ? ['OURVIDZ_URL', settings['OURVIDZ_URL']]
+        : ['PORT', `http://127.0.0.1:${settings['PORT'] ?? '7860'}`];
+  const url = readAddress(name, given);
   const apiKey =
     options.key ??
     settings['WAN_WORKER_API_KEY'] ??
@@ -46,6 +48,20 @@ export function resolveConnection(
       ? readGeneratedKey(path.resolve(workingFolder, settings['DATA_DIR'] ?? 'data'))
       : undefined);
   return { url, apiKey };
+}
+
+/** What is refused may hold a password, and is not shown. */
+function readAddress(name: string, given: string): string {
+  try {
+    return openUrl('http:', 'https:')(given) ?? given;
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    const rule = name === 'PORT' ? 'the number of a port' : error.message;
+    throw new CliError(
+      `${name} must be ${rule}. The key has its own place: --key or WAN_WORKER_API_KEY.`,
+      exitCodes.usage,
+    );
+  }
 }
 
 /**

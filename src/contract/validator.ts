@@ -107,7 +107,7 @@ const formatNames: Readonly<Record<string, string>> = {
     'or a file in storage (reference_images/…)',
 };
 
-function sentence(field: string, { keyword, params, schema }: ErrorObject): string {
+function sentence(field: string, { keyword, params, schema, parentSchema }: ErrorObject): string {
   const list = (values: unknown) =>
     (values as unknown[])
       .filter((value) => value !== null)
@@ -137,9 +137,14 @@ function sentence(field: string, { keyword, params, schema }: ErrorObject): stri
     case 'format':
       return `${field} must be ${formatNames[String(params['format'])] ?? `a ${String(params['format'])}`}`;
     case 'pattern':
-      return params['pattern'] === '\\S'
-        ? `${field} must not be blank`
-        : `${field} does not have the form ${String(params['pattern'])}`;
+      // Beside each pattern of openapi.yaml stands what it means; a regular expression tells people nothing.
+      return `${field} must ${String(parentSchema?.['x-must'])}`;
+    case 'minItems':
+      return `${field} must have at least ${String(params['limit'])} entries`;
+    case 'maxItems':
+      return `${field} must have at most ${String(params['limit'])} entries`;
+    case 'uniqueItems':
+      return `${field} must not have the same entry twice`;
     case 'additionalProperties':
       return `${field} must not have ${String(params['additionalProperty'])}`;
     default:

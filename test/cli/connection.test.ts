@@ -1,8 +1,11 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
+import { createClient } from '../../client/index.js';
 import { resolveConnection } from '../../src/cli/client.js';
+import { exitCodes } from '../../src/cli/output.js';
 import { projectRoot } from '../../src/lib/project.js';
+import { startCli } from './support.js';
 
 t.test('flags win over the environment, the environment over .env, .env over defaults', async (t) => {
   const folder = t.testdir({ '.env': 'PORT=7001\nWAN_WORKER_API_KEY=from-env-file\n' });
@@ -34,7 +37,7 @@ t.test(
     t.equal(resolveConnection({}, { DATA_DIR: 'elsewhere' }, folder).apiKey, 'other');
     for (const url of ['http://localhost:1', 'http://127.0.0.2:1', 'http://[::1]:1'])
       t.equal(resolveConnection({ url }, {}, folder).apiKey, 'generated', url);
-    for (const url of ['https://worker.example', 'http://10.0.0.1:7860', 'not a url'])
+    for (const url of ['https://worker.example', 'http://10.0.0.1:7860'])
       t.equal(resolveConnection({ url }, {}, folder).apiKey, undefined, url);
   },
 );
@@ -48,3 +51,31 @@ t.test(
     t.equal(resolveConnection({}, { WAN_WORKER_API_KEY: ' ' }, folder).apiKey, 'generated');
   },
 );
+
+t.test('an address that cannot be used is named with the reason, and not shown', async (t) => {
+  const cases: Array<[{ url?: string }, Record<string, string>, RegExp]> = [
+    [
+      {},
+      { OURVIDZ_URL: 'https://user:sesame@worker' },
+      /^OURVIDZ_URL must be an address without user and password/,
+    ],
+    [{ url: 'http://sesame@worker' }, {}, /^--url must be an address without user and password/],
+    [{}, { OURVIDZ_URL: 'worker:7860' }, /^OURVIDZ_URL must be an address starting with http:/],
+    [{}, { OURVIDZ_URL: 'no sesame' }, /^OURVIDZ_URL must be an address starting with http:/],
+    [{}, { PORT: 'x' }, /^PORT must be the number of a port/],
+  ];
+  for (const [options, environment, message] of cases)
+    try {
+      resolveConnection(options, environment, t.testdir({}));
+      t.fail(String(message));
+    } catch (error) {
+      t.match(error, { message, exitCode: exitCodes.usage });
+      t.notMatch((error as Error).message, 'sesame');
+    }
+  t.throws(() => createClient({ url: 'https://user:sesame@worker' }), /without user and password/);
+  const folder = t.testdir({});
+  const { code, stderr } = await startCli(['status'], folder, { OURVIDZ_URL: 'http://u:sesame@127.0.0.1:1' })
+    .done;
+  t.equal(code, exitCodes.usage);
+  t.match(stderr, /OURVIDZ_URL must be an address without user and password/);
+});

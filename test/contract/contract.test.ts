@@ -95,3 +95,71 @@ t.test('response schemas allow no extra fields, and every operation declares 4XX
     }
   }
 });
+
+t.test('every pattern says in words what must hold; no message shows a regular expression', async (t) => {
+  const document = readDocument();
+  const validator = createContractValidator(document);
+  const found: Schema[] = [];
+  const walk = (value: unknown): void => {
+    if (typeof value !== 'object' || value === null) return;
+    if ('pattern' in value && typeof value.pattern === 'string') found.push(value as Schema);
+    for (const inner of Object.values(value)) walk(inner);
+  };
+  walk(document);
+  t.ok(found.length >= 5, `${found.length} patterns`);
+  for (const schema of found) {
+    t.match(schema['x-must'], /^(not )?be /, String(schema['pattern']));
+    const [problem] = validator.forBody(schema)(' ');
+    t.equal(problem?.message, `body must ${String(schema['x-must'])}`);
+  }
+});
+
+t.test('every rule that openapi.yaml has for what comes in has a sentence', async (t) => {
+  const document = readDocument();
+  const broken: Array<[Schema, unknown]> = [
+    [{ type: 'array', minItems: 1 }, []],
+    [{ type: 'array', maxItems: 1 }, [1, 2]],
+    [{ type: 'array', uniqueItems: true }, [1, 1]],
+    [{ type: 'string', minLength: 1 }, ''],
+    [{ type: 'string', maxLength: 1 }, 'xx'],
+    [{ type: 'string', format: 'uuid' }, 'x'],
+    [{ type: 'string', pattern: '^x', 'x-must': 'begin with x' }, 'y'],
+    [{ type: 'string', enum: ['x'] }, 'y'],
+    [{ const: 'x' }, 'y'],
+    [{ minimum: 1 }, 0],
+    [{ maximum: 1 }, 2],
+    [{ exclusiveMinimum: 0 }, 0],
+    [{ multipleOf: 8 }, 7],
+    [{ type: 'object', required: ['x'] }, {}],
+    [{ type: 'object', additionalProperties: false }, { x: 1 }],
+  ];
+  const said = new Set(broken.flatMap(([schema]) => Object.keys(schema)));
+  const silent = new Set(['description', 'default', 'examples', 'properties', 'items', '$ref', 'oneOf']);
+  const used = new Set<string>();
+  const seen = new Set<unknown>();
+  const walk = (schema: Schema): void => {
+    if (seen.has(schema)) return;
+    seen.add(schema);
+    for (const [keyword, value] of Object.entries(schema)) {
+      used.add(keyword);
+      if (keyword === '$ref') walk(document.components.schemas[String(value).split('/').at(-1) ?? ''] ?? {});
+      if (keyword === 'items') walk(value as Schema);
+      if (keyword === 'oneOf') (value as Schema[]).forEach(walk);
+      if (keyword === 'properties') Object.values(value as Record<string, Schema>).forEach(walk);
+    }
+  };
+  for (const { body, parameters } of listOperations(document)) {
+    if (body !== null) walk(body);
+    for (const { schema } of parameters) walk(schema);
+  }
+  t.same(
+    [...used].filter((keyword) => !said.has(keyword) && !silent.has(keyword)),
+    [],
+  );
+  const validator = createContractValidator(document);
+  for (const [schema, value] of broken) {
+    const [problem] = validator.forBody(schema)(value);
+    t.match(problem?.message, / /, JSON.stringify(schema));
+    t.notMatch(problem?.message, 'breaks the rule', JSON.stringify(schema));
+  }
+});

@@ -4,6 +4,8 @@ import { goodPayloads, loadMalformedPayloads } from '../fixtures/malformed-paylo
 import { build } from '../helpers/build.js';
 import { testEngineEntry } from '../engines/support.js';
 
+const regularExpression = /[\^$\\]|\{\d|breaks the rule/;
+
 t.test(
   'every malformed payload gets a 4xx with field and rule, and the next good job is accepted',
   async (t) => {
@@ -25,6 +27,7 @@ t.test(
         { rule: http.rule, message: /\S/ },
         `${name}: ${http.field} breaks ${http.rule}`,
       );
+      for (const { message } of details) t.notMatch(message, regularExpression, name);
       const accepted = await call('POST', '/jobs', { ...goodPayloads.sdxl, id: randomUUID() });
       t.equal(accepted.statusCode, 202, `after ${name}`);
     }
@@ -46,4 +49,26 @@ t.test('bodies that are refused before they are read', async (t) => {
     payload: '{not json',
   });
   t.match(unasked.json(), { statusCode: 401 }, 'without the key the body is not even looked at');
+});
+
+t.test('what must have a form is told which, in words', async (t) => {
+  const { call } = await build(t);
+  const told = async (
+    method: 'GET' | 'POST',
+    url: string,
+    body?: object,
+    headers?: Record<string, string>,
+  ) => {
+    const answer = await call(method, url, body, headers);
+    t.equal(answer.statusCode, 400, url);
+    return answer.json<{ message: string }>().message;
+  };
+  const job = { ...goodPayloads.wan, id: randomUUID(), config: { size: 'large' } };
+  t.match(await told('POST', '/jobs', job), 'config.size must be two numbers of pixels as in 832*480');
+  t.match(await told('POST', '/enhance', { prompt: ' ' }), 'prompt must not be blank');
+  t.match(await told('GET', '/assets/No-Bucket/x'), 'bucket must be the name of a bucket');
+  t.match(
+    await told('GET', `/jobs/${randomUUID()}/events`, undefined, { 'last-event-id': 'x' }),
+    'last-event-id must be the id of an event of this stream',
+  );
 });
