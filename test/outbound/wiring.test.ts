@@ -8,6 +8,7 @@ import { readConfig } from '../../src/config.js';
 import { createLog } from '../../src/telemetry.js';
 import { goodPayloads } from '../fixtures/malformed-payloads.js';
 import { build } from '../helpers/build.js';
+import { startCallbackReceiver } from '../helpers/callback-receiver.js';
 import { testEngineEntry, until } from '../engines/support.js';
 
 t.test('a service with a public address and Supabase announces itself, and says when it goes', async (t) => {
@@ -104,4 +105,26 @@ t.test('the password in an address goes to that address, and is shown to nobody'
   ].join('');
   for (const secret of [password, decodeURIComponent(password)]) t.notOk(shown.includes(secret), secret);
   t.match(shown, /callback refused for good/);
+});
+
+t.test('a callback that waits goes where CALLBACK_URL points by then, a dead one too, signed', async (t) => {
+  const [old, corrected] = [await startCallbackReceiver(), await startCallbackReceiver()];
+  t.teardown(() => Promise.all([old.close(), corrected.close()]));
+  const { call, services } = await build(t, {
+    env: { CALLBACK_URL: corrected.url, CALLBACK_SECRET: `whsec_${'a'.repeat(32)}` },
+  });
+  const [waiting, dead] = [randomUUID(), randomUUID()];
+  for (const jobId of [waiting, dead]) {
+    const event = 'completed' as const;
+    const body = JSON.stringify({ job_id: jobId, status: event, assets: [], metadata: {} });
+    const made = { id: `${jobId}:${event}`, jobId, event, url: old.url, body, createdAtMs: Date.now() };
+    await services.store.outbox.add(made);
+  }
+  await services.store.outbox.deadLetter(`${dead}:completed`, '410 gone');
+  await services.start();
+  await corrected.waitForTerminal(waiting);
+  t.equal((await call('POST', '/callbacks/retry', {})).statusCode, 200);
+  const { headers } = (await corrected.waitForTerminal(dead), corrected.received.at(-1)) ?? {};
+  t.match(headers, { 'webhook-signature': /^v1,/, 'webhook-id': `${dead}:completed` });
+  t.same(old.received, [], 'nothing goes to the old address');
 });

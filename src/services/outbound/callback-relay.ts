@@ -17,7 +17,10 @@ export interface RelayOptions {
   idleMs?: number;
   /** Deliveries at a time. */
   concurrency?: number;
-  /** Where this worker's own callbacks go: only what happens there says anything of the worker. */
+  /**
+   * Where callbacks go. One that waits since this setting was another one goes here as well: who corrects the
+   * address means what has not arrived. Without it, the address that the entry has.
+   */
   receiver?: string | undefined;
   /** A receiver that refuses the worker is asked again so often, with what is due anyway. */
   probeMs?: number;
@@ -62,10 +65,11 @@ export function createCallbackRelay(options: RelayOptions) {
   let wake = () => {};
   let loop: Promise<void> | undefined;
 
-  async function deliver(entry: OutboxEntry): Promise<void> {
+  async function deliver(kept: OutboxEntry): Promise<void> {
+    const entry = receiver === undefined ? kept : { ...kept, url: receiver };
     const fields = { job_id: entry.jobId, event: entry.event, attempt: entry.attempts + 1 };
     const delivery = await withinTrace(entry, `callback ${entry.event}`, () => sender.send(entry));
-    if (receiver === undefined || entry.url === receiver) reception.note(entry.jobId, delivery);
+    reception.note(entry.jobId, delivery);
     if (delivery.outcome === 'accepted') {
       await outbox.delivered(entry.id);
       log.debug(fields, 'callback delivered');

@@ -51,8 +51,7 @@ export function createCallbackBuilder(url: string | undefined, now = Date.now): 
 
 /**
  * What may be sent where: the service key to Supabase's own origin, a signature to the receiver that shares
- * its secret. An entry of the outbox may be older than the settings, or another instance's: its address
- * decides.
+ * its secret. Without a receiver of its own a worker sends entries of others where those say, unsigned.
  */
 export function createCredentials(
   config: Pick<Config, 'supabaseUrl' | 'supabaseServiceKey' | 'callbackUrl' | 'callbackSecret'>,
