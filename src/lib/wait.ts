@@ -82,12 +82,17 @@ export function createChanges() {
   };
 }
 
-/** Hands out one answer for `maxAgeMs` from the moment it was asked for. */
+/** Hands out one answer for `maxAgeMs` from the moment it was asked for; a failure to those who wait for it alone. */
 export function sharedFor<T>(maxAgeMs: number, ask: () => Promise<T>): () => Promise<T> {
   let latest: { atMs: number; answer: Promise<T> } | undefined;
   return () => {
-    if (latest === undefined || performance.now() - latest.atMs > maxAgeMs)
-      latest = { atMs: performance.now(), answer: ask() };
+    if (latest === undefined || performance.now() - latest.atMs > maxAgeMs) {
+      const asked = { atMs: performance.now(), answer: ask() };
+      latest = asked;
+      asked.answer.catch(() => {
+        if (latest === asked) latest = undefined;
+      });
+    }
     return latest.answer;
   };
 }

@@ -55,8 +55,8 @@ export function createTestStorage(root: string) {
       await mkdir(path.dirname(target), { recursive: true });
       await copyFile(localPath, target);
       stored.set(`${bucket}/${file}`, (stored.get(`${bucket}/${file}`) ?? 0) + 1);
-      return `${bucket}/${file}`;
     },
+    addressOf: async (bucket, file) => `${bucket}/${file}`,
     list: () => Promise.resolve([]),
     read: () => Promise.reject(new Error('not used')),
     async remove(bucket, paths) {

@@ -27,16 +27,14 @@ testStorage(t, 'folder', async (t) => {
 
 void t.test('addresses are relative to the service, or absolute when it knows its own', async (t) => {
   const root = await temporaryRoot(t);
-  const file = await localFile(t, 'x');
   t.equal(
-    await createFolderStorage({ root }).put('video_fast', 'u 1/j/0.mp4', file, signal),
+    await createFolderStorage({ root }).addressOf('video_fast', 'u 1/j/0.mp4', signal),
     '/assets/video_fast/u%201/j/0.mp4',
   );
   t.equal(
-    await createFolderStorage({ root, publicUrl: 'https://w.example.com' }).put(
+    await createFolderStorage({ root, publicUrl: 'https://w.example.com' }).addressOf(
       'video_fast',
       'u/j/0.mp4',
-      file,
       signal,
     ),
     'https://w.example.com/assets/video_fast/u/j/0.mp4',

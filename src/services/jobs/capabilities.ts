@@ -207,6 +207,7 @@ export function createFitness({
             }),
           note,
         ),
+        addressOf: watching(watched.addressOf, relapse),
         ping: watching(watched.ping, note),
       };
       return storage;

@@ -30,14 +30,17 @@ export async function uploadFiles(
   const deadlineMs = performance.now() + uploadPatienceMs;
   for (const [index, { file, path: target }] of storedFilesOf(job, outcome).entries()) {
     const local = { localPath: file.path, contentType: file.contentType, bytes: file.bytes };
-    const address = await retry(() => context.storage.put(bucket, target, local, signal), {
-      backoff,
-      limitMs: deadlineMs - performance.now(),
-      signal,
-      isRetryable: (error) => !(error instanceof StorageError) || error.retryable,
-      onRetry: (err, tries) => log.warn({ err, tries, file: index }, 'upload failed; trying again'),
-    });
-    stored.push(address);
+    const patiently = <T>(what: string, action: () => Promise<T>) =>
+      retry(action, {
+        backoff,
+        limitMs: deadlineMs - performance.now(),
+        signal,
+        isRetryable: (error) => !(error instanceof StorageError) || error.retryable,
+        onRetry: (err, tries) => log.warn({ err, tries, file: index }, `${what} failed; trying again`),
+      });
+    await patiently('upload', () => context.storage.put(bucket, target, local, signal));
+    // Apart: without an address the file need not be sent again.
+    stored.push(await patiently('its address', () => context.storage.addressOf(bucket, target, signal)));
     onFile(index + 1);
   }
   const [poster] = stored.splice(outcome.files.length);

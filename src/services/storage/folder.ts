@@ -121,8 +121,9 @@ export function createFolderStorage({
       } finally {
         beingWritten.delete(partial);
       }
-      return `${publicUrl}/assets/${bucket}/${name.split('/').map(encodeURIComponent).join('/')}`;
     },
+    addressOf: async (bucket, name) =>
+      `${publicUrl}/assets/${bucket}/${name.split('/').map(encodeURIComponent).join('/')}`,
     async read(bucket, name, maxBytes, signal) {
       checkPlace(bucket, name);
       const file = await findFile(bucket, name);

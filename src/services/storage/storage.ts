@@ -6,7 +6,6 @@ export interface Storage {
   /**
    * Stores a file under `bucket/path`, replacing what is there (same path on every attempt). Creates the
    * bucket when missing.
-   * @returns what the callback's `assets` carries for it (path or URL, by setting)
    * Throws `StorageError` with `retryable` and `origin`.
    */
   put(
@@ -14,7 +13,9 @@ export interface Storage {
     path: string,
     file: { localPath: string; contentType: string; bytes: number },
     signal: AbortSignal,
-  ): Promise<string>;
+  ): Promise<void>;
+  /** What the callback's `assets` carries for a file that was stored: path or URL, by setting. */
+  addressOf(bucket: string, path: string, signal: AbortSignal): Promise<string>;
   /** Reads an object (reference images in buckets). Throws `StorageError` code `not_found`. */
   read(bucket: string, path: string, maxBytes: number, signal: AbortSignal): Promise<Buffer>;
   /** Names in a folder of a bucket, some thousand at most; none where there is no such folder. */

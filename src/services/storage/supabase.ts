@@ -203,8 +203,8 @@ export function createSupabaseStorage({
         if (error instanceof StorageError && error.origin !== 'job') proof.doubt();
         throw error;
       }
-      return addressOf(bucket, path, signal);
     },
+    addressOf,
     async read(bucket, path, maxBytes, signal) {
       checkPlace(bucket, path);
       const action = `download of ${bucket}/${path}`;
