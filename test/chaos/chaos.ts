@@ -207,12 +207,17 @@ export async function runChaos(
     }
     say(`${((Date.now() - startedAt) / 1000).toFixed(1)} s: peace`);
     const calmAt = Date.now();
-    while (!(await isOver())) {
-      if (Date.now() - calmAt > options.patienceMs) break;
-      await sleep(500);
+    // A slow machine is waited for as long as it gets on; a standstill is a fault, whatever it is.
+    let standstill: string[] = [];
+    for (let [left, movedAt] = [await leftToDo(), calmAt]; left !== ''; await sleep(500)) {
+      const now = await leftToDo();
+      if (now !== left) [left, movedAt] = [now, Date.now()];
+      if (Date.now() - movedAt <= options.patienceMs) continue;
+      standstill = [`nothing moves for ${options.patienceMs / 1000} s: ${left}`, ...(await statesOf())];
+      break;
     }
     const settledAfter = (Date.now() - calmAt) / 1000;
-    const notReady = await unready();
+    const notReady = [...standstill, ...(await unready())];
     await fleet.stop();
     const keys = await chargedForKeys();
     const verdict = await judge({ jobs: plan.jobs, store, redis, endpoints });
@@ -279,18 +284,42 @@ export async function runChaos(
     };
   }
 
-  async function isOver(): Promise<boolean> {
+  /** What is not over yet, in numbers; empty when everything is. */
+  async function leftToDo(): Promise<string> {
     try {
+      const depths = [];
       for (const queue of queueNames) {
         const { waiting, delayed, running } = await store.depth(queue);
-        if (waiting + delayed + running > 0) return false;
+        if (waiting + delayed + running > 0)
+          depths.push(`${queue}: ${waiting} waiting, ${delayed} delayed, ${running} running`);
       }
-      if ((await store.outbox.pending()) > 0) return false;
+      const callbacks = await store.outbox.pending();
+      let open = 0;
       for (const { id } of plan.jobs)
-        if (id !== '' && !terminalStatuses.has((await store.get(id))?.status ?? 'queued')) return false;
-      return true;
-    } catch {
-      return false;
+        if (id !== '' && !terminalStatuses.has((await store.get(id))?.status ?? 'queued')) open += 1;
+      if (callbacks > 0) depths.push(`${callbacks} callbacks, ${endpoints.counts.requests} requests so far`);
+      if (open > 0) depths.push(`${open} jobs without an end`);
+      return depths.join('; ');
+    } catch (error) {
+      return `the queue does not answer: ${(error as Error).message}`;
     }
+  }
+
+  /** What each service says of itself, for whoever has to find out why nothing moves. */
+  async function statesOf(): Promise<string[]> {
+    const ask = (index: number, path: string) =>
+      fetch(`${fleet.url(index)}${path}`, {
+        headers: { authorization: `Bearer ${apiKey}` },
+        signal: AbortSignal.timeout(10_000),
+      }).then(
+        (answer) => answer.text(),
+        (error: unknown) => String(error),
+      );
+    return Promise.all(
+      Array.from({ length: fleet.size }, async (_, index) => {
+        const [ready, status] = [await ask(index, '/ready'), await ask(index, '/worker/status')];
+        return `service ${index} says ${ready} ${status.slice(0, 600)}`;
+      }),
+    );
   }
 }
