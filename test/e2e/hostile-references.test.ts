@@ -1,9 +1,12 @@
 /** What picture servers send meets the real service through its door, and harms nobody but the job that asked for it. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
+import path from 'node:path';
 import sharp from 'sharp';
 import t, { type Test } from 'tap';
+import { projectRoot } from '../../src/lib/project.js';
 import { startService } from '../helpers/service-process.js';
 import { onlyTinySdxl } from '../helpers/tiny-models.js';
 import { waitFor } from '../helpers/wait-for.js';
@@ -85,4 +88,41 @@ t.test('a picture beyond one buffer, and servers that send a byte a second', asy
   t.equal(service.pid(), pid);
   t.equal((await service.get('/health')).status, 200);
   for (const id of slow) await service.send('DELETE', `/jobs/${id}`);
+});
+
+t.test('every recorded case comes in over HTTP and ends as it should', async (t) => {
+  const { port } = await startPictureServer(t);
+  const service = await startService({
+    env: { MODELS_DIR: await onlyTinySdxl(t), REFERENCE_ALLOWED_HOSTS: `127.0.0.1:${port}` },
+  });
+  t.teardown(() => service.cleanUp());
+  const folder = path.join(projectRoot(), 'test/fixtures/payloads');
+  const refused = ['nan.payload', 'raw-newline.payload'];
+  const drawn = ['bom.payload', 'reference-over-64-kib.job.json', 'uppercase-id.payload'];
+  t.same(readdirSync(folder).sort(), [...refused, ...drawn].sort(), 'each of them is tried');
+  const post = async (name: string) => {
+    const bytes = readFileSync(path.join(folder, name));
+    const here = bytes.includes('http://127.0.0.1:18080/a.png')
+      ? bytes.toString().replace('18080/a.png', `${port}/picture`)
+      : bytes;
+    return fetch(`${service.baseUrl}/jobs`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${service.apiKey}`, 'content-type': 'application/json' },
+      body: here,
+    });
+  };
+  for (const name of refused) {
+    const answer = await post(name);
+    t.equal(answer.status, 400, name);
+    t.match(await answer.json(), { code: 'INVALID_JSON' });
+  }
+  for (const name of drawn) {
+    const answer = await post(name);
+    t.equal(answer.status, 202, name);
+    const { id } = (await answer.json()) as Job;
+    await waitFor(async () => ((await service.getJson(`/jobs/${id}`)) as Job).status === 'completed', {
+      what: `the picture of ${name}`,
+      timeoutMs: 60_000,
+    });
+  }
 });
