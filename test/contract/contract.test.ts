@@ -102,7 +102,7 @@ t.test('every pattern says in words what must hold; no message shows a regular e
   const found: Schema[] = [];
   const walk = (value: unknown): void => {
     if (typeof value !== 'object' || value === null) return;
-    if ('pattern' in value && typeof value.pattern === 'string') found.push(value as Schema);
+    if ('pattern' in value && typeof value.pattern === 'string') found.push(value);
     for (const inner of Object.values(value)) walk(inner);
   };
   walk(document);

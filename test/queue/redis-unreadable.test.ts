@@ -2,10 +2,15 @@ import { randomUUID } from 'node:crypto';
 import t from 'tap';
 import { mostDeadLetterBytes } from '../../src/services/queue/records.js';
 import { createRedisStore } from '../../src/services/queue/redis/store.js';
+import type { Reservation } from '../../src/services/queue/job-store.js';
+import { testEngineEntry } from '../engines/support.js';
 import { build } from '../helpers/build.js';
+import { startCallbackReceiver } from '../helpers/callback-receiver.js';
 import { openRedis, redisOrSkip } from '../helpers/redis.js';
 import { createClock } from './store-suite.js';
 import { claimed, completed, failed, payloadOf, reserve, someJob, start, submit } from './suite/builders.js';
+
+const upper = () => randomUUID().toUpperCase();
 
 /** What other programs, other versions or half a restore may have left: each once as text, once as a key of another type. */
 if (redisOrSkip(t)) {
@@ -70,35 +75,80 @@ if (redisOrSkip(t)) {
     },
   );
 
-  await t.test(
-    'half an entry in line is kept as a dead letter, its job ends, and the line goes on',
-    async (t) => {
-      const { store } = await open(t);
-      const jobs = [await submit(store), await submit(store), await submit(store)];
-      const begun = [];
-      for (const job of jobs) begun.push(await start(store, job));
-      for (const { lease } of begun) await store.retryLater(lease, 0, 'again');
-      const tokens = await admin.zrange('ourvidz:delayed:sdxl_queue', 0, '-1');
-      const tokenOf = new Map<string, string>();
-      for (const token of tokens)
-        tokenOf.set((await admin.hget(`ourvidz:entry:${token}`, 'id')) ?? '', String(token));
-      const [gone, other, sound] = jobs.map(({ id }) => tokenOf.get(id) ?? '');
-      await admin.del(`ourvidz:payload:${gone}`);
-      await admin.del(`ourvidz:entry:${other}`);
-      await admin.set(`ourvidz:entry:${other}`, 'no hash');
-      await admin.zadd('ourvidz:delayed:sdxl_queue', 0, 'never-there');
-      t.ok((await store.depth('sdxl_queue')).waiting >= 3);
-      t.equal((await reserve(store)).lease.jobId, jobs[2]?.id, `only ${sound} is whole`);
-      const letters = await store.deadLetters(undefined, 10);
-      t.equal(letters.length, 3);
-      t.ok(letters.every(({ reason }) => reason.endsWith('in Redis cannot be read')));
-      t.ok(
-        letters.some(({ payload }) => payload === payloadOf(jobs[1] ?? someJob())),
-        'what is left is kept',
-      );
-      t.match(await store.get(jobs[0]?.id ?? ''), { status: 'failed', errorMessage: /payload is gone/ });
-    },
-  );
+  await t.test('of an entry whatever is left is gone on with, and the line goes on', async (t) => {
+    const { store } = await open(t);
+    const jobs = [];
+    for (let index = 0; index < 4; index += 1) jobs.push(await submit(store, { ...someJob(), id: upper() }));
+    const begun = [];
+    for (const job of jobs) begun.push(await start(store, { ...job, id: job.id.toLowerCase() }));
+    for (const { lease } of begun) await store.retryLater(lease, 0, 'again');
+    const tokenOf = new Map<string, string>();
+    for (const token of await admin.zrange('ourvidz:delayed:sdxl_queue', 0, '-1'))
+      tokenOf.set((await admin.hget(`ourvidz:entry:${token}`, 'id')) ?? '', String(token));
+    const [gone, other, odd] = jobs.map(({ id }) => tokenOf.get(id.toLowerCase()) ?? '');
+    await admin.del(`ourvidz:payload:${gone}`);
+    await admin.del(`ourvidz:entry:${other}`);
+    await admin.set(`ourvidz:entry:${other}`, 'no hash');
+    await admin.del(`ourvidz:payload:${odd}`);
+    await admin.rpush(`ourvidz:payload:${odd}`, 'no text');
+    await admin.zadd('ourvidz:delayed:sdxl_queue', 0, 'never-there');
+    t.ok((await store.depth('sdxl_queue')).waiting >= 4);
+    const found = new Map<string, Reservation>();
+    for (const _ of jobs) {
+      const taken = await reserve(store, { begin: true });
+      found.set(taken.lease.jobId, taken);
+    }
+    const [first, second, third, fourth] = jobs.map(({ id }) => found.get(id.toLowerCase()));
+    for (const [taken, job] of [
+      [first, jobs[0]],
+      [third, jobs[2]],
+    ] as const)
+      t.match(taken, {
+        begun: false,
+        isForeign: false,
+        attempt: 2,
+        read: { isGone: true, writtenId: job?.id, type: job?.type, userId: job?.userId },
+      });
+    t.match(
+      second,
+      { begun: true, payload: payloadOf(jobs[1] ?? someJob()) },
+      'its payload says whose it is',
+    );
+    t.match(fourth, { begun: true, attempt: 2 });
+    const letters = await store.deadLetters(undefined, 10);
+    t.match(letters, [{ payload: '', reason: /^its entry never-there in Redis cannot be read$/ }]);
+  });
+
+  await t.test('a job whose payload is gone ends failed, with its callback', async (t) => {
+    await admin.flushall();
+    const receiver = await startCallbackReceiver();
+    t.teardown(() => receiver.close());
+    const env = {
+      REDIS_URL: server.url,
+      CALLBACK_URL: receiver.url,
+      WAN_WORKER_API_KEY: 'key-of-the-test',
+      STORAGE: 'folder',
+      MODELS_DIR: t.testdir({ sdxl: {} }),
+    };
+    const app = await build(t, { env, options: { engineEntry: testEngineEntry } });
+    const id = upper();
+    const job = { ...someJob(), id };
+    await admin.lpush('sdxl_queue', payloadOf(job));
+    const { store } = app.services;
+    const { lease } = await start(store, { ...job, id: id.toLowerCase() });
+    await store.retryLater(lease, 0, 'again');
+    await admin.del(...(await admin.keys('ourvidz:payload:*')));
+    await app.services.start();
+    const { body } = await receiver.waitForTerminal(id);
+    t.match(body, {
+      job_id: id,
+      status: 'failed',
+      error_message: 'Generation failed: its payload is gone from the queue',
+      metadata: { error_type: 'PayloadLost', attempts: 1 },
+    });
+    t.match((await app.call('GET', `/jobs/${id}`)).json(), { status: 'failed', attempts: 1 });
+    t.match(await store.deadLetters(undefined, 10), [{ jobId: id.toLowerCase(), payload: '' }]);
+  });
 
   await t.test('a callback that cannot be read is set aside, the others leave', async (t) => {
     const { store, named } = await open(t);

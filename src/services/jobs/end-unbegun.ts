@@ -1,4 +1,4 @@
-import type { JobType } from '../catalogue.js';
+import { isJobType, type JobType } from '../catalogue.js';
 import type { Reservation } from '../queue/job-store.js';
 import { invalidParameters, type JobFailure } from './failure.js';
 import { endWithoutResult, factsWithoutResult, requestOf } from './metadata.js';
@@ -6,8 +6,8 @@ import type { RunnerContext, WriteToStore } from './runner-context.js';
 import type { PayloadCheck } from './payload.js';
 
 /**
- * Ends a reservation that no attempt is made of: its id is another job's, it is no valid job, or all its
- * attempts are used up.
+ * Ends a reservation that no attempt is made of: its id is another job's, it is no valid job, its payload is
+ * gone, or all its attempts are used up.
  */
 export function endUnbegun(
   reservation: Reservation,
@@ -45,12 +45,15 @@ export function endUnbegun(
     });
   }
 
-  /** A job whose attempts all ended with the death of their worker. */
-  async function bury(job: { id: string; type: JobType; userId: string }): Promise<void> {
-    const attempts = limits.maxAttempts;
-    const message = `Generation failed: the worker was lost in each of ${attempts} attempts`;
+  /** A job that cannot be tried any more. */
+  async function bury(
+    job: { id: string; type: JobType; userId: string },
+    reason: { type: 'WorkerLost' | 'PayloadLost'; message: string },
+    attempts: number,
+  ): Promise<void> {
+    const message = `Generation failed: ${reason.message}`;
     log.error({ job_id: job.id }, message);
-    const result = failed(job.id, { type: 'WorkerLost', message }, attempts);
+    const result = failed(job.id, { type: reason.type, message }, attempts);
     const written = await write('dead-letter a job', () =>
       store.deadLetter(lease, message, { ...result, job, attempts }),
     );
@@ -59,7 +62,7 @@ export function endUnbegun(
       event: 'state',
       data: { status: 'failed', attempts, assets: [], error_message: message },
     });
-    const facts = factsWithoutResult(job, 'failed', 'WorkerLost');
+    const facts = factsWithoutResult(job, 'failed', reason.type);
     context.metrics.jobFinished(facts);
     context.onFinished(facts);
   }
@@ -76,8 +79,16 @@ export function endUnbegun(
     });
   }
 
+  const { read, attempt } = reservation;
   if (reservation.isForeign) return setAside();
+  if (read.isGone && isJobType(read.type)) {
+    const { id, type, userId } = read;
+    const message = 'its payload is gone from the queue';
+    return bury({ id, type, userId }, { type: 'PayloadLost', message }, attempt - 1);
+  }
   if (!checked.ok) return refuse(checked);
   const { id, type, user_id: userId } = checked.job;
-  return bury({ id, type, userId });
+  const { maxAttempts } = limits;
+  const message = `the worker was lost in each of ${maxAttempts} attempts`;
+  return bury({ id, type, userId }, { type: 'WorkerLost', message }, maxAttempts);
 }

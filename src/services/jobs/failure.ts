@@ -14,7 +14,13 @@ export class JobInterrupt extends Error {
 export class NotPossibleHere extends Error {}
 
 export type ErrorType =
-  'InvalidParameters' | 'OutOfMemory' | 'GenerationFailed' | 'StorageFailed' | 'WorkerLost' | 'Cancelled';
+  | 'InvalidParameters'
+  | 'OutOfMemory'
+  | 'GenerationFailed'
+  | 'StorageFailed'
+  | 'WorkerLost'
+  | 'PayloadLost'
+  | 'Cancelled';
 
 export interface JobFailure {
   /** `error_type` of the callback. */

@@ -12,7 +12,7 @@ export async function createJobStore(config: Config, log: Logger): Promise<JobSt
   const folder = path.join(config.dataDir, 'queue');
   return (
     createSharedStore(config, log) ??
-    createEmbeddedStore({ folder, retentionMs: config.jobRetentionSeconds * 1000 })
+    createEmbeddedStore({ folder, retentionMs: config.jobRetentionSeconds * 1000, log })
   );
 }
 

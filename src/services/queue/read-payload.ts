@@ -23,6 +23,8 @@ export interface PayloadRead {
   value: unknown;
   /** Why it cannot be read. */
   problem?: string;
+  /** The store has lost it; whose it was is known from its entry and its job's record. */
+  isGone?: true;
 }
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
@@ -61,6 +63,11 @@ export function readPayload(payload: string | Buffer, queue: QueueName): Payload
     value,
   };
 }
+
+/** In place of a payload that is gone, what is known of its job. */
+export const goneRead = (
+  job: Pick<PayloadRead, 'id' | 'writtenId' | 'type' | 'userId' | 'identity'>,
+): PayloadRead => ({ ...job, value: undefined, problem: 'the payload is gone from the queue', isGone: true });
 
 export const tooLarge = (bytes: number) =>
   `the payload has ${bytes} bytes; at most ${largestPayloadBytes} are read`;

@@ -6,7 +6,7 @@ import {
   type JobProgress,
   type JobRecord,
 } from './job-store.js';
-import type { JobType, QueueName } from '../catalogue.js';
+import { type JobType, type QueueName, queueNames } from '../catalogue.js';
 
 const waiting: JobProgress = { stage: 'queued', step: 0, steps: 0, fraction: 0, etaSeconds: null };
 
@@ -152,3 +152,47 @@ export function shownPayload(bytes: Buffer, wholeBytes: number) {
     payloadBytes: wholeBytes,
   };
 }
+
+export type PassOverLog = { warn(fields: object, message: string): void } | undefined;
+
+/** Names what cannot be read and is passed over: one such record must not take all others along. Each once. */
+export function createPassOver(place: string, log: PassOverLog) {
+  const named = new Set<string>();
+  return (key: string, error: unknown): void => {
+    if (named.has(key)) return;
+    if (named.size >= 1000) named.clear();
+    named.add(key);
+    log?.warn(
+      { event: 'unreadable', key, err: error },
+      `${key} in ${place} cannot be read and is passed over`,
+    );
+  };
+}
+
+export const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+export const isTexts = (value: unknown) =>
+  Array.isArray(value) && value.every((each) => typeof each === 'string');
+export const isProgress = (value: unknown) =>
+  isObject(value) &&
+  typeof value['stage'] === 'string' &&
+  ['step', 'steps', 'fraction'].every((name) => typeof value[name] === 'number') &&
+  (value['etaSeconds'] === null || typeof value['etaSeconds'] === 'number');
+export const statuses: ReadonlySet<string> = new Set(['queued', 'processing', ...terminalStatuses]);
+
+export const isCallback = (value: unknown) =>
+  isObject(value) &&
+  ['id', 'jobId', 'event', 'url', 'body'].every((name) => typeof value[name] === 'string') &&
+  typeof value['createdAtMs'] === 'number';
+
+/** A whole record, as one is written in JSON. */
+export const isRecord = (value: unknown) =>
+  isObject(value) &&
+  ['id', 'type', 'userId'].every((name) => typeof value[name] === 'string') &&
+  queueNames.some((queue) => queue === value['queue']) &&
+  statuses.has(String(value['status'])) &&
+  isProgress(value['progress']) &&
+  isTexts(value['assets']) &&
+  isObject(value['metadata']) &&
+  ['attempts', 'createdAtMs'].every((name) => typeof value[name] === 'number') &&
+  ['startedAtMs', 'finishedAtMs'].every((name) => ['number', 'undefined'].includes(typeof value[name]));

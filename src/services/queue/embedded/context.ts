@@ -1,9 +1,10 @@
 import { EventEmitter } from 'node:events';
-import { queueNames, type QueueName } from '../../catalogue.js';
-import { isTerminal, listingKey, waitingRecord } from '../records.js';
+import { catalogue, isJobType, queueNames, type QueueName } from '../../catalogue.js';
+import { isTerminal, listingKey, type PassOverLog, waitingRecord } from '../records.js';
 import type { Lease } from '../job-store.js';
 import { readPayload } from '../read-payload.js';
-import { openDatabase, sortable, type StoredJob, type Write } from './database.js';
+import { type Database, openDatabase, sortable, type StoredJob, type Write } from './database.js';
+import { newLetter } from './dead-letters.js';
 import { createMutex } from '../../../lib/semaphore.js';
 import { createEmbeddedOutbox } from './outbox.js';
 import { createWaitingLine, type StoredEntry } from './waiting-line.js';
@@ -13,6 +14,48 @@ export interface LeasedEntry {
   lease: Lease;
   /** When the lease runs out, on the clock that nobody sets. */
   expiresAt: number;
+}
+
+/**
+ * Entries that cannot be read are made again from the records of their jobs, or from their payloads; those of
+ * which neither is left are kept as dead letters.
+ */
+async function mendEntries(database: Database, seqs: number[]): Promise<void> {
+  const recordOf = new Map<number, StoredJob>();
+  for await (const [, job] of database.jobs.entries())
+    if (job.entrySeq !== undefined && !isTerminal(job.record)) recordOf.set(job.entrySeq, job);
+  const writes: Write[] = [];
+  for (const seq of seqs) {
+    const key = sortable(seq);
+    const stored = recordOf.get(seq);
+    const payload = await database.payloads.get(key);
+    const { type, id, ...read } = readPayload(payload ?? '', queueNames[0]);
+    const queue = stored?.record.queue ?? (isJobType(type) ? catalogue[type].queue : undefined);
+    if (queue === undefined) {
+      const letter = newLetter(queueNames[0], payload ?? '', `its entry ${seq} cannot be read`, Date.now());
+      writes.push(
+        database.entries.del(key),
+        database.payloads.del(key),
+        database.deadLetters.put(letter.id, { letter, token: '' }),
+      );
+      continue;
+    }
+    const { record } = stored ?? {};
+    const entry: StoredEntry = {
+      seq,
+      queue,
+      jobId: record?.id ?? id,
+      writtenId: record === undefined ? read.writtenId : (record.writtenId ?? record.id),
+      type: record?.type ?? type,
+      userId: record?.userId ?? read.userId,
+      attempts: record?.attempts ?? 0,
+      queuedAtMs: record?.createdAtMs ?? Date.now(),
+      dueMs: 0,
+      ...(stored?.identity === undefined ? {} : { identity: stored.identity }),
+    };
+    writes.push(database.entries.put(key, entry));
+  }
+  await database.write(writes, { durable: true });
 }
 
 export type Context = Awaited<ReturnType<typeof openContext>>;
@@ -26,9 +69,10 @@ export async function openContext(options: {
   now: () => number;
   monotonicNow: () => number;
   retentionMs: number;
+  log: PassOverLog;
 }) {
   const { folder, now, monotonicNow, retentionMs } = options;
-  const database = await openDatabase(folder);
+  const database = await openDatabase(folder, options.log);
   const mutex = createMutex();
   const lines = Object.fromEntries(queueNames.map((queue) => [queue, createWaitingLine()])) as Record<
     QueueName,
@@ -54,6 +98,10 @@ export async function openContext(options: {
   let nextSeq = 1;
 
   const left: Write[] = [];
+  const unread: number[] = [];
+  for await (const key of database.entries.keys())
+    if ((await database.entries.get(key)) === undefined) unread.push(Number(key));
+  if (unread.length > 0) await mendEntries(database, unread);
   for await (const [, stored] of database.entries.entries()) {
     let entry = stored;
     const job =

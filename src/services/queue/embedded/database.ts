@@ -2,9 +2,17 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ClassicLevel } from 'classic-level';
 import { errors } from '../../../lib/errors.js';
+import { queueNames } from '../../catalogue.js';
 import type { JobRecord } from '../job-store.js';
 import type { OutboxEntry } from '../outbox.js';
-import type { DeadLetter } from '../records.js';
+import {
+  createPassOver,
+  type DeadLetter,
+  isCallback,
+  isObject,
+  isRecord,
+  type PassOverLog,
+} from '../records.js';
 import type { StoredEntry } from './waiting-line.js';
 
 /** A job's record and what only the store needs of it. */
@@ -62,7 +70,8 @@ export type Database = Awaited<ReturnType<typeof openDatabase>>;
  * Opens the LevelDB folder. Its lock admits one process; a second one gets an error that says so.
  * Tables are key prefixes, so that one batch (which LevelDB writes atomically) can touch several of them.
  */
-export async function openDatabase(folder: string) {
+export async function openDatabase(folder: string, log?: PassOverLog) {
+  const passOver = createPassOver('the embedded queue', log);
   await mkdir(folder, { recursive: true });
   const level = new ClassicLevel<string, unknown>(folder, { keyEncoding: 'utf8', valueEncoding: 'json' });
   try {
@@ -95,20 +104,46 @@ export async function openDatabase(folder: string) {
     }
   }
 
-  function table<T>(name: string) {
+  /** What is no JSON, or not what belongs there, is passed over. */
+  function table<T>(name: string, isRight: (value: unknown) => boolean) {
     const prefix = `${name}!`;
+    const asText = { valueEncoding: 'utf8' } as const;
+    function read(key: string, text: string): T | undefined {
+      try {
+        const value: unknown = JSON.parse(text);
+        if (isRight(value)) return value as T;
+        throw new Error('it is not what it should be');
+      } catch (error) {
+        passOver(key, error);
+        return undefined;
+      }
+    }
     return {
       put: (key: string, value: T): Write => ({ type: 'put', key: prefix + key, value }),
       del: (key: string): Write => ({ type: 'del', key: prefix + key }),
-      get: (key: string) => whileOpen(() => level.get(prefix + key) as Promise<T | undefined>),
+      has: (key: string) => whileOpen(() => level.has(prefix + key)),
+      get: (key: string) =>
+        whileOpen(async () => {
+          const text = await level.get<string, string>(prefix + key, asText);
+          return text === undefined ? undefined : read(prefix + key, text);
+        }),
+      async *keys(): AsyncGenerator<string> {
+        for await (const key of level.keys({ gt: prefix, lt: `${name}"` })) yield key.slice(prefix.length);
+      },
       /** In key order, from after `after`. */
       async *entries({ after = '', limit = -1, reverse = false }: Range = {}): AsyncGenerator<
         [key: string, value: T]
       > {
-        const range = { gt: prefix + after, lt: `${name}"`, limit, reverse };
+        const range = { gt: prefix + after, lt: `${name}"`, reverse, ...asText };
+        let left = limit;
         try {
-          for await (const [key, value] of level.iterator(range))
-            yield [key.slice(prefix.length), value as T];
+          for await (const [key, text] of level.iterator<string, string>(range)) {
+            if (left === 0) return;
+            const value = read(key, text);
+            if (value === undefined) continue;
+            left -= 1;
+            yield [key.slice(prefix.length), value];
+          }
         } catch (error) {
           throw asSaid(error);
         }
@@ -142,17 +177,22 @@ export async function openDatabase(folder: string) {
   }
 
   return {
-    entries: table<StoredEntry>('entry'),
-    payloads: table<string>('payload'),
-    jobs: table<StoredJob>('job'),
+    entries: table<StoredEntry>('entry', isEntry),
+    payloads: table<string>('payload', isText),
+    jobs: table<StoredJob>('job', (value) => isObject(value) && isRecord(value['record'])),
     /** Listing order -> nothing; the order is in the key. */
-    listing: table<0>('listing'),
+    listing: table<0>('listing', () => true),
     /** Finishing time and id -> listing key, for forgetting old records. */
-    finished: table<string>('finished'),
-    idempotencyKeys: table<StoredKey>('idempotency'),
-    deadLetters: table<StoredDeadLetter>('dead'),
-    callbacks: table<StoredCallback>('callback'),
-    deadCallbacks: table<StoredDeadCallback>('deadcallback'),
+    finished: table<string>('finished', isText),
+    idempotencyKeys: table<StoredKey>('idempotency', (value) =>
+      has(value, { atMs: 'number', jobId: 'string' }),
+    ),
+    deadLetters: table<StoredDeadLetter>('dead', (value) => isObject(value) && isLetter(value['letter'])),
+    callbacks: table<StoredCallback>('callback', (value) => has(value, { seq: 'number' }) && isKept(value)),
+    deadCallbacks: table<StoredDeadCallback>(
+      'deadcallback',
+      (value) => has(value, { atMs: 'number' }) && isKept(value),
+    ),
     write: (writes: Write[], options: { durable: boolean }) => whileOpen(() => write(writes, options)),
     ping: async () => {
       await whileOpen(() => level.get('ping'));
@@ -163,6 +203,20 @@ export async function openDatabase(folder: string) {
     },
   };
 }
+
+const isText = (value: unknown) => typeof value === 'string';
+const isQueue = (value: unknown) => queueNames.some((queue) => queue === value);
+const has = (value: unknown, types: Record<string, 'string' | 'number'>): value is Record<string, unknown> =>
+  isObject(value) && Object.entries(types).every(([name, type]) => typeof value[name] === type);
+const isEntry = (value: unknown) =>
+  has(value, { jobId: 'string', type: 'string', userId: 'string' }) &&
+  has(value, { seq: 'number', attempts: 'number', queuedAtMs: 'number' }) &&
+  isQueue(value['queue']);
+const isLetter = (value: unknown) =>
+  has(value, { id: 'string', payload: 'string', reason: 'string', attempts: 'number', atMs: 'number' }) &&
+  isQueue(value['queue']);
+const isKept = ({ entry }: Record<string, unknown>) =>
+  isCallback(entry) && has(entry, { attempts: 'number', nextAttemptAtMs: 'number' });
 
 /** Numbers as keys that sort like the numbers. */
 export function sortable(value: number): string {

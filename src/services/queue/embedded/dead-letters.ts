@@ -1,5 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import { createRecord, isTerminal, requeuedRecord, shownPayload } from '../records.js';
+import {
+  createRecord,
+  isTerminal,
+  mostDeadCallbacks,
+  mostDeadLetterBytes,
+  mostDeadLetters,
+  requeuedRecord,
+  shownPayload,
+} from '../records.js';
 import { queueNames, type QueueName } from '../../catalogue.js';
 import type { FinishedJob, JobRecord, JobStore, Lease } from '../job-store.js';
 import type { Context } from './context.js';
@@ -57,7 +65,7 @@ export function createDeadLetters({
 
     dropDeadLetter: (id) =>
       mutex.run(async () => {
-        if ((await database.deadLetters.get(id)) === undefined) return false;
+        if (!(await database.deadLetters.has(id))) return false;
         await database.write([database.deadLetters.del(id)], { durable: true });
         return true;
       }),
@@ -142,4 +150,44 @@ export function createDeadLetterWrite(
       if (running.get(lease.jobId)?.entrySeq === entry.seq) forgetRunning(lease.jobId);
       return true;
     });
+}
+
+const pruneIntervalMs = 60_000;
+
+/**
+ * Forgets finished jobs, idempotency keys, dead letters and callbacks older than the retention; looks once a
+ * minute at most.
+ */
+export function createPruner({ database, now, retentionMs }: Context) {
+  let nextAtMs = 0;
+  return async () => {
+    if (now() < nextAtMs) return;
+    nextAtMs = now() + pruneIntervalMs;
+    const writes: Write[] = [];
+    for await (const [key, listing] of database.finished.entries()) {
+      if (Number(key.slice(0, 16)) + retentionMs > now()) break;
+      writes.push(
+        database.finished.del(key),
+        database.listing.del(listing),
+        database.jobs.del(key.slice(17)),
+      );
+    }
+    for await (const [key, { atMs }] of database.idempotencyKeys.entries()) {
+      if (atMs + retentionMs <= now()) writes.push(database.idempotencyKeys.del(key));
+    }
+    let [letters, bytes] = [0, 0];
+    for await (const [key, { letter }] of database.deadLetters.entries({ reverse: true })) {
+      letters += 1;
+      bytes += Buffer.byteLength(letter.payload);
+      const isBeyond = letters > mostDeadLetters || bytes > mostDeadLetterBytes;
+      if (isBeyond || letter.atMs + retentionMs <= now()) writes.push(database.deadLetters.del(key));
+    }
+    const dead: Array<{ key: string; atMs: number }> = [];
+    for await (const [key, { atMs }] of database.deadCallbacks.entries()) dead.push({ key, atMs });
+    dead.sort((a, b) => b.atMs - a.atMs);
+    for (const [index, { key, atMs }] of dead.entries())
+      if (index >= mostDeadCallbacks || atMs + retentionMs <= now())
+        writes.push(database.deadCallbacks.del(key));
+    await database.write(writes, { durable: false });
+  };
 }

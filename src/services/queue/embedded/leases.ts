@@ -4,10 +4,10 @@ import { begunRecord, createRecord, finishedRecord, isTerminal, waitingRecord } 
 import type { FinishedJob, JobRecord, Lease, LeaseCalls } from '../job-store.js';
 import type { Callback } from '../outbox.js';
 import type { Context, LeasedEntry } from './context.js';
-import { readPayload } from '../read-payload.js';
+import { goneRead, readPayload } from '../read-payload.js';
 import { createDeadLetterWrite, isSameJob } from './dead-letters.js';
 import { sortable, type Change, type StoredJob, type Write } from './database.js';
-import type { StoredEntry } from './waiting-line.js';
+import { type StoredEntry, whoseIs } from './waiting-line.js';
 
 /** Progress reaches the disk at most this often per job; readers see it at once. */
 const progressWriteIntervalMs = 1000;
@@ -104,8 +104,8 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
             return null;
           }
           const { seq, queuedAtMs } = entry;
-          const payload = (await database.payloads.get(sortable(seq))) ?? '';
-          const read = readPayload(payload, queue);
+          const payload = await database.payloads.get(sortable(seq));
+          const read = payload === undefined ? goneRead(whoseIs(entry)) : readPayload(payload, queue);
           const { id: jobId, writtenId, identity, type, userId } = read;
           // Written as due at once: should the process die now, the entry is first in line and the attempt
           // has counted.
@@ -116,7 +116,11 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
           const held: LeasedEntry = { entry: leased, lease, expiresAt: monotonicNow() + leaseMs };
           const job = jobId === '' ? undefined : await context.loadJob(jobId);
           const begun =
-            begin && jobId !== '' && isJobType(type) && leased.attempts <= maxAttempts
+            begin &&
+            payload !== undefined &&
+            jobId !== '' &&
+            isJobType(type) &&
+            leased.attempts <= maxAttempts
               ? await beginning(held, { id: jobId, type, userId })
               : undefined;
           const change = begun === 'foreign' || begun === null ? undefined : begun;
@@ -141,7 +145,7 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
               job.record.cancelRequested);
           return {
             lease,
-            payload,
+            payload: payload ?? '',
             read,
             attempt: leased.attempts,
             queuedAtMs,

@@ -1,6 +1,6 @@
-import { type Context, openContext } from './context.js';
-import { sortable, type Write } from './database.js';
-import { createDeadLetters, isSameJob, newLetter } from './dead-letters.js';
+import { openContext } from './context.js';
+import { sortable } from './database.js';
+import { createDeadLetters, createPruner, isSameJob, newLetter } from './dead-letters.js';
 import { largestPayloadBytes, readPayload, tooLarge } from '../read-payload.js';
 import { createLeaseCalls } from './leases.js';
 import type { InstanceInfo, JobRecord, JobStore } from '../job-store.js';
@@ -11,9 +11,7 @@ import {
   isTerminal,
   listingKey,
   matches,
-  mostDeadCallbacks,
-  mostDeadLetterBytes,
-  mostDeadLetters,
+  type PassOverLog,
 } from '../records.js';
 import { untilWork } from '../../../lib/wait.js';
 import { queueNames } from '../../catalogue.js';
@@ -29,10 +27,11 @@ export interface EmbeddedStoreOptions {
    * run on it. Default: the process's, or `now` where that is given.
    */
   monotonicNow?: () => number;
+  /** What cannot be read is named here. */
+  log?: PassOverLog;
 }
 
 const defaultRetentionMs = 7 * 24 * 3600 * 1000;
-const pruneIntervalMs = 60_000;
 
 /**
  * The queue of a single process, on LevelDB: every transition is one atomic batch, and what has been promised
@@ -44,9 +43,10 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
     folder,
     retentionMs = defaultRetentionMs,
     now = Date.now,
+    log,
     monotonicNow = options.now ?? (() => performance.now()),
   } = options;
-  const context = await openContext({ folder, now, monotonicNow, retentionMs });
+  const context = await openContext({ folder, now, monotonicNow, retentionMs, log });
   const { database, mutex, lines, signals, outbox } = context;
   const instances = new Map<string, InstanceInfo & { forgetAtMs: number }>();
   const prune = createPruner(context);
@@ -218,43 +218,5 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
       await mutex.idle();
       await database.close();
     },
-  };
-}
-
-/**
- * Forgets finished jobs, idempotency keys, dead letters and callbacks older than the retention; looks once a
- * minute at most.
- */
-function createPruner({ database, now, retentionMs }: Context) {
-  let nextAtMs = 0;
-  return async () => {
-    if (now() < nextAtMs) return;
-    nextAtMs = now() + pruneIntervalMs;
-    const writes: Write[] = [];
-    for await (const [key, listing] of database.finished.entries()) {
-      if (Number(key.slice(0, 16)) + retentionMs > now()) break;
-      writes.push(
-        database.finished.del(key),
-        database.listing.del(listing),
-        database.jobs.del(key.slice(17)),
-      );
-    }
-    for await (const [key, { atMs }] of database.idempotencyKeys.entries()) {
-      if (atMs + retentionMs <= now()) writes.push(database.idempotencyKeys.del(key));
-    }
-    let [letters, bytes] = [0, 0];
-    for await (const [key, { letter }] of database.deadLetters.entries({ reverse: true })) {
-      letters += 1;
-      bytes += Buffer.byteLength(letter.payload);
-      const isBeyond = letters > mostDeadLetters || bytes > mostDeadLetterBytes;
-      if (isBeyond || letter.atMs + retentionMs <= now()) writes.push(database.deadLetters.del(key));
-    }
-    const dead: Array<{ key: string; atMs: number }> = [];
-    for await (const [key, { atMs }] of database.deadCallbacks.entries()) dead.push({ key, atMs });
-    dead.sort((a, b) => b.atMs - a.atMs);
-    for (const [index, { key, atMs }] of dead.entries())
-      if (index >= mostDeadCallbacks || atMs + retentionMs <= now())
-        writes.push(database.deadCallbacks.del(key));
-    await database.write(writes, { durable: false });
   };
 }

@@ -22,6 +22,15 @@ export interface StoredEntry {
   cancelRequested?: true;
 }
 
+/** What an entry says of its job, should its payload be gone. */
+export const whoseIs = ({ jobId: id, writtenId = id, type, userId, identity = '' }: StoredEntry) => ({
+  id,
+  writtenId,
+  type,
+  userId,
+  identity,
+});
+
 /** The order of one queue in memory: entries handed back first, by due time, then new ones by arrival. */
 export function createWaitingLine() {
   // New entries are taken from the front: a head index makes that independent of how many wait.

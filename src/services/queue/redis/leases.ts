@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { isJobType, queueNames, type QueueName } from '../../catalogue.js';
 import type { Lease, LeaseCalls, ReserveRequest } from '../job-store.js';
 import { callbackArguments, finishArguments, jobArguments } from './records.js';
-import { largestPayloadBytes, readPayload, type PayloadRead } from '../read-payload.js';
+import { goneRead, largestPayloadBytes, readPayload, type PayloadRead } from '../read-payload.js';
 import type { RunScript } from './scripts.js';
 import type { createSignals } from './waker.js';
 import { createLookahead, lookAt, sha1Of, type createWaitingPayloads } from './waiting-payloads.js';
@@ -81,7 +81,8 @@ export function createLeaseCalls({
           begins(request, guess?.read.type) ? 1 : 0,
           ask,
           ...excludeTypes,
-        )) as [0, number, number] | [1, Buffer, number, number, number, number, Buffer, ...Buffer[]] | [2];
+        )) as
+          [0, number, number] | [1, Buffer | null, number, number, number, number, Buffer, ...Buffer[]] | [2];
         if (answer[0] === 2) continue;
         if (answer[0] === 0) {
           const onlyExcluded = source !== 'next' && answer[2] === 1;
@@ -89,12 +90,18 @@ export function createLeaseCalls({
           return null;
         }
         const [, payload, attempt, queuedAtMs, isCancelled, expiresAtMs, outcome, ...rest] = answer;
+        const facts = { token, attempt, queuedAtMs, isCancelled, expiresAtMs };
+        if (payload === null) {
+          const [id = '', type = '', userId = '', identity = '', written = ''] = rest.map(String);
+          const read = goneRead({ id, writtenId: written || id, type, userId, identity });
+          return { ...facts, payload: Buffer.alloc(0), read, claimed: '' };
+        }
         behind.push(...rest);
         const isGuessed = guess !== undefined && guess.sha1 === sha1Of(payload);
         if (guess !== undefined && !isGuessed) lookahead[queue].missed();
         const read = isGuessed ? guess.read : readPayload(payload, queue);
         const claimed = outcome.toString() as Claim | '';
-        return { token, payload, read, attempt, queuedAtMs, isCancelled, expiresAtMs, claimed };
+        return { ...facts, payload, read, claimed };
       } finally {
         if (ask > 0) lookahead[queue].brought(behind);
       }
@@ -157,7 +164,7 @@ export function createLeaseCalls({
         const [outcome, queuedAtMs, cancel] =
           id === '' || taken.claimed === 'begun'
             ? [taken.claimed || 'claimed', taken.queuedAtMs, taken.isCancelled]
-            : await claim(request, token, read, begins(request, type, attempt));
+            : await claim(request, token, read, read.isGone !== true && begins(request, type, attempt));
         if (outcome === 'lost' || outcome === 'duplicate') held.delete(token);
         // Its holder died before it could say what it had taken.
         else if (id !== '' && outcome === 'claimed' && excludeTypes.some((excluded) => excluded === type)) {

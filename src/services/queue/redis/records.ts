@@ -1,7 +1,16 @@
 import type { Redis } from 'ioredis';
 import { catalogue, isJobType, queueNames, type JobType, type QueueName } from '../../catalogue.js';
-import { createRecord, isTerminal } from '../records.js';
-import { type FinishedJob, type JobRecord, type JobStatus, terminalStatuses } from '../job-store.js';
+import {
+  createPassOver,
+  createRecord,
+  isCallback,
+  isObject,
+  isProgress,
+  isTerminal,
+  isTexts,
+  statuses,
+} from '../records.js';
+import type { FinishedJob, JobRecord, JobStatus } from '../job-store.js';
 import type { Callback, Outbox, OutboxEntry } from '../outbox.js';
 import type { StoreLog } from './outages.js';
 import type { Argument, RunScript } from './scripts.js';
@@ -14,13 +23,7 @@ class Unreadable extends Error {}
  * log, once.
  */
 export function createReader(log: StoreLog | undefined) {
-  const named = new Set<string>();
-  function passOver(key: string, error: unknown): void {
-    if (named.has(key)) return;
-    if (named.size >= 1000) named.clear();
-    named.add(key);
-    log?.warn({ event: 'unreadable', key, err: error }, `${key} in Redis cannot be read and is passed over`);
-  }
+  const passOver = createPassOver('Redis', log);
   return {
     passOver,
     /** Null, too, for what cannot be read. */
@@ -55,16 +58,6 @@ function number(field: string, text: string): number {
   if (text.trim() === '' || !Number.isFinite(value)) throw new Unreadable(`${field} is no number`);
   return value;
 }
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-const isTexts = (value: unknown) => Array.isArray(value) && value.every((each) => typeof each === 'string');
-const isProgress = (value: unknown) =>
-  isObject(value) &&
-  typeof value['stage'] === 'string' &&
-  ['step', 'steps', 'fraction'].every((name) => typeof value[name] === 'number') &&
-  (value['etaSeconds'] === null || typeof value['etaSeconds'] === 'number');
-const statuses: ReadonlySet<string> = new Set(['queued', 'processing', ...terminalStatuses]);
 
 /** The hash of a job as a record; null when there is none. @throws Unreadable */
 export function parseRecord(id: string, hash: Record<string, string>): JobRecord | null {
@@ -109,11 +102,6 @@ export const jobArguments = (job: {
 export function callbackArguments(callback: Callback | undefined): Argument[] {
   return callback === undefined ? ['', '', ''] : [callback.id, callback.event, JSON.stringify(callback)];
 }
-
-const isCallback = (value: unknown) =>
-  isObject(value) &&
-  ['id', 'jobId', 'event', 'url', 'body'].every((name) => typeof value[name] === 'string') &&
-  typeof value['createdAtMs'] === 'number';
 
 /** @throws Unreadable */
 function parseCallback(entry: string, attempts: string, nextAttemptAtMs: string, error: string): OutboxEntry {

@@ -6,7 +6,9 @@ for _, token in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', now, 'LIMIT',
   if entry[1] then
     ids[#ids + 1] = hand_back(token, entry[1], math.min(now, number_or(entry[2], now)), 'the lease of ' .. (entry[3] or '?') .. ' ran out')
   else
+    -- What is left of it is looked at in line.
     redis.call('ZREM', leases, token)
+    redis.call('ZADD', delayed, now, token)
   end
 end
 return ids

@@ -3,7 +3,8 @@
 -- ARGV: token, worker, lease ms, most bytes of a payload, what to take from the list (`next`, `none`, or `this`), the payload
 -- meant by `this`, a guess at what is taken by its SHA-1 ('' for none) with its job (5) and 1 to begin it, how many payloads
 -- behind it to show, excluded types of retries...
--- Returns {1, payload, attempt, queued at, cancel requested, expires at, what became of a right guess or '', payload behind it...};
+-- Returns {1, payload, attempt, queued at, cancel requested, expires at, what became of a right guess or '', payload behind it...},
+-- where the payload is gone with nil in its place, and its job (id, type, user, identity, id as written) in place of what is behind;
 -- {2} when something else has to be tried (the payload meant is gone, too large, or a duplicate); {0, ms until the next retry or -1,
 -- 1 when something waits on the list}.
 local token, worker, lease_ms, largest, source, meant = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
@@ -12,9 +13,13 @@ local excluded = {}
 for i = 17, #ARGV do excluded[ARGV[i]] = true end
 
 local function reserved(outcome)
-  local entry = redis.call('HMGET', entry_key(token), 'attempts', 'queued', 'cancel')
-  return { 1, redis.call('GET', payload_key(token)), tonumber(entry[1]), tonumber(entry[2]), entry[3] == '1' and 1 or 0,
-    now + lease_ms, outcome }
+  local entry = redis.call('HMGET', entry_key(token), 'attempts', 'queued', 'cancel', 'id', 'type', 'user')
+  local payload = redis.call('GET', payload_key(token))
+  local answer = { 1, payload, number_or(entry[1], 1), number_or(entry[2], now), entry[3] == '1' and 1 or 0, now + lease_ms, outcome }
+  if payload then return answer end
+  local job = read_fields(job_key(entry[4] or ''), 'identity', 'written')
+  for _, known in ipairs({ entry[4] or '', entry[5] or '', entry[6] or '', job[1] or '', job[2] or '' }) do answer[#answer + 1] = known end
+  return answer
 end
 
 -- The client sends a command again when the connection broke before the answer: the same token is the same reservation.
@@ -22,16 +27,10 @@ if redis.call('ZADD', leases, 'NX', now + lease_ms, token) == 0 then return rese
 
 local function is_payload(token) return redis.call('TYPE', payload_key(token)).ok == 'string' end
 
-local function keep_broken(token, entry)
-  local payload = redis.pcall('GET', payload_key(token))
-  keep_letter('broken-' .. token, 'payload', type(payload) == 'string' and payload or '', 'reason',
-    'its entry ' .. token .. ' in Redis cannot be read', 'attempts', number_or(entry[3], 0), 'token', token, 'job', entry[2] or '')
+local function keep_broken(token)
+  keep_letter('broken-' .. token, 'payload', '', 'reason', 'its entry ' .. token .. ' in Redis cannot be read', 'attempts', 0,
+    'token', token)
   drop_entry(token)
-  if (entry[2] or '') == '' then return end
-  local job = read_fields(job_key(entry[2]), 'status', 'entry')
-  if job[1] and not is_terminal(job[1]) and job[2] == token then
-    redis.call('HSET', job_key(entry[2]), 'status', 'failed', 'finished', now, 'error', 'Generation failed: its payload is gone from Redis')
-  end
 end
 
 local function take_retry()
@@ -39,17 +38,22 @@ local function take_retry()
   while true do
     local tokens = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', offset, 50)
     for _, old in ipairs(tokens) do
-      local entry = read_fields(entry_key(old), 'type', 'id', 'attempts')
-      if not entry[3] or not is_payload(old) then
-        -- Half of it is gone, or another program's: what is left is kept, and the line goes on behind it.
-        keep_broken(old, entry)
+      local entry, has_payload = read_fields(entry_key(old), 'type', 'id', 'attempts'), is_payload(old)
+      if not entry[3] and has_payload then
+        -- Gone, or another program's: the payload says again whose it is.
+        redis.call('DEL', entry_key(old))
+        redis.call('HSET', entry_key(old), 'id', '', 'type', '', 'user', '', 'queued', now)
+        entry = { '', '', 0 }
+      end
+      if not entry[3] or (not has_payload and (entry[2] or '') == '') then
+        -- Nothing is left to go on with.
+        keep_broken(old)
         broken = true
       elseif not excluded[entry[1] or ''] then
         redis.call('ZREM', delayed, old)
         redis.call('RENAME', entry_key(old), entry_key(token))
-        redis.call('RENAME', payload_key(old), payload_key(token))
-        redis.call('HINCRBY', entry_key(token), 'attempts', 1)
-        redis.call('HSET', entry_key(token), 'worker', worker)
+        if has_payload then redis.call('RENAME', payload_key(old), payload_key(token)) else redis.call('DEL', payload_key(old)) end
+        redis.call('HSET', entry_key(token), 'attempts', number_or(entry[3], 0) + 1, 'worker', worker)
         -- The record names the entry that stands for it.
         local id = redis.call('HGET', entry_key(token), 'id')
         if id ~= '' and read_fields(job_key(id), 'entry')[1] == old then redis.call('HSET', job_key(id), 'entry', token) end
