@@ -77,7 +77,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const fitness = createFitness({ refusal: () => relay.refusal(), log });
   const storage = fitness.watch(ownStorage);
   const enhancement = await createPromptEnhancement(config, log, { engines, denyList });
-  const metrics = createServiceMetrics({ registry: options.registry, store, engines });
+  const metrics = createServiceMetrics({ registry: options.registry, store, engines, gpu });
   const { jobs, runners, capabilities, ...work } = createJobs(config, log, {
     workerId,
     version,

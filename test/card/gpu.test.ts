@@ -11,7 +11,7 @@ import {
 } from '../../src/services/card/gpu-probes.js';
 
 const gibibyte = 1024 ** 3;
-const line = 'GPU-4f0c, NVIDIA RTX 6000 Ada Generation, 49140, 12800, 85, 72, 550.54.15\n';
+const line = 'GPU-4f0c, NVIDIA RTX 6000 Ada Generation, 49140, 12800, 85, 72, 550.54.15, 287.31\n';
 
 t.test('an nvidia-smi line becomes bytes, fractions and degrees', async (t) => {
   t.same(parseNvidiaSmi(line), {
@@ -20,12 +20,14 @@ t.test('an nvidia-smi line becomes bytes, fractions and degrees', async (t) => {
     usedBytes: 12.5 * gibibyte,
     utilization: 0.85,
     temperatureCelsius: 72,
+    powerWatts: 287.31,
     driver: '550.54.15',
   });
-  t.match(parseNvidiaSmi('GPU-1, NVIDIA H200, [N/A], 5, [N/A], [N/A], 580.1'), {
+  t.match(parseNvidiaSmi('GPU-1, NVIDIA H200, [N/A], 5, [N/A], [N/A], 580.1, [N/A]'), {
     totalBytes: null,
     utilization: null,
     temperatureCelsius: null,
+    powerWatts: null,
   });
   t.equal(parseNvidiaSmi(''), null);
 });
@@ -115,11 +117,16 @@ t.test('sysfs states memory and load of the first card that knows them', async (
   await writeFile(path.join(device, 'mem_info_vram_total'), `${24 * gibibyte}\n`);
   await writeFile(path.join(device, 'mem_info_vram_used'), `${6 * gibibyte}\n`);
   await writeFile(path.join(device, 'gpu_busy_percent'), '40\n');
+  await mkdir(path.join(device, 'hwmon/hwmon3'), { recursive: true });
+  await writeFile(path.join(device, 'hwmon/hwmon3/temp1_input'), '61000\n');
+  await writeFile(path.join(device, 'hwmon/hwmon3/power1_average'), '145000000\n');
   t.match(await createSysfsProbe(root).read(), {
     name: 'card1',
     totalBytes: 24 * gibibyte,
     usedBytes: 6 * gibibyte,
     utilization: 0.4,
+    temperatureCelsius: 61,
+    powerWatts: 145,
   });
   t.equal(await createSysfsProbe(path.join(root, 'absent')).read(), null);
 });
@@ -133,6 +140,7 @@ t.test("the monitor shares and caches readings, and the operator's total wins", 
     usedBytes: gibibyte,
     utilization: 0,
     temperatureCelsius: null,
+    powerWatts: null,
     driver: null,
   };
   const absent = { source: 'absent', read: async () => null };

@@ -255,6 +255,7 @@ t.test(
                 usedBytes: (readings[now] as number) * gib,
                 utilization: 0,
                 temperatureCelsius: 40,
+                powerWatts: null,
                 driver: '1',
               },
         ),

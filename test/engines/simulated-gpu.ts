@@ -22,6 +22,7 @@ export function createSimulatedGpu(
         usedBytes: sum(holdings(folder)),
         utilization: null,
         temperatureCelsius: null,
+        powerWatts: null,
         driver: null,
       }),
     processes: () => Promise.resolve(holdings(folder)),

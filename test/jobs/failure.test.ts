@@ -2,6 +2,8 @@ import { Registry } from 'prom-client';
 import t from 'tap';
 import { errors } from '../../src/lib/errors.js';
 import { EngineError } from '../../src/services/engines/engine-error.js';
+import type { GpuReading } from '../../src/services/card/gpu-monitor.js';
+import type { Lease } from '../../src/services/queue/job-store.js';
 import { failureFrom, NotPossibleHere } from '../../src/services/jobs/failure.js';
 import { completionMetadata, failureMetadata } from '../../src/services/jobs/metadata.js';
 import { gibibyte } from '../../src/lib/units.js';
@@ -84,6 +86,7 @@ t.test('completion metadata has every field of the contract', async (t) => {
       usedBytes: 31 * gibibyte,
       utilization: 0.5,
       temperatureCelsius: 60,
+      powerWatts: 210,
       driver: null,
     },
     engineBytes: 12.5 * gibibyte,
@@ -109,6 +112,15 @@ t.test('completion metadata has every field of the contract', async (t) => {
 
 t.test('metrics are counted and read at the scrape', async (t) => {
   const registry = new Registry();
+  let card: GpuReading | null = {
+    name: 'NVIDIA H100',
+    totalBytes: 80 * gibibyte,
+    usedBytes: null,
+    utilization: 0.9,
+    temperatureCelsius: 71,
+    powerWatts: 640.5,
+    driver: '580.1',
+  };
   const metrics = createServiceMetrics({
     registry,
     store: {
@@ -126,6 +138,7 @@ t.test('metrics are counted and read at the scrape', async (t) => {
         engineStatus({ state: 'busy', errorCount: 2, restarts: 5, memory: { rssBytes: 100, heapBytes: 1 } }),
       ],
     },
+    gpu: { read: () => Promise.resolve(card) },
   });
   const job = { id: 'x', type: 'sdxl_image_fast', userId: 'u' } as const;
   metrics.jobFinished({
@@ -148,6 +161,9 @@ t.test('metrics are counted and read at the scrape', async (t) => {
     deviceBytes: null,
     stageSeconds: {},
   });
+  const lease = { queue: 'sdxl_queue' } as Lease;
+  for (const attempt of [1, 2])
+    metrics.jobBegun('sdxl_image_fast', { lease, attempt, queuedAtMs: Date.now() - 4000 });
   metrics.leaseLost();
   metrics.invalidPayload('wan_queue');
   metrics.attemptFailed('sdxl_image_fast', 'OutOfMemory');
@@ -164,10 +180,20 @@ t.test('metrics are counted and read at the scrape', async (t) => {
     'ourvidz_engine_state{engine="sdxl",state="busy"} 1',
     'ourvidz_engine_restarts_total{engine="sdxl"} 5',
     'ourvidz_engine_memory_bytes{engine="sdxl",kind="rss"} 100',
+    'ourvidz_queue_wait_seconds_bucket{le="5",queue="sdxl_queue",type="sdxl_image_fast"} 1',
+    'ourvidz_queue_wait_seconds_bucket{le="2.5",queue="sdxl_queue",type="sdxl_image_fast"} 0',
+    'ourvidz_gpu_info{gpu="NVIDIA H100",driver="580.1"} 1',
+    `ourvidz_gpu_memory_bytes{gpu="NVIDIA H100",kind="total"} ${80 * gibibyte}`,
+    'ourvidz_gpu_utilization_ratio{gpu="NVIDIA H100"} 0.9',
+    'ourvidz_gpu_temperature_celsius{gpu="NVIDIA H100"} 71',
+    'ourvidz_gpu_power_watts{gpu="NVIDIA H100"} 640.5',
     'ourvidz_generation_seconds_count{type="sdxl_image_fast"} 1',
     'ourvidz_stage_seconds_sum{type="sdxl_image_fast",stage="denoise"} 1.5',
   ])
     t.ok(text.includes(line), line);
+  t.notMatch(text, /kind="used"/, 'what the card does not tell is not there');
+  card = null;
+  t.notMatch(await registry.metrics(), /^ourvidz_gpu_\w+[ {]/m, 'nor is anything of a card that is gone');
   t.ok(
     (await registry.metrics()).includes('ourvidz_engine_restarts_total{engine="sdxl"} 5'),
     'a second scrape counts nothing twice',

@@ -142,6 +142,7 @@ export async function createHarness({
     readGpu: () => Promise.resolve(null),
     onFinished: (facts) => finished.push(facts),
     metrics: {
+      jobBegun: () => {},
       jobFinished: () => {},
       attemptFailed: () => {},
       leaseLost: () => {},

@@ -131,6 +131,7 @@ const card: GpuReading = {
   usedBytes: 12.5 * 2 ** 30,
   utilization: 0.85,
   temperatureCelsius: 72,
+  powerWatts: null,
   driver: '550.54',
 };
 

@@ -13,6 +13,7 @@ const card: GpuReading = {
   usedBytes: 12.5 * gibibyte,
   utilization: 0.853,
   temperatureCelsius: 72,
+  powerWatts: null,
   driver: '550.54',
 };
 const withCard = (reading: GpuReading | null) => ({ gpu: { read: () => Promise.resolve(reading) } });
@@ -115,6 +116,7 @@ t.test('a card that does not tell everything', async (t) => {
       usedBytes: null,
       utilization: null,
       temperatureCelsius: null,
+      powerWatts: null,
       driver: null,
     }),
   });

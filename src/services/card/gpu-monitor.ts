@@ -6,6 +6,7 @@ export interface GpuReading {
   /** 0–1. */
   utilization: number | null;
   temperatureCelsius: number | null;
+  powerWatts: number | null;
   driver: string | null;
 }
 

@@ -6,7 +6,7 @@ import { gibibyte, mebibyte } from '../../lib/units.js';
 import type { GpuProbe, GpuReading } from './gpu-monitor.js';
 
 const run = promisify(execFile);
-const query = 'uuid,name,memory.total,memory.used,utilization.gpu,temperature.gpu,driver_version';
+const query = 'uuid,name,memory.total,memory.used,utilization.gpu,temperature.gpu,driver_version,power.draw';
 
 interface NvidiaSmiOptions {
   command?: string;
@@ -107,7 +107,7 @@ export function parseComputeApps(output: string): ReadonlyMap<number, number> | 
 
 /** Parses one CSV line; a value the driver does not support ("[N/A]") is null. */
 export function parseNvidiaSmi(line: string): GpuReading | null {
-  const [, name, totalMiB, usedMiB, utilizationPercent, temperature, driver] = line
+  const [, name, totalMiB, usedMiB, utilizationPercent, temperature, driver, watts] = line
     .split(',')
     .map((cell) => cell.trim());
   if (name === undefined || name === '') return null;
@@ -122,6 +122,7 @@ export function parseNvidiaSmi(line: string): GpuReading | null {
     usedBytes: scale(number(usedMiB), mebibyte),
     utilization: scale(number(utilizationPercent), 0.01),
     temperatureCelsius: number(temperature),
+    powerWatts: number(watts),
     driver: driver === undefined || driver === '' ? null : driver,
   };
 }
@@ -134,20 +135,21 @@ export function createSysfsProbe(root = '/sys/class/drm'): GpuProbe {
       const cards = await readdir(root).catch(() => [] as string[]);
       for (const card of cards.filter((name) => /^card\d+$/.test(name)).sort()) {
         const device = path.join(root, card, 'device');
-        const number = async (file: string) => {
+        const sensors = (await readdir(path.join(device, 'hwmon')).catch(() => []))[0] ?? '';
+        const number = async (file: string, unit = 1) => {
           const text = await readFile(path.join(device, file), 'utf8').catch(() => '');
-          return text.trim() === '' || !Number.isFinite(Number(text)) ? null : Number(text);
+          return text.trim() === '' || !Number.isFinite(Number(text)) ? null : Number(text) * unit;
         };
         const totalBytes = await number('mem_info_vram_total');
         if (totalBytes === null) continue;
-        const busyPercent = await number('gpu_busy_percent');
         const product = (await readFile(path.join(device, 'product_name'), 'utf8').catch(() => '')).trim();
         return {
           name: product === '' ? card : product,
           totalBytes,
           usedBytes: await number('mem_info_vram_used'),
-          utilization: busyPercent === null ? null : busyPercent / 100,
-          temperatureCelsius: null,
+          utilization: await number('gpu_busy_percent', 1 / 100),
+          temperatureCelsius: await number(path.join('hwmon', sensors, 'temp1_input'), 1 / 1000),
+          powerWatts: await number(path.join('hwmon', sensors, 'power1_average'), 1 / 1e6),
           driver: null,
         };
       }

@@ -84,6 +84,7 @@ export async function runAttempt(
   }
   if (begun !== 'begun') return log.info({ outcome: begun }, 'reservation dropped');
 
+  context.metrics.jobBegun(job.type, reservation);
   events.publish(job.id, {
     event: 'state',
     data: { status: 'processing', attempts: reservation.attempt, assets: [] },
@@ -140,7 +141,6 @@ export async function runAttempt(
     const generated = await inStage('generate', () => orAborted(generating, signal));
     const generationSeconds = (performance.now() - startedMs) / 1000;
     attempt.phase = 'finishing';
-
     const uploaded = await upload(generated, report);
     signal.throwIfAborted();
     stage = 'done';

@@ -6,7 +6,7 @@ import type { JobType, QueueName } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';
 import type { BuildCallback } from '../outbound/index.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
-import type { JobStore } from '../queue/job-store.js';
+import type { JobStore, Reservation } from '../queue/job-store.js';
 import type { PayloadRead } from '../queue/read-payload.js';
 import type { Storage } from '../storage/storage.js';
 import type { Capabilities, Fitness } from './capabilities.js';
@@ -27,6 +27,7 @@ export interface EnhanceRequest {
 }
 
 export interface RunnerMetrics {
+  jobBegun(type: JobType, reservation: Pick<Reservation, 'lease' | 'attempt' | 'queuedAtMs'>): void;
   jobFinished(facts: FinishedJobFacts): void;
   attemptFailed(type: JobType, errorType: string): void;
   leaseLost(): void;

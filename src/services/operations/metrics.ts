@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import { sharedFor } from '../../lib/wait.js';
+import type { GpuMonitor, GpuReading } from '../card/gpu-monitor.js';
 import type { Engines } from '../engines/engines.js';
 import { queueNames } from '../catalogue.js';
 import type { RunnerMetrics } from '../jobs/runner-context.js';
@@ -18,6 +19,7 @@ const engineStates: readonly EngineState[] = [
   'failed',
 ];
 const secondsBuckets = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 240, 600];
+const waitBuckets = [0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600];
 /** One answer of the store serves all gauges of one scrape. */
 const depthMaxAgeMs = 1000;
 
@@ -25,10 +27,16 @@ interface ServiceMetricsOptions {
   registry: Registry;
   store: Pick<JobStore, 'depth' | 'outbox'>;
   engines: Pick<Engines, 'statuses'>;
+  gpu: Pick<GpuMonitor, 'read'>;
 }
 
 /** Registers what the services count and measure; gauges read their source when they are scraped. */
-export function createServiceMetrics({ registry, store, engines }: ServiceMetricsOptions): RunnerMetrics {
+export function createServiceMetrics({
+  registry,
+  store,
+  engines,
+  gpu,
+}: ServiceMetricsOptions): RunnerMetrics {
   const registers = [registry];
   const jobs = new Counter({
     name: 'ourvidz_jobs_total',
@@ -51,6 +59,13 @@ export function createServiceMetrics({ registry, store, engines }: ServiceMetric
   const lost = new Counter({
     name: 'ourvidz_leases_lost_total',
     help: 'Running jobs given up because their lease was lost',
+    registers,
+  });
+  const waits = new Histogram({
+    name: 'ourvidz_queue_wait_seconds',
+    help: 'Time a job waited for its first attempt: from its submission, or from when a pushed payload was first seen',
+    labelNames: ['queue', 'type'],
+    buckets: waitBuckets,
     registers,
   });
   const generation = new Histogram({
@@ -169,7 +184,13 @@ export function createServiceMetrics({ registry, store, engines }: ServiceMetric
     },
   });
 
+  registerCardMetrics(registry, gpu);
+
   return {
+    jobBegun(type, { lease: { queue }, attempt, queuedAtMs }) {
+      // clocks of two machines differ by a little
+      if (attempt === 1) waits.observe({ queue, type }, Math.max(0, (Date.now() - queuedAtMs) / 1000));
+    },
     jobFinished({ job, outcome, reason, generationSeconds, stageSeconds, totalBytes }) {
       jobs.inc({ type: job.type, outcome, reason });
       if (outcome !== 'completed') return;
@@ -182,4 +203,37 @@ export function createServiceMetrics({ registry, store, engines }: ServiceMetric
     invalidPayload: (queue) => invalid.inc({ queue }),
     leaseLost: () => lost.inc(),
   };
+}
+
+/** What the card tells of itself; what it does not tell is not there. */
+function registerCardMetrics(registry: Registry, gpu: Pick<GpuMonitor, 'read'>): void {
+  type Values = (card: GpuReading) => Array<[label: Record<string, string>, value: number | null]>;
+  const gauge = (name: string, help: string, labels: string[], values: Values) =>
+    new Gauge({
+      name,
+      help,
+      // without any label a value that is not known would be 0
+      labelNames: ['gpu', ...labels],
+      registers: [registry],
+      async collect() {
+        this.reset();
+        const card = await gpu.read().catch(() => null);
+        for (const [label, value] of card === null ? [] : values(card))
+          if (value !== null) this.set({ gpu: card?.name ?? '', ...label }, value);
+      },
+    });
+  gauge('ourvidz_gpu_info', 'The card and its driver', ['driver'], ({ driver }) => [
+    [{ driver: driver ?? '' }, 1],
+  ]);
+  gauge('ourvidz_gpu_memory_bytes', 'Memory of the card', ['kind'], ({ totalBytes, usedBytes }) => [
+    [{ kind: 'total' }, totalBytes],
+    [{ kind: 'used' }, usedBytes],
+  ]);
+  gauge('ourvidz_gpu_utilization_ratio', 'Share of the time in which the card computed', [], (card) => [
+    [{}, card.utilization],
+  ]);
+  gauge('ourvidz_gpu_temperature_celsius', 'Temperature of the card', [], (card) => [
+    [{}, card.temperatureCelsius],
+  ]);
+  gauge('ourvidz_gpu_power_watts', 'Power that the card draws', [], (card) => [[{}, card.powerWatts]]);
 }
