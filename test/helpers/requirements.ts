@@ -6,7 +6,18 @@ import { delimiter, join } from 'node:path';
  * name and installs the program first where it may; in CI a skip is a failure.
  */
 export function requireCommand(
-  command: 'redis-server' | 'ffmpeg' | 'ffprobe' | 'chromium' | 'curl' | 'shellcheck',
+  command:
+    | 'redis-server'
+    | 'ffmpeg'
+    | 'ffprobe'
+    | 'chromium'
+    | 'curl'
+    | 'shellcheck'
+    | 'promtool'
+    | 'systemd-analyze'
+    | 'bash'
+    | 'zsh'
+    | 'fish',
 ): string | false {
   const found = (process.env['PATH'] ?? '')
     .split(delimiter)

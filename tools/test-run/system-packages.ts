@@ -10,6 +10,11 @@ const packages: ReadonlyMap<string, string> = new Map([
   ['chromium', 'chromium'],
   ['curl', 'curl'],
   ['shellcheck', 'shellcheck'],
+  ['promtool', 'prometheus'],
+  ['systemd-analyze', 'systemd'],
+  ['bash', 'bash'],
+  ['zsh', 'zsh'],
+  ['fish', 'fish'],
 ]);
 
 export function isInstalled(command: string): boolean {
