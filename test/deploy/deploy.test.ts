@@ -68,13 +68,18 @@ t.test(
       }
     }
     for (const target of ['cpu', 'cuda']) {
-      const of = (keyword: string) =>
-        stage(target)
-          .instructions.filter((each) => each.keyword === keyword)
-          .map(({ rest }) => rest)
-          .join(' ');
-      t.match(of('USER'), /^[1-9]\d*$/, 'a number, not root');
+      const chain = target === 'cuda' ? ['cpu', 'cuda'] : ['cpu'];
+      /** What stands last wins, except for what adds up. */
+      const of = (keyword: string) => {
+        const all = chain
+          .flatMap((name) => stage(name).instructions)
+          .filter((each) => each.keyword === keyword)
+          .map(({ rest }) => rest);
+        return (keyword === 'ENV' ? all.join(' ') : all.at(-1)) ?? '';
+      };
+      t.match(of('USER'), /^([1-9]\d*):\1$/, 'numbers, not root');
       t.equal(of('EXPOSE'), '7860');
+      t.match(of('STOPSIGNAL'), 'SIGTERM');
       t.match(of('HEALTHCHECK'), /CMD \["node", "deploy\/healthcheck\.js"\]/);
       t.match(of('ENV'), /HOST=0\.0\.0\.0 PORT=7860 DATA_DIR=\/data/);
       for (const name of of('ENV').matchAll(/([A-Z_]+)=/g))
@@ -86,9 +91,26 @@ t.test(
         );
       t.same(JSON.parse(of('CMD')), ['node', 'dist/src/server.js']);
     }
+    const commands = stage('build').instructions.map(({ rest }) => rest);
+    const dropped = commands.find((rest) => rest.includes('npm prune')) ?? '';
+    for (const name of ['@ffmpeg-installer', '@ffprobe-installer'])
+      t.ok(dropped.includes(` ${name} `) && existsSync(at('node_modules', name)), `${name} stays out`);
+    t.match(
+      stage('cpu')
+        .instructions.map(({ rest }) => rest)
+        .join(' '),
+      / ffmpeg tini /,
+      "Debian's is there",
+    );
+    const sets = JSON.parse(readFileSync(at('models/cuda.json'), 'utf8')) as {
+      sets: Array<{ name: string }>;
+    };
+    const chosen = stage('build-cuda')
+      .instructions.find(({ keyword }) => keyword === 'ARG')
+      ?.rest.split('=')[1];
     t.ok(
-      existsSync(at('node_modules/onnxruntime-node/script/install.js')),
-      'what fetches the CUDA libraries',
+      sets.sets.some(({ name }) => name === chosen),
+      `setup cuda knows the set ${chosen}`,
     );
   },
 );
@@ -150,7 +172,7 @@ t.test('compose.yaml: two workers and a Redis that loses nothing; every name in 
     depends_on?: Record<string, unknown>;
     environment?: Record<string, string>;
     volumes?: string[];
-    deploy?: { replicas?: number };
+    deploy?: { replicas?: number; resources?: unknown };
     command?: string[];
   }
   const { services, volumes } = parse(readFileSync(at('compose.yaml'), 'utf8'), { merge: true }) as {
@@ -158,30 +180,39 @@ t.test('compose.yaml: two workers and a Redis that loses nothing; every name in 
     volumes: Record<string, unknown>;
   };
   t.equal(services['worker']?.deploy?.replicas, 2);
+  const cards = ['worker-cuda-0', 'worker-cuda-1'].map((name) => services[name]?.deploy?.resources);
+  t.match(
+    cards,
+    ['0', '1'].map((id) => ({ reservations: { devices: [{ driver: 'nvidia', device_ids: [id] }] } })),
+    'two cards are two services',
+  );
   t.match(services['redis']?.command?.join(' '), /appendonly yes.*noeviction/);
   for (const [name, service] of Object.entries(services)) {
     if (service.build !== undefined)
       t.ok(stage(service.build.target), `${name}: target ${service.build.target}`);
     for (const other of Object.keys(service.depends_on ?? {}))
       t.ok(other in services, `${name} depends on ${other}`);
-    for (const variable of Object.keys(service.environment ?? {}))
-      t.ok(variables.includes(variable), `${name}: ${variable}`);
+    if (service.build !== undefined)
+      for (const variable of Object.keys(service.environment ?? {}))
+        t.ok(variables.includes(variable), `${name}: ${variable}`);
     if (service.build !== undefined) {
-      const { instructions } = stage(service.build.target);
+      const { instructions } = stage('cpu');
       const user = instructions.find(({ keyword }) => keyword === 'USER')?.rest ?? '';
       const made = instructions.find(({ rest }) => rest.includes('mkdir'))?.rest ?? '';
-      t.equal(user, '1000', `${name}: volumes are shared between images, so their user is one`);
+      t.equal(user, '1000:1000', `${name}: volumes are shared between images, so their user is one`);
       for (const volume of service.volumes ?? []) {
         const [, target = '', mode] = volume.replace(/\$\{[^}]*\}/, 'folder').split(':');
-        if (mode !== 'ro')
+        if (mode !== 'ro' && /^\w/.test(volume))
           t.ok(
-            made.includes(`mkdir -p ${target} `) && made.includes(`chown -R ${user}:${user} /data`),
+            made.includes(`mkdir -p ${target} `) && made.includes(`chown -R ${user} /data`),
             `${name}: ${target} belongs to ${user} before it is mounted`,
           );
       }
     }
     for (const volume of service.volumes ?? [])
       if (/^\w/.test(volume)) t.ok((volume.split(':')[0] ?? '') in volumes, `${name}: volume ${volume}`);
+      else if (volume.startsWith('./'))
+        t.ok(existsSync(at(volume.split(':')[0] ?? '')), `${name}: ${volume} is here`);
   }
 });
 
