@@ -4,7 +4,15 @@ import t from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
 
 const root = projectRoot();
-const documents = ['README.md', 'CONTRIBUTING.md', 'docs', 'docs/decisions'].flatMap((place) =>
+const documents = [
+  'README.md',
+  'CONTRIBUTING.md',
+  'CHANGELOG.md',
+  'SECURITY.md',
+  'NOTICE.md',
+  'docs',
+  'docs/decisions',
+].flatMap((place) =>
   place.endsWith('.md')
     ? [place]
     : readdirSync(path.join(root, place))
