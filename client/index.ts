@@ -17,6 +17,13 @@ export type JobEvent =
   | { id: string | undefined; event: 'state'; data: Schemas['JobStateEvent'] }
   | { id: string | undefined; event: 'progress'; data: Schemas['JobProgress'] }
   | { id: string | undefined; event: 'preview'; data: Schemas['JobPreviewEvent'] };
+/** Of any job. */
+export type AnyJobEvent =
+  | { id: string; event: 'state'; data: Schemas['AnyJobState'] }
+  | { id: undefined; event: 'progress'; data: Schemas['AnyJobProgress'] }
+  | { id: undefined; event: 'preview'; data: Schemas['AnyJobPreview'] }
+  /** Something was missed: `listJobs` says how things stand. */
+  | { id: undefined; event: 'reset'; data: Schemas['Reset'] };
 export type EnhanceEvent =
   | { event: 'token'; data: Schemas['EnhanceToken'] }
   | { event: 'discard'; data: Schemas['EnhanceDiscard'] }
@@ -41,7 +48,7 @@ export interface FollowOptions extends CallOptions {
 }
 
 /** Operations whose answer is no JSON have functions of their own. */
-type Apart = 'followJob' | 'getAsset' | 'headAsset' | 'getDocs' | 'createReference';
+type Apart = 'followJob' | 'followJobs' | 'getAsset' | 'headAsset' | 'getDocs' | 'createReference';
 type Id = Exclude<keyof typeof routes, Apart>;
 type Values<T> = [Exclude<T, undefined>] extends [never] ? unknown : Exclude<T, undefined>;
 type BodyOf<Op> = Op extends { requestBody: { content: { 'application/json': infer Body } } }
@@ -145,11 +152,12 @@ export function createClient(options: ClientOptions) {
     }
   }
 
-  async function* stream(target: string, init: RequestInit): AsyncGenerator<StreamEvent> {
+  async function* stream(target: string, init: RequestInit, onOpen = () => {}): AsyncGenerator<StreamEvent> {
     const response = await request(target, {
       ...init,
       headers: { accept: 'text/event-stream', ...(init.headers as Record<string, string>) },
     });
+    onOpen();
     if (response.body === null) return;
     try {
       yield* readEvents(response.body);
@@ -206,6 +214,41 @@ export function createClient(options: ClientOptions) {
     }
   }
 
+  /**
+   * Events of all jobs, until the signal aborts. A stream that breaks off goes on where it ended; `onOpen` is called
+   * whenever one has begun: whatever happens from then on is told.
+   */
+  async function* followJobs({
+    signal,
+    lastEventId,
+    previews = true,
+    giveUpAfterMs = 60_000,
+    onOpen = () => {},
+  }: FollowOptions & { previews?: boolean; onOpen?: () => void } = {}): AsyncGenerator<AnyJobEvent> {
+    let lastId = lastEventId;
+    let failingSinceMs: number | null = null;
+    const isEnded = () => signal?.aborted === true;
+    while (!isEnded()) {
+      try {
+        const headers: Record<string, string> = lastId === undefined ? {} : { 'last-event-id': lastId };
+        const init = { headers, ...(signal === undefined ? {} : { signal }) };
+        for await (const message of stream(previews ? '/events' : '/events?previews=false', init, onOpen)) {
+          failingSinceMs = null;
+          lastId = message.id ?? lastId;
+          yield { ...message, data: JSON.parse(message.data) as unknown } as AnyJobEvent;
+        }
+        failingSinceMs = null;
+      } catch (error) {
+        if (isEnded()) return;
+        const mayPass =
+          error instanceof ConnectionError || (error instanceof OurVidzError && error.isTemporary);
+        failingSinceMs ??= Date.now();
+        if (!mayPass || Date.now() - failingSinceMs > giveUpAfterMs) throw error;
+      }
+      await pause(500, signal).catch(() => {});
+    }
+  }
+
   return {
     ...(calls as Omit<Calls, Apart>),
     url: base,
@@ -217,6 +260,15 @@ export function createClient(options: ClientOptions) {
       return address.href;
     },
     followJob,
+    followJobs,
+
+    /** A small picture of an asset, by its `bucket/path` in `metadata.asset_paths`; absolute, with a token in it if need be. */
+    thumbnailOf(assetPath: string, size: 64 | 128 | 256 | 512, token?: string): string {
+      const address = addressOf(`/assets/${assetPath.split('/').map(encodeURIComponent).join('/')}`);
+      address.searchParams.set('size', String(size));
+      if (token !== undefined) address.searchParams.set('token', token);
+      return address.href;
+    },
 
     /** The job once it is over, however it ended. */
     async finishedJob(id: string, follow: FollowOptions = {}): Promise<Job> {

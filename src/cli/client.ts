@@ -146,6 +146,45 @@ function causeOf({ cause }: ConnectionError): string {
   return inner instanceof Error ? ((inner as NodeJS.ErrnoException).code ?? inner.message) : String(inner);
 }
 
+/** An id as it is, or the one that begins so. @throws CliError when none does, or several do */
+export async function wholeId(client: Client, begun: string): Promise<string> {
+  if (!/^[0-9a-f-]{1,35}$/i.test(begun)) return begun;
+  const { jobs } = await client.listJobs({ id_prefix: begun, limit: 5 });
+  return onlyOne(
+    begun,
+    jobs.map(({ id }) => id),
+    'job',
+  );
+}
+
+/** The id, or the one among the newest that begins so. */
+export async function wholeLetter(client: Client, begun: string): Promise<string> {
+  const { dead_letters: letters } = await client.listDeadLetters({ limit: 100 });
+  const ids = letters.map(({ id }) => id);
+  return ids.some((id) => id.startsWith(begun)) ? onlyOne(begun, ids, 'dead letter') : begun;
+}
+
+/** The same of instances; `self` is the one asked. */
+export async function wholeInstance(client: Client, begun: string): Promise<string> {
+  if (begun === 'self') return begun;
+  const { worker_id: own = '', instances = [] } = await client.getWorkerStatus({ scope: 'cluster' });
+  const ids = new Set([own, ...instances.map(({ worker_id: id }) => id)]);
+  return onlyOne(begun, [...ids], 'instance');
+}
+
+/** The one of those that begins so. @throws CliError */
+function onlyOne(begun: string, ids: readonly string[], what: string): string {
+  const found = ids.filter((id) => id.toLowerCase().startsWith(begun.toLowerCase()));
+  const [id] = found;
+  if (id === undefined) throw new CliError(`There is no ${what} ${oneLine(begun)}`, exitCodes.notFound);
+  if (found.length === 1 || id.length === begun.length) return id;
+  const some = found.slice(0, 5).map((one) => oneLine(one));
+  throw new CliError(
+    `Several ids begin with ${oneLine(begun)}; write more of it: ${some.join(', ')}${found.length > 5 ? ', …' : ''}`,
+    exitCodes.usage,
+  );
+}
+
 /** Client for the `--url` and `--key` given anywhere on the command line. */
 export function clientOf(command: Command): Client {
   const { url, apiKey: key } = resolveConnection(command.optsWithGlobals<ConnectionOptions>());

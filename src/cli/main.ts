@@ -3,7 +3,8 @@ import { Command, CommanderError } from 'commander';
 import { ownVersion } from '../lib/project.js';
 import { asCliError } from './client.js';
 import { registerGenerate } from './commands/generate.js';
-import { registerCallbacks, registerDeadLetters, registerJobs } from './commands/jobs.js';
+import { registerCallbacks, registerJobs } from './commands/jobs.js';
+import { registerDeadLetters, registerHolds } from './commands/operators.js';
 import { registerModels } from './commands/models.js';
 import { registerDoctor, registerServiceCommands } from './commands/service.js';
 import { registerSetup } from './commands/setup.js';
@@ -60,6 +61,7 @@ ${exitCodeLines()}`,
     registerDoctor,
     registerModels,
     registerSetup,
+    registerHolds,
     registerDeadLetters,
     registerCallbacks,
   ])

@@ -133,7 +133,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Jobs, newest first */
+        /**
+         * Jobs, newest first
+         * @description What producers pushed to a shared queue and no worker has begun stands first. A page may be shorter than `limit`, even empty, while there is a
+         *     `next_cursor`: a search looks at 500 jobs for each.
+         */
         get: operations["listJobs"];
         put?: never;
         /**
@@ -167,6 +171,159 @@ export interface paths {
          * @description Idempotent. 202 while a running job is being stopped, 200 once it is over, however it ended. What attempts at a cancelled job have stored is removed.
          */
         delete: operations["cancelJob"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/jobs/{id}/assets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete the files of a job that is over
+         * @description Idempotent. Its record stays; 409 while it waits or runs.
+         */
+        delete: operations["deleteJobAssets"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/jobs/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel many jobs
+         * @description Those that wait or run and meet all that is named; at least one filter has to be. The answer says whether to call again.
+         */
+        post: operations["cancelJobs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Events of all jobs as they happen
+         * @description Server-sent events: `state` of every job that anybody runs, `progress`, and `preview` of jobs that run in the instance asked. A token's user is told of his own jobs. The stream
+         *     has no end. Everything that happens once the answer has begun is told; reconnect with `Last-Event-ID` (or `last_event_id`) to be told the states in between, of the last 5,000.
+         *     `reset`: that is no longer possible, or the reader was too slow; `GET /jobs` says how things stand.
+         */
+        get: operations["followJobs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/queues": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What waits, for how long, and what holds it */
+        get: operations["listQueues"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/queues/{queue}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take no more jobs from a queue
+         * @description Holds for all its workers, over restarts. Jobs are accepted and wait; what runs goes on. Idempotent.
+         */
+        post: operations["pauseQueue"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/queues/{queue}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Take jobs from a queue again */
+        post: operations["resumeQueue"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/instances/{worker_id}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let an instance finish and take no more
+         * @description It stays up. `self` is the instance asked; others are those of `GET /worker/status?scope=cluster`. Idempotent.
+         */
+        post: operations["drainInstance"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/instances/{worker_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Let an instance take jobs again */
+        post: operations["resumeInstance"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -223,7 +380,7 @@ export interface paths {
         };
         /**
          * A finished file
-         * @description Only with folder storage; `path` may contain slashes.
+         * @description Only with folder storage, except thumbnails; `path` may contain slashes. With `size` a WebP of it whose longer side is no longer than that many pixels, of a video its still.
          */
         get: operations["getAsset"];
         put?: never;
@@ -385,6 +542,60 @@ export interface paths {
         get: operations["listDeadLetters"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dead-letters/reasons": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Why payloads were given up, and how many for each reason */
+        get: operations["listDeadLetterReasons"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dead-letters/requeue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Put many payloads back on their queues
+         * @description All that meet what is named, oldest first; at least one filter has to be. `kept`: of what was larger than 1 MiB only the beginning is there.
+         */
+        post: operations["requeueDeadLetters"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/dead-letters/drop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Forget many payloads for good */
+        post: operations["dropDeadLetters"];
         delete?: never;
         options?: never;
         head?: never;
@@ -652,8 +863,29 @@ export interface components {
             /** Format: uuid */
             id: string;
             type: components["schemas"]["JobType"];
+            queue: components["schemas"]["QueueName"];
+            user_id: string;
+            /** @description As its user wrote it; listings show the first 300 characters */
+            prompt: string;
+            /** @description What it asks for, to ask for it again: prompt, compel_enabled, compel_weights, config, metadata; texts of more than 2,000 characters are left out. Not in listings */
+            request?: {
+                [key: string]: unknown;
+            };
             status: components["schemas"]["JobStatus"];
+            /**
+             * Format: date-time
+             * @description Since when it is in its status
+             */
+            since: string;
             queue_position: number | null;
+            /** @description Why a queued job waits */
+            waiting: null | components["schemas"]["JobWaiting"];
+            /** @description The instance that runs it or ran it last; not for tokens */
+            worker_id?: string;
+            /** @description Why the attempt before ended; not for tokens */
+            last_error?: string;
+            /** @description The last 10 attempts that have ended, oldest first; not for tokens */
+            history?: components["schemas"]["EndedAttempt"][];
             progress: components["schemas"]["JobProgress"];
             attempts: number;
             assets: string[];
@@ -669,6 +901,179 @@ export interface components {
             /** Format: date-time */
             finished_at?: string;
         };
+        JobWaiting: {
+            /** @enum {string} */
+            code: "next" | "behind" | "retry" | "queue_paused" | "no_worker";
+            message: string;
+            ahead: number | null;
+            /** @description By what jobs of its queue took until now; null where nobody knows */
+            starts_in_seconds: number | null;
+            /** Format: date-time */
+            retry_at?: string;
+        };
+        EndedAttempt: {
+            attempt: number;
+            /**
+             * @description `handed_back`: by a worker that could not go on, uncounted; `lost`: its worker was gone
+             * @enum {string}
+             */
+            outcome: "completed" | "failed" | "cancelled" | "retried" | "handed_back" | "lost";
+            worker_id?: string;
+            /** Format: date-time */
+            started_at: string;
+            /** Format: date-time */
+            ended_at: string;
+            error?: string;
+        };
+        /** Format: text */
+        SearchText: string;
+        /** Format: text */
+        EventId: string;
+        /**
+         * @description pixels
+         * @enum {integer}
+         */
+        ThumbnailSize: 64 | 128 | 256 | 512;
+        /** Format: text */
+        InstanceId: string;
+        JobSelection: {
+            /** @enum {string} */
+            status?: "queued" | "processing";
+            type?: components["schemas"]["JobType"];
+            queue?: components["schemas"]["QueueName"];
+            /** Format: uuid */
+            user_id?: string;
+            text?: components["schemas"]["SearchText"];
+            ids?: string[];
+            /** @description Of one call; 1,000 where it is not said */
+            limit?: number;
+        };
+        JobsCancelled: {
+            /** @description That waited */
+            cancelled: number;
+            /** @description That run, and were told to stop */
+            stopping: number;
+            /** @description There may be more */
+            more: boolean;
+        };
+        HoldRequest: {
+            /**
+             * Format: text
+             * @description For whoever wonders
+             */
+            reason?: string;
+        };
+        Hold: {
+            /** Format: date-time */
+            since: string;
+            /** @description Name of the key it was asked with */
+            by: string;
+            reason?: string;
+        };
+        Queues: {
+            queues: components["schemas"]["QueueState"][];
+        };
+        QueueState: {
+            queue: components["schemas"]["QueueName"];
+            paused: null | components["schemas"]["Hold"];
+            waiting: number;
+            /** @description Waiting for the time of their next attempt */
+            delayed: number;
+            running: number;
+            oldest_age_seconds: number | null;
+            /** @description What one job takes on average; null before the first */
+            job_seconds: number | null;
+            /** @description When the last of them is begun */
+            empty_in_seconds: number | null;
+            /** @description Instances that take from it now */
+            takers: number;
+            /** @description Why nobody does */
+            trouble?: string;
+        };
+        InstanceState: {
+            worker_id: string;
+            draining: null | components["schemas"]["Hold"];
+        };
+        DeadLetterReasons: {
+            reasons: {
+                /** @description What they have in common: ids and numbers are `…` */
+                reason: string;
+                queue: components["schemas"]["QueueName"];
+                count: number;
+                /** Format: date-time */
+                oldest_at: string;
+                /** Format: date-time */
+                newest_at: string;
+            }[];
+        };
+        DeadLetterSelection: {
+            /**
+             * Format: text
+             * @description Of `GET /dead-letters/reasons`, or a part of one, in any case
+             */
+            reason?: string;
+            queue?: components["schemas"]["QueueName"];
+            ids?: string[];
+            /** @description Of one call; 1,000 where it is not said */
+            limit?: number;
+        };
+        DeadLettersDone: {
+            done: number;
+            kept: number;
+            /** @description There are more of them */
+            more: boolean;
+        };
+        /** @description One event of the stream of all jobs; its data is JSON */
+        AnyJobEvent: {
+            event?: string;
+            data?: string;
+            id?: string;
+        } & ({
+            /** @constant */
+            event: "state";
+            data: string;
+        } | {
+            /** @constant */
+            event: "progress";
+            data: string;
+        } | {
+            /** @constant */
+            event: "preview";
+            data: string;
+        } | {
+            /** @constant */
+            event: "reset";
+            data: string;
+        });
+        AnyJobState: {
+            job_id: string;
+            type: components["schemas"]["JobType"];
+            user_id: string;
+            queue: components["schemas"]["QueueName"];
+            status: components["schemas"]["JobStatus"];
+            attempts: number;
+            assets: string[];
+            error_message?: string;
+            /** Format: date-time */
+            at: string;
+        };
+        AnyJobProgress: {
+            job_id: string;
+            stage: string;
+            step: number;
+            steps: number;
+            fraction: number;
+            eta_seconds: number | null;
+        };
+        AnyJobPreview: {
+            job_id: string;
+            image: number;
+            images: number;
+            step: number;
+            content_type: string;
+            base64: string;
+        };
+        Reset: Record<string, never>;
         /** @description One event of a job's stream; its data is JSON */
         JobEvent: {
             event?: string;
@@ -694,6 +1099,11 @@ export interface components {
             error_message?: string;
         };
         JobPreviewEvent: {
+            /** @description Which of the pictures that the job draws, from 0 on */
+            image: number;
+            /** @description How many it draws */
+            images: number;
+            /** @description Over all of them */
             step: number;
             content_type: string;
             base64: string;
@@ -967,6 +1377,8 @@ export interface components {
             health: "healthy" | "degraded" | "unhealthy";
             /** @description This instance */
             worker_id?: string;
+            /** @description That this instance takes no more jobs */
+            draining?: null | components["schemas"]["Hold"];
             workers: {
                 sdxl: components["schemas"]["WorkerState"];
                 wan: components["schemas"]["WorkerState"];
@@ -994,6 +1406,7 @@ export interface components {
                 started_at: string;
                 /** Format: date-time */
                 seen_at: string;
+                draining?: null | components["schemas"]["Hold"];
                 /** @description Health, engines, job types it can run, and running jobs, for display */
                 status: {
                     [key: string]: unknown;
@@ -1369,7 +1782,12 @@ export interface operations {
             query?: {
                 status?: components["schemas"]["JobStatus"];
                 type?: components["schemas"]["JobType"];
+                queue?: components["schemas"]["QueueName"];
                 user_id?: string;
+                /** @description Somewhere in the prompt, in any case */
+                text?: components["schemas"]["SearchText"];
+                /** @description How the id begins */
+                id_prefix?: string;
                 limit?: number;
                 cursor?: string;
             };
@@ -1478,6 +1896,210 @@ export interface operations {
             "4XX": components["responses"]["Error"];
         };
     };
+    deleteJobAssets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The job without them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    cancelJobs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JobSelection"];
+            };
+        };
+        responses: {
+            /** @description How many */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobsCancelled"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    followJobs: {
+        parameters: {
+            query?: {
+                /** @description `false` leaves them out */
+                previews?: boolean;
+                last_event_id?: components["schemas"]["EventId"];
+            };
+            header?: {
+                "Last-Event-ID"?: components["schemas"]["EventId"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The stream; the data of each event is JSON */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["AnyJobEvent"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    listQueues: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Both queues */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Queues"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    pauseQueue: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                queue: components["schemas"]["QueueName"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["HoldRequest"];
+            };
+        };
+        responses: {
+            /** @description Paused */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueueState"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    resumeQueue: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                queue: components["schemas"]["QueueName"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Taken from again */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["QueueState"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    drainInstance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                worker_id: components["schemas"]["InstanceId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["HoldRequest"];
+            };
+        };
+        responses: {
+            /** @description Takes no more */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InstanceState"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    resumeInstance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                worker_id: components["schemas"]["InstanceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Takes jobs again */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InstanceState"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
     followJob: {
         parameters: {
             query?: never;
@@ -1537,7 +2159,9 @@ export interface operations {
     };
     getAsset: {
         parameters: {
-            query?: never;
+            query?: {
+                size?: components["schemas"]["ThumbnailSize"];
+            };
             header?: never;
             path: {
                 bucket: string;
@@ -1586,7 +2210,9 @@ export interface operations {
     };
     headAsset: {
         parameters: {
-            query?: never;
+            query?: {
+                size?: components["schemas"]["ThumbnailSize"];
+            };
             header?: never;
             path: {
                 bucket: string;
@@ -1860,6 +2486,80 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["DeadLetters"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    listDeadLetterReasons: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Reasons, the most frequent first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetterReasons"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    requeueDeadLetters: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DeadLetterSelection"];
+            };
+        };
+        responses: {
+            /** @description How many */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLettersDone"];
+                };
+            };
+            503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    dropDeadLetters: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DeadLetterSelection"];
+            };
+        };
+        responses: {
+            /** @description How many */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLettersDone"];
                 };
             };
             503: components["responses"]["Error"];

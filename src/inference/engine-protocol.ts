@@ -86,7 +86,8 @@ export type EngineEvent =
   | { kind: 'progress'; stage: EngineStage; step: number; steps: number }
   /** The device is free for the next request; what is left (encoding, writing) needs no model. */
   | { kind: 'computeDone' }
-  | { kind: 'preview'; step: number; path: string; contentType: string }
+  /** Of one of the request's pictures, as it is after a step. */
+  | { kind: 'preview'; image: number; images: number; step: number; path: string; contentType: string }
   | { kind: 'token'; text: string };
 
 /**

@@ -63,6 +63,9 @@ export const requestLogPlugin = fp(
   { name: 'request-log', fastify: '5.x' },
 );
 
+/** Beside what needs the scope `operate`. */
+const audited = new Set(['cancelJob', 'cancelJobs', 'deleteJobAssets']);
+
 /**
  * One line for everything an operator changes, done or refused: who, what, at which of them. Its `request_id`
  * is the answer's.
@@ -72,17 +75,19 @@ export const auditPlugin = fp(
     scope.addHook('onResponse', async (request, reply) => {
       const { operationId, scope: asked } = request.routeOptions.config;
       const changes =
-        !['GET', 'HEAD'].includes(request.method) && (asked === 'operate' || operationId === 'cancelJob');
+        !['GET', 'HEAD'].includes(request.method) &&
+        (asked === 'operate' || (operationId !== undefined && audited.has(operationId)));
       if (!changes || !request.caller) return;
-      const { id, worker_id: workerId } = request.params as Record<string, string | undefined>;
-      const { id: named } = (request.body ?? {}) as { id?: unknown };
-      const target = workerId ?? id ?? (typeof named === 'string' ? named : undefined);
+      const { id, worker_id: workerId, queue } = request.params as Record<string, string | undefined>;
+      const { id: named, ...selection } = (request.body ?? {}) as Record<string, unknown>;
+      const target = workerId ?? queue ?? id ?? (typeof named === 'string' ? named : undefined);
       request.log.info(
         {
           event: 'audit',
           caller: request.caller.name,
           operation: operationId,
           ...(target === undefined ? {} : { target: target.slice(0, 300) }),
+          ...(Object.keys(selection).length === 0 ? {} : { asked: JSON.stringify(selection).slice(0, 500) }),
           status: reply.statusCode,
           client: request.ip,
         },

@@ -65,7 +65,7 @@ export function createDisconnectSignals(app: FastifyInstance) {
 export type DisconnectSignals = ReturnType<typeof createDisconnectSignals>;
 
 export interface ServerSentEvent {
-  id?: number;
+  id?: number | string;
   event: string;
   data: unknown;
 }

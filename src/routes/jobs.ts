@@ -1,26 +1,23 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { components } from '../contract/generated.js';
+import type { FastifyRequest } from 'fastify';
 import type { Handlers } from '../contract/routes.js';
 import { errors } from '../lib/errors.js';
-import type { JobEvent } from '../services/jobs/job-service.js';
-import { ownerOf } from '../services/references/uploads.js';
-import type { JobProgress, JobRecord } from '../services/queue/job-store.js';
-import { type RouteContext, sendEvents, type ServerSentEvent } from './context.js';
+import type { JobType, QueueName } from '../services/catalogue.js';
+import type { JobStatus } from '../services/queue/job-store.js';
+import { type RouteContext, sendEvents } from './context.js';
+import { allToWire, jobView, listedView, toWire } from './job-views.js';
 
 /** W3C trace context: the job goes on in its producer's trace. */
 const traceparentForm = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
-
-type JobView = components['schemas']['Job'];
 
 export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
   const { jobs } = services;
 
   /** What belongs to somebody else is not there for the user of a token. */
-  async function requireJob(id: string, userId: string | undefined) {
-    const job = await jobs.get(id);
-    if (job === null || (userId !== undefined && job.record.userId.toLowerCase() !== userId))
+  async function requireOwn(id: string, caller: FastifyRequest['caller']): Promise<void> {
+    const job = await jobs.find(id);
+    const userId = caller?.userId;
+    if (job === null || (userId !== undefined && job.userId.toLowerCase() !== userId))
       throw errors.notFound(`Job ${id}`);
-    return job;
   }
 
   return {
@@ -48,43 +45,102 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
     },
 
     async listJobs(request) {
-      const { status, type, user_id: asked, limit = 20, cursor } = request.query;
-      const userId = request.caller?.userId ?? asked;
-      if (asked !== undefined && asked.toLowerCase() !== userId?.toLowerCase()) throw errors.foreign(ownJobs);
-      const page = await jobs.list(
-        {
-          ...(status === undefined ? {} : { status }),
-          ...(type === undefined ? {} : { type }),
-          ...(userId === undefined ? {} : { userId }),
-        },
-        limit,
-        cursor,
-      );
+      const { limit = 20, cursor, ...asked } = request.query;
+      const { caller } = request;
+      const page = await jobs.list(filterOf(asked, caller), limit, cursor);
       return {
-        jobs: page.jobs.map((record) => jobView(record, null)),
+        jobs: page.jobs.map((job) => listedView(job, caller)),
         ...(page.nextCursor === undefined ? {} : { next_cursor: page.nextCursor }),
       };
     },
 
-    async getJob(request) {
-      const { record, queuePosition } = await requireJob(request.params.id, request.caller?.userId);
-      return jobView(record, queuePosition);
+    async getJob({ params: { id }, caller }) {
+      await requireOwn(id, caller);
+      const job = await jobs.get(id);
+      if (job === null) throw errors.notFound(`Job ${id}`);
+      return jobView(job, caller);
     },
 
-    async cancelJob(request, reply) {
-      if (request.caller?.userId !== undefined) await requireJob(request.params.id, request.caller?.userId);
-      const result = await jobs.cancel(request.params.id);
-      if (result.outcome === 'unknown') throw errors.notFound(`Job ${request.params.id}`);
+    async cancelJob({ params: { id }, caller }, reply) {
+      if (caller?.userId !== undefined) await requireOwn(id, caller);
+      const result = await jobs.cancel(id);
+      if (result.outcome === 'unknown') throw errors.notFound(`Job ${id}`);
       reply.code(result.outcome === 'requested' ? 202 : 200);
-      return jobView(result.record, null);
+      return jobView({ record: result.record, queuePosition: null, waiting: null }, caller);
+    },
+
+    async cancelJobs({ body, caller }) {
+      const { limit = 1000, ids, ...asked } = body;
+      if (ids === undefined && Object.keys(asked).length === 0)
+        throw errors.invalidParameters.with({ details: [noFilter] }, noFilter.message);
+      const filter = filterOf(asked, caller);
+      const statuses = [asked.status ?? (['queued', 'processing'] as const)].flat();
+      const sum = { cancelled: 0, stopping: 0, more: false };
+      const filters = ids === undefined ? [filter] : ids.map((id) => ({ ...filter, idPrefix: id }));
+      for (const one of filters)
+        for (const status of statuses) {
+          const left = limit - sum.cancelled - sum.stopping;
+          if (left <= 0) return { ...sum, more: true };
+          const done = await jobs.cancelMany({ ...one, status }, left);
+          sum.cancelled += done.cancelled;
+          sum.stopping += done.stopping;
+          sum.more ||= done.more;
+        }
+      return sum;
+    },
+
+    async deleteJobAssets({ params: { id }, caller }) {
+      await requireOwn(id, caller);
+      const job = await jobs.removeAssets(id);
+      if (job === null) throw errors.notFound(`Job ${id}`);
+      return jobView(job, caller);
     },
 
     async followJob(request, reply) {
       const { id } = request.params;
-      await requireJob(id, request.caller?.userId);
+      await requireOwn(id, request.caller);
       const lastId = Number(request.headers['last-event-id'] ?? 0);
       return sendEvents(reply, toWire(jobs.events(id, lastId, disconnect.of(reply))));
     },
+
+    async followJobs({ query, headers, caller }, reply) {
+      const { previews = true, last_event_id: asked } = query;
+      const afterId = headers['last-event-id'] ?? asked;
+      const events = await jobs.allEvents(
+        { previews, userId: caller?.userId, ...(typeof afterId === 'string' ? { afterId } : {}) },
+        disconnect.of(reply),
+      );
+      return sendEvents(reply, allToWire(events));
+    },
+  };
+}
+
+const noFilter = {
+  field: 'body',
+  rule: 'minProperties',
+  message: 'body must name at least one of status, type, queue, user_id, text, ids',
+};
+
+interface Asked {
+  status?: JobStatus;
+  type?: JobType;
+  queue?: QueueName;
+  user_id?: string;
+  text?: string;
+  id_prefix?: string;
+}
+
+/** A token is for its own user's jobs, whatever it asks for. */
+function filterOf(
+  { user_id: asked, id_prefix: idPrefix, ...given }: Asked,
+  caller: FastifyRequest['caller'],
+) {
+  const userId = caller?.userId ?? asked;
+  if (asked !== undefined && asked.toLowerCase() !== userId?.toLowerCase()) throw errors.foreign(ownJobs);
+  return {
+    ...given,
+    ...(userId === undefined ? {} : { userId }),
+    ...(idPrefix === undefined ? {} : { idPrefix }),
   };
 }
 
@@ -107,64 +163,4 @@ function ofCaller(
         throw errors.foreign(`${part}.${field} names a file of another user`);
   }
   return { ...payload, user_id: given };
-}
-
-async function* toWire(events: AsyncIterable<JobEvent>): AsyncGenerator<ServerSentEvent> {
-  for await (const event of events) {
-    yield event.event === 'progress' ? { ...event, data: progressView(event.data) } : event;
-  }
-}
-
-function progressView({
-  stage,
-  step,
-  steps,
-  fraction,
-  etaSeconds,
-}: JobProgress): components['schemas']['JobProgress'] {
-  return { stage, step, steps, fraction, eta_seconds: etaSeconds };
-}
-
-function jobView(record: JobRecord, queuePosition: number | null): JobView {
-  return {
-    id: record.writtenId ?? record.id,
-    type: record.type,
-    status: record.status,
-    queue_position: queuePosition,
-    progress: progressView(record.progress),
-    attempts: record.attempts,
-    assets: record.assets,
-    metadata: record.metadata,
-    ...(record.errorMessage === undefined ? {} : { error_message: record.errorMessage }),
-    created_at: new Date(record.createdAtMs).toISOString(),
-    ...(record.startedAtMs === undefined ? {} : { started_at: new Date(record.startedAtMs).toISOString() }),
-    ...(record.finishedAtMs === undefined
-      ? {}
-      : { finished_at: new Date(record.finishedAtMs).toISOString() }),
-  };
-}
-
-type AssetRequest = Pick<FastifyRequest, 'caller'> & { params: { bucket: string; path: string } };
-
-/** Files of the folder storage: whole, in ranges, or not again when the client has them. */
-export function assetRoutes({ services: { assets } }: RouteContext): Handlers {
-  async function send(
-    { params: { bucket, path }, caller }: AssetRequest,
-    reply: FastifyReply,
-  ): Promise<FastifyReply> {
-    const isTheirs = caller?.userId === undefined || ownerOf(path) === caller.userId;
-    const asset = isTheirs ? await assets?.find(bucket, path) : null;
-    if (assets === undefined || asset === undefined || asset === null)
-      throw errors.notFound(`Asset ${bucket}/${path}`);
-    return (
-      reply
-        .type(asset.contentType)
-        .header('x-content-type-options', 'nosniff')
-        // A later attempt of the same job may write the same name again: ask each time, send it once.
-        .header('cache-control', 'private, no-cache')
-        .sendFile(asset.file, assets.root, { cacheControl: false, contentType: false, dotfiles: 'allow' })
-    );
-  }
-
-  return { getAsset: send, headAsset: send };
 }

@@ -1,10 +1,10 @@
 import { Readable } from 'node:stream';
 import { Busboy, type BusboyConfig, type BusboyHeaders } from '@fastify/busboy';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Handlers } from '../contract/routes.js';
 import { errors } from '../lib/errors.js';
 import { isUuid } from '../services/queue/read-payload.js';
-import type { StoredReference } from '../services/references/uploads.js';
+import { ownerOf, type StoredReference } from '../services/references/uploads.js';
 import type { RouteContext } from './context.js';
 
 const multipart = /^multipart\/form-data\s*(;|$)/i;
@@ -39,6 +39,41 @@ export function referenceRoutes({ services: { references }, disconnect }: RouteC
       return { reference, width, height, bytes, expires_at: new Date(expiresAtMs).toISOString() };
     },
   };
+}
+
+type AssetRequest = Pick<FastifyRequest, 'caller'> & {
+  params: { bucket: string; path: string };
+  query: { size?: number };
+};
+
+/**
+ * Files of the folder storage: whole, in ranges, or not again when the client has them; small pictures of any
+ * storage.
+ */
+export function assetRoutes({ services: { assets, thumbnails } }: RouteContext): Handlers {
+  async function send(
+    { params: { bucket, path }, query: { size }, caller }: AssetRequest,
+    reply: FastifyReply,
+  ): Promise<FastifyReply> {
+    const isTheirs = caller?.userId === undefined || ownerOf(path) === caller.userId;
+    const found = !isTheirs
+      ? null
+      : size === undefined
+        ? await assets?.find(bucket, path)
+        : await thumbnails.find(bucket, path, size);
+    if (found === undefined || found === null) throw errors.notFound(`Asset ${bucket}/${path}`);
+    const root = size === undefined ? assets?.root : thumbnails.root;
+    return (
+      reply
+        .type(found.contentType)
+        .header('x-content-type-options', 'nosniff')
+        // A later attempt of the same job may write the same name again: ask each time, send it once.
+        .header('cache-control', 'private, no-cache')
+        .sendFile(found.file, root ?? '', { cacheControl: false, contentType: false, dotfiles: 'allow' })
+    );
+  }
+
+  return { getAsset: send, headAsset: send };
 }
 
 function refused(field: string, rule: string, message: string) {

@@ -2,11 +2,14 @@ import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
 import { errors } from '../lib/errors.js';
 import type { EngineKind } from '../inference/engine-protocol.js';
+import { within } from '../lib/wait.js';
 import { formatCelsius, formatGigabytes, formatPercent, isoSeconds } from '../lib/units.js';
 import type { GpuReading } from '../services/card/gpu-monitor.js';
 import { type EngineStatus, healthOf, isUp, troubleOf } from '../services/engines/engine-status.js';
 import { packageVersion } from '../lib/project.js';
+import type { Hold } from '../services/queue/store-parts.js';
 import type { RouteContext } from './context.js';
+import { holdView } from './operators.js';
 
 const workerIds: readonly EngineKind[] = ['sdxl', 'wan', 'qwen'];
 /** What a restart takes before an engine has ever been loaded, seconds. */
@@ -23,11 +26,12 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
 
   return {
     async getWorkerStatus(request) {
-      const reading = await gpu.read();
+      const [reading, holds] = await Promise.all([gpu.read(), holdsIfKnown()]);
       return {
         status: 'running',
         health: healthOf(engines, fitness.reasons()),
         worker_id: facts.workerId,
+        draining: draining(holds[facts.workerId]),
         workers: {
           sdxl: workerState(engines.status('sdxl')),
           wan: workerState(engines.status('wan')),
@@ -42,7 +46,7 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
           gpu_memory_used_bytes: reading?.usedBytes ?? null,
           gpu_utilization_fraction: reading?.utilization ?? null,
         },
-        ...(request.query.scope === 'cluster' ? { instances: await listInstances() } : {}),
+        ...(request.query.scope === 'cluster' ? { instances: await listInstances(holds) } : {}),
       };
     },
 
@@ -160,13 +164,26 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
     };
   }
 
-  async function listInstances(): Promise<NonNullable<components['schemas']['WorkerStatus']['instances']>> {
+  /** A queue that does not answer holds nobody up: the workers have more to tell. */
+  async function holdsIfKnown(): Promise<Record<string, Hold>> {
+    let holds = {};
+    const asked = store.holds.list().then(({ workers }) => {
+      holds = workers;
+    });
+    await within(500, asked);
+    return holds;
+  }
+
+  async function listInstances(
+    holds: Record<string, Hold>,
+  ): Promise<NonNullable<components['schemas']['WorkerStatus']['instances']>> {
     return (await store.instances()).map(({ workerId, host, pid, startedAtMs, seenAtMs, status }) => ({
       worker_id: workerId,
       host,
       pid,
       started_at: iso(startedAtMs),
       seen_at: iso(seenAtMs),
+      draining: draining(holds[workerId]),
       status,
     }));
   }
@@ -214,6 +231,7 @@ function memoryOf({ pid, memory }: EngineStatus): number | null {
   return memory === null ? null : (memory.deviceBytes ?? memory.rssBytes);
 }
 
+const draining = (hold: Hold | undefined) => (hold === undefined ? null : holdView(hold));
 const iso = (ms: number) => new Date(ms).toISOString();
 const totalOf = (reading: GpuReading | null) => formatGigabytes(reading === null ? 0 : reading.totalBytes);
 const usedOf = (reading: GpuReading | null) => formatGigabytes(reading === null ? 0 : reading.usedBytes);

@@ -119,6 +119,9 @@ export const catalogue: Readonly<Record<JobType, JobTypeSpec>> = {
   },
 };
 
+export const isQueueName = (value: unknown): value is QueueName =>
+  queueNames.some((queue) => queue === value);
+
 export function isJobType(value: unknown): value is JobType {
   return typeof value === 'string' && Object.hasOwn(catalogue, value);
 }

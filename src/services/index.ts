@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
+import path from 'node:path';
 import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Config } from '../config.js';
@@ -14,7 +15,7 @@ import type { EnginesView } from './engines/engine-status.js';
 import { createEngines, type Engines } from './engines/engines.js';
 import type { EnhancementService } from './enhancement/enhancement-types.js';
 import { createPromptEnhancement, openDenyList } from './enhancement/index.js';
-import { createFitness, createJobs } from './jobs/index.js';
+import { createFitness, createJobs, createThumbnails } from './jobs/index.js';
 import { openModels, pocketTrouble } from './models/index.js';
 import { createOperations } from './operations/index.js';
 import type { StatusMonitor } from './operations/status-monitor.js';
@@ -78,7 +79,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const storage = fitness.watch(ownStorage);
   const enhancement = await createPromptEnhancement(config, log, { engines, denyList });
   const metrics = createServiceMetrics({ registry: options.registry, store, engines, gpu });
-  const { jobs, runners, capabilities, ...work } = createJobs(config, log, {
+  const { jobs, runners, capabilities, outlook, ...work } = createJobs(config, log, {
     workerId,
     version,
     store,
@@ -108,10 +109,12 @@ export async function createServices(config: Config, log: Logger, options: Servi
     runners,
     capabilities,
     fitness,
+    outlook,
     activeJobs: work.active,
     uploads: work.uploads,
   });
 
+  const thumbnails = createThumbnails({ folder: path.join(config.dataDir, 'thumbnails'), storage, assets });
   const unfit = pocketTrouble(config);
 
   async function start(): Promise<void> {
@@ -162,6 +165,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
 
   return {
     jobs,
+    outlook,
     capabilities,
     fitness,
     engines,
@@ -169,6 +173,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     storage,
     /** Files of the folder storage by URL path; absent when storage is elsewhere. */
     assets,
+    thumbnails,
     /** Pictures of pages, kept for a while. */
     references: work.uploads,
     gpu,
@@ -199,10 +204,12 @@ export type AllServices = Awaited<ReturnType<typeof createServices>>;
 export interface Services extends Pick<
   AllServices,
   | 'jobs'
+  | 'outlook'
   | 'capabilities'
   | 'store'
   | 'storage'
   | 'assets'
+  | 'thumbnails'
   | 'references'
   | 'unfit'
   | 'validation'

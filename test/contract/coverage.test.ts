@@ -37,7 +37,7 @@ t.test('every operation gives its good answers in the shape the contract declare
     env: { MODELS_DIR: dir },
     options: { engineEntry: testEngineEntry },
   });
-  const { call, inject } = await build(t, {
+  const { app, call, inject } = await build(t, {
     checker,
     env: { MODELS_DIR: dir },
     options: { engineEntry: testEngineEntry },
@@ -57,6 +57,15 @@ t.test('every operation gives its good answers in the shape the contract declare
     await call(method, file, undefined, { range: 'bytes=0-0' });
     await call(method, file);
   }
+  await call('GET', `${file}?size=64`);
+  const stream = await app.inject({
+    url: '/events',
+    headers: { authorization: `Bearer ${testApiKey}` },
+    payloadAsStream: true,
+  });
+  stream.stream().destroy();
+  t.same(checker.check('GET', '/events', { ...stream, payload: '' }), []);
+  await call('DELETE', `/jobs/${id}/assets`);
   await call('DELETE', `/jobs/${id}`);
   const running = randomUUID();
   await call('POST', '/jobs', { ...goodPayloads.sdxl, id: running, prompt: 'is slow' });
@@ -65,6 +74,12 @@ t.test('every operation gives its good answers in the shape the contract declare
     async () => (await call('GET', `/jobs/${running}`)).json<{ status: string }>().status !== 'queued',
   );
   await call('DELETE', `/jobs/${running}`);
+  await call('POST', '/jobs/cancel', { status: 'queued' });
+  await call('GET', '/queues');
+  for (const what of ['/queues/wan_queue/pause', '/instances/self/drain']) await call('POST', what, {});
+  for (const what of ['/queues/wan_queue/resume', '/instances/self/resume']) await call('POST', what);
+  await call('GET', '/dead-letters/reasons');
+  for (const what of ['requeue', 'drop']) await call('POST', `/dead-letters/${what}`, { reason: 'none' });
 
   for (const url of [
     '/',

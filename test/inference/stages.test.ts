@@ -30,10 +30,34 @@ t.test('a preview keeps no step waiting, and is at most 512 pixels a side', asyn
   t.same(told(), [], 'and nothing was waited for');
   await stages.previewWritten();
   t.same(told(), [5]);
-  t.match(await sharp(path.join(outputDir, 'preview-5.webp')).metadata(), { width: 512, height: 256 });
+  t.match(await sharp(path.join(outputDir, 'preview-5-0.webp')).metadata(), { width: 512, height: 256 });
   stages.preview(params, { step: 15, steps: 25 }, look, () => new Float32Array());
   await stages.previewWritten();
   t.same(told(), [5, 15], 'the next one due is drawn again');
+});
+
+t.test('each of the pictures that are drawn together has its preview', async (t) => {
+  const outputDir = await temporaryFolder(t);
+  const context = recordingContext();
+  const stages = followStages(context);
+  const rendered: Float32Array[] = [];
+  const look = {
+    render(latents: Float32Array) {
+      rendered.push(latents);
+      return { data: new Uint8Array(64 * 64 * 3), width: 64, height: 64 };
+    },
+  };
+  const params = { outputDir, previewEverySteps: 1, width: 64, height: 64 };
+  const shown = { step: 1, steps: 5, reported: 17, first: 3, drawn: 2, images: 6 };
+  stages.preview(params, shown, look, (index) => Float32Array.of(index));
+  t.same(rendered, [Float32Array.of(0), Float32Array.of(1)], 'before the latents go on changing');
+  await stages.previewWritten();
+  const told = context.events.flatMap((event) => (event.kind === 'preview' ? [event] : []));
+  t.match(told, [
+    { image: 3, images: 6, step: 17 },
+    { image: 4, images: 6, step: 17 },
+  ]);
+  t.not(told[0]?.path, told[1]?.path);
 });
 
 t.test('a preview that cannot be written costs the job nothing', async (t) => {

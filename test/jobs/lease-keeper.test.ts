@@ -1,6 +1,6 @@
 import t from 'tap';
 import { type JobInterrupt } from '../../src/services/jobs/failure.js';
-import { keepLease } from '../../src/services/jobs/lease-keeper.js';
+import { keepLease } from '../../src/services/jobs/while-running.js';
 import type { JobStore } from '../../src/services/queue/job-store.js';
 import { silentLog, until } from '../engines/support.js';
 

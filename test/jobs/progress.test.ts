@@ -1,8 +1,9 @@
 import path from 'node:path';
 import t from 'tap';
 import { until } from '../engines/support.js';
-import { createEventLog, createRecordWatch, followJob } from '../../src/services/jobs/job-events.js';
-import type { JobEvent } from '../../src/services/jobs/job-service.js';
+import { createEventLog } from '../../src/services/jobs/event-log.js';
+import { createRecordWatch, followJob } from '../../src/services/jobs/job-events.js';
+import type { JobEvent } from '../../src/services/jobs/event-log.js';
 import { createProgressEstimator, type TimedStage } from '../../src/services/jobs/progress-estimator.js';
 import type { JobRecord } from '../../src/services/queue/job-store.js';
 
@@ -166,12 +167,18 @@ t.test('the event log keeps a bounded past with growing ids', async (t) => {
     log.since('a', 1006).map((event) => event.id),
     [1007, 1008],
   );
-  log.publish('b', { event: 'preview', data: { step: 1, content_type: 'image/png', base64: '' } });
-  log.publish('b', { event: 'preview', data: { step: 2, content_type: 'image/png', base64: '' } });
+  const preview = (image: number, step: number) =>
+    ({ event: 'preview', data: { image, images: 2, step, content_type: 'image/png', base64: '' } }) as const;
+  for (const [image, step] of [
+    [0, 1],
+    [1, 1],
+    [0, 2],
+  ] as const)
+    log.publish('b', preview(image, step));
   t.same(
     log.since('b', 0).map((event) => event.data),
-    [{ step: 2, content_type: 'image/png', base64: '' }],
-    'a preview replaces the one before',
+    [preview(1, 1).data, preview(0, 2).data],
+    'a preview replaces the one before of its picture',
   );
   log.publish('c', progress(0));
   t.notOk(log.lastId('a') !== undefined, 'the longest untouched job is forgotten');
@@ -289,13 +296,13 @@ t.test('hundreds of followers are told everything, in order, by one reader of th
       return Promise.resolve(current);
     },
   };
-  const watch = createRecordWatch(store, 10);
+  const records = createRecordWatch(store, 10);
   const stop = new AbortController();
   const seen = Array.from({ length: 500 }, (): JobEvent[] => []);
   const reading = seen.map(async (events, index) => {
     // Every other one is gone soon.
     const signal = index % 2 === 0 ? new AbortController().signal : stop.signal;
-    for await (const event of followJob('j', 0, signal, { store, watch, log, pollMs: 10_000 }))
+    for await (const event of followJob('j', 0, signal, { store, records, log, pollMs: 10_000 }))
       events.push(event);
   });
   await until('the first state', () => seen.every(({ length }) => length === 1));

@@ -8,9 +8,10 @@ import { createSharedLock } from '../../src/lib/semaphore.js';
 import { createEngines } from '../../src/services/engines/engines.js';
 import type { SupervisorOptions } from '../../src/services/engines/engine-options.js';
 import { createFitness } from '../../src/services/jobs/index.js';
-import { createEventLog } from '../../src/services/jobs/job-events.js';
+import { createEventLog } from '../../src/services/jobs/event-log.js';
 import { createJobService } from '../../src/services/jobs/job-service.js';
 import type { PayloadCheck, ValidJob } from '../../src/services/jobs/payload.js';
+import { createOutlook } from '../../src/services/jobs/outlook.js';
 import { createProgressEstimator } from '../../src/services/jobs/progress-estimator.js';
 import { createRunner, type RunnerOptions } from '../../src/services/jobs/runner.js';
 import {
@@ -21,7 +22,7 @@ import {
 import type { BuildCallback } from '../../src/services/outbound/index.js';
 import type { FinishedJobFacts } from '../../src/services/outbound/usage-reporter.js';
 import { planSdxlJob } from '../../src/services/jobs/sdxl-plan.js';
-import { createWorkFolders } from '../../src/services/jobs/work-folders.js';
+import { createWorkFolders } from '../../src/services/jobs/job-files.js';
 import { createNegativePrompts } from '../../src/services/models/negative-prompts.js';
 import { createEmbeddedStore } from '../../src/services/queue/embedded/store.js';
 import type { JobRecord, JobStore } from '../../src/services/queue/job-store.js';
@@ -172,6 +173,7 @@ export async function createHarness({
     storage,
     log: silentLog,
     capabilities: { whyNot: () => null },
+    outlook: createOutlook({ ...context, fitness, capabilities: { whyNot: () => null, possible: () => [] } }),
     events,
     validate: check,
     callback,

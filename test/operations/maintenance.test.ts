@@ -22,6 +22,7 @@ t.test('a round that still waits for the store is not joined by another one', as
     },
     engines: { has: () => false, status: () => ({}) as never, statuses: () => [] },
     runners: [],
+    outlook: { announced: () => ({ takes: {}, job_seconds: {} }) },
     uploads: { clean: () => Promise.resolve() },
     capabilities: { possible: () => [] },
     fitness: { reasons: () => [] },

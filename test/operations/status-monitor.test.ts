@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import t from 'tap';
 import { testEngineEntry, until } from '../engines/support.js';
 import { build } from '../helpers/build.js';
-import { statusMonitorPlugin } from '../../src/plugins/self-reports.js';
+import { statusMonitorPlugin } from '../../src/plugins/background.js';
 import { createStatusMonitor } from '../../src/services/operations/status-monitor.js';
 import {
   createTrends,

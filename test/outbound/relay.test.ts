@@ -6,7 +6,7 @@ import t, { type Test } from 'tap';
 import { createCallbackRelay, type RelayOptions } from '../../src/services/outbound/callback-relay.js';
 import { createCallbackSender, type Delivery } from '../../src/services/outbound/sender.js';
 import { createEmbeddedStore } from '../../src/services/queue/embedded/store.js';
-import type { CallbackEvent, OutboxEntry } from '../../src/services/queue/outbox.js';
+import type { CallbackEvent, OutboxEntry } from '../../src/services/queue/store-parts.js';
 import { waitFor } from '../helpers/wait-for.js';
 import { silentLog, startReceiver } from './support.js';
 

@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
 import { createRedisSessions } from '../../src/services/enhancement/redis-sessions.js';
 import { createRedisStore, type RedisStoreOptions } from '../../src/services/queue/redis/store.js';
+import { waitFor } from '../helpers/wait-for.js';
 import { openRedis, redisOrSkip, startRedis } from '../helpers/redis.js';
 import type { JobStore } from '../../src/services/queue/job-store.js';
 import { mostDeadCallbacks, mostDeadLetters } from '../../src/services/queue/records.js';
@@ -90,6 +91,72 @@ if (redisOrSkip(t)) {
     },
   );
 
+  await t.test('what producers pushed and nobody has begun is listed first, page by page', async (t) => {
+    const { store } = await open(t);
+    const posted = await submit(store);
+    const pushed = Array.from({ length: 5 }, () => someJob());
+    for (const job of pushed) await admin.lpush('sdxl_queue', payloadOf(job));
+    await admin.lpush('sdxl_queue', 'no job', JSON.stringify({ ...someJob(), type: 'nonsense' }));
+    const seen: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await store.list({ status: 'queued' }, 2, cursor);
+      seen.push(...page.jobs.map(({ id }) => id));
+      cursor = page.nextCursor;
+    } while (cursor !== undefined);
+    t.same(seen, [...pushed.map(({ id }) => id).sort(), posted.id]);
+    t.match((await store.list({}, 1)).jobs[0], { status: 'queued', request: /a red circle/ });
+    t.same((await store.list({ status: 'failed' }, 5)).jobs, []);
+    t.equal((await store.list({ text: 'a red' }, 10)).jobs.length, 6);
+  });
+
+  await t.test('one reader serves all who follow all jobs, and is gone with the last of them', async (t) => {
+    const { store } = await open(t);
+    const other = createStore(t);
+    const waits = async () =>
+      String(await admin.client('LIST'))
+        .split('\n')
+        .filter((line) => line.includes('cmd=xread')).length;
+    const progress: string[] = [];
+    const own: string[] = [];
+    const following = await Promise.all(
+      Array.from({ length: 20 }, () =>
+        store.changes.follow({ onChange: () => {}, onProgress: ({ id }) => void progress.push(id) }),
+      ),
+    );
+    await waitFor(async () => (await waits()) === 1, { what: 'one reader' });
+    const { stop } = await other.changes.follow({
+      onChange: () => {},
+      onProgress: ({ id }) => void own.push(id),
+    });
+    const job = await submit(other);
+    const { lease } = await start(other, job);
+    await other.updateProgress(lease, {
+      stage: 'denoise',
+      step: 1,
+      steps: 2,
+      fraction: 0.5,
+      etaSeconds: null,
+    });
+    await waitFor(() => progress.length === 20, { what: 'progress of a job that runs elsewhere' });
+    t.same(own, [], 'whoever runs it knows already');
+    stop();
+    for (const one of following) one.stop();
+    await waitFor(async () => (await waits()) === 0, { what: 'no reader' });
+  });
+
+  await t.test('a user that may write no stream loses no job by it', async (t) => {
+    await admin.flushall();
+    const rules = ['on', '>geheim', '~*', '&*', '+@all', '-xadd', '-xread'] as const;
+    await admin.call('ACL', 'SETUSER', 'streamless', ...rules);
+    t.teardown(() => admin.call('ACL', 'DELUSER', 'streamless'));
+    const clock = createClock();
+    const store = createStore(t, { url: server.url.replace('://', '://streamless:geheim@') });
+    const job = await submit(store);
+    t.ok(await store.finish((await start(store, job)).lease, completed(clock, job.id)));
+    t.match(await store.get(job.id), { status: 'completed' });
+  });
+
   await t.test("payloads are taken from the right end of the producers' list", async (t) => {
     const { store } = await open(t);
     const jobs = [someJob(), someJob(), someJob()];
@@ -114,7 +181,7 @@ if (redisOrSkip(t)) {
       await store.dropDeadLetter(letter?.id ?? '');
       t.same(
         (await admin.keys('*')).sort(),
-        [`ourvidz:job:${bad.id}`, `ourvidz:job:${job.id}`, 'ourvidz:jobs'].sort(),
+        [`ourvidz:job:${bad.id}`, `ourvidz:job:${job.id}`, 'ourvidz:jobs', 'ourvidz:changes'].sort(),
       );
       t.ok((await admin.pttl(`ourvidz:job:${job.id}`)) > 3_500_000, 'and the record ends by itself');
     },
@@ -133,6 +200,7 @@ if (redisOrSkip(t)) {
       await store.reclaimExpired();
       await (await reopen()).reclaimExpired();
       t.same((await admin.keys('*')).filter((key) => !key.includes('idempotency')).sort(), [
+        'ourvidz:changes',
         `ourvidz:job:${waiting.id}`,
         'ourvidz:jobs',
         'sdxl_queue',

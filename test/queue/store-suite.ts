@@ -6,6 +6,7 @@ import { testDeadLetters } from './suite/dead-letters.js';
 import { testHousekeeping } from './suite/housekeeping.js';
 import { testIdentity } from './suite/identity.js';
 import { testLeases } from './suite/leases.js';
+import { testOperating } from './suite/operating.js';
 import { testSubmission } from './suite/submission.js';
 
 /**
@@ -43,4 +44,5 @@ export async function runStoreSuite(t: Test, open: OpenHarness): Promise<void> {
   await testCancellation(t, open);
   await testCallbacks(t, open);
   await testHousekeeping(t, open);
+  await testOperating(t, open);
 }

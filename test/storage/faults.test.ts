@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import pino from 'pino';
 import t from 'tap';
 import { defaultLimits } from '../../src/services/jobs/runner-context.js';
-import { uploadFiles } from '../../src/services/jobs/upload.js';
+import { uploadFiles } from '../../src/services/jobs/job-files.js';
 import { createSupabaseStorage } from '../../src/services/storage/supabase.js';
 import { startSupabaseStorageDouble, type Fault } from '../helpers/supabase-storage-double.js';
 import { localFile, signal } from './storage-suite.js';

@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander';
 import type { Client, Job } from '../../../client/index.js';
 import { followJob, formatExplanation } from '../job-view.js';
 import { CliError, exitCodes, formatFields, formatTable, print, shorten, toInteger } from '../output.js';
-import { ask, clientOf, isJson } from '../client.js';
+import { ask, clientOf, isJson, wholeId } from '../client.js';
 import { createProgressDisplay, describeProgress, silentProgress } from '../progress-view.js';
 import { oneLine } from '../../lib/printable.js';
 import { jobTypes, queueNames } from '../../services/catalogue.js';
@@ -23,23 +23,27 @@ export function registerJobs(program: Command): void {
       ]),
     )
     .addOption(new Option('--type <type>', 'only jobs of this type').choices(jobTypes))
+    .addOption(new Option('--queue <queue>', 'only jobs of this queue').choices(queueNames))
+    .option('--user <id>', 'only jobs of this user')
+    .option('--text <text>', 'only jobs with this in their prompt')
     .option('--limit <count>', 'at most this many', toInteger, 20)
     .option('--cursor <cursor>', 'where the page before ended')
-    .action((options: Parameters<Client['listJobs']>[0], command: Command) =>
+    .action(({ user, ...options }: ListOptions & { user?: string }, command: Command) =>
       ask(
         command,
-        (client) => client.listJobs(options),
+        (client) => listJobs(client, { ...options, ...(user === undefined ? {} : { user_id: user }) }),
         ({ jobs: page, next_cursor: next }) => {
           if (page.length === 0) return 'No jobs.';
           const table = formatTable(
-            ['ID', 'TYPE', 'STATUS', 'PROGRESS', 'ATTEMPTS', 'CREATED'],
+            ['ID', 'TYPE', 'STATUS', 'PROGRESS', 'ATTEMPTS', 'CREATED', 'PROMPT'],
             page.map((job) => [
               job.id,
               job.type,
               job.status,
-              `${Math.round(job.progress.fraction * 100)} %`,
+              job.waiting?.message ?? `${Math.round(job.progress.fraction * 100)} %`,
               job.attempts,
               job.created_at,
+              shorten(job.prompt, 40),
             ]),
           );
           return next === undefined ? table : `${table}\nMore: --cursor ${oneLine(next)}`;
@@ -52,14 +56,15 @@ export function registerJobs(program: Command): void {
     .description('everything known of one job')
     .argument('<id>')
     .action((id: string, _options: unknown, command: Command) =>
-      ask(command, (client) => client.getJob({ id }), formatJob),
+      ask(command, async (client) => client.getJob({ id: await wholeId(client, id) }), formatJob),
     );
 
   jobs
     .command('watch')
     .description('follow a job to its end; leaving does not cancel it')
     .argument('<id>')
-    .action(async (id: string, _options: unknown, command: Command) => {
+    .action(async (begun: string, _options: unknown, command: Command) => {
+      const id = await wholeId(clientOf(command), begun);
       const display = isJson(command) ? silentProgress : createProgressDisplay();
       const job = await followJob(clientOf(command), id, display, new AbortController().signal).finally(() =>
         display.stop(),
@@ -74,34 +79,101 @@ export function registerJobs(program: Command): void {
 
   jobs
     .command('cancel')
-    .description('cancel a job, waiting or running')
-    .argument('<id>')
-    .action((id: string, _options: unknown, command: Command) =>
-      ask(
-        command,
-        (client) => client.cancelJob({ id }),
-        (job) => `${oneLine(job.id)}: ${job.status === 'processing' ? 'told to stop' : oneLine(job.status)}`,
-      ),
-    );
+    .description('cancel a job, waiting or running, or all that meet what is named')
+    .argument('[id]')
+    .addOption(new Option('--state <state>', 'all in this state').choices(['queued', 'processing']))
+    .addOption(new Option('--type <type>', 'all of this type').choices(jobTypes))
+    .addOption(new Option('--queue <queue>', 'all of this queue').choices(queueNames))
+    .option('--user <id>', 'all of this user')
+    .option('--text <text>', 'all with this in their prompt')
+    .action((id: string | undefined, options: CancelOptions, command: Command) => {
+      const isMany = Object.keys(options).length > 0;
+      if (isMany === (id !== undefined))
+        throw new CliError(
+          'Name one job by its id, or several by --state, --type, --queue, --user or --text',
+          exitCodes.usage,
+        );
+      return id === undefined
+        ? ask(
+            command,
+            (client) => cancelMany(client, options),
+            ({ cancelled, stopping }) => `${cancelled} cancelled, ${stopping} told to stop`,
+          )
+        : ask(
+            command,
+            async (client) => client.cancelJob({ id: await wholeId(client, id) }),
+            (job) =>
+              `${oneLine(job.id)}: ${job.status === 'processing' ? 'told to stop' : oneLine(job.status)}`,
+          );
+    });
 
   jobs.addHelpText(
     'after',
     `
 Examples:
   $ ourvidz jobs list --status failed
-  $ ourvidz jobs show 3f8c1d2a-52c5-4e0d-9a51-0c8a4d1f6b7e
-  $ ourvidz jobs cancel 3f8c1d2a-52c5-4e0d-9a51-0c8a4d1f6b7e`,
+  $ ourvidz jobs show 3f8c1d2a
+  $ ourvidz jobs cancel --state queued --user 00000000-0000-4000-8000-000000000001
+An id may be shortened as long as only one job begins so.`,
   );
 }
 
+type ListOptions = NonNullable<Parameters<Client['listJobs']>[0]>;
+
+/** A page; a search goes on until it is full, however many jobs have to be looked at. */
+async function listJobs(client: Client, options: ListOptions): ReturnType<Client['listJobs']> {
+  const { limit = 20 } = options;
+  const page = await client.listJobs(options);
+  while (page.next_cursor !== undefined && page.jobs.length < limit) {
+    const rest = { limit: limit - page.jobs.length, cursor: page.next_cursor };
+    const { jobs, next_cursor: next } = await client.listJobs({ ...options, ...rest });
+    page.jobs.push(...jobs);
+    if (next === undefined) delete page.next_cursor;
+    else page.next_cursor = next;
+  }
+  return page;
+}
+
+interface CancelOptions {
+  state?: 'queued' | 'processing';
+  type?: Job['type'];
+  queue?: Job['queue'];
+  user?: string;
+  text?: string;
+}
+
+async function cancelMany(client: Client, { state, user, ...others }: CancelOptions) {
+  const body = {
+    ...others,
+    ...(state === undefined ? {} : { status: state }),
+    ...(user === undefined ? {} : { user_id: user }),
+  };
+  const sum = { cancelled: 0, stopping: 0 };
+  for (let more = true; more;) {
+    const done = await client.cancelJobs({ body });
+    sum.cancelled += done.cancelled;
+    sum.stopping += done.stopping;
+    more = done.more && done.cancelled + done.stopping > 0;
+  }
+  return sum;
+}
+
 function formatJob(job: Job): string {
-  const { progress, assets, metadata, ...fields } = job;
+  const { progress, assets, metadata, request: _request, waiting, history, ...fields } = job;
   const lines = [
     formatFields({
       ...fields,
+      waits: waiting?.message,
       progress: `${Math.round(progress.fraction * 100)} %, ${describeProgress(progress)}`,
     }),
   ];
+  for (const { attempt, outcome, started_at: began, ended_at: ended, worker_id: worker, error } of history ??
+    [])
+    lines.push(
+      oneLine(
+        `attempt ${attempt}  ${outcome}, ${began} to ${ended}${worker === undefined ? '' : ` on ${worker}`}`,
+      ) + (error === undefined ? '' : `: ${oneLine(error)}`),
+    );
   if (assets.length > 0) lines.push('assets', ...assets.map((asset) => `  ${oneLine(asset)}`));
   const { explain, ...rest } = metadata;
   const known = formatFields(
@@ -116,63 +188,6 @@ function formatJob(job: Job): string {
   const explanation = formatExplanation(explain);
   if (explanation !== '') lines.push('explain', explanation.replace(/^/gm, '  '));
   return lines.join('\n');
-}
-
-export function registerDeadLetters(program: Command): void {
-  const deadLetters = program
-    .command('dead-letters')
-    .description('payloads that were given up: list them, put them back, delete them');
-
-  deadLetters
-    .command('list', { isDefault: true })
-    .description('dead letters with the reason, newest first')
-    .addOption(new Option('--queue <queue>', 'only of this queue').choices(queueNames))
-    .option('--limit <count>', 'at most this many', toInteger, 50)
-    .action((options: Parameters<Client['listDeadLetters']>[0], command: Command) =>
-      ask(
-        command,
-        (client) => client.listDeadLetters(options),
-        ({ dead_letters: letters }) =>
-          letters.length === 0
-            ? 'No dead letters.'
-            : formatTable(
-                ['ID', 'QUEUE', 'JOB', 'ATTEMPTS', 'AT', 'REASON', 'PAYLOAD'],
-                letters.map(({ id, queue, job_id: job, attempts, at, reason, payload }) => [
-                  id,
-                  queue,
-                  job,
-                  attempts,
-                  at,
-                  shorten(reason, 60),
-                  shorten(payload, 40),
-                ]),
-              ),
-      ),
-    );
-
-  deadLetters
-    .command('requeue')
-    .description('put the payload back at the end of its queue with a fresh attempt count')
-    .argument('<id>')
-    .action((id: string, _options: unknown, command: Command) =>
-      ask(
-        command,
-        (client) => client.requeueDeadLetter({ id }),
-        () => `${id}: back in its queue`,
-      ),
-    );
-
-  deadLetters
-    .command('drop')
-    .description('delete the payload for good')
-    .argument('<id>')
-    .action((id: string, _options: unknown, command: Command) =>
-      ask(
-        command,
-        (client) => client.dropDeadLetter({ id }),
-        () => `${id}: deleted`,
-      ),
-    );
 }
 
 export function registerCallbacks(program: Command): void {

@@ -49,24 +49,40 @@ export function followStages({ emit, signal }: RequestContext) {
     /**
      * Begins a preview after the steps that are due; never after the last, whose picture follows anyway. The
      * device is not kept waiting for it: while one is being written, the next is left out. `step` counts
-     * within one schedule of `steps`, `reported` over the whole request.
+     * within one schedule of `steps`, `reported` over the whole request; `drawn` of its `images` pictures are drawn
+     * together, from `first` on.
      */
     preview(
       { outputDir, previewEverySteps, width, height }: PreviewRequest,
-      { step, steps, reported = step }: { step: number; steps: number; reported?: number },
+      {
+        step,
+        steps,
+        reported = step,
+        first = 0,
+        drawn = 1,
+        images = 1,
+      }: { step: number; steps: number; reported?: number; first?: number; drawn?: number; images?: number },
       look: LatentPreview | null,
-      latents: () => Float32Array,
+      latents: (index: number) => Float32Array,
     ): void {
       if (look === null || previewEverySteps === 0 || step % previewEverySteps !== 0 || step === steps)
         return;
       if (preview !== undefined) return;
-      const file = path.join(outputDir, `preview-${reported}.webp`);
-      preview = writePreview(file, look.render(latents(), width, height), width, height)
-        .then(
-          () => emit({ kind: 'preview', step: reported, path: file, contentType: 'image/webp' }),
-          // the job goes on without it
-          () => undefined,
-        )
+      // What they show now: the latents go on changing.
+      const pictures = Array.from({ length: drawn }, (_, index) =>
+        look.render(latents(index), width, height),
+      );
+      const written = async () => {
+        for (const [index, picture] of pictures.entries()) {
+          const image = first + index;
+          const file = path.join(outputDir, `preview-${reported}-${image}.webp`);
+          await writePreview(file, picture, width, height);
+          emit({ kind: 'preview', image, images, step: reported, path: file, contentType: 'image/webp' });
+        }
+      };
+      preview = written()
+        // the job goes on without it
+        .catch(() => undefined)
         .finally(() => {
           preview = undefined;
         });

@@ -195,7 +195,8 @@ async function drawLatents(
       onStep(index, current) {
         const reported = first * steps + (index + 1) * images;
         stages.report('denoise', reported, steps * drawn.numImages);
-        stages.preview(drawn, { step: index + 1, steps, reported }, preview, () => current.subarray(0, size));
+        const shown = { step: index + 1, steps, reported, first, drawn: images, images: drawn.numImages };
+        stages.preview(drawn, shown, preview, (i) => current.subarray(i * size, (i + 1) * size));
       },
     }),
   );

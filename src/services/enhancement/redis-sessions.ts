@@ -1,5 +1,4 @@
-import { createConnector } from '../queue/redis/connection.js';
-import { createOutages } from '../queue/redis/outages.js';
+import { createConnector, createOutages } from '../queue/redis/connection.js';
 import { digestOf, type SessionKey, type SessionLimits, type SessionStore, type Turn } from './sessions.js';
 
 export interface RedisSessionOptions extends SessionLimits {

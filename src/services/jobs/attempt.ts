@@ -7,14 +7,12 @@ import type { BuildCallback } from '../outbound/index.js';
 import type { Reservation } from '../queue/job-store.js';
 import { JobInterrupt } from './failure.js';
 import { createJobOutcome, type HandBackCounts } from './job-outcome.js';
-import { keepLease } from './lease-keeper.js';
 import { requestOf } from './metadata.js';
 import type { EnhancementOutcome, GenerateOutcome, GenerationPlan, PlannedReference } from './plan.js';
 import type { Permits } from './pipeline-permits.js';
-import { createProgressReporter, createProgressWriter } from './progress-reporter.js';
+import { createProgressReporter, createProgressWriter, keepLease, traceAttempt } from './while-running.js';
 import { createStoreWriter, type RunnerContext } from './runner-context.js';
-import { traceAttempt } from './trace.js';
-import { storedFilesOf, uploadFiles } from './upload.js';
+import { storedFilesOf, uploadFiles } from './job-files.js';
 import type { ValidJob } from './payload.js';
 
 /** The permits of the pipeline a job passes through; each function may be called more than once. */
@@ -98,7 +96,7 @@ export async function runAttempt(
   try {
     signal.throwIfAborted();
     const plan = context.plan(job);
-    const tracker = context.estimator.track(plan.estimateKey, plan.stages, plan.takingTurns);
+    const tracker = context.estimator.track(plan.estimateKey, plan.stages, plan.takingTurns, job.type);
     const sendProgress = createProgressWriter({ attempt, context, buildCallback });
     reporter = createProgressReporter({
       jobId: job.id,
@@ -248,13 +246,15 @@ export async function runAttempt(
 
   async function publishPreview({
     path: file,
+    image,
+    images,
     step,
     contentType,
   }: Extract<EngineEvent, { kind: 'preview' }>) {
     // A preview is a courtesy; the next one replaces it.
     const bytes = await readFile(file).catch(() => null);
     if (bytes === null || signal.aborted || attempt.phase === 'finishing') return;
-    const data = { step, content_type: contentType, base64: bytes.toString('base64') };
+    const data = { image, images, step, content_type: contentType, base64: bytes.toString('base64') };
     events.publish(job.id, { event: 'preview', data });
   }
 }

@@ -18,8 +18,9 @@ import { createCapabilities, type Fitness } from './capabilities.js';
 
 import { createJobEnhancer } from './enhance-job.js';
 import { NotPossibleHere } from './failure.js';
-import { createEventLog } from './job-events.js';
+import { createEventLog } from './event-log.js';
 import { createJobService } from './job-service.js';
+import { createOutlook } from './outlook.js';
 import { createPayloadValidator, type ValidJob } from './payload.js';
 import type { GenerationPlan } from './plan.js';
 import { createProgressEstimator } from './progress-estimator.js';
@@ -27,9 +28,10 @@ import { defaultLimits, type RunnerContext, type RunnerMetrics } from './runner-
 import { createRunner } from './runner.js';
 import { planSdxlJob } from './sdxl-plan.js';
 import { planWanJob } from './wan-plan.js';
-import { createWorkFolders } from './work-folders.js';
+import { createWorkFolders } from './job-files.js';
 
 export { createFitness } from './capabilities.js';
+export { createThumbnails } from './job-files.js';
 
 /**
  * Shared queue: a job is fetched ahead only when the running one is about to end; somebody else may be free.
@@ -101,6 +103,7 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
       : planWanJob(job, { ...common, ...models.wan, crf });
   }
 
+  const outlook = createOutlook({ ...options, capabilities, estimator });
   const context: RunnerContext = {
     ...options,
     events,
@@ -135,6 +138,7 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
     storage,
     log,
     capabilities,
+    outlook,
     events,
     callback,
     version,
@@ -151,6 +155,7 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
     uploads,
     runners,
     capabilities,
+    outlook,
     /** Jobs in the pipeline of this process. */
     active: () => runners.reduce((sum, runner) => sum + runner.inFlight().length, 0),
     async open(): Promise<void> {

@@ -1,35 +1,20 @@
-import type { JobEvent } from './job-service.js';
 import { type JobRecord, type JobStore, terminalStatuses } from '../queue/job-store.js';
 import { errors } from '../../lib/errors.js';
+import { createTurns, type EventLog, type JobEvent } from './event-log.js';
 
 const defaultPollMs = 1000;
-
-/** Followers told in one turn of the event loop: whoever asks for something else waits for no more. */
-const toldPerTurn = 50;
-
-/** Calls in the order they came, a few in each turn; the first ones at once. */
-function createTurns() {
-  let waiting: Array<() => void> = [];
-  let begun = 0;
-  function turn(): void {
-    for (let told = 0; told < toldPerTurn; told += 1) waiting[begun++]?.();
-    if (begun < waiting.length) return void setImmediate(turn);
-    [waiting, begun] = [[], 0];
-  }
-  return (calls: Array<() => void>): void => {
-    const isIdle = waiting.length === 0;
-    waiting.push(...calls);
-    if (isIdle && waiting.length > 0) turn();
-  };
-}
 
 /** What a record tells its followers; two that tell the same are equal. */
 const viewOf = ({ status, attempts, progress }: JobRecord) => JSON.stringify([status, attempts, progress]);
 
 type OnRecord = (record: JobRecord | null, view: string) => void;
 
-/** Reads the record of a job once for all who follow it, every `pollMs`. */
+export type RecordWatch = ReturnType<typeof createRecordWatch>;
+
+/** Reads the record of a job once for all who follow it: every `pollMs`, and when they come. */
 export function createRecordWatch(store: Pick<JobStore, 'get'>, pollMs = defaultPollMs) {
+  const reading = new Map<string, Promise<unknown>>();
+  const coming = new Map<string, Promise<JobRecord | null>>();
   const watched = new Map<string, { followers: Set<OnRecord>; timer?: NodeJS.Timeout }>();
   const inTurns = createTurns();
 
@@ -47,8 +32,27 @@ export function createRecordWatch(store: Pick<JobStore, 'get'>, pollMs = default
     }, pollMs);
   }
 
+  /** A read that begins after this call; all who ask until then share it. */
+  function read(id: string): Promise<JobRecord | null> {
+    const known = coming.get(id);
+    if (known !== undefined) return known;
+    const next = Promise.resolve(reading.get(id)).then(() => {
+      coming.delete(id);
+      const asked = store.get(id);
+      const ended = asked.then(
+        () => undefined,
+        () => undefined,
+      );
+      reading.set(id, ended);
+      void ended.then(() => (reading.get(id) === ended ? reading.delete(id) : undefined));
+      return asked;
+    });
+    coming.set(id, next);
+    return next;
+  }
+
   /** Returns the function that ends it. */
-  return (id: string, onRecord: OnRecord): (() => void) => {
+  function watch(id: string, onRecord: OnRecord): () => void {
     const job = watched.get(id) ?? { followers: new Set() };
     job.followers.add(onRecord);
     if (!watched.has(id)) {
@@ -61,13 +65,15 @@ export function createRecordWatch(store: Pick<JobStore, 'get'>, pollMs = default
       clearTimeout(job.timer);
       if (watched.get(id) === job) watched.delete(id);
     };
-  };
+  }
+
+  return { read, watch };
 }
 
 export interface JobEventsOptions {
   store: Pick<JobStore, 'get'>;
   /** One for all who follow a job. */
-  watch?: ReturnType<typeof createRecordWatch>;
+  records?: RecordWatch;
   log: EventLog;
   /** How often the record is read for a job that runs in another process, milliseconds. */
   pollMs?: number;
@@ -88,7 +94,7 @@ export async function* followJob(
     store,
     log,
     pollMs = defaultPollMs,
-    watch = createRecordWatch(store, pollMs),
+    records = createRecordWatch(store, pollMs),
     now = Date.now,
   }: JobEventsOptions,
 ): AsyncGenerator<JobEvent> {
@@ -105,13 +111,13 @@ export async function* followJob(
   let lastId = afterId;
   let told = '';
   // Its own process tells more and sooner; the record only speaks where no event came.
-  const unwatch = watch(id, (record, view) => {
+  const unwatch = records.watch(id, (record, view) => {
     if (record !== null && (view === told || !(terminalStatuses.has(record.status) || isStale()))) return;
     latest = record;
     wake();
   });
   try {
-    const record = await store.get(id);
+    const record = await records.read(id);
     if (record === null) throw errors.notFound(`Job ${id}`);
     const ended = terminalStatuses.has(record.status);
     // The record was read after the events: where they end otherwise than it says, the job has been in
@@ -190,65 +196,3 @@ export function stateOf(record: JobRecord): Extract<JobEvent, { event: 'state' }
 function isTerminal(event: JobEvent): event is Extract<JobEvent, { event: 'state' }> {
   return event.event === 'state' && terminalStatuses.has(event.data.status);
 }
-
-/** An event before it has its id. */
-export type NewJobEvent = JobEvent extends infer Event
-  ? Event extends JobEvent
-    ? Omit<Event, 'id'>
-    : never
-  : never;
-
-export interface EventLogOptions {
-  /** Events kept per job; the oldest go first, a preview is replaced by the next one. */
-  perJob?: number;
-  /** Jobs whose events are kept; the longest untouched go first. */
-  jobs?: number;
-  now?: () => number;
-}
-
-/**
- * Events of the jobs this process ran or accepted, for readers that follow live or come back.
- *
- * Ids are milliseconds since the epoch, pushed up where needed so that they grow strictly within a job: a
- * reader may reconnect to another instance, or to this one after a restart, and its last id still separates
- * old from new.
- */
-export function createEventLog({ perJob = 500, jobs = 1000, now = Date.now }: EventLogOptions = {}) {
-  const logs = new Map<string, JobEvent[]>();
-  const listeners = new Map<string, Set<(event: JobEvent) => void>>();
-  const inTurns = createTurns();
-
-  function publish(jobId: string, event: NewJobEvent): JobEvent {
-    const events = logs.get(jobId) ?? [];
-    logs.delete(jobId);
-    logs.set(jobId, events);
-    const entry = { id: Math.max(now(), (events.at(-1)?.id ?? 0) + 1), ...event };
-    if (entry.event === 'preview') {
-      const previous = events.findIndex((each) => each.event === 'preview');
-      if (previous >= 0) events.splice(previous, 1);
-    }
-    events.push(entry);
-    if (events.length > perJob) events.splice(0, events.length - perJob);
-    if (logs.size > jobs) logs.delete(logs.keys().next().value ?? '');
-    inTurns([...(listeners.get(jobId) ?? [])].map((listener) => () => listener(entry)));
-    return entry;
-  }
-
-  return {
-    publish,
-    /** Events kept of this job after an id, oldest first. */
-    since: (jobId: string, afterId: number): JobEvent[] =>
-      (logs.get(jobId) ?? []).filter((event) => event.id > afterId),
-    /** Of the latest event kept of this job; undefined when there is none. */
-    lastId: (jobId: string): number | undefined => logs.get(jobId)?.at(-1)?.id,
-    onEvent(jobId: string, listener: (event: JobEvent) => void): () => void {
-      const of = listeners.get(jobId) ?? new Set();
-      listeners.set(jobId, of.add(listener));
-      return () => {
-        of.delete(listener);
-        if (of.size === 0 && listeners.get(jobId) === of) listeners.delete(jobId);
-      };
-    },
-  };
-}
-export type EventLog = ReturnType<typeof createEventLog>;

@@ -11,7 +11,7 @@ import { cancelledFailure, failureFrom, type JobFailure, JobInterrupt } from './
 import { completionMetadata, endWithoutResult, factsWithoutResult, requestOf } from './metadata.js';
 import type { EnhancementOutcome, GenerateOutcome, GenerationPlan } from './plan.js';
 import type { RunnerContext, WriteToStore } from './runner-context.js';
-import { removeStored } from './upload.js';
+import { removeStored } from './job-files.js';
 
 /**
  * Jobs handed back because the engine died under another request, with how often: an endless series must end.
@@ -158,7 +158,8 @@ export function createJobOutcome({ attempt, context, handBacks, buildCallback, w
 
   async function handBack(reason: string): Promise<void> {
     log.info({ reason }, 'job handed back');
-    if (await write('hand the job back', () => store.release(lease))) publishQueued(reservation.attempt - 1);
+    if (await write('hand the job back', () => store.release(lease, reason)))
+      publishQueued(reservation.attempt - 1);
   }
 
   function publishQueued(attempts: number): void {

@@ -2,30 +2,38 @@ import { createHash, randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { errors } from '../../lib/errors.js';
 import type { TraceCarrier } from '../../lib/trace.js';
-import { catalogue } from '../catalogue.js';
+import { catalogue, everyPath } from '../catalogue.js';
 import type { BuildCallback } from '../outbound/index.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
-import type {
-  CancelResult,
-  JobFilter,
-  JobPage,
-  JobProgress,
-  JobRecord,
-  JobStatus,
-  JobStore,
+import {
+  type CancelResult,
+  type JobFilter,
+  type JobRecord,
+  type JobStore,
+  terminalStatuses,
 } from '../queue/job-store.js';
 import { saysNothing } from '../queue/read-payload.js';
 import type { Storage } from '../storage/storage.js';
 import type { Capabilities } from './capabilities.js';
 import { cancelledFailure } from './failure.js';
-import { createRecordWatch, type EventLog, followJob, stateOf } from './job-events.js';
+import {
+  createAllEvents,
+  type AllJobsEvent,
+  type EventLog,
+  type FollowAllOptions,
+  type JobEvent,
+} from './event-log.js';
+import { createRecordWatch, followJob, stateOf } from './job-events.js';
 import { endWithoutResult, factsWithoutResult } from './metadata.js';
+import type { Outlook, Waiting } from './outlook.js';
 import { deniedRule, type PayloadCheck } from './payload.js';
-import { removeStored } from './upload.js';
+import { removeStored } from './job-files.js';
 
 /** A full queue empties at the pace of jobs, not of requests. */
 const fullQueueRetrySeconds = 30;
 const renewalMs = 5000;
+/** Cancelled side by side, and looked at for it: whatever they need is asked for all of them. */
+const cancelledAtOnce = 500;
 
 export interface JobServiceOptions {
   store: JobStore;
@@ -33,6 +41,7 @@ export interface JobServiceOptions {
   storage: Pick<Storage, 'remove' | 'renewed'>;
   log: Logger;
   capabilities: Pick<Capabilities, 'whyNot'>;
+  outlook: Pick<Outlook, 'waitingOf'>;
   events: EventLog;
   validate: (payload: unknown) => PayloadCheck;
   callback: BuildCallback;
@@ -48,6 +57,7 @@ export function createJobService({
   storage,
   log,
   capabilities,
+  outlook,
   validate,
   events,
   callback,
@@ -55,12 +65,19 @@ export function createJobService({
   maxWaiting,
   onFinished,
 }: JobServiceOptions): JobService {
-  const watch = createRecordWatch(store);
+  const records = createRecordWatch(store);
+  const followAll = createAllEvents({ store, events });
 
   /** Signed addresses run out before the job is forgotten. One that cannot be renewed is named as it was. */
   async function addressesOf({ assets, metadata, finishedAtMs, id }: JobRecord): Promise<string[]> {
     const paths = metadata['asset_paths'];
-    if (storage.renewed === undefined || finishedAtMs === undefined || !Array.isArray(paths)) return assets;
+    if (
+      assets.length === 0 ||
+      storage.renewed === undefined ||
+      finishedAtMs === undefined ||
+      !Array.isArray(paths)
+    )
+      return assets;
     const places = (paths as string[]).map((path): [string, string] => {
       const end = path.indexOf('/');
       return [path.slice(0, end), path.slice(end + 1)];
@@ -72,6 +89,41 @@ export function createJobService({
         return assets;
       },
     );
+  }
+
+  async function cancel(writtenId: string): Promise<CancelResult> {
+    const id = writtenId.toLowerCase();
+    const result = await store.cancel(id, (record) => {
+      const { attempts, writtenId: told } = record;
+      const job = { jobId: id, ...(told === undefined ? {} : { writtenId: told }) };
+      return endWithoutResult('cancelled', {
+        ...job,
+        failure: cancelledFailure,
+        attempts,
+        version,
+        callback,
+      });
+    });
+    if (result.outcome === 'cancelled') {
+      const { record } = result;
+      events.publish(id, { event: 'state', data: stateOf(record) });
+      const { type, userId, startedAtMs } = record;
+      onFinished(factsWithoutResult({ id, type, userId }, 'cancelled', cancelledFailure.type));
+      // An attempt may have stored some of its files before it failed or was handed back. Whoever cancels
+      // need not wait for that.
+      if (startedAtMs !== undefined) void removeStored({ id, type, userId }, { storage, log });
+    }
+    return result;
+  }
+
+  const queued = (jobs: readonly JobRecord[]) =>
+    jobs.filter(({ status }) => status === 'queued').map(({ id }) => id);
+
+  /** With its place in line and why it stands there. */
+  async function seen(record: JobRecord, positions: ReadonlyMap<string, number>): Promise<SeenJob> {
+    if (record.status !== 'queued') return { record, queuePosition: null, waiting: null };
+    const queuePosition = positions.get(record.id) ?? null;
+    return { record, queuePosition, waiting: await outlook.waitingOf(record, queuePosition) };
   }
 
   return {
@@ -119,39 +171,53 @@ export function createJobService({
       const id = writtenId.toLowerCase();
       const found = await store.get(id);
       if (found === null) return null;
-      const record = { ...found, assets: await addressesOf(found) };
-      return { record, queuePosition: record.status === 'queued' ? await store.position(id) : null };
+      return seen({ ...found, assets: await addressesOf(found) }, await store.positions(queued([found])));
     },
 
-    list: (filter, limit, cursor) => store.list(filter, limit, cursor),
+    find: (id) => records.read(id.toLowerCase()),
 
-    async cancel(writtenId) {
-      const id = writtenId.toLowerCase();
-      const result = await store.cancel(id, (record) => {
-        const { attempts, writtenId: told } = record;
-        const job = { jobId: id, ...(told === undefined ? {} : { writtenId: told }) };
-        return endWithoutResult('cancelled', {
-          ...job,
-          failure: cancelledFailure,
-          attempts,
-          version,
-          callback,
-        });
-      });
-      if (result.outcome === 'cancelled') {
-        const { record } = result;
-        events.publish(id, { event: 'state', data: stateOf(record) });
-        const { type, userId, startedAtMs } = record;
-        onFinished(factsWithoutResult({ id, type, userId }, 'cancelled', cancelledFailure.type));
-        // An attempt may have stored some of its files before it failed or was handed back. Whoever cancels
-        // need not wait for that.
-        if (startedAtMs !== undefined) void removeStored({ id, type, userId }, { storage, log });
+    async list(filter, limit, cursor) {
+      const page = await store.list(filter, limit, cursor);
+      const positions = await store.positions(queued(page.jobs));
+      return { ...page, jobs: await Promise.all(page.jobs.map((record) => seen(record, positions))) };
+    },
+
+    async cancelMany(filter, limit) {
+      const ids: string[] = [];
+      let cursor: string | undefined;
+      do {
+        const page = await store.list(filter, Math.min(cancelledAtOnce, limit - ids.length), cursor);
+        ids.push(...page.jobs.filter(({ cancelRequested }) => !cancelRequested).map(({ id }) => id));
+        cursor = page.nextCursor;
+      } while (cursor !== undefined && ids.length < limit);
+      const counts = { cancelled: 0, stopping: 0, more: cursor !== undefined };
+      for (let begin = 0; begin < ids.length; begin += cancelledAtOnce) {
+        const results = await Promise.all(ids.slice(begin, begin + cancelledAtOnce).map(cancel));
+        counts.cancelled += results.filter(({ outcome }) => outcome === 'cancelled').length;
+        counts.stopping += results.filter(({ outcome }) => outcome === 'requested').length;
       }
-      return result;
+      return counts;
     },
+
+    async removeAssets(writtenId) {
+      const id = writtenId.toLowerCase();
+      const found = await store.get(id);
+      if (found === null) return null;
+      if (!terminalStatuses.has(found.status))
+        throw errors.conflict(`Job ${writtenId} is not over: cancel it, and its files go with it`);
+      const { type, userId } = found;
+      // Whatever any attempt has stored, whoever knows of it.
+      await storage.remove(catalogue[type].bucket, everyPath({ id, user_id: userId }, type));
+      const record = await store.forgetAssets(id);
+      return record === null ? null : seen(record, new Map());
+    },
+
+    cancel,
 
     events: (id, afterId, signal) =>
-      followJob(id.toLowerCase(), afterId, signal, { store, watch, log: events }),
+      followJob(id.toLowerCase(), afterId, signal, { store, records, log: events }),
+
+    allEvents: followAll,
   };
 }
 
@@ -164,21 +230,31 @@ export interface JobService {
     payload: unknown,
     options: { idempotencyKey?: string; trace?: TraceCarrier },
   ): Promise<{ record: JobRecord; queuePosition: number; created: boolean }>;
-  get(id: string): Promise<{ record: JobRecord; queuePosition: number | null } | null>;
-  list(filter: JobFilter, limit: number, cursor?: string): Promise<JobPage>;
+  get(id: string): Promise<SeenJob | null>;
+  /** Its record alone; however many ask for it at a time, it is read once. */
+  find(id: string): Promise<JobRecord | null>;
+  list(filter: JobFilter, limit: number, cursor?: string): Promise<{ jobs: SeenJob[]; nextCursor?: string }>;
   cancel(id: string): Promise<CancelResult>;
+  /** Cancels those that wait or run; `more`: the limit was reached before the last of them. */
+  cancelMany(
+    filter: JobFilter & { status: 'queued' | 'processing' },
+    limit: number,
+  ): Promise<{ cancelled: number; stopping: number; more: boolean }>;
+  /** Removes what a job that is over has stored. Null for an unknown one; throws `errors.conflict` for a living one. */
+  removeAssets(id: string): Promise<SeenJob | null>;
   /**
    * Events of a job in order: those after `afterId` that are still kept, then live ones until the job is
    * terminal. Ids grow; a reader that reconnects with the last id misses nothing that is still kept.
    */
   events(id: string, afterId: number, signal: AbortSignal): AsyncIterable<JobEvent>;
+  /** Of all jobs, from the moment this has resolved on, until the signal aborts. */
+  allEvents(options: FollowAllOptions, signal: AbortSignal): Promise<AsyncIterable<AllJobsEvent>>;
 }
 
-export type JobEvent =
-  | {
-      id: number;
-      event: 'state';
-      data: { status: JobStatus; attempts: number; assets: string[]; error_message?: string };
-    }
-  | { id: number; event: 'progress'; data: JobProgress }
-  | { id: number; event: 'preview'; data: { step: number; content_type: string; base64: string } };
+/** A job as it is shown. */
+export interface SeenJob {
+  record: JobRecord;
+  /** Null where it does not wait. */
+  queuePosition: number | null;
+  waiting: Waiting | null;
+}

@@ -1,5 +1,6 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import type { JobType } from '../catalogue.js';
 import type { JobProgress } from '../queue/job-store.js';
 import { rounded } from '../../lib/units.js';
 
@@ -18,6 +19,9 @@ const stageShares = {
 } as const;
 export type TimedStage = keyof typeof stageShares;
 const order = Object.keys(stageShares) as TimedStage[];
+
+/** Of what is learnt of a type as a whole. */
+const keyOf = (type: JobType) => `type ${type}`;
 
 /** Seconds per stage, smoothed over past jobs of the same kind and size. */
 export type StageSeconds = Partial<Record<TimedStage, number>>;
@@ -66,11 +70,25 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
       .catch(() => {});
   }
 
+  function learn(key: string, measured: StageSeconds): void {
+    const known = learnt.get(key);
+    const merged: StageSeconds = { ...known };
+    for (const stage of order) {
+      const value = measured[stage];
+      if (value === undefined || stage === 'waiting' || stage === 'load') continue;
+      const earlier = known?.[stage];
+      merged[stage] = rounded(earlier === undefined ? value : 0.7 * earlier + 0.3 * value);
+    }
+    learnt.delete(key);
+    learnt.set(key, merged);
+  }
+
   /** Follows one attempt of one job. */
   function track(
     key: string,
     stages: ReadonlySet<TimedStage>,
     takingTurns: readonly [TimedStage, TimedStage] = ['denoise', 'decode'],
+    type?: JobType,
   ) {
     const known = learnt.get(key);
     const planned = order.filter((stage) => stages.has(stage));
@@ -117,15 +135,8 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
       /** The attempt ended well: remember how long its stages took. */
       succeeded(): void {
         close();
-        const merged: StageSeconds = { ...known };
-        for (const stage of order) {
-          const value = measured[stage];
-          if (value === undefined || stage === 'waiting' || stage === 'load') continue;
-          const earlier = known?.[stage];
-          merged[stage] = rounded(earlier === undefined ? value : 0.7 * earlier + 0.3 * value);
-        }
-        learnt.delete(key);
-        learnt.set(key, merged);
+        learn(key, measured);
+        if (type !== undefined) learn(keyOf(type), measured);
         if (learnt.size > 500) learnt.delete(learnt.keys().next().value ?? '');
         save();
       },
@@ -169,6 +180,13 @@ export function createProgressEstimator({ file, now = () => performance.now() }:
     /** Seconds by stage of jobs with this key, once there was one. */ stageSeconds: (
       key: string,
     ): StageSeconds | undefined => learnt.get(key),
+    /** What a job of this type takes, of whatever size, once there was one. */
+    typeSeconds(type: JobType): number | undefined {
+      const stages = learnt.get(keyOf(type));
+      return stages === undefined
+        ? undefined
+        : rounded(Object.values(stages).reduce((sum, seconds) => sum + seconds, 0));
+    },
     saved: () => saving,
   };
 }

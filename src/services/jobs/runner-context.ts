@@ -10,11 +10,11 @@ import type { JobStore, Reservation } from '../queue/job-store.js';
 import type { PayloadRead } from '../queue/read-payload.js';
 import type { Storage } from '../storage/storage.js';
 import type { Capabilities, Fitness } from './capabilities.js';
-import type { EventLog } from './job-events.js';
+import type { EventLog } from './event-log.js';
 import type { EnhancementOutcome, EnhancementType, GenerationPlan, PlannedReference } from './plan.js';
 import type { ProgressEstimator } from './progress-estimator.js';
 import type { PayloadCheck, ValidJob } from './payload.js';
-import type { WorkFolders } from './work-folders.js';
+import type { WorkFolders } from './job-files.js';
 
 export interface EnhanceRequest {
   userId: string;

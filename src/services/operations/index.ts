@@ -5,6 +5,7 @@ import type { GpuMonitor } from '../card/gpu-monitor.js';
 import { engineEntry } from '../engines/engine-options.js';
 import type { Engines } from '../engines/engines.js';
 import type { Capabilities, Fitness } from '../jobs/capabilities.js';
+import type { Outlook } from '../jobs/outlook.js';
 import type { Runner } from '../jobs/runner.js';
 import type { Models } from '../models/index.js';
 import type { JobStore } from '../queue/job-store.js';
@@ -25,6 +26,7 @@ interface OperationsOptions {
   runners: readonly Runner[];
   capabilities: Capabilities;
   fitness: Fitness;
+  outlook: Outlook;
   activeJobs: () => number;
   uploads: ReferenceUploads;
 }

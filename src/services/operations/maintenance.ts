@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import type { Engines } from '../engines/engines.js';
 import { healthOf } from '../engines/engine-status.js';
 import type { Capabilities, Fitness } from '../jobs/capabilities.js';
+import type { Outlook } from '../jobs/outlook.js';
 import type { Runner } from '../jobs/runner.js';
 import type { ReferenceUploads } from '../references/uploads.js';
 import type { JobStore } from '../queue/job-store.js';
@@ -14,6 +15,7 @@ interface MaintenanceOptions {
   runners: ReadonlyArray<Pick<Runner, 'queue' | 'engine' | 'inFlight'>>;
   capabilities: Pick<Capabilities, 'possible'>;
   fitness: Pick<Fitness, 'reasons'>;
+  outlook: Pick<Outlook, 'announced'>;
   workerId: string;
   leaseMs: number;
   announceMs?: number;
@@ -36,6 +38,7 @@ export function createMaintenance({
   runners,
   capabilities,
   fitness,
+  outlook,
   workerId,
   leaseMs,
   announceMs = 10_000,
@@ -70,6 +73,7 @@ export function createMaintenance({
                 { state, jobs_processed: jobsProcessed, error_count: errorCount },
               ]),
           ),
+          ...outlook.announced(),
           job_types: runners.flatMap(({ queue }) => capabilities.possible(queue)),
           jobs: runners.flatMap((runner) =>
             runner.inFlight().map(({ id, type, phase }) => ({ id, type, phase, worker: runner.engine })),

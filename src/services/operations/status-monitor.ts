@@ -8,7 +8,8 @@ import { queueNames } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';
 import type { Fitness } from '../jobs/capabilities.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
-import type { JobStore, QueueDepth } from '../queue/job-store.js';
+import type { JobStore } from '../queue/job-store.js';
+import type { QueueDepth } from '../queue/store-parts.js';
 
 interface StatusMonitorOptions {
   engines: Pick<Engines, 'has' | 'status' | 'statuses'>;

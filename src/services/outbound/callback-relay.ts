@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { backoffDelayMs, type BackoffOptions } from '../../lib/retry.js';
 import { withinTrace } from '../../lib/trace.js';
-import type { Outbox, OutboxEntry } from '../queue/outbox.js';
+import type { Outbox, OutboxEntry } from '../queue/store-parts.js';
 import type { CallbackSender, Delivery } from './sender.js';
 
 export interface RelayOptions {

@@ -6,7 +6,7 @@ import { createCallbackRelay } from './callback-relay.js';
 import { createCallbackSender, type Credentials } from './sender.js';
 import { createUrlRegistration } from './url-registration.js';
 import { createUsageReporter } from './usage-reporter.js';
-import type { Callback, CallbackEvent } from '../queue/outbox.js';
+import type { Callback, CallbackEvent } from '../queue/store-parts.js';
 
 /** Body of a callback (spec section 4). `status` of a progress callback is `processing`. */
 export interface CallbackBody {

@@ -5,7 +5,7 @@ import { createEmbeddedStore } from './embedded/store.js';
 import type { JobStore } from './job-store.js';
 import { createRedisStore } from './redis/store.js';
 
-export { QueueUnavailable } from './redis/outages.js';
+export { QueueUnavailable } from './redis/connection.js';
 
 /** The queue that a configuration means: Redis, or one embedded in DATA_DIR. */
 export async function createJobStore(config: Config, log: Logger): Promise<JobStore> {

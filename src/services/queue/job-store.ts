@@ -1,7 +1,15 @@
 import type { JobType, QueueName } from '../catalogue.js';
-import type { Callback, Outbox } from './outbox.js';
+import type {
+  Callback,
+  Changes,
+  DeadLetterCalls,
+  EndedAttempt,
+  Holds,
+  InstanceCalls,
+  Outbox,
+  QueueDepth,
+} from './store-parts.js';
 import type { PayloadRead } from './read-payload.js';
-import type { DeadLetter } from './records.js';
 
 /**
  * One interface, two queues: embedded (LevelDB, one process) and Redis (shared by any number of processes).
@@ -23,7 +31,7 @@ export interface JobProgress {
   etaSeconds: number | null;
 }
 
-/** What is known of a job; survives restarts and outlives the job by `JOB_RETENTION_SECONDS`. */
+/** What is known of a job; outlives it by `JOB_RETENTION_SECONDS`. */
 export interface JobRecord {
   /** A UUID in lower case. */
   id: string;
@@ -39,7 +47,7 @@ export interface JobRecord {
   /** Storage paths or URLs of the finished assets. */
   assets: string[];
   errorMessage?: string;
-  /** Metadata of the terminal callback; empty before that. */
+  /** Of the terminal callback; empty before that. */
   metadata: Record<string, unknown>;
   cancelRequested: boolean;
   createdAtMs: number;
@@ -49,6 +57,14 @@ export interface JobRecord {
   workerId?: string;
   /** Why the previous attempt ended; for people, never sent to the producer. */
   lastError?: string;
+  /** Since when it is in its state; absent in records of older versions. */
+  sinceMs?: number;
+  /** When the next attempt may begin, while it waits for that. */
+  retryAtMs?: number;
+  /** What is asked for, as `PayloadRead.request` says; absent in records of older versions. */
+  request?: string;
+  /** The last attempts that have ended, oldest first. */
+  history?: EndedAttempt[];
 }
 
 /**
@@ -63,6 +79,8 @@ export interface Lease {
   /** What `readPayload` says of the payload: its id alone does not prove whose it is. */
   identity: string;
   writtenId: string;
+  /** As `PayloadRead` says. */
+  request: string;
   workerId: string;
   expiresAtMs: number;
 }
@@ -135,37 +153,22 @@ export type CancelResult =
 export interface JobFilter {
   status?: JobStatus;
   type?: JobType;
+  queue?: QueueName;
   userId?: string;
+  /** Of the id, in any case. */
+  idPrefix?: string;
+  /** Somewhere in the prompt, in any case. */
+  text?: string;
 }
 export interface JobPage {
   jobs: JobRecord[];
-  /** Opaque; absent on the last page. */
+  /** Opaque; absent on the last page. A page may be short, even empty: a search looks at so many jobs at a time. */
   nextCursor?: string;
-}
-
-export interface QueueDepth {
-  waiting: number;
-  /** Waiting for a retry's backoff. */
-  delayed: number;
-  running: number;
-  /** Age of the oldest waiting job, when the store can tell. */
-  oldestAgeSeconds: number | null;
-}
-
-/** One service process that shares the store; what `/worker/status?scope=cluster` lists. */
-export interface InstanceInfo {
-  workerId: string;
-  host: string;
-  pid: number;
-  startedAtMs: number;
-  seenAtMs: number;
-  /** Free-form status for display: engines, running jobs. */
-  status: Record<string, unknown>;
 }
 
 /** What a runner does with a reservation. */
 export interface LeaseCalls {
-  /** Takes the next job atomically and leases it, or null. Due retries come before new jobs. */
+  /** Takes the next job atomically and leases it, or null; nothing that is held. Due retries come before new jobs. */
   reserve(request: ReserveRequest): Promise<Reservation | null>;
   /**
    * First write of a runner that found the payload valid: creates or updates the record as `processing`. A
@@ -189,7 +192,7 @@ export interface LeaseCalls {
   /** Back to the queue after a failed attempt, not before `delayMs`. False when the lease was lost. */
   retryLater(lease: Lease, delayMs: number, reason: string): Promise<boolean>;
   /** Hand-back without counting the attempt (shutdown); goes to the front of its queue. */
-  release(lease: Lease): Promise<boolean>;
+  release(lease: Lease, reason?: string): Promise<boolean>;
   /**
    * Acknowledges and moves the payload to the dead letters, with the terminal record and callback where there
    * is an id whose job is this one and neither finished already nor running elsewhere. One atomic write.
@@ -208,7 +211,7 @@ export interface LeaseCalls {
   reclaimExpired(): Promise<string[]>;
 }
 
-export interface JobStore extends LeaseCalls {
+export interface JobStore extends LeaseCalls, DeadLetterCalls, InstanceCalls {
   readonly kind: 'embedded' | 'redis';
 
   /**
@@ -233,23 +236,18 @@ export interface JobStore extends LeaseCalls {
   get(id: string): Promise<JobRecord | null>;
   /** Position from the front (0 is next) while queued, else null. */
   position(id: string): Promise<number | null>;
+  /** Of many at once. */
+  positions(ids: readonly string[]): Promise<Map<string, number>>;
+  /** Newest first. What was pushed to a shared queue and nobody has begun stands first: it carries no time. */
   list(filter: JobFilter, limit: number, cursor?: string): Promise<JobPage>;
   depth(queue: QueueName): Promise<QueueDepth>;
 
-  deadLetters(queue: QueueName | undefined, limit: number): Promise<DeadLetter[]>;
-  /**
-   * Puts the payload back at the end of its queue with a fresh attempt count. The job that ended with it is
-   * `queued` again, its callbacks of that ending are dropped; a job that ended otherwise stays as it is.
-   * `incomplete`: it was too large to be kept.
-   */
-  requeueDeadLetter(id: string): Promise<'requeued' | 'incomplete' | 'unknown'>;
-  dropDeadLetter(id: string): Promise<boolean>;
+  /** Says in a job's record that its files are gone, once it is over. */
+  forgetAssets(id: string): Promise<JobRecord | null>;
 
   readonly outbox: Outbox;
-
-  /** Says this process is alive; forgotten after `ttlMs` without another call. */
-  announce(instance: InstanceInfo, ttlMs: number): Promise<void>;
-  instances(): Promise<InstanceInfo[]>;
+  readonly holds: Holds;
+  readonly changes: Changes;
 
   /** Cancellation of a job running in this process. Returns the unsubscribe function. */
   onCancel(listener: (jobId: string) => void): () => void;

@@ -19,6 +19,8 @@ export interface PayloadRead {
    * for.
    */
   identity: string;
+  /** What of it is kept with the record, as JSON: what is asked for, bounded. Empty where it has no id. */
+  request: string;
   /** The parsed JSON; undefined with a problem. */
   value: unknown;
   /** Why it cannot be read. */
@@ -35,7 +37,7 @@ export const isUuid = (value: unknown): value is string => typeof value === 'str
  * a JSON string around the object is unwrapped once. Never throws.
  */
 export function readPayload(payload: string | Buffer, queue: QueueName): PayloadRead {
-  const nothing = { id: '', writtenId: '', type: '', userId: '', value: undefined };
+  const nothing = { id: '', writtenId: '', type: '', userId: '', request: '', value: undefined };
   const refuse = (problem: string): PayloadRead => ({
     ...nothing,
     identity: digestOf(queue, payload),
@@ -60,6 +62,7 @@ export function readPayload(payload: string | Buffer, queue: QueueName): Payload
     type: typeof type === 'string' ? type : '',
     userId: typeof userId === 'string' ? userId : '',
     identity: digestOf(queue, canonical(value as Record<string, unknown>) ?? payload),
+    request: writtenId === '' ? '' : requestIn(value as Record<string, unknown>),
     value,
   };
 }
@@ -67,7 +70,13 @@ export function readPayload(payload: string | Buffer, queue: QueueName): Payload
 /** In place of a payload that is gone, what is known of its job. */
 export const goneRead = (
   job: Pick<PayloadRead, 'id' | 'writtenId' | 'type' | 'userId' | 'identity'>,
-): PayloadRead => ({ ...job, value: undefined, problem: 'the payload is gone from the queue', isGone: true });
+): PayloadRead => ({
+  ...job,
+  request: '',
+  value: undefined,
+  problem: 'the payload is gone from the queue',
+  isGone: true,
+});
 
 export const tooLarge = (bytes: number) =>
   `the payload has ${bytes} bytes; at most ${largestPayloadBytes} are read`;
@@ -85,6 +94,42 @@ const tellingNulls = new Set(['reference_strength']);
 /** Missing, null and empty mean the same for every optional field. */
 export const saysNothing = (name: string, value: unknown): boolean =>
   value === '' || (value === null && !tellingNulls.has(name));
+
+/**
+ * Of what is kept of a payload: a longer text (a picture as a `data:` URL) is left out, and of a larger one all but the
+ * prompt.
+ */
+const longestKeptText = 2000;
+const mostKeptBytes = 16 * 1024;
+const keptFields = ['prompt', 'compel_enabled', 'compel_weights', 'config', 'metadata'] as const;
+
+/** What a job asks for, so that it can be shown, found and asked for again. */
+function requestIn(fields: Record<string, unknown>): string {
+  const given = keptFields.filter((name) => name in fields && !saysNothing(name, fields[name]));
+  const kept = Object.fromEntries(given.map((name) => [name, fields[name]]));
+  let json: string;
+  try {
+    json = JSON.stringify(kept, (name, value: unknown) =>
+      typeof value === 'string' && name !== 'prompt' && value.length > longestKeptText ? undefined : value,
+    );
+  } catch {
+    json = '';
+  }
+  if (json !== '' && Buffer.byteLength(json) <= mostKeptBytes) return json;
+  const { prompt } = fields;
+  return JSON.stringify(typeof prompt === 'string' ? { prompt: prompt.slice(0, longestKeptText) } : {});
+}
+
+/** What a job asks for; nothing in records of older versions. */
+export function askedFor({ request }: { request?: string }): Record<string, unknown> {
+  return request === undefined ? {} : (JSON.parse(request) as Record<string, unknown>);
+}
+
+/** As its user wrote it; empty where nobody knows. */
+export function promptOf(record: { request?: string }): string {
+  const { prompt } = askedFor(record);
+  return typeof prompt === 'string' ? prompt : '';
+}
 
 /** Throws what JSON.parse throws. */
 function parseJson(text: string): unknown {

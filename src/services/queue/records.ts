@@ -7,11 +7,23 @@ import {
   type JobRecord,
 } from './job-store.js';
 import { type JobType, type QueueName, queueNames } from '../catalogue.js';
+import { promptOf } from './read-payload.js';
+import type { EndedAttempt } from './store-parts.js';
 
 const waiting: JobProgress = { stage: 'queued', step: 0, steps: 0, fraction: 0, etaSeconds: null };
 
+/** Attempts that have ended are told of, the last ones, and a part of what is said of each. */
+export const mostEndedAttempts = 10;
+export const longestAttemptError = 500;
+
 export function createRecord(
-  { id, writtenId = id, type, userId }: { id: string; writtenId?: string; type: JobType; userId: string },
+  {
+    id,
+    writtenId = id,
+    type,
+    userId,
+    request = '',
+  }: { id: string; writtenId?: string; type: JobType; userId: string; request?: string },
   queue: QueueName,
   createdAtMs: number,
 ): JobRecord {
@@ -28,13 +40,17 @@ export function createRecord(
     metadata: {},
     cancelRequested: false,
     createdAtMs,
+    sinceMs: createdAtMs,
+    ...(request === '' ? {} : { request }),
   };
 }
 
 /** The record of a job whose attempt begins now. */
 export function begunRecord(record: JobRecord, attempt: number, workerId: string, nowMs: number): JobRecord {
+  const { retryAtMs: _, ...rest } = record;
   return {
-    ...record,
+    ...rest,
+    sinceMs: nowMs,
     status: 'processing',
     attempts: attempt,
     workerId,
@@ -42,19 +58,52 @@ export function begunRecord(record: JobRecord, attempt: number, workerId: string
   };
 }
 
-/** The record of a job that waits again, for a retry or because its worker let go of it. */
-export function waitingRecord(record: JobRecord, attempts: number, lastError?: string): JobRecord {
+/** Why a job waits again: for a retry, or because its worker let go of it or is lost. */
+export interface HandBack {
+  attempts: number;
+  outcome: 'retried' | 'handed_back' | 'lost';
+  reason: string;
+  dueMs: number;
+}
+
+/** The record of a job that waits again. */
+export function waitingRecord(record: JobRecord, back: HandBack, nowMs: number): JobRecord {
+  const { retryAtMs: _, ...rest } = withAttempt(record, back.outcome, back.reason, nowMs);
   return {
-    ...record,
+    ...rest,
     status: 'queued',
-    attempts,
+    attempts: back.attempts,
     progress: waiting,
-    ...(lastError === undefined ? {} : { lastError }),
+    sinceMs: nowMs,
+    ...(back.dueMs > nowMs ? { retryAtMs: back.dueMs } : {}),
+    ...(back.outcome === 'handed_back' ? {} : { lastError: back.reason }),
   };
 }
 
-export function finishedRecord(record: JobRecord, result: FinishedJob, nowMs: number): JobRecord {
-  const { errorMessage: _, ...rest } = record;
+/** With the attempt that ends now, where one runs. */
+function withAttempt(
+  record: JobRecord,
+  outcome: EndedAttempt['outcome'],
+  error: string,
+  nowMs: number,
+): JobRecord {
+  if (record.status !== 'processing') return record;
+  const { attempts: attempt, workerId, history = [] } = record;
+  const startedAtMs = sinceOf(record);
+  const ended: EndedAttempt = {
+    attempt,
+    outcome,
+    startedAtMs,
+    endedAtMs: nowMs,
+    ...(workerId === undefined ? {} : { workerId }),
+    ...(error === '' ? {} : { error: error.slice(0, longestAttemptError) }),
+  };
+  return { ...record, history: [...history, ended].slice(-mostEndedAttempts) };
+}
+
+export function finishedRecord(before: JobRecord, result: FinishedJob, nowMs: number): JobRecord {
+  const record = withAttempt(before, result.status, result.errorMessage ?? '', nowMs);
+  const { errorMessage: _, retryAtMs: _retry, ...rest } = record;
   const done = result.status === 'completed';
   return {
     ...rest,
@@ -62,6 +111,7 @@ export function finishedRecord(record: JobRecord, result: FinishedJob, nowMs: nu
     assets: result.assets,
     metadata: result.metadata,
     finishedAtMs: nowMs,
+    sinceMs: nowMs,
     progress: done
       ? { ...record.progress, stage: 'done', step: record.progress.steps, fraction: 1, etaSeconds: null }
       : { ...record.progress, etaSeconds: null },
@@ -70,7 +120,7 @@ export function finishedRecord(record: JobRecord, result: FinishedJob, nowMs: nu
 }
 
 /** A finished job whose payload an operator puts back on the queue. */
-export function requeuedRecord(record: JobRecord): JobRecord {
+export function requeuedRecord(record: JobRecord, nowMs: number): JobRecord {
   const {
     errorMessage: _error,
     finishedAtMs: _finished,
@@ -87,6 +137,7 @@ export function requeuedRecord(record: JobRecord): JobRecord {
     assets: [],
     metadata: {},
     cancelRequested: false,
+    sinceMs: nowMs,
   };
 }
 
@@ -98,9 +149,16 @@ export function matches(record: JobRecord, filter: JobFilter): boolean {
   return (
     (filter.status === undefined || record.status === filter.status) &&
     (filter.type === undefined || record.type === filter.type) &&
-    (filter.userId === undefined || record.userId.toLowerCase() === filter.userId.toLowerCase())
+    (filter.queue === undefined || record.queue === filter.queue) &&
+    (filter.idPrefix === undefined || record.id.startsWith(filter.idPrefix.toLowerCase())) &&
+    (filter.userId === undefined || record.userId.toLowerCase() === filter.userId.toLowerCase()) &&
+    (filter.text === undefined || promptOf(record).toLowerCase().includes(filter.text.toLowerCase()))
   );
 }
+
+/** Since when it is in its state; records of older versions do not say it themselves. */
+export const sinceOf = ({ sinceMs, finishedAtMs, startedAtMs, createdAtMs }: JobRecord): number =>
+  sinceMs ?? finishedAtMs ?? startedAtMs ?? createdAtMs;
 
 export function digestOf(payload: string): string {
   return createHash('sha256').update(payload).digest('base64url');
@@ -115,6 +173,9 @@ function newestFirst(timeMs: number): string {
 export function listingKey(record: Pick<JobRecord, 'createdAtMs' | 'id'>): string {
   return `${newestFirst(record.createdAtMs)}:${record.id}`;
 }
+
+/** Before every listing key; and so many records a search looks at for one page. */
+export const [listingStart, mostListed] = ['0', 500];
 
 /** So much of a payload is shown of a dead letter. */
 export const shownPayloadBytes = 16 * 1024;

@@ -17,7 +17,12 @@ const loaders: Record<(typeof pictureTypes)[number], string> = {
   avif: 'VipsForeignLoadHeif',
 };
 
-async function decode({ input, output, limits }: DecodeTask): Promise<{ width: number; height: number }> {
+async function decode({
+  input,
+  output,
+  format = 'png',
+  limits,
+}: DecodeTask): Promise<{ width: number; height: number }> {
   const { default: sharp } = await import('sharp');
   const head = await headOf(input);
   const type = pictureTypeOf(head);
@@ -50,13 +55,13 @@ async function decode({ input, output, limits }: DecodeTask): Promise<{ width: n
       throw new PictureProblem('pixels', `has ${size}; at least ${limits.minSide} each way are needed`);
     const partial = `${output}.part`;
     const { targetSide } = limits;
-    const info = await sharp(input, options)
+    const picture = sharp(input, options)
       .rotate()
       .resize({ width: targetSide, height: targetSide, fit: 'inside', withoutEnlargement: true })
       .flatten({ background: '#ffffff' })
-      .toColourspace('srgb')
-      .png({ compressionLevel: 3 })
-      .toFile(partial);
+      .toColourspace('srgb');
+    const encoded = format === 'webp' ? picture.webp() : picture.png({ compressionLevel: 3 });
+    const info = await encoded.toFile(partial);
     await rename(partial, output);
     return { width: info.width, height: info.height };
   } catch (error) {

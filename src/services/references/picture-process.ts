@@ -7,6 +7,8 @@ export interface DecodeTask {
   kind: 'decode';
   input: string;
   output: string;
+  /** Default: PNG. */
+  format?: 'png' | 'webp';
   limits: DecodeLimits;
 }
 

@@ -8,7 +8,7 @@ import type {
   ReserveRequest,
   Reservation,
 } from '../../../src/services/queue/job-store.js';
-import type { CallbackEvent, OutboxEntry } from '../../../src/services/queue/outbox.js';
+import type { CallbackEvent, OutboxEntry } from '../../../src/services/queue/store-parts.js';
 
 export const leaseMs = 30_000;
 export const userId = '5b0f7a52-6f0c-4f2b-9a3c-0d9f2f6a1b11';

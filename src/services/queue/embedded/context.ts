@@ -4,7 +4,7 @@ import { isTerminal, listingKey, type PassOverLog, waitingRecord } from '../reco
 import type { Lease } from '../job-store.js';
 import { readPayload } from '../read-payload.js';
 import { type Database, openDatabase, sortable, type StoredJob, type Write } from './database.js';
-import { newLetter } from './dead-letters.js';
+import { newLetter, openHolds } from './dead-letters.js';
 import { createMutex } from '../../../lib/semaphore.js';
 import { createEmbeddedOutbox } from './outbox.js';
 import { createWaitingLine, type StoredEntry } from './waiting-line.js';
@@ -111,7 +111,16 @@ export async function openContext(options: {
       left.push(
         database.jobs.put(entry.jobId, {
           ...job,
-          record: waitingRecord(job.record, entry.attempts, `${job.record.workerId} ended while it ran`),
+          record: waitingRecord(
+            job.record,
+            {
+              attempts: entry.attempts,
+              outcome: 'lost',
+              reason: `${job.record.workerId} ended while it ran`,
+              dueMs: 0,
+            },
+            now(),
+          ),
         }),
       );
       entry = { ...entry, dueMs: Math.min(entry.dueMs ?? 0, now()) };
@@ -197,6 +206,7 @@ export async function openContext(options: {
     running,
     signals,
     outbox,
+    holds: await openHolds(database, now, () => signals.emit('work')),
     foundEmpty: {
       note: (queue: QueueName) => {
         foundEmpty.set(queue, { atMs: now(), changes });

@@ -4,7 +4,6 @@ import { ClassicLevel } from 'classic-level';
 import { errors } from '../../../lib/errors.js';
 import { queueNames } from '../../catalogue.js';
 import type { JobRecord } from '../job-store.js';
-import type { OutboxEntry } from '../outbox.js';
 import {
   createPassOver,
   type DeadLetter,
@@ -13,6 +12,7 @@ import {
   isRecord,
   type PassOverLog,
 } from '../records.js';
+import { createChangesInMemory, type Hold, type OutboxEntry } from '../store-parts.js';
 import type { StoredEntry } from './waiting-line.js';
 
 /** A job's record and what only the store needs of it. */
@@ -151,6 +151,7 @@ export async function openDatabase(folder: string, log?: PassOverLog) {
     };
   }
 
+  const changes = createChangesInMemory();
   let torn = false;
 
   /**
@@ -174,6 +175,8 @@ export async function openDatabase(folder: string, log?: PassOverLog) {
       torn = true;
       throw error;
     }
+    for (const one of writes)
+      if (one.type === 'put' && one.key.startsWith('job!')) changes.note((one.value as StoredJob).record);
   }
 
   return {
@@ -193,6 +196,8 @@ export async function openDatabase(folder: string, log?: PassOverLog) {
       'deadcallback',
       (value) => has(value, { atMs: 'number' }) && isKept(value),
     ),
+    holds: table<Hold>('hold', (value) => has(value, { by: 'string', sinceMs: 'number' })),
+    changes: changes.changes,
     write: (writes: Write[], options: { durable: boolean }) => whileOpen(() => write(writes, options)),
     ping: async () => {
       await whileOpen(() => level.get('ping'));

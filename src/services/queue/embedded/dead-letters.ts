@@ -10,17 +10,22 @@ import {
 } from '../records.js';
 import { queueNames, type QueueName } from '../../catalogue.js';
 import type { FinishedJob, JobRecord, JobStore, Lease } from '../job-store.js';
+import type { DeadLetterCalls, Hold, Holds, HoldTarget } from '../store-parts.js';
 import type { Context } from './context.js';
-import { sortable, type Change, type StoredJob, type Write } from './database.js';
+import { type Database, sortable, type Change, type StoredJob, type Write } from './database.js';
 
 /** What operators look at and put back. */
-export function createDeadLetters({
-  database,
-  mutex,
-  outbox,
-  ...context
-}: Context): Pick<JobStore, 'deadLetters' | 'requeueDeadLetter' | 'dropDeadLetter'> {
+export function createDeadLetters({ database, mutex, outbox, ...context }: Context): DeadLetterCalls {
   return {
+    async deadLetterIndex() {
+      const index = [];
+      for await (const [, { letter }] of database.deadLetters.entries({ reverse: true })) {
+        const { id, queue, reason, atMs } = letter;
+        index.push({ id, queue, reason, atMs });
+      }
+      return index;
+    },
+
     async deadLetters(queue, limit) {
       const letters = [];
       for await (const [, { letter, bytes }] of database.deadLetters.entries({ reverse: true })) {
@@ -52,7 +57,7 @@ export function createDeadLetters({
             ...unsaid.writes,
             ...context.saveJob({
               ...stored,
-              record: requeuedRecord(stored.record),
+              record: requeuedRecord(stored.record, context.now()),
               entrySeq: added.entry.seq,
             }),
           );
@@ -136,7 +141,7 @@ export function createDeadLetterWrite(
           const job = stored ?? {
             identity: lease.identity,
             record: createRecord(
-              { id, writtenId: lease.writtenId, type, userId },
+              { id, writtenId: lease.writtenId, type, userId, request: lease.request },
               entry.queue,
               entry.queuedAtMs,
             ),
@@ -189,5 +194,38 @@ export function createPruner({ database, now, retentionMs }: Context) {
       if (index >= mostDeadCallbacks || atMs + retentionMs <= now())
         writes.push(database.deadCallbacks.del(key));
     await database.write(writes, { durable: false });
+  };
+}
+
+/** Holds in memory and on the disk. */
+export async function openHolds(database: Database, now: () => number, onRelease: () => void) {
+  const held = new Map<string, Hold>();
+  for await (const [key, hold] of database.holds.entries()) held.set(key, hold);
+  const keyOf = (target: HoldTarget) => ('queue' in target ? target.queue : `worker:${target.workerId}`);
+  const holds: Holds = {
+    async hold(target, asked) {
+      const key = keyOf(target);
+      if (held.has(key)) return;
+      const hold = { sinceMs: now(), ...asked };
+      held.set(key, hold);
+      await database.write([database.holds.put(key, hold)], { durable: true });
+    },
+    async release(target) {
+      await database.write([database.holds.del(keyOf(target))], { durable: true });
+      held.delete(keyOf(target));
+      onRelease();
+    },
+    async list() {
+      const workers = [...held].filter(([key]) => key.startsWith('worker:'));
+      const queues = [...held].filter(([key]) => !key.startsWith('worker:'));
+      return {
+        queues: Object.fromEntries(queues),
+        workers: Object.fromEntries(workers.map(([key, hold]) => [key.slice('worker:'.length), hold])),
+      };
+    },
+  };
+  return {
+    holds,
+    isHeld: (queue: QueueName, workerId: string) => held.has(queue) || held.has(`worker:${workerId}`),
   };
 }

@@ -1,8 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { isJobType, type JobType } from '../../catalogue.js';
-import { begunRecord, createRecord, finishedRecord, isTerminal, waitingRecord } from '../records.js';
+import {
+  begunRecord,
+  createRecord,
+  finishedRecord,
+  type HandBack,
+  isTerminal,
+  waitingRecord,
+} from '../records.js';
 import type { FinishedJob, JobRecord, Lease, LeaseCalls } from '../job-store.js';
-import type { Callback } from '../outbox.js';
+import type { Callback } from '../store-parts.js';
 import type { Context, LeasedEntry } from './context.js';
 import { goneRead, readPayload } from '../read-payload.js';
 import { createDeadLetterWrite, isSameJob } from './dead-letters.js';
@@ -18,20 +25,14 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
   const progressWrittenAtMs = new Map<string, number>();
 
   /** Puts a leased entry back in line. The lease ends whatever happens to the process afterwards. */
-  async function handBack(
-    held: LeasedEntry,
-    change: { attempts: number; dueMs: number; reason?: string; durable: boolean },
-  ) {
+  async function handBack(held: LeasedEntry, { durable, ...change }: HandBack & { durable: boolean }) {
     const { entry, lease } = held;
     const back = { ...entry, attempts: change.attempts, dueMs: change.dueMs };
     const writes: Write[] = [database.entries.put(sortable(entry.seq), back)];
     const job = entry.jobId === '' ? undefined : await context.loadJob(entry.jobId);
     const mine = job !== undefined && job.entrySeq === entry.seq && !isTerminal(job.record);
-    if (mine)
-      writes.push(
-        ...context.saveJob({ ...job, record: waitingRecord(job.record, change.attempts, change.reason) }),
-      );
-    await database.write(writes, { durable: change.durable });
+    if (mine) writes.push(...context.saveJob({ ...job, record: waitingRecord(job.record, change, now()) }));
+    await database.write(writes, { durable });
     leases.delete(lease.token);
     if (mine) forgetRunning(entry.jobId);
     lines[entry.queue].add(back);
@@ -71,8 +72,9 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
     if (stored !== undefined && !isSameJob(stored, lease, job)) return 'foreign';
     if (stored !== undefined && (isTerminal(stored.record) || context.belongsElsewhere(stored, entry.seq)))
       return null;
-    const { identity, writtenId } = lease;
-    const known = stored?.record ?? createRecord({ ...job, writtenId }, lease.queue, entry.queuedAtMs);
+    const { identity, writtenId, request } = lease;
+    const known =
+      stored?.record ?? createRecord({ ...job, writtenId, request }, lease.queue, entry.queuedAtMs);
     const base = { ...known, ...job };
     const record: JobRecord = {
       ...begunRecord(base, entry.attempts, lease.workerId, now()),
@@ -99,20 +101,21 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
       mutex.run(async () => {
         for (;;) {
           const entry = lines[queue].next(now(), excludeTypes);
-          if (entry === null) {
+          if (entry === null || context.holds.isHeld(queue, workerId)) {
             context.foundEmpty.note(queue);
             return null;
           }
           const { seq, queuedAtMs } = entry;
           const payload = await database.payloads.get(sortable(seq));
           const read = payload === undefined ? goneRead(whoseIs(entry)) : readPayload(payload, queue);
-          const { id: jobId, writtenId, identity, type, userId } = read;
+          const { id: jobId, writtenId, identity, type, userId, request } = read;
           // Written as due at once: should the process die now, the entry is first in line and the attempt
           // has counted.
           const leased = { ...entry, jobId, attempts: entry.attempts + 1, dueMs: dueAtOnce(entry) };
           const expiresAtMs = now() + leaseMs;
           const token = randomUUID();
-          const lease: Lease = { queue, token, jobId, identity, writtenId, workerId, expiresAtMs };
+          const whose = { jobId, identity, writtenId, request };
+          const lease: Lease = { queue, token, ...whose, workerId, expiresAtMs };
           const held: LeasedEntry = { entry: leased, lease, expiresAt: monotonicNow() + leaseMs };
           const job = jobId === '' ? undefined : await context.loadJob(jobId);
           const begun =
@@ -216,21 +219,19 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
       mutex.run(async () => {
         const held = leases.get(lease.token);
         if (held === undefined) return false;
-        await handBack(held, {
-          attempts: held.entry.attempts,
-          dueMs: now() + delayMs,
-          reason,
-          durable: true,
-        });
+        const { attempts } = held.entry;
+        await handBack(held, { attempts, dueMs: now() + delayMs, outcome: 'retried', reason, durable: true });
         return true;
       }),
 
-    release: (lease) =>
+    release: (lease, reason = '') =>
       mutex.run(async () => {
         const held = leases.get(lease.token);
         if (held === undefined) return false;
         await handBack(held, {
           attempts: held.entry.attempts - 1,
+          outcome: 'handed_back',
+          reason,
           dueMs: dueAtOnce(held.entry),
           durable: true,
         });
@@ -245,6 +246,7 @@ export function createLeaseCalls(context: Context, prune: () => Promise<void>): 
           await handBack(held, {
             attempts: held.entry.attempts,
             dueMs: dueAtOnce(held.entry),
+            outcome: 'lost',
             reason: `the lease of ${held.lease.workerId} ran out`,
             durable: false,
           });

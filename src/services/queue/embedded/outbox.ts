@@ -1,5 +1,5 @@
 import { type Change, type Database, sortable, type Write } from './database.js';
-import type { Callback, Outbox, OutboxEntry } from '../outbox.js';
+import type { Callback, Outbox, OutboxEntry } from '../store-parts.js';
 import type { createMutex } from '../../../lib/semaphore.js';
 
 interface Pending {

@@ -3,7 +3,8 @@ import { sortable } from './database.js';
 import { createDeadLetters, createPruner, isSameJob, newLetter } from './dead-letters.js';
 import { largestPayloadBytes, readPayload, tooLarge } from '../read-payload.js';
 import { createLeaseCalls } from './leases.js';
-import type { InstanceInfo, JobRecord, JobStore } from '../job-store.js';
+import type { JobRecord, JobStore } from '../job-store.js';
+import { type InstanceInfo, withoutAssets } from '../store-parts.js';
 import {
   createRecord,
   digestOf,
@@ -11,6 +12,7 @@ import {
   isTerminal,
   listingKey,
   matches,
+  mostListed,
   type PassOverLog,
 } from '../records.js';
 import { untilWork } from '../../../lib/wait.js';
@@ -52,12 +54,14 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
   const prune = createPruner(context);
 
   /** A pushed payload that no runner has looked at yet has no record: this is what can be said of it. */
-  function pushedRecord(id: string): JobRecord | null {
+  async function pushedRecord(id: string): Promise<JobRecord | null> {
     const waiting = queueNames.map((queue) => lines[queue].find((other) => other.jobId === id));
     const entry = waiting.find((found) => found !== null) ?? context.leaseOf(id)?.entry;
     if (entry === undefined) return null;
-    const { writtenId = id, type, userId, queue, queuedAtMs } = entry;
-    return createRecord({ id, writtenId, type: type as JobRecord['type'], userId }, queue, queuedAtMs);
+    const { writtenId = id, type, userId, queue, queuedAtMs, seq } = entry;
+    const { request } = readPayload((await database.payloads.get(sortable(seq))) ?? '', queue);
+    const job = { id, writtenId, type: type as JobRecord['type'], userId, request };
+    return createRecord(job, queue, queuedAtMs);
   }
 
   function positionOf(id: string, seq: number | undefined): number | null {
@@ -69,9 +73,17 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
     return null;
   }
 
+  async function position(id: string): Promise<number | null> {
+    const stored = await context.loadJob(id);
+    if (stored !== undefined && stored.record.status !== 'queued') return null;
+    return positionOf(id, stored?.entrySeq);
+  }
+
   return {
     kind: 'embedded',
     outbox: outbox.outbox,
+    holds: context.holds.holds,
+    changes: database.changes,
     ...createLeaseCalls(context, prune),
     ...createDeadLetters(context),
 
@@ -82,7 +94,7 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
         const known = key !== undefined && key.atMs + retentionMs > now() ? key : undefined;
         if (known !== undefined && known.fingerprint !== fingerprint) return { outcome: 'key_reused' };
         const stored = await context.loadJob(known?.jobId ?? job.id);
-        const { identity } = readPayload(payload, queue);
+        const { identity, request } = readPayload(payload, queue);
         if (stored?.record.id === job.id && !isSameJob(stored, { identity }, job))
           return { outcome: 'conflict' };
         if (stored !== undefined)
@@ -93,7 +105,7 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
           };
         const queuePosition = lines[queue].size();
         if (maxWaiting > 0 && queuePosition >= maxWaiting) return { outcome: 'full' };
-        const created = createRecord(job, queue, now());
+        const created = createRecord({ ...job, request }, queue, now());
         const added = context.newEntry(queue, payload);
         const writes = [
           ...added.writes,
@@ -129,7 +141,7 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
     cancel: (id, resultFor) =>
       mutex.run(async () => {
         const stored = await context.loadJob(id);
-        const record = stored?.record ?? pushedRecord(id);
+        const record = stored?.record ?? (await pushedRecord(id));
         if (record === null) return { outcome: 'unknown' };
         if (isTerminal(record)) return { outcome: 'already_finished', record };
         const held = context.leaseOf(id, stored);
@@ -167,19 +179,37 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
         return { outcome: 'cancelled', record: done };
       }),
 
-    get: async (id) => (await context.loadJob(id))?.record ?? pushedRecord(id),
+    get: async (id) => (await context.loadJob(id))?.record ?? (await pushedRecord(id)),
 
-    async position(id) {
-      const stored = await context.loadJob(id);
-      if (stored !== undefined && stored.record.status !== 'queued') return null;
-      return positionOf(id, stored?.entrySeq);
+    position,
+
+    async positions(ids) {
+      const places = await Promise.all(ids.map(async (id) => [id, await position(id)] as const));
+      return new Map(places.filter((place): place is [string, number] => place[1] !== null));
     },
+
+    forgetAssets: (id) =>
+      mutex.run(async () => {
+        const stored = await context.loadJob(id);
+        if (stored === undefined || !isTerminal(stored.record)) return null;
+        const metadata = withoutAssets(stored.record.metadata, now());
+        const record = { ...stored.record, assets: [], metadata };
+        await database.write(context.saveJob({ ...stored, record }), { durable: true });
+        return record;
+      }),
 
     async list(filter, limit, cursor) {
       const jobs: JobRecord[] = [];
+      let looked = 0;
       for await (const [key] of database.listing.entries(cursor === undefined ? {} : { after: cursor })) {
-        const record = (await context.loadJob(key.slice(key.indexOf(':') + 1)))?.record;
-        if (record === undefined || !matches(record, filter)) continue;
+        const id = key.slice(key.indexOf(':') + 1);
+        if (!id.startsWith(filter.idPrefix?.toLowerCase() ?? '')) continue;
+        const record = (await context.loadJob(id))?.record;
+        looked += 1;
+        if (record === undefined || !matches(record, filter)) {
+          if (looked >= mostListed) return { jobs, nextCursor: key };
+          continue;
+        }
         // One more than the page holds: there is a next page.
         if (jobs.length === limit) {
           const last = jobs.at(-1);

@@ -1,7 +1,14 @@
 import type { Redis } from 'ioredis';
-import { queueNames, type QueueName } from '../../catalogue.js';
-import type { InstanceInfo, JobRecord, JobStore } from '../job-store.js';
-import { listingKey, matches, shownPayload, shownPayloadBytes } from '../records.js';
+import { isQueueName, queueNames, type QueueName } from '../../catalogue.js';
+import type {
+  DeadLetterCalls,
+  Hold,
+  Holds,
+  HoldTarget,
+  InstanceCalls,
+  InstanceInfo,
+} from '../store-parts.js';
+import { shownPayload, shownPayloadBytes } from '../records.js';
 import type { Reader } from './records.js';
 import type { RunScript } from './scripts.js';
 
@@ -16,19 +23,38 @@ export function createDeadLetters({
   run: RunScript;
   reader: Reader;
   prefix: string;
-}): Pick<JobStore, 'deadLetters' | 'requeueDeadLetter' | 'dropDeadLetter'> {
+}): DeadLetterCalls {
+  const shown = async (queue: QueueName | undefined, limit: number, bytes: number, skip = 0) =>
+    (await run.raw('dead-letters', queueNames[0], queue ?? '', limit, bytes, skip)) as ShownLetter[];
+
   return {
+    async deadLetterIndex() {
+      const found = new Map<string, Awaited<ReturnType<DeadLetterCalls['deadLetterIndex']>>[number]>();
+      for (let skip = 0; ; skip += lettersPerCall) {
+        const letters = await shown(undefined, lettersPerCall, 0, skip);
+        for (const [id, , , reason, list, , , atMs] of letters)
+          found.set(id.toString(), {
+            id: id.toString(),
+            queue: list.toString() as QueueName,
+            reason: reason.toString(),
+            atMs,
+          });
+        if (letters.length < lettersPerCall) return [...found.values()];
+      }
+    },
+
     async deadLetters(queue, limit) {
-      const answer = await run.raw('dead-letters', queueNames[0], queue ?? '', limit, shownPayloadBytes);
-      return (answer as ShownLetter[]).map(([id, head, bytes, reason, list, job, attempts, atMs]) => ({
-        id: id.toString(),
-        queue: list.toString() as QueueName,
-        ...shownPayload(head, bytes),
-        reason: reason.toString(),
-        attempts,
-        atMs,
-        ...(job.length === 0 ? {} : { jobId: job.toString() }),
-      }));
+      return (await shown(queue, limit, shownPayloadBytes)).map(
+        ([id, head, bytes, reason, list, job, attempts, atMs]) => ({
+          id: id.toString(),
+          queue: list.toString() as QueueName,
+          ...shownPayload(head, bytes),
+          reason: reason.toString(),
+          attempts,
+          atMs,
+          ...(job.length === 0 ? {} : { jobId: job.toString() }),
+        }),
+      );
     },
 
     async requeueDeadLetter(id) {
@@ -42,6 +68,8 @@ export function createDeadLetters({
   };
 }
 
+const lettersPerCall = 500;
+
 type ShownLetter = [
   id: Buffer,
   head: Buffer,
@@ -52,45 +80,6 @@ type ShownLetter = [
   attempts: number,
   atMs: number,
 ];
-
-/** Records, newest first. */
-export function createListing({
-  redis,
-  prefix,
-  readRecord,
-}: {
-  redis: Redis;
-  prefix: string;
-  readRecord: (id: string) => Promise<JobRecord | null>;
-}): JobStore['list'] {
-  return async (filter, limit, cursor) => {
-    const jobs: JobRecord[] = [];
-    let after = cursor;
-    for (;;) {
-      const members = await redis.zrangebylex(
-        `${prefix}jobs`,
-        after === undefined ? '-' : `(${after}`,
-        '+',
-        'LIMIT',
-        0,
-        100,
-      );
-      const records = await Promise.all(
-        members.map((member) => readRecord(member.slice(member.indexOf(':') + 1))),
-      );
-      for (const record of records) {
-        if (record === null || !matches(record, filter)) continue;
-        if (jobs.length === limit) {
-          const last = jobs.at(-1);
-          return last === undefined ? { jobs } : { jobs, nextCursor: listingKey(last) };
-        }
-        jobs.push(record);
-      }
-      after = members.at(-1);
-      if (members.length < 100) return { jobs };
-    }
-  };
-}
 
 /** Who shares the queue, by what each says of itself. */
 export function createInstances({
@@ -105,8 +94,10 @@ export function createInstances({
   reader: Reader;
   prefix: string;
   now: (() => number) | undefined;
-}): Pick<JobStore, 'announce' | 'instances'> {
+}): InstanceCalls & { holds: Holds } {
   const key = `${prefix}instances`;
+  const holdsKey = `${prefix}holds`;
+  const fieldOf = (target: HoldTarget) => ('queue' in target ? target.queue : `worker:${target.workerId}`);
 
   async function serverTimeMs(): Promise<number> {
     if (now !== undefined) return now();
@@ -130,7 +121,42 @@ export function createInstances({
       }
       return alive;
     },
+
+    holds: {
+      async hold(target, asked) {
+        const held: Hold = { sinceMs: await serverTimeMs(), ...asked };
+        await redis.hsetnx(holdsKey, fieldOf(target), JSON.stringify(held));
+      },
+      async release(target) {
+        await redis.hdel(holdsKey, fieldOf(target));
+        // Whoever waits for work looks again.
+        await redis.publish(`${prefix}wake`, 'queue' in target ? target.queue : '');
+      },
+      async list() {
+        const held: Awaited<ReturnType<Holds['list']>> = { queues: {}, workers: {} };
+        for (const [field, text] of Object.entries(await redis.hgetall(holdsKey))) {
+          const hold = parseHold(text);
+          if (isQueueName(field)) held.queues[field] = hold;
+          else if (field.startsWith('worker:')) held.workers[field.slice('worker:'.length)] = hold;
+        }
+        return held;
+      },
+    },
   };
+}
+
+/** It holds whatever it says. */
+function parseHold(text: string): Hold {
+  try {
+    const { sinceMs, by, reason } = JSON.parse(text) as Record<string, unknown>;
+    return {
+      sinceMs: typeof sinceMs === 'number' ? sinceMs : 0,
+      by: typeof by === 'string' ? by : 'unknown',
+      ...(typeof reason === 'string' ? { reason } : {}),
+    };
+  } catch {
+    return { sinceMs: 0, by: 'unknown' };
+  }
 }
 
 /** Null for what no service wrote. */

@@ -85,8 +85,9 @@ export function createLeaseCalls({
           [0, number, number] | [1, Buffer | null, number, number, number, number, Buffer, ...Buffer[]] | [2];
         if (answer[0] === 2) continue;
         if (answer[0] === 0) {
+          const isHeld = answer[2] === 2;
           const onlyExcluded = source !== 'next' && answer[2] === 1;
-          signals.noteEmpty(queue, { retryInMs: answer[1], onlyExcluded });
+          signals.noteEmpty(queue, { retryInMs: answer[1], onlyExcluded, isHeld });
           return null;
         }
         const [, payload, attempt, queuedAtMs, isCancelled, expiresAtMs, outcome, ...rest] = answer;
@@ -157,8 +158,9 @@ export function createLeaseCalls({
         const taken = await take(request);
         if (taken === null) return null;
         const { token, payload, read, attempt, expiresAtMs } = taken;
-        const { id, identity, writtenId, type } = read;
-        const lease: Lease = { queue, token, jobId: id, identity, writtenId, workerId, expiresAtMs };
+        const { id, identity, writtenId, type, request: kept } = read;
+        const job = { jobId: id, identity, writtenId, request: kept };
+        const lease: Lease = { queue, token, ...job, workerId, expiresAtMs };
         const reservation = { lease, payload: payload.toString(), read, attempt };
         held.set(token, id);
         const [outcome, queuedAtMs, cancel] =
@@ -168,7 +170,7 @@ export function createLeaseCalls({
         if (outcome === 'lost' || outcome === 'duplicate') held.delete(token);
         // Its holder died before it could say what it had taken.
         else if (id !== '' && outcome === 'claimed' && excludeTypes.some((excluded) => excluded === type)) {
-          await run('release', queue, token);
+          await run('release', queue, token, '');
           held.delete(token);
         } else
           return {
@@ -223,11 +225,12 @@ export function createLeaseCalls({
       ),
     retryLater: (lease, delayMs, reason) =>
       handBack(lease, run('retry-later', lease.queue, lease.token, delayMs, reason)),
-    release: (lease) => handBack(lease, run('release', lease.queue, lease.token)),
+    release: (lease, reason = '') => handBack(lease, run('release', lease.queue, lease.token, reason)),
     async deadLetter(lease, reason, result) {
-      const { queue, token, identity, writtenId } = lease;
+      const { queue, token, identity, writtenId, request } = lease;
       const isOther = result !== undefined && (await waits(result.job.id, identity));
-      const job = { id: '', type: '', userId: '', ...(isOther ? {} : result?.job), identity, writtenId };
+      const meant = isOther ? undefined : result?.job;
+      const job = { id: '', type: '', userId: '', ...meant, identity, writtenId, request };
       const terminal = finishArguments(isOther ? undefined : result, retentionMs);
       const told = [reason, result?.attempts ?? '', ...jobArguments(job), ...terminal];
       return end(lease, run('dead-letter', queue, token, randomUUID(), ...told));

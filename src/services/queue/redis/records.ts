@@ -11,8 +11,8 @@ import {
   statuses,
 } from '../records.js';
 import type { FinishedJob, JobRecord, JobStatus } from '../job-store.js';
-import type { Callback, Outbox, OutboxEntry } from '../outbox.js';
-import type { StoreLog } from './outages.js';
+import type { Callback, EndedAttempt, Outbox, OutboxEntry } from '../store-parts.js';
+import type { StoreLog } from './connection.js';
 import type { Argument, RunScript } from './scripts.js';
 
 /** What is kept under a key is not what belongs there: another program wrote it, or half of it is gone. */
@@ -73,7 +73,7 @@ export function parseRecord(id: string, hash: Record<string, string>): JobRecord
     cancelRequested: hash['cancel'] === '1',
   };
   // An empty field is an absent one.
-  const { assets, metadata, progress, error, started, finished, worker, lastError } = hash;
+  const { assets, metadata, progress, error, started, finished, worker, lastError, since, retryAt } = hash;
   if (assets) record.assets = parsed('assets', assets, isTexts);
   if (metadata) record.metadata = parsed('metadata', metadata, isObject);
   if (progress) record.progress = parsed('progress', progress, isProgress);
@@ -83,10 +83,30 @@ export function parseRecord(id: string, hash: Record<string, string>): JobRecord
   if (worker) record.workerId = worker;
   if (hash['written']) record.writtenId = hash['written'];
   if (lastError) record.lastError = lastError;
+  if (since) record.sinceMs = number('since', since);
+  if (retryAt) record.retryAtMs = number('retryAt', retryAt);
+  if (hash['request']) {
+    parsed('request', hash['request'], isObject);
+    record.request = hash['request'];
+  }
+  if (hash['history']) record.history = hash['history'].split('\n').map(parseAttempt);
   if (isTerminal(record)) record.progress = { ...record.progress, etaSeconds: null };
   if (record.status === 'completed')
     record.progress = { ...record.progress, stage: 'done', step: record.progress.steps, fraction: 1 };
   return record;
+}
+
+/** A line of `end_attempt` in common.lua. */
+function parseAttempt(line: string): EndedAttempt {
+  const [attempt = '', outcome = '', workerId = '', started = '', ended = '', error = ''] = line.split('\t');
+  return {
+    attempt: number('history', attempt),
+    outcome: outcome as EndedAttempt['outcome'],
+    startedAtMs: number('history', started),
+    endedAtMs: number('history', ended),
+    ...(workerId === '' ? {} : { workerId }),
+    ...(error === '' ? {} : { error }),
+  };
 }
 
 /** What a payload says of its job, as `job_at` in jobs.lua reads it. */
@@ -96,7 +116,8 @@ export const jobArguments = (job: {
   userId: string;
   identity: string;
   writtenId?: string;
-}): Argument[] => [job.id, job.type, job.userId, job.identity, job.writtenId ?? job.id];
+  request?: string;
+}): Argument[] => [job.id, job.type, job.userId, job.identity, job.writtenId ?? job.id, job.request ?? ''];
 
 /** The three arguments of a callback, as `callback_at` in callbacks.lua reads them. */
 export function callbackArguments(callback: Callback | undefined): Argument[] {

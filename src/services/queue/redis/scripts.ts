@@ -4,7 +4,14 @@ import path from 'node:path';
 import type { Redis } from 'ioredis';
 import type { QueueName } from '../../catalogue.js';
 import { projectRoot } from '../../../lib/project.js';
-import { mostDeadCallbacks, mostDeadLetterBytes, mostDeadLetters } from '../records.js';
+import {
+  longestAttemptError,
+  mostDeadCallbacks,
+  mostDeadLetterBytes,
+  mostDeadLetters,
+  mostEndedAttempts,
+} from '../records.js';
+import { mostChanges } from '../store-parts.js';
 
 interface Script {
   source: string;
@@ -21,8 +28,16 @@ function loadScripts(): Map<string, Script> {
   for (const file of readdirSync(folder)) {
     if (!file.endsWith('.lua')) continue;
     const own = readFileSync(path.join(folder, file), 'utf8');
-    const most = [mostDeadLetters, mostDeadLetterBytes, mostDeadCallbacks].join(', ');
-    const constants = `local most_letters, most_letter_bytes, most_dead_callbacks = ${most}`;
+    const constants = Object.entries({
+      most_letters: mostDeadLetters,
+      most_letter_bytes: mostDeadLetterBytes,
+      most_dead_callbacks: mostDeadCallbacks,
+      most_ended_attempts: mostEndedAttempts,
+      longest_attempt_error: longestAttemptError,
+      most_changes: mostChanges,
+    })
+      .map(([name, value]) => `local ${name} = ${value}`)
+      .join('\n');
     const shared = ['common', ...(/^-- with: (.+)/.exec(own)?.[1]?.split(' ') ?? [])];
     const source = [
       constants,
@@ -50,11 +65,13 @@ type ScriptName =
   | 'cancel'
   | 'look'
   | 'recordless'
+  | 'recordless-ids'
   | 'position'
   | 'depth'
   | 'dead-letters'
   | 'requeue-dead-letter'
   | 'drop-dead-letter'
+  | 'forget-assets'
   | 'announce'
   | 'callback-add'
   | 'callback-claim'
@@ -78,10 +95,12 @@ const withoutCallbacks: ReadonlySet<ScriptName> = new Set([
   'housekeep',
   'look',
   'recordless',
+  'recordless-ids',
   'position',
   'depth',
   'dead-letters',
   'drop-dead-letter',
+  'forget-assets',
   'announce',
   'callback-claim',
 ]);

@@ -1,14 +1,16 @@
-import { type JobType, type QueueName, queueNames } from '../../catalogue.js';
-import type { JobRecord, JobStore } from '../job-store.js';
+import { type QueueName, queueNames } from '../../catalogue.js';
+import type { JobStore } from '../job-store.js';
 import { largestPayloadBytes, readPayload } from '../read-payload.js';
-import { createRecord, digestOf, isTerminal } from '../records.js';
-import { createConnector } from './connection.js';
-import { createDeadLetters, createInstances, createListing } from './dead-letters.js';
+import { digestOf, isTerminal } from '../records.js';
+import { createChanges } from './changes.js';
+import { createConnector, createOutages, type StoreLog } from './connection.js';
+import { createDeadLetters, createInstances } from './dead-letters.js';
 import { createLeaseCalls } from './leases.js';
-import { createOutages, type StoreLog } from './outages.js';
+import { createListing, recordOf } from './listing.js';
 import { createReader, createRedisOutbox, finishArguments, jobArguments, parseRecord } from './records.js';
+import { withoutAssets } from '../store-parts.js';
 import { createScriptRunner } from './scripts.js';
-import { createWaitingPayloads, type WaitingPayload } from './waiting-payloads.js';
+import { createWaitingPayloads } from './waiting-payloads.js';
 import { createSignals, createWaker } from './waker.js';
 
 export interface RedisStoreOptions {
@@ -76,7 +78,8 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
   const subscriber = connector.connect('signals', { maxRetriesPerRequest: null, enableReadyCheck: true });
   subscriber.on('message', (channel: string, message: string) => {
     if (channel === `${prefix}wake`) signals.notice();
-    else if ([...held.values()].includes(message)) signals.emitter.emit('cancel', message);
+    else if (channel === `${prefix}cancel` && [...held.values()].includes(message))
+      signals.emitter.emit('cancel', message);
   });
   subscriber
     .subscribe(`${prefix}cancel`, `${prefix}wake`)
@@ -92,21 +95,17 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
   const waiting = createWaitingPayloads(run);
   let writtenAtMs = -Infinity;
 
-  /** A record, or of a pushed payload that no runner has begun yet what can be said of it. */
-  async function find(id: string): Promise<{ record: JobRecord; position?: number | null } | null> {
-    const known = await readRecord(id);
-    if (known !== null) return { record: known };
-    const [found] = await waiting.find(id);
-    if (found !== undefined) return { record: recordOf(found), position: found.position };
-    // Begun while it was looked for.
-    const begun = await readRecord(id);
-    return begun === null ? null : { record: begun };
-  }
-
-  async function positionOf(record: JobRecord): Promise<number | null> {
-    const position = (await run('position', record.queue, record.id)) as number;
-    return position < 0 ? null : position;
-  }
+  const listing = createListing({ redis, run, prefix, readRecord, waiting });
+  const changes = createChanges({
+    redis,
+    connectBlocking,
+    subscriber,
+    prefix,
+    blockSeconds,
+    isOwn: (id) => [...held.values()].includes(id),
+    log,
+  });
+  const { holds, ...instances } = createInstances({ redis, run, reader, prefix, now });
 
   const outbox = createRedisOutbox({
     redis,
@@ -116,7 +115,10 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     now: now ?? (() => performance.now()),
     changes: callbackChanges,
   });
-  const calls: Omit<JobStore, 'kind' | 'outbox' | 'waitForWork' | 'onCancel' | 'close'> = {
+  const calls: Omit<
+    JobStore,
+    'kind' | 'outbox' | 'holds' | 'changes' | 'waitForWork' | 'onCancel' | 'close'
+  > = {
     ...createLeaseCalls({
       run,
       signals,
@@ -126,7 +128,7 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       held,
     }),
     ...createDeadLetters({ redis, run, reader, prefix }),
-    ...createInstances({ redis, run, reader, prefix, now }),
+    ...instances,
 
     async submit({
       queue,
@@ -153,7 +155,7 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       return {
         outcome,
         record,
-        queuePosition: outcome === 'created' ? before : ((await positionOf(record)) ?? 0),
+        queuePosition: outcome === 'created' ? before : ((await listing.position(id)) ?? 0),
       };
     },
 
@@ -187,15 +189,15 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       }
     },
 
-    get: async (id) => (await find(id))?.record ?? null,
+    ...listing,
 
-    async position(id) {
-      const found = await find(id);
-      if (found === null) return null;
-      return found.position === undefined ? positionOf(found.record) : found.position;
+    async forgetAssets(id) {
+      const record = await readRecord(id);
+      if (record === null || !isTerminal(record)) return null;
+      const metadata = withoutAssets(record.metadata, Date.now());
+      await run('forget-assets', record.queue, id, JSON.stringify(metadata));
+      return { ...record, assets: [], metadata };
     },
-
-    list: createListing({ redis, prefix, readRecord }),
 
     async depth(queue) {
       const answer = (await run.raw('depth', queue, largestPayloadBytes)) as [...number[], Buffer];
@@ -225,6 +227,8 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     kind: 'redis',
     ...outages.naming(calls),
     outbox: outages.naming(outbox),
+    holds: outages.naming(holds),
+    changes: outages.naming(changes),
     waitForWork: signals.waitForWork,
     onCancel(listener) {
       signals.emitter.on('cancel', listener);
@@ -232,14 +236,10 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     },
     async close() {
       signals.close();
+      changes.close();
       // What has been called is still answered when the server is there; otherwise nothing is waited for.
       if (redis.status === 'ready') await redis.quit().catch(() => undefined);
       connector.disconnectAll();
     },
   };
-}
-
-/** A raw push carries no time: it counts from now. */
-function recordOf({ read, queue, queuedAtMs }: WaitingPayload): JobRecord {
-  return createRecord({ ...read, type: read.type as JobType }, queue, queuedAtMs ?? Date.now());
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { queueNames, type QueueName } from '../../catalogue.js';
+import { isJobType, queueNames, type QueueName } from '../../catalogue.js';
 import { largestPayloadBytes, readPayload, type PayloadRead } from '../read-payload.js';
 import type { RunScript } from './scripts.js';
 
@@ -102,6 +102,25 @@ export function createWaitingPayloads(run: RunScript) {
   }
 
   return {
+    /**
+     * One of each id that has no record, in the order of ids: what stands where in a line changes all the time.
+     * Those of a kind that nobody knows are no jobs.
+     */
+    async recordless(): Promise<WaitingPayload[]> {
+      const isGood = latest !== undefined && performance.now() - latest.endedAt < goodForMs;
+      const byId = isGood && latest !== undefined ? latest.byId : await look();
+      const ids = [...byId].filter(([, [first]]) => isJobType(first?.read.type)).map(([id]) => id);
+      const found: string[] = [];
+      for (let begin = 0; begin < ids.length; begin += payloadsPerCall)
+        found.push(
+          ...((await run(
+            'recordless-ids',
+            queueNames[0],
+            ...ids.slice(begin, begin + payloadsPerCall),
+          )) as string[]),
+        );
+      return found.sort().flatMap((id) => byId.get(id)?.slice(0, 1) ?? []);
+    },
     /** Every payload with this id; `now` asks for what waits at this moment, not a second ago. */
     async find(id: string, { now = false } = {}): Promise<WaitingPayload[]> {
       const isGood = latest !== undefined && performance.now() - latest.endedAt < goodForMs;

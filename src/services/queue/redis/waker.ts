@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import type { Redis } from 'ioredis';
 import { untilWork } from '../../../lib/wait.js';
 import { type QueueName, queueNames } from '../../catalogue.js';
-import type { StoreLog } from './outages.js';
+import type { StoreLog } from './connection.js';
 
 interface Options {
   /** Opens the dedicated connection; called on the first wait. */
@@ -116,6 +116,8 @@ interface Look {
    * again.
    */
   onlyExcluded: boolean;
+  /** Nothing may be taken; the end of that is told. */
+  isHeld: boolean;
 }
 
 /**
@@ -141,19 +143,20 @@ export function createSignals({ wakers, pollMs }: SignalsOptions) {
     return Math.max(0, Math.min(timeoutMs, retry, look.onlyExcluded ? pollMs : timeoutMs));
   }
 
+  /** Its list says nothing of when there is something to take. */
+  const leavesAlone = (look: Look | undefined) => look !== undefined && (look.onlyExcluded || look.isHeld);
+
   return {
     emitter,
     /** Something changed that may let a waiting runner take a job. */
     notice,
-    noteEmpty(queue: QueueName, look: { retryInMs: number; onlyExcluded: boolean }) {
+    noteEmpty(queue: QueueName, look: Pick<Look, 'retryInMs' | 'onlyExcluded' | 'isHeld'>) {
       looks.set(queue, { ...look, atMs: Date.now(), changes });
     },
     waitForWork(queues: readonly QueueName[], timeoutMs: number, signal: AbortSignal) {
       const delays = queues.map((queue) => untilNextLook(queue, timeoutMs));
       return untilWork(emitter, Math.min(timeoutMs, ...delays), signal, (end) =>
-        queues
-          .filter((queue) => looks.get(queue)?.onlyExcluded !== true)
-          .map((queue) => wakers[queue].wait(end)),
+        queues.filter((queue) => !leavesAlone(looks.get(queue))).map((queue) => wakers[queue].wait(end)),
       );
     },
     close() {

@@ -1,7 +1,7 @@
 -- with: drains callbacks jobs
--- ARGV: the job (5), its payload on the list and the token of its entry (for a job without a record, either of them), when it was
+-- ARGV: the job (6), its payload on the list and the token of its entry (for a job without a record, either of them), when it was
 -- queued, then the terminal state for a job that still waits. Returns cancelled, requested, finished, unknown, or moved: look again.
-local job, payload, token, created = job_at(3), ARGV[8], ARGV[9], tonumber(ARGV[10])
+local job, payload, token, created = job_at(3), ARGV[9], ARGV[10], tonumber(ARGV[11])
 local known = redis.pcall('HMGET', job_key(job.id), 'status', 'entry', 'payload')
 -- What stands there is no record: nothing is known of the job.
 if known.err then return 'unknown' end
@@ -35,5 +35,5 @@ else
   return 'moved'
 end
 redis.call('HSET', job_key(job.id), 'cancel', '1', 'payload', '')
-finish_job(job.id, '', 11)
+finish_job(job.id, '', 12)
 return 'cancelled'

@@ -12,8 +12,9 @@ if id == '' then return 'requeued' end
 local job = read_fields(job_key(id), 'status', 'entry')
 if not is_terminal(job[1]) or job[2] ~= found[3] then return 'requeued' end
 redis.call('HDEL', job_key(id), 'finished', 'entry', 'started', 'error', 'lastError', 'assets', 'metadata', 'progress', 'cancel', 'worker')
-redis.call('HSET', job_key(id), 'status', 'queued', 'attempts', 0, 'payload', found[1])
+redis.call('HSET', job_key(id), 'status', 'queued', 'attempts', 0, 'payload', found[1], 'since', now)
 redis.call('PERSIST', job_key(id))
+tell(id)
 for _, callback in ipairs(redis.call('LRANGE', lane_key(id), 0, -1)) do remove_callback(callback) end
 local start = id .. ':'
 for _, callback in ipairs(redis.call('ZRANGE', callbacks_dead, 0, -1)) do

@@ -1,16 +1,16 @@
 -- with: drains callbacks jobs letters lines
 -- Takes the next payload and leases it in one step: due retries first, then the right end of the producers' list.
 -- ARGV: token, worker, lease ms, most bytes of a payload, what to take from the list (`next`, `none`, or `this`), the payload
--- meant by `this`, a guess at what is taken by its SHA-1 ('' for none) with its job (5) and 1 to begin it, how many payloads
+-- meant by `this`, a guess at what is taken by its SHA-1 ('' for none) with its job (6) and 1 to begin it, how many payloads
 -- behind it to show, excluded types of retries...
 -- Returns {1, payload, attempt, queued at, cancel requested, expires at, what became of a right guess or '', payload behind it...},
 -- where the payload is gone with nil in its place, and its job (id, type, user, identity, id as written) in place of what is behind;
 -- {2} when something else has to be tried (the payload meant is gone, too large, or a duplicate); {0, ms until the next retry or -1,
--- 1 when something waits on the list}.
+-- 1 when something waits on the list, 2 when nothing may be taken: an operator holds the queue or the worker}.
 local token, worker, lease_ms, largest, source, meant = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
-local guess, ahead = ARGV[9], tonumber(ARGV[16])
+local guess, ahead = ARGV[9], tonumber(ARGV[17])
 local excluded = {}
-for i = 17, #ARGV do excluded[ARGV[i]] = true end
+for i = 18, #ARGV do excluded[ARGV[i]] = true end
 
 local function reserved(outcome)
   local entry = redis.call('HMGET', entry_key(token), 'attempts', 'queued', 'cancel', 'id', 'type', 'user')
@@ -24,6 +24,12 @@ end
 
 -- The client sends a command again when the connection broke before the answer: the same token is the same reservation.
 if redis.call('ZADD', leases, 'NX', now + lease_ms, token) == 0 then return reserved('') end
+
+local held = read_fields(prefix .. 'holds', list, 'worker:' .. worker)
+if held[1] or held[2] then
+  redis.call('ZREM', leases, token)
+  return { 0, -1, 2 }
+end
 
 local function is_payload(token) return redis.call('TYPE', payload_key(token)).ok == 'string' end
 
@@ -95,7 +101,7 @@ redis.call('SET', payload_key(token), payload)
 redis.call('HSET', entry_key(token), 'id', '', 'type', '', 'user', '', 'attempts', 1, 'queued', now, 'worker', worker)
 local outcome = ''
 if guess ~= '' and redis.sha1hex(payload) == guess then
-  outcome = claim_job(token, job_at(10), worker, ARGV[15] == '1')[1]
+  outcome = claim_job(token, job_at(10), worker, ARGV[16] == '1')[1]
   if outcome == 'duplicate' then return { 2 } end
 end
 local answer = reserved(outcome)

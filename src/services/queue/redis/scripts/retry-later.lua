@@ -3,5 +3,5 @@
 local token = ARGV[3]
 local entry = redis.call('HMGET', entry_key(token), 'worker', 'attempts')
 if (entry[1] or '') == '' then return 0 end
-hand_back(token, entry[2], now + tonumber(ARGV[4]), ARGV[5])
+hand_back(token, entry[2], now + tonumber(ARGV[4]), 'retried', ARGV[5])
 return 1

@@ -30,6 +30,28 @@ end
 
 local function is_terminal(status) return status == 'completed' or status == 'failed' or status == 'cancelled' end
 
+-- Says what has become of a job to whoever follows all of them, and keeps the last of it. A courtesy: a server that does not
+-- take it, because it is full or the user may not, stops nothing.
+local function tell(id)
+  local job = redis.call('HMGET', job_key(id), 'type', 'user', 'queue', 'status', 'attempts', 'assets', 'error', 'written')
+  redis.pcall('XADD', prefix .. 'changes', 'MAXLEN', '~', most_changes, '*', 'job', id, 'type', job[1] or '', 'user', job[2] or '',
+    'queue', job[3] or '', 'status', job[4] or '', 'attempts', job[5] or '0', 'assets', job[6] or '', 'error', job[7] or '',
+    'written', job[8] or '')
+end
+
+-- Notes that the attempt that runs has ended, in one line of `history`, which keeps the last of them.
+local function end_attempt(id, outcome, error)
+  local run = redis.call('HMGET', job_key(id), 'status', 'attempts', 'worker', 'since', 'started', 'history')
+  if run[1] ~= 'processing' then return end
+  local said = string.gsub(error, '[%c]', ' ')
+  -- A character may have been cut in two.
+  if #said > longest_attempt_error then said = string.gsub(string.sub(said, 1, longest_attempt_error), '[\192-\247][\128-\191]*$', '') end
+  local lines = {}
+  for line in string.gmatch(run[6] or '', '[^\n]+') do lines[#lines + 1] = line end
+  lines[#lines + 1] = table.concat({ run[2] or '0', outcome, run[3] or '', run[4] or run[5] or now, now, said }, '\t')
+  redis.call('HSET', job_key(id), 'history', table.concat(lines, '\n', math.max(1, #lines - most_ended_attempts + 1)))
+end
+
 -- The entry that stands for a job on its queue, if it is another one than `token` and still there.
 local function belongs_elsewhere(entry, token)
   return entry and entry ~= '' and entry ~= token and redis.call('EXISTS', entry_key(entry)) == 1

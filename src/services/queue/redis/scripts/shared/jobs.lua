@@ -4,14 +4,15 @@ local listing = prefix .. 'jobs'
 -- The same order as listingKey in records.ts: newest first.
 local function listing_member(id, created) return string.format('%013.0f', 9999999999999 - created) .. ':' .. id end
 
--- What a payload says of its job, from position `at` of the arguments: id, type, user, identity, id as written.
+-- What a payload says of its job, from position `at` of the arguments: id, type, user, identity, id as written, what is asked for.
 local function job_at(at)
-  return { id = ARGV[at], kind = ARGV[at + 1], user = ARGV[at + 2], identity = ARGV[at + 3], written = ARGV[at + 4] }
+  return { id = ARGV[at], kind = ARGV[at + 1], user = ARGV[at + 2], identity = ARGV[at + 3], written = ARGV[at + 4],
+    request = ARGV[at + 5] }
 end
 
 local function create_job(job, created)
   redis.call('HSET', job_key(job.id), 'type', job.kind, 'user', job.user, 'queue', list, 'created', created, 'status', 'queued',
-    'attempts', 0, 'identity', job.identity)
+    'attempts', 0, 'identity', job.identity, 'since', created, 'request', job.request)
   if job.written ~= job.id then redis.call('HSET', job_key(job.id), 'written', job.written) end
   redis.call('ZADD', listing, 0, listing_member(job.id, created))
 end
@@ -58,9 +59,10 @@ local function claim_job(token, job, worker, begins)
   if not begins then return { 'claimed', queued, cancel and 1 or 0 } end
   if not known[1] then create_job(job, queued) end
   redis.call('HSET', key, 'status', 'processing', 'type', job.kind, 'user', job.user, 'attempts', entry[3], 'worker', worker,
-    'entry', token, 'payload', '')
+    'entry', token, 'payload', '', 'since', now, 'retryAt', '')
   redis.call('HSETNX', key, 'started', now)
   if cancel then redis.call('HSET', key, 'cancel', '1') end
+  tell(job.id)
   return { 'begun', queued, cancel and 1 or 0 }
 end
 
@@ -68,9 +70,12 @@ end
 -- token that finished the job, so that the same call sent twice gets the same answer.
 local function finish_job(id, token, at)
   local key = job_key(id)
-  redis.call('HSET', key, 'status', ARGV[at], 'finished', now, 'entry', token, 'assets', ARGV[at + 1], 'metadata', ARGV[at + 3])
+  end_attempt(id, ARGV[at], ARGV[at + 2])
+  redis.call('HSET', key, 'status', ARGV[at], 'finished', now, 'entry', token, 'assets', ARGV[at + 1], 'metadata', ARGV[at + 3],
+    'since', now, 'retryAt', '')
   if ARGV[at + 2] ~= '' then redis.call('HSET', key, 'error', ARGV[at + 2]) end
   redis.call('PEXPIRE', key, ARGV[at + 4])
+  tell(id)
   add_terminal_callback(id, callback_at(at + 5))
 end
 

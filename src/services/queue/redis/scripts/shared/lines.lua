@@ -1,7 +1,7 @@
 -- Moving entries between a queue's lines, and looking at the producers' list.
 
 -- Puts a leased entry back in line, first among those due by then. Without a worker it is nobody's.
-local function hand_back(token, attempts, due, reason)
+local function hand_back(token, attempts, due, outcome, reason)
   redis.call('ZREM', leases, token)
   redis.call('ZADD', delayed, due, token)
   redis.call('HSET', entry_key(token), 'attempts', attempts, 'worker', '')
@@ -9,8 +9,11 @@ local function hand_back(token, attempts, due, reason)
   if id and id ~= '' then
     local job = read_fields(job_key(id), 'status', 'entry')
     if job[1] and not is_terminal(job[1]) and job[2] == token then
-      redis.call('HSET', job_key(id), 'status', 'queued', 'attempts', attempts, 'progress', '')
-      if reason ~= '' then redis.call('HSET', job_key(id), 'lastError', reason) end
+      end_attempt(id, outcome, reason)
+      redis.call('HSET', job_key(id), 'status', 'queued', 'attempts', attempts, 'progress', '', 'since', now, 'retryAt',
+        due > now and due or '')
+      if outcome ~= 'handed_back' then redis.call('HSET', job_key(id), 'lastError', reason) end
+      tell(id)
     end
   end
   if due <= now then redis.call('PUBLISH', prefix .. 'wake', list) end
