@@ -14,6 +14,7 @@ COPY tools tools
 COPY bench bench
 COPY test test
 COPY client client
+COPY console console
 COPY src src
 COPY models/cuda.json models/cuda.json
 # What stays out: the Node that package.json brings for other machines (the image has its own), builds for other systems, and the
@@ -36,6 +37,7 @@ FROM scratch AS service
 COPY package.json openapi.yaml LICENSE NOTICE.md /app/
 COPY --from=build /app/dist/src /app/dist/src
 COPY --from=build /app/dist/client /app/dist/client
+COPY --from=build /app/dist/console /app/dist/console
 COPY src/services/queue/redis/scripts /app/src/services/queue/redis/scripts
 COPY prompts /app/prompts
 COPY models /app/models

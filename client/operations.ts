@@ -1,12 +1,17 @@
 /** Generated from openapi.yaml by `npm run build`; do not edit. */
 export const routes = {
   getService: ['GET', '/', [], []],
+  getConsoleFile: ['GET', '/console/{file}', [], []],
   getHealth: ['GET', '/health', [], []],
   getReady: ['GET', '/ready', [], []],
   getMetrics: ['GET', '/metrics', [], []],
   getDocs: ['GET', '/docs', [], []],
   getCapabilities: ['GET', '/capabilities', [], []],
   createToken: ['POST', '/tokens', [], []],
+  getSession: ['GET', '/session', [], []],
+  createSession: ['POST', '/session', [], []],
+  deleteSession: ['DELETE', '/session', [], []],
+  createLoginLink: ['POST', '/session/links', [], []],
   createJob: ['POST', '/jobs', [], ["Idempotency-Key"]],
   listJobs: ['GET', '/jobs', ["status","type","queue","user_id","text","id_prefix","limit","cursor"], []],
   getJob: ['GET', '/jobs/{id}', [], []],

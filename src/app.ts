@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import cookie from '@fastify/cookie';
 import cors, { type FastifyCorsOptions } from '@fastify/cors';
 import fastifyStatic from '@fastify/static';
 import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
@@ -7,18 +8,18 @@ import type { Config } from './config.js';
 import { createContract } from './contract/routes.js';
 import type { KeyRing } from './plugins/api-keys.js';
 import { authPlugin } from './plugins/auth.js';
-import { docsPlugin } from './plugins/docs.js';
 import { answerClientError, errorsPlugin, renderError } from './plugins/errors.js';
 import { jsonBodyPlugin } from './plugins/json-body.js';
 import { auditPlugin, metricsPlugin, requestLogPlugin } from './plugins/observability.js';
 import { queueConsumerPlugin, statusMonitorPlugin, urlRegistrationPlugin } from './plugins/background.js';
+import { consolePlugin, docsPlugin } from './plugins/pages.js';
 import { createDisconnectSignals, type RouteContext, type ServiceFacts } from './routes/context.js';
 import { enhanceRoutes, testCompelRoutes } from './routes/enhance.js';
 import { healthRoutes } from './routes/health.js';
 import { jobRoutes } from './routes/jobs.js';
 import { operatorRoutes } from './routes/operators.js';
 import { assetRoutes, referenceRoutes, takeStreams } from './routes/references.js';
-import { capabilitiesRoutes, serviceRoutes, tokenRoutes } from './routes/service.js';
+import { capabilitiesRoutes, serviceRoutes, signInRoutes } from './routes/service.js';
 import { workerRoutes } from './routes/worker.js';
 import type { Services } from './services/index.js';
 import { largestPayloadBytes } from './services/queue/read-payload.js';
@@ -90,6 +91,7 @@ export async function buildApp({
   if (config.corsOrigins.length > 0) await app.register(cors, corsOptions(config.corsOrigins));
   await app.register(errorsPlugin, { contract });
   await app.register(jsonBodyPlugin);
+  await app.register(cookie);
   await app.register(metricsPlugin, { registry });
   await app.register(statusMonitorPlugin, { monitor: services.monitor });
   await app.register(queueConsumerPlugin, { services, graceMs: config.shutdownGraceSeconds * 1000 });
@@ -97,16 +99,18 @@ export async function buildApp({
   if (config.podId !== undefined || config.supabaseUrl !== undefined)
     await app.register(urlRegistrationPlugin, { registration: services.registration });
 
+  await app.register(fastifyStatic, { serve: false });
+  await app.register(consolePlugin, { storageUrl: config.supabaseUrl });
   contract.register(app, 'open', { ...healthRoutes(context), ...serviceRoutes(context) });
   await app.register(docsPlugin, { document: contract.document });
 
   await app.register(async (scope) => {
     await scope.register(authPlugin, {
       authenticate: (credential) => keys.find(credential),
+      sessions: keys.sessions,
       failuresPerMinute: config.rateLimit ? failuresPerMinute : null,
     });
     await scope.register(auditPlugin);
-    await scope.register(fastifyStatic, { serve: false });
     contract.register(scope, 'protected', {
       ...jobRoutes(context),
       ...assetRoutes(context),
@@ -115,7 +119,7 @@ export async function buildApp({
       ...workerRoutes(context),
       ...operatorRoutes(context),
       ...capabilitiesRoutes(context),
-      ...tokenRoutes(context),
+      ...signInRoutes(context),
     });
     await scope.register(async (forms) => {
       takeStreams(forms);
@@ -126,7 +130,7 @@ export async function buildApp({
 }
 
 /**
- * What pages of other origins may send and read. Cookies are of no use here, but a page that sends its own
+ * What pages of other origins may send and read. Their cookies are not looked at, but a page that sends some
  * along is not refused for it; with `*` it is.
  */
 function corsOptions(corsOrigins: readonly string[]): FastifyCorsOptions {

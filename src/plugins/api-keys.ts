@@ -3,7 +3,16 @@ import { readFile, stat } from 'node:fs/promises';
 import type { FastifyBaseLogger } from 'fastify';
 import { type Scope, scopes } from '../contract/document.js';
 import { errors } from '../lib/errors.js';
-import { isToken, issueToken, readToken, type TokenFacts } from './tokens.js';
+import {
+  createLoginCodes,
+  isLoginCode,
+  isToken,
+  issueToken,
+  type Kind,
+  readToken,
+  type TokenFacts,
+} from './tokens.js';
+import { LRUCache } from 'lru-cache';
 
 /** Who asks: the name of a key, and what it may do. */
 export interface Caller {
@@ -11,6 +20,8 @@ export interface Caller {
   scopes: ReadonlySet<Scope>;
   /** The one user a token is for; absent: a key, which sees everything. */
   userId?: string;
+  /** When a token or a session ends; absent: a key. Seconds since 1970. */
+  expiresAt?: number;
 }
 
 export interface KeyRing {
@@ -21,7 +32,24 @@ export interface KeyRing {
   find(credential: string): Promise<Caller | null>;
   /** A token with some of the scopes of a key. @throws AppError `foreign`, `forbidden` */
   issue(caller: Caller, facts: Omit<TokenFacts, 'key'>): string;
+  sessions: Sessions;
 }
+
+/** Browsers that are signed in: each holds a signed cookie, which says what a token says. */
+export interface Sessions {
+  /** Of a key: as long as usual; of a token: as long as the token. */
+  begin(caller: Caller): { session: string; expiresAt: number };
+  /** null: nobody's. @throws AppError `unauthorized` for one that is over */
+  find(session: string): Promise<Caller | null>;
+  end(session: string): void;
+  /** For a link that signs in once. @throws AppError `foreign` */
+  issueCode(caller: Caller): { code: string; seconds: number };
+  /** Who made the link, the first time; null: nobody. */
+  takeCode(code: string): Caller | null;
+}
+
+const sessionSeconds = 7 * 86_400;
+const codeSeconds = 900;
 
 interface KeyEntry {
   caller: Caller;
@@ -92,10 +120,15 @@ export async function openKeyRing({
       throw new Error(`API_KEYS_FILE (${file}): ${(error as Error).message}`, { cause: error });
     });
 
+  const codes = createLoginCodes<Caller>(codeSeconds);
+  // Signed out here; elsewhere the browser has forgotten them.
+  const ended = new LRUCache<string, true>({ max: 10_000, ttl: sessionSeconds * 1000 });
+
   return {
     async find(key) {
       if (file !== undefined) await look(file);
-      if (isToken(key)) return ofToken(key);
+      if (isToken(key)) return ofSigned(key, 'token');
+      if (isLoginCode(key)) return null;
       const digest = sha256(key);
       // All of them, whichever fits: how long it takes tells nothing.
       let found: Caller | null = null;
@@ -106,25 +139,57 @@ export async function openKeyRing({
       if (userId !== undefined) throw errors.foreign('This needs a key; a token makes no tokens');
       const missing = facts.scopes.find((scope) => !own.has(scope));
       if (missing !== undefined) throw errors.forbidden(missing);
-      const digest = entries.find(({ caller }) => caller.name === name)?.digest;
-      if (digest === undefined) throw errors.unauthorized();
-      return issueToken(digest, { ...facts, key: name });
+      return issueToken(digestOf(name), { ...facts, key: name });
+    },
+    sessions: {
+      begin({ name, scopes: held, userId, expiresAt }) {
+        const key = userId === undefined ? name : name.slice(0, -userId.length - 1);
+        const ends = expiresAt ?? Math.floor(Date.now() / 1000) + sessionSeconds;
+        const facts = {
+          key,
+          scopes: [...held],
+          expiresAt: ends,
+          ...(userId === undefined ? {} : { userId }),
+        };
+        return { session: issueToken(digestOf(key), facts, 'session'), expiresAt: ends };
+      },
+      async find(session) {
+        if (file !== undefined) await look(file);
+        return ended.has(session) ? null : ofSigned(session, 'session');
+      },
+      end: (session) => void ended.set(session, true),
+      issueCode(caller) {
+        if (caller.userId !== undefined) throw errors.foreign('This needs a key; a token makes no links');
+        return { code: codes.issue(caller), seconds: codeSeconds };
+      },
+      takeCode: (code) => codes.take(code),
     },
   };
 
-  /** What a key may not do any more, its tokens may not either. */
-  function ofToken(token: string): Caller | null {
+  function digestOf(name: string): Buffer {
+    const digest = entries.find(({ caller }) => caller.name === name)?.digest;
+    if (digest === undefined) throw errors.unauthorized();
+    return digest;
+  }
+
+  /** What a key may not do any more, its tokens and sessions may not either. */
+  function ofSigned(text: string, kind: Kind): Caller | null {
     const named = (name: string) => entries.filter(({ caller }) => caller.name === name);
-    const facts = readToken(token, (name) => named(name).map(({ digest }) => digest));
+    const facts = readToken(text, (name) => named(name).map(({ digest }) => digest), kind);
     if (facts === null) return null;
-    if (facts.expiresAt * 1000 <= Date.now())
-      throw errors.unauthorized('The token has expired: ask for another one');
-    const held = new Set(named(facts.key).flatMap(({ caller }) => [...caller.scopes]));
-    const { userId } = facts;
+    const { key, userId, expiresAt } = facts;
+    if (expiresAt * 1000 <= Date.now())
+      throw errors.unauthorized(
+        kind === 'token'
+          ? 'The token has expired: ask for another one'
+          : 'You were signed out: sign in again',
+      );
+    const held = new Set(named(key).flatMap(({ caller }) => [...caller.scopes]));
     return {
-      name: `${facts.key}/${userId}`,
+      name: userId === undefined ? key : `${key}/${userId}`,
       scopes: new Set(facts.scopes.filter((one) => held.has(one))),
-      userId,
+      expiresAt,
+      ...(userId === undefined ? {} : { userId }),
     };
   }
 }

@@ -4,19 +4,22 @@ import rateLimit from '@fastify/rate-limit';
 import type { FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { errors } from '../lib/errors.js';
-import type { Caller } from './api-keys.js';
-import { isToken } from './tokens.js';
+import type { Caller, Sessions } from './api-keys.js';
+import { csrfTokenOf, isLoginCode, isToken } from './tokens.js';
 
 declare module 'fastify' {
   interface FastifyRequest {
     /** Who asks, once the key was accepted; absent on open routes. */
     caller?: Caller | null;
+    /** The cookie it was, where a browser asks that is signed in. */
+    session?: string | null;
   }
 }
 
 export interface AuthOptions {
   /** The one place that decides who somebody is; null: nobody known. */
-  authenticate: (credential: string, request: FastifyRequest) => Promise<Caller | null>;
+  authenticate: (credential: string) => Promise<Caller | null>;
+  sessions: Sessions;
   /** Wrong keys one address may send per minute before it is told to wait; null for no limit. */
   failuresPerMinute: number | null;
 }
@@ -27,15 +30,19 @@ export interface AuthOptions {
  * behind a proxy that address is everybody's.
  */
 export const authPlugin = fp<AuthOptions>(
-  async (scope, { authenticate, failuresPerMinute }) => {
+  async (scope, { authenticate, sessions, failuresPerMinute }) => {
     scope.decorateRequest('caller', null);
+    scope.decorateRequest('session', null);
     const expired = new WeakMap<FastifyRequest, unknown>();
     await scope.register(rateLimit, { global: false, keyGenerator: ({ ip }) => clientOf(ip) });
     await scope.register(bearerAuth, {
       keys: new Set<string>(),
       auth: async (credential, request) => {
         // A token whose time is over guesses no key: that is said, and not counted.
-        request.caller = await authenticate(credential, request).catch((error: unknown) => {
+        const asks = isLoginCode(credential)
+          ? Promise.resolve(opensSession(request) ? sessions.takeCode(credential) : null)
+          : authenticate(credential);
+        request.caller = await asks.catch((error: unknown) => {
           expired.set(request, error);
           return null;
         });
@@ -54,8 +61,16 @@ export const authPlugin = fp<AuthOptions>(
 
     scope.addHook('onRequest', async (request, reply) => {
       const token = tokenInQuery(request);
-      if (token === undefined) await new Promise((resolve) => verify(request, reply, resolve));
-      else request.caller = await authenticate(token, request);
+      const session = token === undefined ? sessionIn(request) : undefined;
+      if (session !== undefined) {
+        request.caller = await sessions.find(session);
+        // No other page shows what this browser may see.
+        reply.header('cross-origin-resource-policy', 'same-origin');
+        if (request.caller === null) throw errors.unauthorized('You were signed out: sign in again');
+        requireOwnPage(request, session);
+        request.session = session;
+      } else if (token === undefined) await new Promise((resolve) => verify(request, reply, resolve));
+      else request.caller = await authenticate(token);
       if (request.caller !== null) return requireScope(request);
       if (expired.has(request)) throw expired.get(request);
       const count = await countFailure?.(request);
@@ -74,6 +89,37 @@ export const authPlugin = fp<AuthOptions>(
 function requireScope({ caller, routeOptions }: FastifyRequest): void {
   const { scope } = routeOptions.config;
   if (typeof scope === 'string' && caller?.scopes.has(scope) !== true) throw errors.forbidden(scope);
+}
+
+const opensSession = ({ routeOptions }: FastifyRequest) =>
+  routeOptions.config.operationId === 'createSession';
+
+/** Browsers send cookies to every port of a host: two services on one machine keep theirs apart. */
+export function sessionCookie({ host }: Pick<FastifyRequest, 'host'>): string {
+  const [, port = ''] = /:(\d+)$/.exec(host) ?? [];
+  return `ourvidz_session${port}`;
+}
+
+/**
+ * The cookie of a browser that is signed in, if the request is one of our own pages. `SameSite` alone lets the pages of
+ * other ports of this host in, which `CORS_ORIGINS` might even let read the answer.
+ */
+function sessionIn(request: FastifyRequest): string | undefined {
+  const { headers, cookies, host } = request;
+  const { authorization, origin, 'sec-fetch-site': site } = headers;
+  if (authorization !== undefined) return undefined;
+  const isOwn =
+    site === undefined
+      ? origin === undefined || origin.replace(/^https?:\/\//, '') === host
+      : site === 'same-origin' || site === 'none';
+  return isOwn ? cookies[sessionCookie(request)] : undefined;
+}
+
+/** What changes something needs more than a cookie, which browsers send on their own. */
+function requireOwnPage({ method, headers }: FastifyRequest, session: string): void {
+  if (['GET', 'HEAD', 'OPTIONS'].includes(method)) return;
+  if (headers['x-csrf-token'] !== csrfTokenOf(session))
+    throw errors.foreign('With a cookie this also needs the header x-csrf-token, as GET /session says it');
 }
 
 /** Only a token: a key in an address would end up in logs and histories. */

@@ -10,7 +10,7 @@ import { Readable } from 'node:stream';
 /** What handlers work with. */
 export interface RouteContext {
   services: Services;
-  keys: Pick<KeyRing, 'issue'>;
+  keys: Pick<KeyRing, 'issue' | 'sessions'>;
   document: OpenApiDocument;
   registry: Registry;
   disconnect: DisconnectSignals;

@@ -1,29 +1,37 @@
+import type { FastifyRequest } from 'fastify';
 import type { OpenApiDocument, Schema } from '../contract/document.js';
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
 import { errors } from '../lib/errors.js';
+import type { Caller } from '../plugins/api-keys.js';
+import { sessionCookie } from '../plugins/auth.js';
+import { csrfTokenOf } from '../plugins/tokens.js';
 import { catalogue, jobTypes } from '../services/catalogue.js';
 import { maxWeights } from '../services/jobs/compel-weights.js';
 import type { EngineStatus } from '../services/engines/engine-status.js';
 import type { RouteContext } from './context.js';
 
 type Capabilities = components['schemas']['Capabilities'];
+type Session = components['schemas']['Session'];
 
 export function serviceRoutes({ registry, facts, document }: RouteContext): Handlers {
   return {
-    getService: () => ({
-      service: 'ourvidz-worker',
-      description: document.info.summary,
-      worker_version: facts.version,
-      links: {
-        docs: '/docs',
-        health: '/health',
-        ready: '/ready',
-        capabilities: '/capabilities',
-        jobs: '/jobs',
-        enhance: '/enhance',
+    getService: (request, reply) =>
+      reply.sendConsole(request) ?? {
+        service: 'ourvidz-worker',
+        description: document.info.summary,
+        worker_version: facts.version,
+        links: {
+          docs: '/docs',
+          health: '/health',
+          ready: '/ready',
+          capabilities: '/capabilities',
+          jobs: '/jobs',
+          enhance: '/enhance',
+        },
       },
-    }),
+
+    getConsoleFile: ({ params: { file } }, reply) => reply.sendConsoleFile(file),
 
     getMetrics: async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics()),
   };
@@ -31,24 +39,68 @@ export function serviceRoutes({ registry, facts, document }: RouteContext): Hand
 
 const usualTokenSeconds = 900;
 
-export function tokenRoutes({ keys }: RouteContext): Handlers {
+/** What pages hold in place of a key: tokens and sessions. */
+export function signInRoutes({ keys }: RouteContext): Handlers {
+  const { sessions } = keys;
   return {
     createToken(request, reply) {
       const { user_id: userId, scopes, expires_in: seconds = usualTokenSeconds } = request.body;
       const expiresAt = Math.floor(Date.now() / 1000) + seconds;
-      if (!request.caller) throw errors.unauthorized();
-      const token = keys.issue(request.caller, { userId: userId.toLowerCase(), scopes, expiresAt });
+      const token = keys.issue(callerOf(request), { userId: userId.toLowerCase(), scopes, expiresAt });
       reply.code(201).header('cache-control', 'no-store');
-      return {
-        token,
-        user_id: userId,
-        scopes,
-        expires_in: seconds,
-        expires_at: new Date(expiresAt * 1000).toISOString(),
-      };
+      return { token, user_id: userId, scopes, expires_in: seconds, expires_at: isoTime(expiresAt) };
+    },
+
+    createSession(request, reply) {
+      const caller = callerOf(request);
+      const { session, expiresAt } = sessions.begin(caller);
+      reply
+        .code(201)
+        .setCookie(sessionCookie(request), session, {
+          ...cookie(request),
+          expires: new Date(expiresAt * 1000),
+        });
+      return sessionView({ ...caller, expiresAt }, session);
+    },
+
+    getSession(request, reply) {
+      reply.header('cache-control', 'no-store');
+      return sessionView(callerOf(request), request.session ?? null);
+    },
+
+    deleteSession(request, reply) {
+      if (request.session) sessions.end(request.session);
+      return reply.code(204).clearCookie(sessionCookie(request), cookie(request)).send();
+    },
+
+    createLoginLink(request, reply) {
+      const { code, seconds } = sessions.issueCode(callerOf(request));
+      reply.code(201).header('cache-control', 'no-store');
+      // Behind the #: what stands there is sent to nobody and written into no log.
+      return { link: `/#login=${code}`, expires_in: seconds };
     },
   };
 }
+
+const cookie = ({ protocol }: FastifyRequest) =>
+  ({ path: '/', httpOnly: true, sameSite: 'strict', secure: protocol === 'https' }) as const;
+
+function sessionView({ name, scopes, userId, expiresAt }: Caller, session: string | null): Session {
+  return {
+    caller: name,
+    scopes: [...scopes],
+    user_id: userId ?? null,
+    csrf_token: session === null ? null : csrfTokenOf(session),
+    expires_at: expiresAt === undefined ? null : isoTime(expiresAt),
+  };
+}
+
+function callerOf({ caller }: FastifyRequest): Caller {
+  if (!caller) throw errors.unauthorized();
+  return caller;
+}
+
+const isoTime = (seconds: number) => new Date(seconds * 1000).toISOString();
 
 export function capabilitiesRoutes({ services, document, facts }: RouteContext): Handlers {
   const limits = readLimits(document, facts);

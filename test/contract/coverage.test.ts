@@ -95,6 +95,19 @@ t.test('every operation gives its good answers in the shape the contract declare
     '/callbacks',
   ])
     await call('GET', url);
+  const page = await call('GET', '/', undefined, { accept: 'text/html' });
+  await call('GET', '/', undefined, { accept: 'text/html', 'if-none-match': String(page.headers['etag']) });
+  const script = /src="([^"]+)"/.exec(page.payload)?.[1] ?? '/console/none';
+  const { etag: scriptTag } = (await call('GET', script)).headers;
+  await call('GET', script, undefined, { range: 'bytes=0-0' });
+  await call('GET', script, undefined, { 'if-none-match': String(scriptTag) });
+  for (const [method, url] of [
+    ['POST', '/session'],
+    ['GET', '/session'],
+    ['DELETE', '/session'],
+    ['POST', '/session/links'],
+  ] as const)
+    await call(method, url);
   await waiting.call('GET', '/ready');
   const form = new FormData();
   form.set('user_id', goodPayloads.wan.user_id);
