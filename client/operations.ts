@@ -33,6 +33,7 @@ export const routes = {
   testCompel: ['POST', '/test-compel', [], []],
   getWorkerStatus: ['GET', '/worker/status', ["scope"], []],
   getWorkerResources: ['GET', '/worker/resources', [], []],
+  getWorkerHistory: ['GET', '/worker/history', [], []],
   validateWorker: ['GET', '/worker/validate', [], []],
   restartWorker: ['POST', '/worker/restart/{worker_id}', ["force"], []],
   getWorkerLogs: ['GET', '/worker/{worker_id}/logs', [], []],

@@ -538,6 +538,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/worker/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How the last hour of this instance was */
+        get: operations["getWorkerHistory"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/worker/validate": {
         parameters: {
             query?: never;
@@ -1575,6 +1592,23 @@ export interface components {
                 };
             };
         };
+        WorkerHistory: {
+            samples: {
+                /** Format: date-time */
+                at: string;
+                /** @description Jobs in all queues, retries included */
+                waiting: number;
+                /** @description Jobs this instance works on */
+                running: number;
+                /** @description Since the sample before, failed ones included */
+                finished: number;
+                failed: number;
+                /** @description Memory of the service's own process */
+                service_bytes: number;
+                gpu_bytes: number | null;
+                gpu_utilization: number | null;
+            }[];
+        };
         WorkerMemory: {
             memory_allocated: string;
             memory_allocated_bytes?: number | null;
@@ -2606,6 +2640,27 @@ export interface operations {
                 };
             };
             503: components["responses"]["Error"];
+            "4XX": components["responses"]["Error"];
+        };
+    };
+    getWorkerHistory: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One sample a minute, newest last */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkerHistory"];
+                };
+            };
             "4XX": components["responses"]["Error"];
         };
     };

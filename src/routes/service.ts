@@ -106,6 +106,21 @@ export function capabilitiesRoutes({ services, document, facts }: RouteContext):
   const limits = readLimits(document, facts);
 
   return {
+    getWorkerHistory: () => ({
+      samples: services.monitor
+        .history()
+        .map((one) => ({
+          at: new Date(one.atMs).toISOString(),
+          waiting: one.waiting,
+          running: one.running,
+          finished: one.finished,
+          failed: one.failed,
+          service_bytes: one.serviceBytes,
+          gpu_bytes: one.gpuBytes,
+          gpu_utilization: one.gpuUtilization,
+        })),
+    }),
+
     getCapabilities(): Capabilities {
       const statuses = services.engines.statuses();
       const noVideo = services.capabilities.whyNot('video_fast');

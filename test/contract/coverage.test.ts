@@ -90,6 +90,7 @@ t.test('every operation gives its good answers in the shape the contract declare
     '/capabilities',
     '/worker/status?scope=cluster',
     '/worker/resources',
+    '/worker/history',
     '/worker/validate',
     '/worker/sdxl/logs',
     '/callbacks',

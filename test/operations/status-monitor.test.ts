@@ -113,6 +113,12 @@ t.test('a line a period while the app listens, over the real services', async (t
     memory: { rss_mb: Number, heap_mb: Number },
     trends: { jobs_per_hour: 0, error_rate: null },
   });
+  t.match(services.monitor.history().at(-1), {
+    waiting: 0,
+    running: 0,
+    serviceBytes: Number,
+    gpuBytes: null,
+  });
   await app.close();
   const count = lines.length;
   await new Promise((resolve) => setTimeout(resolve, 80));
@@ -161,5 +167,16 @@ t.test(
         });
     }
     t.same(heard, [['errors'], [], [], []]);
+    t.match(
+      monitor.history().map(({ finished, failed }) => [finished, failed]),
+      [
+        [0, 0],
+        [5, 3],
+        [0, 0],
+      ],
+      'a sample has what ended since the one before',
+    );
+    for (let minute = 0; minute < 70; minute += 1) await monitor.report();
+    t.equal(monitor.history().length, 60, 'an hour is kept');
   },
 );

@@ -30,9 +30,26 @@ interface StatusReport {
   warnings: Warning[];
 }
 
+/** One point of the last hour. */
+export interface StatusSample {
+  atMs: number;
+  waiting: number;
+  running: number;
+  /** Since the sample before; failed ones included. */
+  finished: number;
+  failed: number;
+  serviceBytes: number;
+  gpuBytes: number | null;
+  gpuUtilization: number | null;
+}
+
 export interface StatusMonitor {
   report(): Promise<StatusReport>;
+  /** Of the last reports, oldest first. */
+  history(): readonly StatusSample[];
 }
+
+const mostSamples = 60;
 
 const repeatMs = 3_600_000;
 
@@ -51,6 +68,8 @@ export function createStatusMonitor({
   const trends = createTrends();
   const warnedAtMs = new Map<string, number>();
   let [ended, failed] = [0, 0];
+  const samples: StatusSample[] = [];
+  let told = { ended, failed };
 
   async function report(): Promise<StatusReport> {
     const [reading, depths, callbacks, disk, capacity] = await Promise.all([
@@ -91,6 +110,18 @@ export function createStatusMonitor({
       trend,
     );
     const { committedBytes, waiting } = memory.view();
+    samples.push({
+      atMs: Date.now(),
+      waiting: Object.values(depths).reduce((sum, depth) => sum + depth.waiting + depth.delayed, 0),
+      running: activeJobs(),
+      finished: ended - told.ended,
+      failed: failed - told.failed,
+      serviceBytes: rss,
+      gpuBytes: reading?.usedBytes ?? null,
+      gpuUtilization: reading?.utilization ?? null,
+    });
+    if (samples.length > mostSamples) samples.shift();
+    told = { ended, failed };
     return {
       warnings: fresh(warnings),
       facts: {
@@ -159,6 +190,7 @@ export function createStatusMonitor({
 
   return {
     report,
+    history: () => samples,
     jobFinished({ outcome }: Pick<FinishedJobFacts, 'outcome'>): void {
       if (outcome === 'cancelled') return;
       ended += 1;
