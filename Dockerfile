@@ -16,7 +16,7 @@ COPY test test
 COPY client client
 COPY console console
 COPY src src
-COPY models/cuda.json models/cuda.json
+COPY models/cuda.json models/published.json models/
 # What stays out: the Node that package.json brings for other machines (the image has its own), builds for other systems, and the
 # ffmpeg of the npm packages (a GPL program without its sources): the image has Debian's.
 # hadolint ignore=DL3003
