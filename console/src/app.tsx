@@ -1,19 +1,49 @@
-import { Brush, type IconNode, Images, LogOut, SlidersHorizontal } from 'lucide';
+import {
+  Brush,
+  HeartPulse,
+  type IconNode,
+  Images,
+  ListOrdered,
+  LogOut,
+  SlidersHorizontal,
+  TriangleAlert,
+} from 'lucide';
 import { useEffect, useRef } from 'preact/hooks';
 import { api, may, resume, session, signOut, unreachable } from './api.js';
 import { useCell } from './cell.js';
 import { DrawScreen } from './draw/draw.js';
-import { ended } from './draw/watch-job.js';
 import { GalleryScreen } from './gallery/gallery.js';
+import { followAll } from './live.js';
 import { Login, Mark } from './login.js';
+import { Marks } from './marks.js';
+import { FailedScreen } from './operate/failed.js';
+import { HealthScreen } from './operate/health.js';
+import { QueueScreen } from './operate/queue.js';
 import { SetupScreen } from './operate/setup.js';
 import { addressOf, route, type Screen } from './route.js';
 import { Button, Icon } from './ui.js';
 import { useLoaded } from './use-loaded.js';
 
-const places: Array<{ screen: Screen; label: string; icon: IconNode; scope: Parameters<typeof may>[0] }> = [
+interface Place {
+  screen: Screen;
+  label: string;
+  icon: IconNode;
+  scope: Parameters<typeof may>[0];
+  /** An operation it cannot do without. */
+  needs?: string;
+}
+const places: Place[] = [
   { screen: 'draw', label: 'Draw', icon: Brush, scope: 'jobs' },
   { screen: 'gallery', label: 'Gallery', icon: Images, scope: 'jobs' },
+  { screen: 'queue', label: 'Queue', icon: ListOrdered, scope: 'jobs', needs: 'listQueues' },
+  {
+    screen: 'failed',
+    label: 'Failed',
+    icon: TriangleAlert,
+    scope: 'operate',
+    needs: 'listDeadLetterReasons',
+  },
+  { screen: 'health', label: 'Health', icon: HeartPulse, scope: 'status' },
   { screen: 'setup', label: 'Setup', icon: SlidersHorizontal, scope: 'jobs' },
 ];
 
@@ -41,9 +71,9 @@ function Shell() {
   const who = useCell(session);
   const problem = useCell(unreachable);
   const main = useRef<HTMLElement>(null);
-  const round = useCell(ended);
-  const capabilities = useLoaded((signal) => api.getCapabilities({}, { signal }), [round], 30_000);
+  const capabilities = useLoaded((signal) => api.getCapabilities({}, { signal }), [], 30_000);
   const first = useRef(true);
+  useEffect(() => (may('jobs') ? followAll() : undefined), []);
 
   // A screen reader begins at the heading of what was opened.
   useEffect(() => {
@@ -66,12 +96,13 @@ function Shell() {
         </div>
         <ul>
           {places
-            .filter(({ scope }) => may(scope))
+            .filter(({ scope, needs }) => may(scope) && (needs === undefined || needs in api))
             .map(({ screen: to, label, icon }) => (
               <li key={to}>
                 <a href={addressOf(to)} aria-current={to === screen ? 'page' : undefined}>
                   <Icon of={icon} size={18} />
                   <span>{label}</span>
+                  <Marks of={to} />
                 </a>
               </li>
             ))}
@@ -91,6 +122,9 @@ function Shell() {
         )}
         {screen === 'draw' && <DrawScreen capabilities={capabilities.data} />}
         {screen === 'gallery' && <GalleryScreen item={item} />}
+        {screen === 'queue' && <QueueScreen item={item} />}
+        {screen === 'failed' && <FailedScreen />}
+        {screen === 'health' && <HealthScreen />}
         {screen === 'setup' && <SetupScreen capabilities={capabilities.data} />}
       </main>
     </div>

@@ -82,7 +82,10 @@ async function runDemo(prompt: string, options: { exit?: boolean }): Promise<voi
     return;
   }
   const flag = port === defaultPort ? '' : ` --url ${url}`;
-  writeLine(`The console: ${url}/docs (the API key is in ${path.join(dataDir, 'api-key')})`);
+  const { link, expires_in: seconds } = await clientOf(url, dataDir).createLoginLink();
+  writeLine(`The console: ${url}${link}`);
+  writeLine(`(the link signs in once, within ${seconds / 60} minutes)`);
+  writeLine(`Later ${url} asks for the key in ${path.join(dataDir, 'api-key')}`);
   writeLine(
     `Draw more in another terminal: npx ourvidz generate "two green stars on a black background"${flag}`,
   );
@@ -117,7 +120,7 @@ async function drawPicture(
   const timeout = AbortSignal.timeout(pictureTimeoutMs);
   const deadline = AbortSignal.any([signal, timeout]);
   await waitForHealth(url, deadline);
-  const client = createClient({ url, key: settings['WAN_WORKER_API_KEY'] ?? readGeneratedKey(dataDir) });
+  const client = clientOf(url, dataDir);
   const id = randomUUID();
   writeLine(`Drawing "${prompt}"`);
   await client.createJob({
@@ -142,6 +145,9 @@ async function drawPicture(
     display.stop();
   }
 }
+
+const clientOf = (url: string, dataDir: string) =>
+  createClient({ url, key: settings['WAN_WORKER_API_KEY'] ?? readGeneratedKey(dataDir) });
 
 async function waitForHealth(url: string, deadline: AbortSignal): Promise<void> {
   for (;;) {

@@ -160,9 +160,13 @@ t.test(
       what: () => `the demo to serve: ${demo.output.stdout}${demo.output.stderr}`,
       timeoutMs: 90_000,
     });
-    const url = /^The console: (http:\/\/[^/]+)\/docs/m.exec(demo.output.stdout)?.[1] ?? '';
+    const [, url = '', code = ''] =
+      /^The console: (http:\/\/[^/]+)\/#login=(\S+)$/m.exec(demo.output.stdout) ?? [];
     t.equal((await fetch(`${url}/health`)).status, 200);
-    t.equal((await fetch(`${url}/docs`)).status, 200);
+    const signIn = () =>
+      fetch(`${url}/session`, { method: 'POST', headers: { authorization: `Bearer ${code}` } });
+    t.equal((await signIn()).status, 201, 'the link signs in');
+    t.equal((await signIn()).status, 401, 'once');
     t.ok(existsSync(path.join(folder, 'data/api-key')));
     demo.child.kill('SIGINT');
     t.equal((await demo.done).code, 0);

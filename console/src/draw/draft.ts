@@ -137,3 +137,17 @@ export function typesFor(capabilities: Capabilities | undefined, output: 'image'
     .filter(([, facts]) => facts.output === output)
     .map(([type, { available }]) => ({ type, available }));
 }
+
+/** What a small model says it knows; absent for one that knows what people ask for. */
+export type World = {
+  sentence: string;
+  examples: string[];
+  native_size: { width: number; height: number };
+  native_frames?: number;
+};
+
+export function worldOf(capabilities: Capabilities | undefined, type: string): World | null {
+  const engine: (object & { world?: World }) | undefined =
+    capabilities?.engines[isSdxl(type) ? 'sdxl' : 'wan'];
+  return engine?.world ?? null;
+}

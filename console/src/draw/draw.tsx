@@ -5,15 +5,25 @@ import { thumbnailAddress } from '../assets.js';
 import { useCell } from '../cell.js';
 import { isVideoType, typeName } from '../format.js';
 import { draw } from '../gallery/actions.js';
+import { jobsChanged } from '../live.js';
 import { Button, Choice, Field, Head, Notice } from '../ui.js';
 import { useLoaded } from '../use-loaded.js';
-import { anySeed, change, draft, type Draft, isSdxl, promptOf, typesFor } from './draft.js';
+import {
+  anySeed,
+  change,
+  draft,
+  type Draft,
+  isSdxl,
+  promptOf,
+  typesFor,
+  type World,
+  worldOf,
+} from './draft.js';
 import { ReferenceField } from './reference.js';
 import { SizeField } from './size.js';
 import { Stage } from './stage.js';
-import { ended, staged, watch, watched } from './watch-job.js';
+import { staged, watch, watched } from './watch-job.js';
 import { Weights } from './weights.js';
-import { examplesOf, worldOf } from './world.js';
 
 export function DrawScreen({ capabilities }: { capabilities: Capabilities | undefined }) {
   const form = useCell(draft);
@@ -87,7 +97,7 @@ function Form({ draft: form, capabilities }: { draft: Draft; capabilities: Capab
         }
       />
       <Prompt draft={form} output={output} />
-      <Examples examples={examplesOf(world)} />
+      <Examples world={world} />
       <div class="pair">
         <Field label="Model">
           {(id) => (
@@ -105,7 +115,7 @@ function Form({ draft: form, capabilities }: { draft: Draft; capabilities: Capab
             </select>
           )}
         </Field>
-        <SizeField draft={form} limits={capabilities?.limits} native={world?.native ?? null} />
+        <SizeField draft={form} limits={capabilities?.limits} native={world?.native_size ?? null} />
       </div>
       <div class="pair">
         <Field label="Seed" hint={form.seed === '' ? 'another each time' : ''}>
@@ -130,7 +140,7 @@ function Form({ draft: form, capabilities }: { draft: Draft; capabilities: Capab
           )}
         </Field>
         {output === 'video' ? (
-          <Frames frames={form.frames} limits={capabilities?.limits} />
+          <Frames frames={form.frames} limits={capabilities?.limits} usual={world?.native_frames} />
         ) : (
           <Choice
             label="Pictures"
@@ -257,22 +267,33 @@ function Prompt({ draft: { prompt }, output }: { draft: Draft; output: 'image' |
   );
 }
 
-function Examples({ examples }: { examples: readonly string[] }) {
-  if (examples.length === 0) return null;
+function Examples({ world }: { world: World | null }) {
+  if (world === null) return null;
   return (
-    <div class="chips" role="group" aria-label="Examples">
-      {examples.map((example) => (
-        <button type="button" class="chip" key={example} onClick={() => change({ prompt: example })}>
-          {example}
-        </button>
-      ))}
+    <div class="world">
+      <p class="hint">{world.sentence}</p>
+      <div class="chips" role="group" aria-label="Examples">
+        {world.examples.slice(0, 6).map((example) => (
+          <button type="button" class="chip" key={example} onClick={() => change({ prompt: example })}>
+            {example}
+          </button>
+        ))}
+      </div>
     </div>
   );
 }
 
 const framesPerSecond = 16;
 
-function Frames({ frames, limits }: { frames: number | null; limits: Capabilities['limits'] | undefined }) {
+function Frames({
+  frames,
+  limits,
+  usual,
+}: {
+  frames: number | null;
+  limits: Capabilities['limits'] | undefined;
+  usual: number | undefined;
+}) {
   const { maximum = 161 } = limits?.frames ?? {};
   const choices = [17, 33, 49, 81, 161].filter((each) => each <= maximum);
   return (
@@ -283,7 +304,7 @@ function Frames({ frames, limits }: { frames: number | null; limits: Capabilitie
           value={frames ?? ''}
           onChange={({ currentTarget: { value } }) => change({ frames: value === '' ? null : Number(value) })}
         >
-          <option value="">As usual</option>
+          <option value="">{usual === undefined ? 'As usual' : `As usual, ${usual} frames`}</option>
           {choices.map((each) => (
             <option key={each} value={each}>
               {Math.round((each - 1) / framesPerSecond)} s, {each} frames
@@ -297,7 +318,7 @@ function Frames({ frames, limits }: { frames: number | null; limits: Capabilitie
 
 /** What was drawn last: a click shows it on the stage. */
 function Recent() {
-  const round = useCell(ended);
+  const round = useCell(jobsChanged);
   const current = useCell(watched);
   const { data } = useLoaded(
     (signal) => api.listJobs({ limit: 12, status: 'completed' }, { signal }),

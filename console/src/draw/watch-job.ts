@@ -1,5 +1,6 @@
 import { api, isOver, type Job, reason, type Schemas } from '../api.js';
-import { createKeptCell, createCell } from '../cell.js';
+import { createCell, createKeptCell } from '../cell.js';
+import { jobsChanged } from '../live.js';
 
 export interface Watched {
   job: Job;
@@ -12,8 +13,6 @@ export interface Watched {
 /** The job whose pictures are on the stage. */
 export const staged = createKeptCell<{ id: string | null }>('staged', { id: null });
 export const watched = createCell<Watched | null>(null);
-/** Grows with every job that ends: what lists jobs looks again. */
-export const ended = createCell(0);
 
 let watching = new AbortController();
 const positionMs = 2000;
@@ -61,7 +60,7 @@ async function follow(id: string, signal: AbortSignal): Promise<void> {
   const job = await api.getJob({ id }, { signal });
   const known = watched.get();
   watched.set({ job, previews: known?.previews ?? {}, progress: job.progress, problem: null });
-  ended.set(ended.get() + 1);
+  jobsChanged.set(jobsChanged.get() + 1);
 }
 
 /** Where it stands in line, and why it waits, is in no event. */

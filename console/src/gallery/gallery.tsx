@@ -4,8 +4,8 @@ import { api, type Job, reason } from '../api.js';
 import { thumbnailAddress } from '../assets.js';
 import { useCell } from '../cell.js';
 import { promptOf } from '../draw/draft.js';
-import { ended } from '../draw/watch-job.js';
 import { isVideoType, typeName } from '../format.js';
+import { jobsChanged } from '../live.js';
 import { addressOf, go } from '../route.js';
 import { Empty, Head, Icon, Notice } from '../ui.js';
 import { Detail } from './detail.js';
@@ -115,7 +115,7 @@ export function Sentinel({ onSeen }: { onSeen: () => void }) {
 }
 
 function useFinishedJobs(text: string) {
-  const round = useCell(ended);
+  const round = useCell(jobsChanged);
   const [jobs, setJobs] = useState<Job[]>([]);
   const [cursor, setCursor] = useState<string | null>(null);
   const [problem, setProblem] = useState<string | null>(null);
@@ -123,7 +123,7 @@ function useFinishedJobs(text: string) {
   const loading = useRef(false);
   const asked = useRef('');
 
-  const load = (from: string | null) => {
+  const load = (from: string | null, fresh = false) => {
     loading.current = true;
     const words = text.trim();
     asked.current = words;
@@ -139,10 +139,18 @@ function useFinishedJobs(text: string) {
           if (asked.current !== words) return;
           // Until the service searches by itself, what it sent is looked through here.
           const fitting = page.filter((job) => promptOf(job).toLowerCase().includes(words.toLowerCase()));
+          setProblem(null);
+          if (fresh) {
+            // What was loaded further down stays: one may be looking at it.
+            setJobs((known) => [
+              ...fitting.filter(({ id }) => !known.some((job) => job.id === id)),
+              ...known,
+            ]);
+            return;
+          }
           setJobs((known) => (from === null ? fitting : [...known, ...fitting]));
           setCursor(next ?? null);
           setMore(next !== undefined);
-          setProblem(null);
         },
         (error: unknown) => {
           setProblem(reason(error));
@@ -157,7 +165,11 @@ function useFinishedJobs(text: string) {
   useEffect(() => {
     const timer = setTimeout(() => load(null), text === '' ? 0 : 250);
     return () => clearTimeout(timer);
-  }, [text, round]);
+  }, [text]);
+  const first = useRef(round);
+  useEffect(() => {
+    if (round !== first.current && !loading.current) load(null, true);
+  }, [round]);
 
   return {
     jobs,

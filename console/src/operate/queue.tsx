@@ -1,0 +1,306 @@
+import { CirclePause, CirclePlay, CircleStop, Search } from 'lucide';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { api, isOver, type Job, may, reason } from '../api.js';
+import { useCell } from '../cell.js';
+import { promptOf } from '../draw/draft.js';
+import { ago, count, duration, typeName } from '../format.js';
+import { Sentinel } from '../gallery/gallery.js';
+import { jobsChanged, progressOf } from '../live.js';
+import { addressOf, go } from '../route.js';
+import { Button, Choice, Empty, Head, Icon, Notice } from '../ui.js';
+import { useLoaded } from '../use-loaded.js';
+import { JobDialog } from './job-dialog.js';
+import { type FullJob, planned, type QueueState } from './planned.js';
+
+type Status = Job['status'] | 'all';
+const pageSize = 100;
+/** Beside what is told as it happens: times pass without an event. */
+const lookMs = 10_000;
+
+/** What waits and runs, why, and everything that was: to hold, stop and look into. */
+export function QueueScreen({ item }: { item: string | null }) {
+  const [status, setStatus] = useState<Status>('all');
+  const [text, setText] = useState('');
+  const list = useJobs(status, text);
+  const [said, setSaid] = useState('');
+  const open = list.jobs.filter((job) => !isOver(job.status));
+
+  async function cancelAll(): Promise<void> {
+    const words = text.trim();
+    const filter = { status: 'queued', ...(words === '' ? {} : { text: words }) };
+    let [cancelled, more] = [0, true];
+    while (more) {
+      const answer = await planned.cancelJobs({ body: filter });
+      cancelled += answer.cancelled;
+      more = answer.more && answer.cancelled > 0;
+    }
+    setSaid(`${count(cancelled, 'job')} cancelled.`);
+    list.reload();
+  }
+
+  return (
+    <>
+      <Head title="Queue">
+        <label class="search">
+          <Icon of={Search} />
+          <input
+            type="search"
+            aria-label="Find in prompts"
+            placeholder="Find in prompts"
+            value={text}
+            onInput={({ currentTarget }) => setText(currentTarget.value)}
+          />
+        </label>
+      </Head>
+      {may('status') && <Queues onProblem={setSaid} />}
+      <div class="list-head">
+        <Choice
+          label="Jobs"
+          value={status}
+          onChange={setStatus}
+          options={(['all', 'queued', 'processing', 'completed', 'failed', 'cancelled'] as const).map(
+            (value) => ({ value, label: statusNames[value] }),
+          )}
+        />
+        {may('jobs') && open.some((job) => job.status === 'queued') && (
+          <Sure
+            icon={CircleStop}
+            label={text.trim() === '' ? 'Cancel all that wait' : 'Cancel what waits and fits'}
+            sure="Yes, cancel them"
+            onSure={() => cancelAll().catch((error: unknown) => setSaid(reason(error)))}
+          />
+        )}
+      </div>
+      {said !== '' && <Notice>{said}</Notice>}
+      {list.problem !== null && <Notice tone="error">{list.problem}</Notice>}
+      {list.jobs.length === 0 && !list.more ? <Empty title="No jobs" /> : <Jobs jobs={list.jobs} />}
+      {list.more && <Sentinel onSeen={list.loadMore} />}
+      {item !== null && (
+        <JobDialog key={item} id={item} onClose={() => go('queue')} onChanged={list.reload} />
+      )}
+    </>
+  );
+}
+
+export const statusNames: Record<Status, string> = {
+  all: 'All',
+  queued: 'Waiting',
+  processing: 'Running',
+  completed: 'Done',
+  failed: 'Failed',
+  cancelled: 'Cancelled',
+};
+export const statusTones: Partial<Record<Status, string>> = {
+  processing: 'good',
+  failed: 'bad',
+  queued: 'warn',
+};
+
+/** Asks once more before it does what cannot be undone. */
+export function Sure({
+  label,
+  sure,
+  icon,
+  onSure,
+}: {
+  label: string;
+  sure: string;
+  icon?: Parameters<typeof Icon>[0]['of'];
+  onSure: () => Promise<unknown>;
+}) {
+  const [asked, setAsked] = useState(false);
+  return asked ? (
+    <span class="sure">
+      <Button tone="danger" label={sure} onClick={() => onSure().finally(() => setAsked(false))} />
+      <Button tone="quiet" label="No" onClick={() => setAsked(false)} />
+    </span>
+  ) : (
+    <Button label={label} {...(icon === undefined ? {} : { icon })} onClick={() => setAsked(true)} />
+  );
+}
+
+function Queues({ onProblem }: { onProblem: (text: string) => void }) {
+  const changes = useCell(jobsChanged);
+  const { data, reload } = useLoaded((signal) => planned.listQueues({}, { signal }), [changes], lookMs);
+  if (data === undefined) return null;
+  const set = (queue: QueueState) => () =>
+    (queue.paused === null
+      ? planned.pauseQueue({ queue: queue.queue, body: {} })
+      : planned.resumeQueue({ queue: queue.queue })
+    )
+      .then(reload)
+      .catch((error: unknown) => onProblem(reason(error)));
+  return (
+    <div class="cards">
+      {data.queues.map((queue) => (
+        <section class="card" key={queue.queue} aria-label={queue.queue}>
+          <div class="card-head">
+            <h2>{queue.queue === 'sdxl_queue' ? 'SDXL' : 'WAN'}</h2>
+            {queue.paused !== null && <span class="badge warn">Paused</span>}
+            {may('operate') && (
+              <Button
+                tone="quiet"
+                icon={queue.paused === null ? CirclePause : CirclePlay}
+                label={queue.paused === null ? 'Pause' : 'Resume'}
+                onClick={set(queue)}
+              />
+            )}
+          </div>
+          <dl class="figures">
+            <div>
+              <dt>Waiting</dt>
+              <dd>{(queue.waiting + queue.delayed).toLocaleString('en')}</dd>
+            </div>
+            <div>
+              <dt>Running</dt>
+              <dd>{queue.running}</dd>
+            </div>
+            <div>
+              <dt>A job takes</dt>
+              <dd>{queue.job_seconds === null ? '–' : duration(queue.job_seconds)}</dd>
+            </div>
+            <div>
+              <dt>Empty in</dt>
+              <dd>{queue.empty_in_seconds ? duration(queue.empty_in_seconds) : '–'}</dd>
+            </div>
+          </dl>
+          {queue.paused !== null && (
+            <p class="hint">
+              By {queue.paused.by}, {ago(queue.paused.since)}
+              {queue.paused.reason === undefined ? '' : `: ${queue.paused.reason}`}
+            </p>
+          )}
+          {queue.trouble !== undefined && queue.paused === null && <p class="hint">{queue.trouble}</p>}
+        </section>
+      ))}
+    </div>
+  );
+}
+
+function Jobs({ jobs }: { jobs: FullJob[] }) {
+  const running = useCell(progressOf);
+  return (
+    <div class="rows" role="table" aria-label="Jobs">
+      <div class="row row-head" role="row">
+        {['State', 'Prompt', 'Model', 'Since', ''].map((name) => (
+          <span role="columnheader" key={name}>
+            {name === '' ? <span class="unseen">What to do</span> : name}
+          </span>
+        ))}
+      </div>
+      {jobs.map((job) => (
+        <div class="row" role="row" key={job.id}>
+          <span role="cell">
+            <span class={`badge ${statusTones[job.status] ?? ''}`}>{statusNames[job.status]}</span>
+          </span>
+          <span role="cell" class="row-main">
+            <a href={addressOf('queue', job.id)}>{promptOf(job) || job.id}</a>
+            <span class="hint">{whyOf(job, running.get(job.id))}</span>
+          </span>
+          <span role="cell">{typeName(job.type)}</span>
+          <span role="cell">{ago(job.since ?? job.finished_at ?? job.started_at ?? job.created_at)}</span>
+          <span role="cell">
+            {!isOver(job.status) && may('jobs') && (
+              <Button
+                tone="quiet"
+                icon={CircleStop}
+                iconOnly
+                label={`Cancel ${promptOf(job) || job.id}`}
+                onClick={() => api.cancelJob({ id: job.id }).catch(() => {})}
+              />
+            )}
+          </span>
+        </div>
+      ))}
+    </div>
+  );
+}
+
+/** In one line: why it waits, how far it is, or what went wrong. */
+export function whyOf(job: FullJob, progress = job.progress): string {
+  if (job.status === 'queued') return job.waiting?.message ?? '';
+  if (job.status === 'processing') {
+    const { stage, step, steps, eta_seconds: eta } = progress;
+    const left = eta === null ? '' : `, about ${duration(eta)} left`;
+    return `${stage}${steps > 0 ? ` ${step} of ${steps}` : ''}${left}`;
+  }
+  return job.error_message ?? '';
+}
+
+/** Newest first, page by page; the first page is looked at again and again. */
+function useJobs(status: Status, text: string) {
+  const [jobs, setJobs] = useState<FullJob[]>([]);
+  const [cursor, setCursor] = useState<string | undefined>();
+  const [problem, setProblem] = useState<string | null>(null);
+  const [loaded, setLoaded] = useState(false);
+  const [round, setRound] = useState(0);
+  const loading = useRef(false);
+  const changes = useCell(jobsChanged);
+  const words = text.trim();
+  const query = {
+    limit: pageSize,
+    ...(status === 'all' ? {} : { status }),
+    ...(words === '' ? {} : { text: words }),
+  };
+
+  const shown = useRef('');
+  useEffect(() => {
+    const abort = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const what = `${status} ${words}`;
+    const look = async () => {
+      if (!document.hidden)
+        await api.listJobs(query, { signal: abort.signal }).then(
+          ({ jobs: page, next_cursor: next }) => {
+            if (abort.signal.aborted) return;
+            const isFirst = shown.current !== what;
+            shown.current = what;
+            setProblem(null);
+            setLoaded(true);
+            setJobs((known) => (isFirst ? page : renewed(known, page)));
+            if (isFirst) setCursor(next);
+          },
+          (error: unknown) => abort.signal.aborted || setProblem(reason(error)),
+        );
+      if (!abort.signal.aborted) timer = setTimeout(() => void look(), lookMs);
+    };
+    timer = setTimeout(() => void look(), words === '' ? 0 : 250);
+    return () => {
+      abort.abort();
+      clearTimeout(timer);
+    };
+  }, [status, words, round, changes]);
+
+  return {
+    jobs,
+    problem,
+    more: !loaded || cursor !== undefined,
+    reload() {
+      shown.current = '';
+      setRound((known) => known + 1);
+    },
+    loadMore() {
+      if (loading.current || cursor === undefined) return;
+      loading.current = true;
+      api
+        .listJobs({ ...query, cursor })
+        .then(
+          ({ jobs: page, next_cursor: next }) => {
+            setJobs((known) => renewed(known, page, true));
+            setCursor(next);
+          },
+          (error: unknown) => setProblem(reason(error)),
+        )
+        .finally(() => (loading.current = false));
+    },
+  };
+}
+
+/** The known list with what a page says newer; jobs that are new stand in front, or at the end. */
+function renewed(known: FullJob[], page: FullJob[], atEnd = false): FullJob[] {
+  const byId = new Map(page.map((job) => [job.id, job]));
+  const kept = known.map((job) => byId.get(job.id) ?? job);
+  const ids = new Set(known.map(({ id }) => id));
+  const added = page.filter(({ id }) => !ids.has(id));
+  return atEnd ? [...kept, ...added] : [...added, ...kept];
+}
