@@ -29,20 +29,12 @@ interface Place {
   label: string;
   icon: IconNode;
   scope: Parameters<typeof may>[0];
-  /** An operation it cannot do without. */
-  needs?: string;
 }
 const places: Place[] = [
   { screen: 'draw', label: 'Draw', icon: Brush, scope: 'jobs' },
   { screen: 'gallery', label: 'Gallery', icon: Images, scope: 'jobs' },
-  { screen: 'queue', label: 'Queue', icon: ListOrdered, scope: 'jobs', needs: 'listQueues' },
-  {
-    screen: 'failed',
-    label: 'Failed',
-    icon: TriangleAlert,
-    scope: 'operate',
-    needs: 'listDeadLetterReasons',
-  },
+  { screen: 'queue', label: 'Queue', icon: ListOrdered, scope: 'jobs' },
+  { screen: 'failed', label: 'Failed', icon: TriangleAlert, scope: 'operate' },
   { screen: 'health', label: 'Health', icon: HeartPulse, scope: 'status' },
   { screen: 'setup', label: 'Setup', icon: SlidersHorizontal, scope: 'jobs' },
 ];
@@ -96,7 +88,7 @@ function Shell() {
         </div>
         <ul>
           {places
-            .filter(({ scope, needs }) => may(scope) && (needs === undefined || needs in api))
+            .filter(({ scope }) => may(scope))
             .map(({ screen: to, label, icon }) => (
               <li key={to}>
                 <a href={addressOf(to)} aria-current={to === screen ? 'page' : undefined}>

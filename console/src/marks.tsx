@@ -1,7 +1,6 @@
 import { api, may } from './api.js';
 import { useCell } from './cell.js';
 import { jobsChanged } from './live.js';
-import { planned } from './operate/planned.js';
 import type { Screen } from './route.js';
 import { useLoaded } from './use-loaded.js';
 
@@ -17,7 +16,7 @@ export function Marks({ of }: { of: Screen }) {
 
 function Waiting() {
   const changes = useCell(jobsChanged);
-  const { data } = useLoaded((signal) => planned.listQueues({}, { signal }), [changes], lookMs);
+  const { data } = useLoaded((signal) => api.listQueues({}, { signal }), [changes], lookMs);
   const open = data?.queues.reduce(
     (sum, { waiting, delayed, running }) => sum + waiting + delayed + running,
     0,
@@ -32,7 +31,7 @@ function Waiting() {
 
 function Dead() {
   const changes = useCell(jobsChanged);
-  const { data } = useLoaded((signal) => planned.listDeadLetterReasons({}, { signal }), [changes], lookMs);
+  const { data } = useLoaded((signal) => api.listDeadLetterReasons({}, { signal }), [changes], lookMs);
   const dead = data?.reasons.reduce((sum, { count }) => sum + count, 0);
   return dead ? (
     <span class="count bad">

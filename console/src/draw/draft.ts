@@ -90,18 +90,19 @@ export function payloadOf(draft: Draft) {
 }
 
 const text = (value: unknown) => (typeof value === 'string' ? value : '');
+const fields = (value: unknown) =>
+  typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 const number = (value: unknown) => (typeof value === 'number' ? value : null);
 
 /** A job's settings, to draw it again or another like it. */
 export function draftOf(job: Job): Draft {
-  const { request, metadata } = job as Job & { request?: Record<string, Record<string, unknown>> };
-  const config = request?.['config'] ?? {};
-  const asked = request?.['metadata'] ?? (metadata['request'] as Record<string, unknown> | undefined) ?? {};
+  const { request = {}, metadata } = job;
+  const config = fields(request['config']);
+  const asked = fields(request['metadata'] ?? metadata['request']);
   const [width, height] = text(config['size']).split(/[*x]/).map(Number);
   const size = config['size'] === undefined ? [config['width'], config['height']] : [width, height];
   const [first, last] = [text(config['first_frame']), text(config['last_frame'])];
   const source = first || last || text(config['image']) || text(asked['reference_image_url']);
-  const userId = (job as { user_id?: string }).user_id ?? ownUserId();
   return {
     ...emptyDraft,
     type: job.type,
@@ -114,19 +115,23 @@ export function draftOf(job: Job): Draft {
     frames: number(config['frame_num']),
     seed: String(number(metadata['seed']) ?? number(config['seed']) ?? ''),
     count: number(config['num_images']) ?? Math.max(1, isSdxl(job.type) ? job.assets.length : 1),
-    compelWeights: request?.['compel_enabled'] ? text(request['compel_weights']) : '',
+    compelWeights: request['compel_enabled'] === true ? text(request['compel_weights']) : '',
     strength: number(asked['reference_strength']) ?? emptyDraft.strength,
     referenceType: (asked['reference_type'] as Draft['referenceType'] | null) ?? emptyDraft.referenceType,
     reference:
       source === ''
         ? null
-        : { source, role: first ? 'first' : last ? 'last' : 'picture', shown: shownAddress(source), userId },
+        : {
+            source,
+            role: first ? 'first' : last ? 'last' : 'picture',
+            shown: shownAddress(source),
+            userId: job.user_id,
+          },
   };
 }
 
 export const promptOf = (job: Job): string =>
-  (job as { request?: { prompt?: string } }).request?.prompt ??
-  ((job as { prompt?: string }).prompt || text(job.metadata['original_prompt']));
+  text(job.request?.['prompt']) || job.prompt || text(job.metadata['original_prompt']);
 
 /** Only what this service serves can be shown here. */
 const shownAddress = (source: string) => (source.startsWith('/assets/') ? source : '');

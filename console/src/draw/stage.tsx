@@ -58,8 +58,8 @@ export function Stage({ count }: { count: number }) {
 }
 
 function countOf({ job }: Watched): number | null {
-  const { request } = job as { request?: { config?: { num_images?: unknown } } };
-  const asked = request?.config?.num_images;
+  const config = job.request?.['config'] as { num_images?: unknown } | undefined;
+  const asked = config?.num_images;
   return typeof asked === 'number' ? asked : null;
 }
 
@@ -77,12 +77,10 @@ const stages: Record<string, string> = {
 
 function Progress({ current: { job, progress, problem } }: { current: Watched }) {
   const { stage, step, steps, fraction, eta_seconds: eta } = progress;
-  const { waiting } = job as { waiting?: { message: string } | null };
   const left = eta === null || eta === undefined ? '' : `about ${duration(eta)} left`;
   const line =
     job.status === 'queued'
-      ? (waiting?.message ??
-        (job.queue_position ? `Waiting behind ${job.queue_position} others.` : 'Next in line.'))
+      ? (job.waiting?.message ?? 'Next in line')
       : job.status === 'processing'
         ? `${stages[stage] ?? stage}${steps > 0 && stage === 'denoise' ? `, step ${step} of ${steps}` : ''}`
         : job.status === 'completed'

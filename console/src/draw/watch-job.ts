@@ -48,8 +48,7 @@ async function follow(id: string, signal: AbortSignal): Promise<void> {
       if (known === null || signal.aborted) return;
       if (event.event === 'progress') watched.set({ ...known, progress: event.data });
       else if (event.event === 'preview') {
-        const { content_type: type, base64 } = event.data;
-        const { image = 0 } = event.data as { image?: number };
+        const { image, content_type: type, base64 } = event.data;
         const previews = { ...known.previews, [image]: `data:${type};base64,${base64}` };
         watched.set({ ...known, previews });
       } else watched.set({ ...known, job: { ...known.job, ...event.data } });

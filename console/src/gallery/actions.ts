@@ -1,4 +1,4 @@
-import { api, type Job, ownUserId } from '../api.js';
+import { api, type Job } from '../api.js';
 import { thumbnailAddress } from '../assets.js';
 import { change, draft, draftOf, emptyDraft, payloadOf, promptOf } from '../draw/draft.js';
 import { watch } from '../draw/watch-job.js';
@@ -35,7 +35,7 @@ export function actionsFor(known: Job) {
           source: `asset:${job.id}/${index}`,
           role: 'first',
           shown: thumbnailAddress(job, index, 256) ?? '',
-          userId: (job as { user_id?: string }).user_id ?? ownUserId(),
+          userId: job.user_id,
         },
         strength: 0.85,
       });

@@ -80,21 +80,19 @@ export function Detail({ id, index, known, onStep, onClose, onDeleted }: DetailP
                     onClick={attempt(() => download(address, nameOf(job, index, address)))}
                   />
                 )}
-                {'deleteJobAssets' in api && (
-                  <Button
-                    tone={sure ? 'danger' : 'plain'}
-                    icon={Trash2}
-                    label={sure ? 'Delete its files for good' : 'Delete'}
-                    onClick={
-                      sure
-                        ? attempt(async () => {
-                            await (api as unknown as Deleting).deleteJobAssets({ id: job.id });
-                            onDeleted();
-                          })
-                        : () => setSure(true)
-                    }
-                  />
-                )}
+                <Button
+                  tone={sure ? 'danger' : 'plain'}
+                  icon={Trash2}
+                  label={sure ? 'Delete its files for good' : 'Delete'}
+                  onClick={
+                    sure
+                      ? attempt(async () => {
+                          await api.deleteJobAssets({ id: job.id });
+                          onDeleted();
+                        })
+                      : () => setSure(true)
+                  }
+                />
               </div>
               <Settings job={job} index={index} />
             </>
@@ -103,10 +101,6 @@ export function Detail({ id, index, known, onStep, onClose, onDeleted }: DetailP
       </div>
     </dialog>
   );
-}
-
-interface Deleting {
-  deleteJobAssets(parameters: { id: string }): Promise<Job>;
 }
 
 function nameOf(job: Job, index: number, address: string): string {
@@ -121,11 +115,6 @@ function nameOf(job: Job, index: number, address: string): string {
 /** Rows that say something; nothing is listed that was not set. */
 function Settings({ job, index }: { job: Job; index: number }) {
   const { metadata } = job;
-  const more = job as Job & {
-    user_id?: string;
-    worker_id?: string;
-    request?: { config?: Record<string, unknown> };
-  };
   const seeds = metadata['seeds'] as number[] | undefined;
   const text = (name: string) => {
     const value = metadata[name];
@@ -155,8 +144,8 @@ function Settings({ job, index }: { job: Job; index: number }) {
       'Finished',
       job.finished_at === undefined ? undefined : `${exactly(job.finished_at)}, ${ago(job.finished_at)}`,
     ],
-    ['User', more.user_id],
-    ['Instance', more.worker_id],
+    ['User', job.user_id],
+    ['Instance', job.worker_id],
     ['Job', job.id],
   ];
   return (

@@ -137,18 +137,13 @@ function useFinishedJobs(text: string) {
       .then(
         ({ jobs: page, next_cursor: next }) => {
           if (asked.current !== words) return;
-          // Until the service searches by itself, what it sent is looked through here.
-          const fitting = page.filter((job) => promptOf(job).toLowerCase().includes(words.toLowerCase()));
           setProblem(null);
           if (fresh) {
             // What was loaded further down stays: one may be looking at it.
-            setJobs((known) => [
-              ...fitting.filter(({ id }) => !known.some((job) => job.id === id)),
-              ...known,
-            ]);
+            setJobs((known) => [...page.filter(({ id }) => !known.some((job) => job.id === id)), ...known]);
             return;
           }
-          setJobs((known) => (from === null ? fitting : [...known, ...fitting]));
+          setJobs((known) => (from === null ? page : [...known, ...page]));
           setCursor(next ?? null);
           setMore(next !== undefined);
         },

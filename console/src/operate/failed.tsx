@@ -4,15 +4,16 @@ import { api, reason, type Schemas } from '../api.js';
 import { ago, count, exactly } from '../format.js';
 import { Button, Copyable, Empty, Head, Notice } from '../ui.js';
 import { useLoaded } from '../use-loaded.js';
-import { type DeadReason, planned } from './planned.js';
 import { Sure } from './queue.js';
 
 const lookMs = 5000;
+type DeadReason = Schemas['DeadLetterReasons']['reasons'][number];
+type Letter = Schemas['DeadLetters']['dead_letters'][number];
 
 /** What was given up: jobs by their reason, and callbacks nobody took. */
 export function FailedScreen() {
   const { data, problem, reload } = useLoaded(
-    (signal) => planned.listDeadLetterReasons({}, { signal }),
+    (signal) => api.listDeadLetterReasons({}, { signal }),
     [],
     lookMs,
   );
@@ -51,8 +52,8 @@ function Reason({ of, onDone }: { of: DeadReason; onDone: (said: string) => void
     try {
       for (;;) {
         const answer = await (what === 'requeue'
-          ? planned.requeueDeadLetters({ body })
-          : planned.dropDeadLetters({ body }));
+          ? api.requeueDeadLetters({ body })
+          : api.dropDeadLetters({ body }));
         changed += answer.done;
         kept = answer.kept;
         if (!answer.more || answer.done === 0) break;
@@ -96,15 +97,10 @@ function Reason({ of, onDone }: { of: DeadReason; onDone: (said: string) => void
   );
 }
 
-type Letter = Schemas['DeadLetters']['dead_letters'][number];
-
 function Letters({ of, onDone }: { of: DeadReason; onDone: (said: string) => void }) {
   const { data, problem, reload } = useLoaded(
     (signal) =>
-      api.listDeadLetters(
-        { queue: of.queue as Letter['queue'], limit: 50, ...({ reason: of.reason } as object) },
-        { signal },
-      ),
+      api.listDeadLetters({ queue: of.queue, limit: 50, ...({ reason: of.reason } as object) }, { signal }),
     [of.reason, of.queue, of.count],
   );
   const then = (work: Promise<unknown>, said: string) =>

@@ -4,15 +4,22 @@ import { api, may, reason, type Schemas } from '../api.js';
 import { ago, bytes, count, duration, engineName } from '../format.js';
 import { Button, Empty, Head, Notice } from '../ui.js';
 import { useLoaded } from '../use-loaded.js';
-import { planned, type Trouble } from './planned.js';
 import { Sparkline } from './sparkline.js';
 
 const lookMs = 3000;
 const historyMs = 60_000;
+interface Trouble {
+  code: string;
+  severity: 'critical' | 'error' | 'warning';
+  what: string;
+  cause: string;
+  cure: string;
+  since: string;
+  next_try_at?: string;
+  target?: string;
+}
 type Status = Schemas['WorkerStatus'] & { troubles?: Trouble[] };
-type Instance = NonNullable<Schemas['WorkerStatus']['instances']>[number] & {
-  draining?: { since: string; by: string; reason?: string } | null;
-};
+type Instance = NonNullable<Status['instances']>[number];
 
 /** What is wrong and what to do; engines, memory, instances, and how the last hour was. */
 export function HealthScreen() {
@@ -235,7 +242,7 @@ function Memory({
 }
 
 function LastHour() {
-  const { data } = useLoaded((signal) => planned.getWorkerHistory({}, { signal }), [], historyMs);
+  const { data } = useLoaded((signal) => api.getWorkerHistory({}, { signal }), [], historyMs);
   if (data === undefined) return null;
   const { samples } = data;
   const lines: Array<[string, Array<number | null>, (value: number) => string]> = [
@@ -280,8 +287,8 @@ function Instances({
 }) {
   const set = (one: Instance) => () =>
     (one.draining
-      ? planned.resumeInstance({ worker_id: one.worker_id })
-      : planned.drainInstance({ worker_id: one.worker_id, body: {} })
+      ? api.resumeInstance({ worker_id: one.worker_id })
+      : api.drainInstance({ worker_id: one.worker_id, body: {} })
     ).then(reload, (error: unknown) => onSaid(reason(error)));
   return (
     <section class="section" aria-label="Instances">

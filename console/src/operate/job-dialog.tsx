@@ -7,7 +7,6 @@ import { actionsFor } from '../gallery/actions.js';
 import { addressOf } from '../route.js';
 import { Button, Copyable, Notice } from '../ui.js';
 import { useLoaded } from '../use-loaded.js';
-import type { FullJob } from './planned.js';
 import { statusNames, statusTones, whyOf } from './queue.js';
 
 const lookMs = 2000;
@@ -25,7 +24,7 @@ export function JobDialog({
   const dialog = useRef<HTMLDialogElement>(null);
   const { data, problem } = useLoaded((signal) => api.getJob({ id }, { signal }), [id], lookMs);
   useEffect(() => dialog.current?.showModal(), []);
-  const job: FullJob | undefined = data;
+  const job = data;
   return (
     <dialog
       ref={dialog}

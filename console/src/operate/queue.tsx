@@ -1,6 +1,6 @@
 import { CirclePause, CirclePlay, CircleStop, Search } from 'lucide';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { api, isOver, type Job, may, reason } from '../api.js';
+import { api, isOver, type Job, may, reason, type Schemas } from '../api.js';
 import { useCell } from '../cell.js';
 import { promptOf } from '../draw/draft.js';
 import { ago, count, duration, typeName } from '../format.js';
@@ -10,9 +10,9 @@ import { addressOf, go } from '../route.js';
 import { Button, Choice, Empty, Head, Icon, Notice } from '../ui.js';
 import { useLoaded } from '../use-loaded.js';
 import { JobDialog } from './job-dialog.js';
-import { type FullJob, planned, type QueueState } from './planned.js';
 
 type Status = Job['status'] | 'all';
+type QueueState = Schemas['QueueState'];
 const pageSize = 100;
 /** Beside what is told as it happens: times pass without an event. */
 const lookMs = 10_000;
@@ -27,10 +27,10 @@ export function QueueScreen({ item }: { item: string | null }) {
 
   async function cancelAll(): Promise<void> {
     const words = text.trim();
-    const filter = { status: 'queued', ...(words === '' ? {} : { text: words }) };
+    const filter = { status: 'queued' as const, ...(words === '' ? {} : { text: words }) };
     let [cancelled, more] = [0, true];
     while (more) {
-      const answer = await planned.cancelJobs({ body: filter });
+      const answer = await api.cancelJobs({ body: filter });
       cancelled += answer.cancelled;
       more = answer.more && answer.cancelled > 0;
     }
@@ -121,12 +121,12 @@ export function Sure({
 
 function Queues({ onProblem }: { onProblem: (text: string) => void }) {
   const changes = useCell(jobsChanged);
-  const { data, reload } = useLoaded((signal) => planned.listQueues({}, { signal }), [changes], lookMs);
+  const { data, reload } = useLoaded((signal) => api.listQueues({}, { signal }), [changes], lookMs);
   if (data === undefined) return null;
   const set = (queue: QueueState) => () =>
     (queue.paused === null
-      ? planned.pauseQueue({ queue: queue.queue, body: {} })
-      : planned.resumeQueue({ queue: queue.queue })
+      ? api.pauseQueue({ queue: queue.queue, body: {} })
+      : api.resumeQueue({ queue: queue.queue })
     )
       .then(reload)
       .catch((error: unknown) => onProblem(reason(error)));
@@ -177,7 +177,7 @@ function Queues({ onProblem }: { onProblem: (text: string) => void }) {
   );
 }
 
-function Jobs({ jobs }: { jobs: FullJob[] }) {
+function Jobs({ jobs }: { jobs: Job[] }) {
   const running = useCell(progressOf);
   return (
     <div class="rows" role="table" aria-label="Jobs">
@@ -217,7 +217,7 @@ function Jobs({ jobs }: { jobs: FullJob[] }) {
 }
 
 /** In one line: why it waits, how far it is, or what went wrong. */
-export function whyOf(job: FullJob, progress = job.progress): string {
+export function whyOf(job: Job, progress = job.progress): string {
   if (job.status === 'queued') return job.waiting?.message ?? '';
   if (job.status === 'processing') {
     const { stage, step, steps, eta_seconds: eta } = progress;
@@ -229,7 +229,7 @@ export function whyOf(job: FullJob, progress = job.progress): string {
 
 /** Newest first, page by page; the first page is looked at again and again. */
 function useJobs(status: Status, text: string) {
-  const [jobs, setJobs] = useState<FullJob[]>([]);
+  const [jobs, setJobs] = useState<Job[]>([]);
   const [cursor, setCursor] = useState<string | undefined>();
   const [problem, setProblem] = useState<string | null>(null);
   const [loaded, setLoaded] = useState(false);
@@ -297,7 +297,7 @@ function useJobs(status: Status, text: string) {
 }
 
 /** The known list with what a page says newer; jobs that are new stand in front, or at the end. */
-function renewed(known: FullJob[], page: FullJob[], atEnd = false): FullJob[] {
+function renewed(known: Job[], page: Job[], atEnd = false): Job[] {
   const byId = new Map(page.map((job) => [job.id, job]));
   const kept = known.map((job) => byId.get(job.id) ?? job);
   const ids = new Set(known.map(({ id }) => id));

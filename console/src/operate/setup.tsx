@@ -135,10 +135,6 @@ async function lastBody(signal: AbortSignal): Promise<object> {
   };
   const [last] = jobs;
   if (last === undefined) return example;
-  const {
-    request,
-    type,
-    user_id: user = ownUserId(),
-  } = (await api.getJob({ id: last.id }, { signal })) as { request?: object; type: string; user_id?: string };
+  const { request, type, user_id: user } = await api.getJob({ id: last.id }, { signal });
   return request === undefined ? { ...example, type } : { type, ...request, user_id: user };
 }
