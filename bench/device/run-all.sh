@@ -56,7 +56,7 @@ for each in "${started[@]}"; do wait_for "$work/${each%%:*}-made.json" 180 "${ea
 [ ${#started[@]} -gt 0 ] && log "checkpoints are there"
 for each in "${started[@]}"; do
   name=${each%%:*}; pid=${each##*:}
-  if wanted "$name-torch"; then touch "$work/go-$name"; wait_for "$work/$name-torch.json" 120 "$pid"; log "$name-torch"; fi
+  if wanted "$name-torch"; then touch "$work/go-$name"; wait_for "$work/$name-torch.json" 200 "$pid"; log "$name-torch"; fi
   # without timing there is nothing left to do
   kill -9 "$pid" 2>/dev/null
 done

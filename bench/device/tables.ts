@@ -52,7 +52,12 @@ const ofTorch = (timing: Timing | undefined) =>
 const print = (title: string, table: string) => process.stdout.write(`\n${title}\n\n${table}\n`);
 
 const sdxl = read<Record<string, Timing> & { device: string; torch: string }>('sdxl-torch');
-const wan = read<{ device: string; torch: string; frames: Record<string, { fp16: Timing }> }>('wan-torch');
+const wan = read<{
+  device: string;
+  torch: string;
+  frames: Record<string, { fp16: Timing }>;
+  job_25_steps?: Timing & { pipeline: number; mp4: number };
+}>('wan-torch');
 const devices = ['cuda', 'webgpu', 'cpu'];
 const passes = [
   {
@@ -117,6 +122,14 @@ print(
     ),
   ),
 );
+
+if (wan?.job_25_steps !== undefined) {
+  const { pipeline, mp4 } = wan.job_25_steps;
+  print(
+    "WAN, diffusers' own pipeline, 25 steps, and its MP4",
+    markdownTable(['pipeline', 'MP4', 'both'], [[pipeline, mp4, pipeline + mp4].map(milliseconds)]),
+  );
+}
 
 for (const scenario of ['sdxl', 'wan', 'both'])
   for (const device of devices) {

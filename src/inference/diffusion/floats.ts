@@ -1,26 +1,45 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
 /**
- * Classifier-free guidance, neg + g·(pos - neg), over an output whose first half is the negative side (Ho and
+ * Classifier-free guidance, neg + g·(pos - neg), over rows whose first half is the negative side (Ho and
  * Salimans 2022).
  */
-export function guide(output: Float32Array, guidanceScale: number): Float32Array {
-  const half = output.length / 2;
-  const guided = new Float32Array(half);
-  for (let i = 0; i < half; i += 1) {
-    const negative = output[i] as number;
-    guided[i] = negative + guidanceScale * ((output[half + i] as number) - negative);
+export function guide(rows: readonly Float32Array[], guidanceScale: number): Float32Array {
+  const half = rows.length / 2;
+  const size = rows[0]?.length ?? 0;
+  const guided = new Float32Array(half * size);
+  for (let row = 0; row < half; row += 1) {
+    const [negative, positive] = [rows[row], rows[half + row]] as [Float32Array, Float32Array];
+    const at = row * size;
+    for (let i = 0; i < size; i += 1) {
+      const from = negative[i] as number;
+      guided[at + i] = from + guidanceScale * ((positive[i] as number) - from);
+    }
   }
   return guided;
 }
 
+type Term = readonly [weight: number, values: Float32Array];
+
 /**
- * The sum of up to four arrays, each times its weight. One loop: a callback for each of a clip's two million values, as
- * `map` has it, took a tenth of a step.
+ * The sum of two to four arrays, each times its weight. Plain loops, one for each number of terms: a callback for each
+ * of a clip's two million values, as `map` has it, took a tenth of a step.
  */
-export function combine(
-  ...terms: readonly (readonly [weight: number, values: Float32Array])[]
-): Float32Array {
-  const [[a, x] = [0, new Float32Array()], [b, y] = [0, x], [c, z] = [0, x], [d, w] = [0, x]] = terms;
+export function combine(...[first, second, third, fourth]: [Term, Term, Term?, Term?]): Float32Array {
+  const [[a, x], [b, y]] = [first, second];
   const sum = new Float32Array(x.length);
+  if (third === undefined) {
+    for (let i = 0; i < sum.length; i += 1) sum[i] = a * (x[i] as number) + b * (y[i] as number);
+    return sum;
+  }
+  const [c, z] = third;
+  if (fourth === undefined) {
+    for (let i = 0; i < sum.length; i += 1)
+      sum[i] = a * (x[i] as number) + b * (y[i] as number) + c * (z[i] as number);
+    return sum;
+  }
+  const [d, w] = fourth;
   for (let i = 0; i < sum.length; i += 1)
     sum[i] = a * (x[i] as number) + b * (y[i] as number) + c * (z[i] as number) + d * (w[i] as number);
   return sum;
@@ -102,3 +121,12 @@ export function allFinite(values: Float32Array): boolean {
   }
   return true;
 }
+
+// the collector's entry is a flag of V8; a context made after it is set has the function
+setFlagsFromString('--expose-gc');
+
+/**
+ * Frees what is unreachable now, rather than when V8 thinks it worth while: for tensors and pixels that a
+ * finished request held.
+ */
+export const collectGarbage = runInNewContext('gc') as () => void;

@@ -12,7 +12,7 @@ const contentTypes: Record<ImageFormat, string> = {
 };
 
 /** What a request says of the picture files it wants. */
-interface PictureRequest {
+export interface PictureRequest {
   /** Existing folder. */
   outputDir: string;
   format: ImageFormat;
@@ -37,19 +37,21 @@ export async function writeImage(
   const file = pictureFile(request, name);
   const partial = `${file}.part`;
   try {
-    await writeFile(partial, bytes);
-    return {
-      path: file,
-      contentType: contentTypes[request.format],
-      ...(await seal(partial, file)),
-      width: picture.width,
-      height: picture.height,
-      seed,
-    };
+    await writeFile(partial, bytes, { flush: true });
+    await rename(partial, file);
   } catch (error) {
     await rm(partial, { force: true });
     throw error;
   }
+  return {
+    path: file,
+    contentType: contentTypes[request.format],
+    bytes: bytes.length,
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+    width: picture.width,
+    height: picture.height,
+    seed,
+  };
 }
 
 /** Gives a file that is written its name once the disk has all of it. */
@@ -58,7 +60,8 @@ export async function seal(partial: string, file: string): Promise<{ bytes: numb
   const hash = createHash('sha256');
   try {
     await handle.sync();
-    for await (const chunk of handle.createReadStream({ autoClose: false })) hash.update(chunk as Buffer);
+    for await (const chunk of handle.createReadStream({ autoClose: false, highWaterMark: 2 ** 20 }))
+      hash.update(chunk as Buffer);
     const { size } = await handle.stat();
     await rename(partial, file);
     return { bytes: size, sha256: hash.digest('hex') };

@@ -1,6 +1,6 @@
 import path from 'node:path';
+import { fileWriter } from './file-writer.js';
 import type { LatentPreview } from './latent-preview.js';
-import { writePreview } from './pictures.js';
 import { checkpoint, type RequestContext } from '../engine.js';
 import type { EngineStage } from '../engine-protocol.js';
 import { graphCalls } from '../onnx/session.js';
@@ -72,15 +72,23 @@ export function followStages({ emit, signal }: RequestContext) {
       const pictures = Array.from({ length: drawn }, (_, index) =>
         look.render(latents(index), width, height),
       );
-      const written = async () => {
-        for (const [index, picture] of pictures.entries()) {
-          const image = first + index;
-          const file = path.join(outputDir, `preview-${reported}-${image}.webp`);
-          await writePreview(file, picture, width, height);
-          emit({ kind: 'preview', image, images, step: reported, path: file, contentType: 'image/webp' });
-        }
-      };
-      preview = written()
+      const fileOf = (image: number) => path.join(outputDir, `preview-${reported}-${image}.webp`);
+      preview = Promise.all(
+        pictures.map((picture, index) =>
+          fileWriter.preview(fileOf(first + index), picture, width, height).then(() => first + index),
+        ),
+      )
+        .then((written) => {
+          for (const image of written)
+            emit({
+              kind: 'preview',
+              image,
+              images,
+              step: reported,
+              path: fileOf(image),
+              contentType: 'image/webp',
+            });
+        })
         // the job goes on without it
         .catch(() => undefined)
         .finally(() => {

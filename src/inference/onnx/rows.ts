@@ -1,3 +1,4 @@
+import { concat } from '../diffusion/floats.js';
 import { checkpoint, describeFailure } from '../engine.js';
 import type { OnnxSession, Values } from './session.js';
 
@@ -7,7 +8,7 @@ export interface RowLimit {
 }
 
 interface RowOptions {
-  /** Extent of the first axis of every feed that has one; scalars are for all rows. */
+  /** Rows of the call; a feed that has fewer is read again from its first. Scalars are for all rows. */
   rows: number;
   /** Feeds that are for all rows though they have axes. */
   shared?: Record<string, Values>;
@@ -18,46 +19,54 @@ interface RowOptions {
 /**
  * Runs a graph over all rows in as few calls as memory allows. A call that runs out of memory is made again
  * with half as many rows; a single row that does not fit fails with the runtime's error.
- * @returns the output's rows end to end, as float32
+ * @returns each row of the output, as float32
  */
 export async function runInRows(
   session: Pick<OnnxSession, 'run'>,
   feeds: Record<string, Values>,
   output: string,
   { rows, shared = {}, limit, signal }: RowOptions,
-): Promise<Float32Array> {
-  let result: Float32Array | undefined;
-  for (let row = 0; row < rows;) {
-    const count = Math.min(limit.rows, rows - row);
+): Promise<Float32Array[]> {
+  const results: Float32Array[] = [];
+  while (results.length < rows) {
+    const first = results.length;
+    const count = Math.min(limit.rows, rows - first);
+    const taken = Object.fromEntries(
+      Object.entries(feeds).map(([name, values]) => [name, takeRows(values, first, count)]),
+    );
     let part: Float32Array | undefined;
     try {
-      const slice =
-        count === rows
-          ? feeds
-          : Object.fromEntries(
-              Object.entries(feeds).map(([name, values]) => [name, sliceRows(values, rows, row, count)]),
-            );
-      part = (await session.run({ ...slice, ...shared }, [output]))[output]?.data;
+      part = (await session.run({ ...taken, ...shared }, [output]))[output]?.data;
     } catch (error) {
       if (count === 1 || describeFailure(error).code !== 'out_of_memory') throw error;
       limit.rows = Math.ceil(count / 2);
       continue;
     }
     if (part === undefined) throw new Error(`the graph did not produce ${output}`);
-    if (count === rows) return part;
-    result ??= new Float32Array((part.length / count) * rows);
-    result.set(part, (part.length / count) * row);
-    row += count;
-    await checkpoint(signal);
+    const size = part.length / count;
+    for (let row = 0; row < count; row += 1) results.push(part.subarray(row * size, (row + 1) * size));
+    if (results.length < rows) await checkpoint(signal);
   }
-  return result ?? new Float32Array(0);
+  return results;
 }
 
-function sliceRows(values: Values, rows: number, from: number, count: number): Values {
-  if (values.dims.length === 0) return values;
-  const size = values.data.length / rows;
+/** Rows of a feed, without a copy where they lie together: a clip's are megabytes, of which every step makes new ones. */
+function takeRows({ data, dims }: Values, from: number, count: number): Values {
+  const [have, ...rest] = dims;
+  if (have === undefined) return { data, dims };
+  const size = data.length / have;
+  const row = (index: number) => ((from + index) % have) * size;
+  const extent = [count, ...rest];
+  if (!(data instanceof Float32Array))
+    return {
+      data: Array.from({ length: count }, (_, i) => data.slice(row(i), row(i) + size)).flat(),
+      dims: extent,
+    };
+  const together = (from % have) + count <= have;
   return {
-    data: values.data.slice(from * size, (from + count) * size),
-    dims: [count, ...values.dims.slice(1)],
+    data: together
+      ? data.subarray(row(0), row(0) + count * size)
+      : concat(Array.from({ length: count }, (_, i) => data.subarray(row(i), row(i) + size))),
+    dims: extent,
   };
 }

@@ -51,7 +51,7 @@ export async function denoise(
   const rows = (guided ? [negative, positive] : [positive]).flatMap((side) =>
     new Array<Conditioning>(images).fill(side),
   );
-  const dims = [rows.length, model.latentChannels, height / model.vaeScale, width / model.vaeScale];
+  const dims = [images, model.latentChannels, height / model.vaeScale, width / model.vaeScale];
   const conditioning = {
     encoder_hidden_states: {
       data: concat(rows.map(({ embeds }) => embeds)),
@@ -71,7 +71,7 @@ export async function denoise(
     const scaled = scheduler.scaleModelInput(latents, index);
     const feeds = {
       ...conditioning,
-      sample: { data: guided ? concat([scaled, scaled]) : scaled, dims },
+      sample: { data: scaled, dims },
       timestep: { data: [timestep], dims: [] },
     };
     const output = await runInRows(model.unet, feeds, 'out_sample', {
@@ -79,7 +79,7 @@ export async function denoise(
       limit: options.rowLimit,
       signal,
     });
-    const noise = guided ? guide(output, guidanceScale) : output;
+    const noise = guided ? guide(output, guidanceScale) : concat(output);
     latents = scheduler.step(index, noise, latents, scheduler.needsNoise ? options.stepNoise?.() : undefined);
     await options.onStep(index, latents);
   }

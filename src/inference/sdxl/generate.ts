@@ -4,9 +4,10 @@ import type { SdxlModel } from './model.js';
 import { adapterInput, imageToImageStrength } from './reference.js';
 import type { EncodedText, TextCache } from './text-cache.js';
 import { decodeLatents, encodePicture } from './vae.js';
+import { fileWriter } from '../diffusion/file-writer.js';
 import { concat } from '../diffusion/floats.js';
 import type { LatentPreview } from '../diffusion/latent-preview.js';
-import { cropCentre, type Picture, pictureFile, readPicture, writeImage } from '../diffusion/pictures.js';
+import { cropCentre, type Picture, pictureFile, readPicture } from '../diffusion/pictures.js';
 import { createGenerator, type Generator } from '../diffusion/random.js';
 import { createSdxlScheduler, type Scheduler } from '../diffusion/schedulers/index.js';
 import { followStages, type Stages } from '../diffusion/stages.js';
@@ -71,18 +72,14 @@ export async function generateImages(
         const latents = await drawLatents(request, encoded, first, images);
         for (let i = 0; i < images; i += 1) {
           stages.report('decode', first + i, numImages);
+          const { width, height } = request.drawn;
           const whole = await stages.timed('decode', () =>
-            decodeLatents(
-              pipeline.model,
-              latents[i] as Float32Array,
-              request.drawn.width,
-              request.drawn.height,
-            ),
+            decodeLatents(pipeline.model, latents[i] as Float32Array, width, height),
           );
           await stages.checkpoint();
           const picture = cropCentre(whole, params.width, params.height);
           const write = stages.timed('encode', () =>
-            writeImage(params, String(first + i), picture, params.seed + first + i),
+            fileWriter.image(params, String(first + i), picture, params.seed + first + i),
           );
           write.catch(() => undefined);
           writing.push(write);

@@ -3,7 +3,6 @@ import { createFlowScheduler, flowSchedulerSigmas, type Scheduler } from '../dif
 import { checkpoint } from '../engine.js';
 import type { FlowSchedulerName } from '../generation.js';
 import { runInRows } from '../onnx/rows.js';
-import type { FloatTensor } from '../onnx/session.js';
 import type { LatentShape } from './latents.js';
 import type { WanModel } from './model.js';
 import { mixKnownFrames, pinKnownFrames, showKnownFrames, type KnownLatents } from './references.js';
@@ -71,15 +70,13 @@ export async function denoise(
   const guided = guidanceScale > 1;
   const sides = guided ? [negative, positive] : [positive];
   const rows = sides.length;
-  const dims = [rows, shape.channels, shape.frames, shape.height, shape.width];
+  const dims = [1, shape.channels, shape.frames, shape.height, shape.width];
   const conditioning = {
     ...(await textInputs(model, {
       data: concat(sides.map(({ embeds }) => embeds)),
       dims: [rows, model.tokenizer.maxLength, positive.embeds.length / model.tokenizer.maxLength],
     })),
-    ...(options.control === undefined
-      ? {}
-      : { control_hidden_states: repeatRows(options.control.states, rows) }),
+    ...(options.control === undefined ? {} : { control_hidden_states: options.control.states }),
   };
   const tokens = (shape.frames * shape.height * shape.width) / model.latentsPerToken;
   const shared =
@@ -98,11 +95,11 @@ export async function denoise(
     // every row has the same timestep: built transformers compute the modulation of one for all
     const feeds = {
       ...conditioning,
-      hidden_states: { data: guided ? concat([shown, shown]) : shown, dims },
-      timestep: { data: new Array<number>(rows).fill(timestep), dims: [rows] },
+      hidden_states: { data: shown, dims },
+      timestep: { data: [timestep], dims: [1] },
     };
     const output = await runInRows(model.transformer, feeds, 'sample', { rows, shared, limit, signal });
-    latents = scheduler.step(index, guided ? guide(output, guidanceScale) : output, latents);
+    latents = scheduler.step(index, guided ? guide(output, guidanceScale) : concat(output), latents);
     await options.onStep(index, latents, prediction);
   }
   return { latents, scheduler };
@@ -112,8 +109,4 @@ export async function denoise(
 function firstBelow(sigmas: readonly number[], level: number): number {
   const found = sigmas.findIndex((sigma) => sigma <= level);
   return found < 0 ? sigmas.length - 1 : found;
-}
-
-function repeatRows({ data, dims }: FloatTensor, rows: number): FloatTensor {
-  return { data: concat(new Array<Float32Array>(rows).fill(data)), dims: [rows, ...dims.slice(1)] };
 }

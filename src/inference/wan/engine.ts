@@ -1,10 +1,9 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { generateClip, type WanPipeline } from './generate.js';
 import { openWanModel, probeGraph } from './model.js';
 import { createPromptCache } from './text.js';
 import { decodeClip } from './vae.js';
 import { createDiffusionEngine } from '../diffusion/diffusion-engine.js';
+import { collectGarbage } from '../diffusion/floats.js';
 import { learnLatentPreview } from '../diffusion/latent-preview.js';
 import type { Engine } from '../engine.js';
 import { findVideoTools, videoToolsCure } from '../../lib/video-tools.js';
@@ -89,12 +88,3 @@ export function createWanEngine(): Engine {
     }),
   });
 }
-
-// the collector's entry is a flag of V8; a context made after it is set has the function
-setFlagsFromString('--expose-gc');
-
-/**
- * Frees what is unreachable now, rather than when V8 thinks it worth while: for tensors that a finished
- * request held.
- */
-export const collectGarbage = runInNewContext('gc') as () => void;

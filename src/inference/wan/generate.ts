@@ -7,12 +7,12 @@ import { encodeReferences, type KnownLatents } from './references.js';
 import type { EncodedPrompt, PromptCache } from './text.js';
 import { prepareVace, type VaceControl } from './vace.js';
 import { decodeClip } from './vae.js';
-import { requireVideoTools } from '../diffusion/ffmpeg.js';
+import { type ClipWriter, fileWriter } from '../diffusion/file-writer.js';
 import type { LatentPreview } from '../diffusion/latent-preview.js';
-import { type Picture, pictureFile, toPictures, writeImage } from '../diffusion/pictures.js';
+import { type Picture, pictureFile, toPictures } from '../diffusion/pictures.js';
 import { createGenerator } from '../diffusion/random.js';
 import { followStages, type Stages } from '../diffusion/stages.js';
-import { openVideo, type VideoWriter } from '../diffusion/video-file.js';
+import { requireVideoTools } from '../diffusion/video-file.js';
 import {
   type GeneratedFile,
   type WanGenerateParams,
@@ -68,15 +68,14 @@ export async function generateClip(
   const videoFile = path.join(params.outputDir, '0.mp4');
   const stages = followStages(context);
   const request: Request = { pipeline, params, shape: latentShape(model, params), stages, signal };
-  let video: VideoWriter | undefined;
+  let video: ClipWriter | undefined;
   try {
     const { inputs, denoised, first } = await context.compute(async () => {
       throwIfCancelled(signal);
       const encoded = await encodeInputs(request);
       const drawn = await stages.timed('denoise', () => drawLatents(request, encoded));
       throwIfCancelled(signal);
-      if (tools !== null)
-        video = openVideo(tools, videoFile, { ...params, parameters: params.parametersText, signal });
+      if (tools !== null) video = await openClip(tools, videoFile, params, signal);
       return { inputs: encoded, denoised: drawn, first: await decode(request, drawn.latents, video) };
     });
     const files = await stages.timed('encode', () => writeFiles(request, video, first));
@@ -146,36 +145,49 @@ async function drawLatents(
 
 /**
  * Decodes the clip into the video's encoder, if there is one.
- * @returns the first picture
+ * @returns the picture, if there is no encoder
  */
 async function decode(
   { pipeline, params, shape, stages }: Request,
   latents: Float32Array,
-  video: VideoWriter | undefined,
-): Promise<Picture> {
+  video: ClipWriter | undefined,
+): Promise<Picture | undefined> {
   let first: Picture | undefined;
   stages.report('decode', 0, shape.frames);
   await stages.timed('decode', () =>
     decodeClip(pipeline.model, latents, shape, async (chunk, latentFrame) => {
       for (const picture of toPictures(chunk, params.width, params.height)) {
-        first ??= picture;
-        await video?.write(picture);
+        if (video === undefined) first ??= picture;
+        else await video.write(picture);
       }
       stages.report('decode', latentFrame + 1, shape.frames);
       await stages.checkpoint();
     }),
   );
-  return first as Picture;
+  return first;
 }
 
 const pictureName = ({ output }: WanGenerateParams) => (output === 'video' ? 'poster' : '0');
 
+function openClip(
+  tools: VideoTools,
+  file: string,
+  { width, height, framesPerSecond, crf, seed, parametersText }: WanGenerateParams,
+  signal: AbortSignal,
+): Promise<ClipWriter> {
+  const options = { width, height, framesPerSecond, crf, seed, parameters: parametersText, signal };
+  return fileWriter.openVideo(tools, file, options);
+}
+
 /** The video and its poster, which is its first frame; or the picture. */
 async function writeFiles(
   { params, stages, signal }: Request,
-  video: VideoWriter | undefined,
-  first: Picture,
+  video: ClipWriter | undefined,
+  picture: Picture | undefined,
 ): Promise<GeneratedFile[]> {
+  const { outputDir, format, parametersText, seed } = params;
+  const request = { outputDir, format, parametersText };
+  const name = pictureName(params);
   const steps = video === undefined ? 1 : params.frames;
   let last = -1;
   const report = (step: number) => {
@@ -183,13 +195,15 @@ async function writeFiles(
     last = Math.max(step, last);
   };
   report(0);
-  const encoded = await video?.finish((frames) => {
-    report(Math.min(frames, steps - 1));
-  });
-  const still = await writeImage(params, pictureName(params), first, params.seed);
+  const files =
+    video === undefined
+      ? [await fileWriter.image(request, name, picture as Picture, seed)]
+      : await video.finish({ request, name, seed }, (frames) => {
+          report(Math.min(frames, steps - 1));
+        });
   throwIfCancelled(signal);
   report(steps);
-  return encoded === undefined ? [still] : [encoded, still];
+  return files;
 }
 
 function describeResult(

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -9,6 +10,7 @@ import { generateImages, type Pipeline } from '../../../src/inference/sdxl/gener
 import { openSdxlModel, type SdxlModel } from '../../../src/inference/sdxl/model.js';
 import { createTextCache } from '../../../src/inference/sdxl/text-cache.js';
 import { projectRoot } from '../../../src/lib/project.js';
+import { blockUntil } from '../wan/support.js';
 
 const side = 64;
 
@@ -45,14 +47,19 @@ async function openPipeline(
   };
 }
 
-async function draw(t: Test, pipeline: Pipeline, changes: Partial<SdxlGenerateParams>): Promise<Buffer[]> {
+async function draw(
+  t: Test,
+  pipeline: Pipeline,
+  changes: Partial<SdxlGenerateParams>,
+  computed: () => void = () => {},
+): Promise<Buffer[]> {
   const outputDir = await mkdtemp(path.join(tmpdir(), 'batches-'));
   t.teardown(() => rm(outputDir, { recursive: true, force: true }));
   const context: RequestContext = {
     id: '1',
     signal: new AbortController().signal,
     emit: () => {},
-    compute: (work) => work(),
+    compute: (work) => work().finally(computed),
   };
   const { files } = await generateImages(
     pipeline,
@@ -113,6 +120,20 @@ void t.test(
     }
   },
 );
+
+void t.test("a job's pictures are finished while the next job's graph call blocks the loop", async (t) => {
+  const { pipeline } = await openPipeline(t);
+  const outputDir = await mkdtemp(path.join(tmpdir(), 'batches-'));
+  t.teardown(() => rm(outputDir, { recursive: true, force: true }));
+  const files = ['0.png', '1.png'].map((name) => path.join(outputDir, name));
+  let there = false;
+  const pictures = await draw(t, pipeline, { numImages: 2, outputDir }, () => {
+    // here the device is free, and the next job's call may hold the loop for as long as it likes
+    there = blockUntil(() => files.every((file) => existsSync(file)));
+  });
+  t.ok(there, 'the call goes on until they are there');
+  t.equal(pictures.length, 2);
+});
 
 void t.test('a size between the multiples of the graph is the middle of the next larger one', async (t) => {
   const { pipeline } = await openPipeline(t);

@@ -5,12 +5,12 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { requireVideoTools } from '../../../src/inference/diffusion/ffmpeg.js';
+import { requireVideoTools } from '../../../src/inference/diffusion/video-file.js';
 import { findVideoTools } from '../../../src/lib/video-tools.js';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
 import { openVideo } from '../../../src/inference/diffusion/video-file.js';
 import { latentShape } from '../../../src/inference/wan/latents.js';
-import { collectGarbage } from '../../../src/inference/wan/engine.js';
+import { collectGarbage } from '../../../src/inference/diffusion/floats.js';
 import { openWanModel } from '../../../src/inference/wan/model.js';
 import { toPictures } from '../../../src/inference/diffusion/pictures.js';
 import { decodeClip } from '../../../src/inference/wan/vae.js';

@@ -7,7 +7,7 @@ import { findVideoTools } from '../../../src/lib/video-tools.js';
 import type { RequestContext } from '../../../src/inference/engine.js';
 import type { EngineEvent } from '../../../src/inference/engine-protocol.js';
 import type { WanGenerateParams } from '../../../src/inference/generation.js';
-import { collectGarbage } from '../../../src/inference/wan/engine.js';
+import { collectGarbage } from '../../../src/inference/diffusion/floats.js';
 import type { WanPipeline } from '../../../src/inference/wan/generate.js';
 import { openWanModel, type WanModel } from '../../../src/inference/wan/model.js';
 import { createPromptCache } from '../../../src/inference/wan/text.js';
@@ -103,4 +103,17 @@ export function recordingContext(
       });
     },
   };
+}
+
+/**
+ * Keeps this thread, its loop included, from doing anything else until something is true, as a graph's call
+ * does. False: it did not come true for a minute.
+ */
+export function blockUntil(isTrue: () => boolean): boolean {
+  const cell = new Int32Array(new SharedArrayBuffer(4));
+  for (let looks = 0; looks < 6000; looks += 1) {
+    if (isTrue()) return true;
+    Atomics.wait(cell, 0, 0, 10);
+  }
+  return false;
 }

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
-import { probeVideo, requireVideoTools } from '../../../src/inference/diffusion/ffmpeg.js';
+import { probeVideo, requireVideoTools } from '../../../src/inference/diffusion/video-file.js';
 import { findVideoTools } from '../../../src/lib/video-tools.js';
 import type { Picture } from '../../../src/inference/diffusion/pictures.js';
 import { openVideo } from '../../../src/inference/diffusion/video-file.js';
