@@ -152,7 +152,7 @@ async function both(service: Service): Promise<void> {
 
 /** Pictures a minute of one service, and of one a card beside each other, on one queue where REDIS_URL is set. */
 async function twoCards(): Promise<void> {
-  const count = Number(values.jobs ?? 12);
+  const count = Number(values.jobs ?? 30);
   const throughput = async (cards: readonly number[], name: string) => {
     const services = await Promise.all(
       cards.map((card) =>

@@ -3,7 +3,7 @@
 #   bench/device/run-all.sh RESULTS [SECONDS=1200]
 # Needs a build (dist), ourvidz setup cuda, and python3 with torch, diffusers, transformers and safetensors; for WebGPU the GPU's
 # Vulkan driver and its loader. RESULTS gets what there is after every phase, so that a cut run still gives that, and tables.md.
-# PHASES names some of: check make sdxl-torch sdxl-steps sdxl wan-torch wan-steps wan both two-cards poison webgpu. WORK is the scratch
+# PHASES names some of: check make (or make-sdxl, make-wan) sdxl-torch sdxl-steps sdxl wan-torch wan-steps wan both two-cards poison webgpu. WORK is the scratch
 # folder (about 25 GB; given, it is kept, and a later call goes on with it). DEVICE (default cuda) is the provider; TINY=1 shrinks
 # everything, to try the chain on a CPU.
 set -u
@@ -48,7 +48,7 @@ fi
 # checkpoints are made side by side; what is timed afterwards has the card to itself
 started=()
 for name in sdxl wan; do
-  wanted "$name-torch" || wanted make || continue
+  wanted "$name-torch" || wanted make || wanted "make-$name" || continue
   sizes="${name}_sizes[@]"; wait_flag=(--wait-for "$work/go-$name"); rm -f "$work/go-$name" "$work/$name-made.json" "$work/$name-torch.json"
   python3 bench/device/full_size.py $name --out "$work" "${tiny[@]}" "${!sizes}" "${wait_flag[@]}" >"$work/$name-torch.log" 2>&1 & started+=("$name:$!")
 done

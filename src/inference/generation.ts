@@ -22,8 +22,10 @@ export const sdxlSchedulerNames = [
   'euler',
   'euler_trailing',
   'euler_ancestral',
+  'euler_ancestral_trailing',
   'unipc',
   'unipc_karras',
+  'lcm',
 ] as const;
 export type SdxlSchedulerName = (typeof sdxlSchedulerNames)[number];
 

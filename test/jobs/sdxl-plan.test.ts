@@ -23,7 +23,17 @@ const negativePrompts = await createNegativePrompts({
 /** Records what the engine is asked; answers what a real one would of the weights. */
 async function plan(
   job: Partial<ValidJob>,
-  { loaded = null, used, compel }: { loaded?: LoadResult | null; used?: number; compel?: boolean } = {},
+  {
+    loaded = null,
+    used,
+    ...options
+  }: {
+    loaded?: LoadResult | null;
+    used?: number;
+    compel?: boolean;
+    steps?: number;
+    guidanceScale?: number;
+  } = {},
 ) {
   let asked: SdxlGenerateParams | null = null;
   const engines = {
@@ -43,10 +53,7 @@ async function plan(
       });
     },
   } as unknown as Engines;
-  const made = planSdxlJob(
-    { ...base, ...job },
-    { engines, negativePrompts, version: '1.2.3', ...(compel === undefined ? {} : { compel }) },
-  );
+  const made = planSdxlJob({ ...base, ...job }, { engines, negativePrompts, version: '1.2.3', ...options });
   const outcome = await made.generate({
     outputDir: '/out',
     prompt: job.prompt ?? base.prompt,
@@ -61,6 +68,17 @@ async function plan(
     metadata: { ...made.metadata, ...outcome.metadata } as Record<string, unknown>,
   };
 }
+
+t.test("a distilled model's steps and guidance stand in for the job type's", async (t) => {
+  const {
+    asked,
+    metadata,
+    plan: made,
+  } = await plan({ type: 'sdxl_image_high' }, { steps: 4, guidanceScale: 1 });
+  t.match(asked, { steps: 4, guidanceScale: 1 });
+  t.match(metadata, { steps: 4, guidance_scale: 1 });
+  t.match(made.estimateKey, / 4 1 text$/, 'and are what times are measured for');
+});
 
 t.test('defaults come from the catalogue, the model folder and the job id', async (t) => {
   const loaded = {

@@ -10,10 +10,8 @@ import { CliError, exitCodes } from '../output.js';
 export interface PublishedModel {
   name: string;
   engine: 'sdxl' | 'wan' | 'qwen';
-  /** `ready`: the worker runs it as it comes; `source`: weights that `then` turns into a model folder. */
-  kind: 'ready' | 'source';
   title: string;
-  /** Below the models folder, or below `sources` in it. */
+  /** Below the models folder; the worker runs it as it comes. */
   folder: string;
   repository: string;
   /** Commit, or a branch that is resolved to one. */
@@ -28,8 +26,6 @@ export interface PublishedModel {
   quantisations?: { default: string; bytes: Record<string, number> };
   keyValueBytesPerToken?: number;
   notes?: string[];
-  /** Commands that make a model folder of a source; `{source}` and `{models}` are folders. */
-  then?: string[];
 }
 
 export function readCatalogue(): PublishedModel[] {
@@ -46,7 +42,7 @@ export function findModel(name: string, models: readonly PublishedModel[] = read
   if (model === undefined)
     throw new CliError(
       `There is no model ${name} to pull; there are ${models.map((each) => each.name).join(', ')}. ` +
-        'Any other export works too: put it into the models folder (docs/models.md).',
+        'Any other checkpoint works too: put it into the models folder (docs/models.md).',
       exitCodes.usage,
     );
   return model;

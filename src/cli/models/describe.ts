@@ -39,14 +39,8 @@ export function describeNext(
   { model, folder, totalBytes }: PullPlan,
   { modelsDir, isDefault }: ModelLocations,
 ): string {
-  const fill = (text: string) => text.replaceAll('{source}', folder).replaceAll('{models}', modelsDir);
   const lines = [`${model.name}: ${gigabytes(totalBytes)} in ${folder}, every file checked`];
   lines.push(...(model.notes ?? []));
-  if (model.then !== undefined)
-    lines.push(
-      'These are weights, not yet a model folder. Next (docs/models.md says what it needs):',
-      ...model.then.map((text) => `  ${fill(text)}`),
-    );
   if (isDefault) lines.push(`Start the service with MODELS_DIR=${modelsDir} to use it.`);
   return lines.join('\n');
 }
@@ -75,12 +69,11 @@ export function describeAll(
   const rows = models.map((model) => [
     model.name,
     model.engine,
-    model.kind === 'ready' ? 'runs as it is' : 'to export',
     gigabytes(model.bytes),
     state(model),
     model.title,
   ]);
-  const table = formatTable(['NAME', 'ENGINE', 'FORM', 'SIZE', 'STATE', 'WHAT'], rows);
+  const table = formatTable(['NAME', 'ENGINE', 'SIZE', 'STATE', 'WHAT'], rows);
   return `${table}\n\nModels folder: ${locations.modelsDir}`;
 }
 
@@ -91,7 +84,6 @@ export function describeModel(model: PublishedModel): string {
     ...(model.notes ?? []),
   ];
   if (model.memoryBytes !== undefined) lines.push(`Needs about ${gigabytes(model.memoryBytes)} of memory.`);
-  if (model.then !== undefined) lines.push('After the download:', ...model.then.map((text) => `  ${text}`));
   if (model.quantisations !== undefined) {
     const { bytes, default: chosen } = model.quantisations;
     lines.push(

@@ -12,15 +12,13 @@ export interface PulledFolder {
   record: SourceRecord;
 }
 
-/** Folders of the models folder that a pull made, sources included. */
+/** Folders of the models folder that a pull made. */
 export async function listPulled(modelsDir: string): Promise<PulledFolder[]> {
   const found: PulledFolder[] = [];
-  for (const parent of [modelsDir, path.join(modelsDir, 'sources')]) {
-    for (const entry of await readdir(parent, { withFileTypes: true }).catch(() => [])) {
-      const folder = path.join(parent, entry.name);
-      const record = entry.isDirectory() ? await readRecord(folder) : null;
-      if (record !== null) found.push({ folder, record });
-    }
+  for (const entry of await readdir(modelsDir, { withFileTypes: true }).catch(() => [])) {
+    const folder = path.join(modelsDir, entry.name);
+    const record = entry.isDirectory() ? await readRecord(folder) : null;
+    if (record !== null) found.push({ folder, record });
   }
   return found;
 }

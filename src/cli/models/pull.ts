@@ -51,11 +51,7 @@ export async function planPull(
     ? revision
     : await hub.resolveRevision(model.repository, revision, signal);
   const files = selectFiles(model, quantisation, await hub.listFiles(model.repository, commit, signal));
-  const folder = path.join(
-    locations.modelsDir,
-    ...(model.kind === 'source' ? ['sources'] : []),
-    model.folder,
-  );
+  const folder = path.join(locations.modelsDir, model.folder);
   const incoming = path.join(
     locations.modelsDir,
     '.incoming',

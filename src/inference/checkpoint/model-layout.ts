@@ -1,4 +1,5 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { projectRoot } from '../../lib/project.js';
 
@@ -30,6 +31,32 @@ export function weightsFile(folder: string): string | undefined {
  */
 const sharedFolder = (engine: DrawingEngine) => path.join(projectRoot(), 'models/shared', engine);
 
+/** A single-file checkpoint that lies in the models folder as it came. */
+const isLoneFile = (folder: string) =>
+  folder.endsWith('.safetensors') && statSync(folder, { throwIfNoEntry: false })?.isFile() === true;
+
+const longestHeader = 16 * 2 ** 20;
+
+/** Whether a `.safetensors` file is a single-file SDXL, by the names in its header; a damaged one is not. */
+export async function isSdxlFile(file: string): Promise<boolean> {
+  const handle = await open(file);
+  try {
+    const length = Buffer.alloc(8);
+    await handle.read(length, 0, 8, 0);
+    const header = Buffer.alloc(Math.min(Number(length.readBigUInt64LE()), longestHeader));
+    await handle.read(header, 0, header.length, 8);
+    return header.includes('"model.diffusion_model.input_blocks.0.0.weight"');
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Where a model's weights lie in the form that one device wants: in its folder, or beside a lone file. */
+export const packedPlace = (folder: string): string =>
+  isLoneFile(folder)
+    ? path.join(path.dirname(folder), `.${packedFolder}`, path.basename(folder, '.safetensors'))
+    : path.join(folder, packedFolder);
+
 /** A checkpoint in its publisher's own layout: the file of each part, `undefined` for those that are missing. */
 export type OriginalLayout = Record<string, string | undefined>;
 
@@ -38,6 +65,7 @@ export type OriginalLayout = Record<string, string | undefined>;
  * the folder has diffusers' parts or exported graphs.
  */
 export function originalLayout(engine: DrawingEngine, folder: string): OriginalLayout | undefined {
+  if (isLoneFile(folder)) return engine === 'sdxl' ? { unet: folder } : undefined;
   const main = engine === 'sdxl' ? 'unet' : 'transformer';
   if (existsSync(path.join(folder, main, 'model.onnx')) || weightsFile(path.join(folder, main)) !== undefined)
     return undefined;

@@ -65,7 +65,7 @@ export function createDiffusionEngine<P extends Pipeline>(parts: DiffusionEngine
         device,
         deviceNotes: notes,
         loadSeconds: (performance.now() - startedAt) / 1000,
-        model: { name: path.basename(modelDir), ...parts.describe(pipeline) },
+        model: { name: path.basename(modelDir, '.safetensors'), ...parts.describe(pipeline) },
       };
     },
 

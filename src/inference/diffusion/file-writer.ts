@@ -8,9 +8,9 @@ import { type Picture, type PictureRequest, writeImage, writePreview } from './p
 import { openVideo, type VideoOptions, type VideoWriter } from './video-file.js';
 
 /**
- * Files are encoded and written in a thread of their own. A graph's call blocks the engine's loop for all of a step, and
- * what the last job drew must not wait for the steps of the next one. Pixels change hands, they are not copied: a
- * picture that was given cannot be read any more.
+ * Files are encoded and written in a thread of their own. A graph's call blocks the engine's loop for all of a
+ * step, and what the last job drew must not wait for the steps of the next one. Pixels change hands, they are
+ * not copied: a picture that was given cannot be read any more.
  */
 export const fileWriter = {
   image(request: PictureRequest, name: string, picture: Picture, seed: number): Promise<GeneratedFile> {
@@ -34,7 +34,10 @@ async function openVideoThere(
 ): Promise<{
   /** Waits while too much waits for the encoder. */
   write(picture: Picture): Promise<void>;
-  /** The clip, and the still of its first frame that is made meanwhile. `onEncoded` hears how many frames are encoded. */
+  /**
+   * The clip, and the still of its first frame that is made meanwhile. `onEncoded` hears how many frames are
+   * encoded.
+   */
   finish(still: StillRequest, onEncoded: (frames: number) => void): Promise<GeneratedFile[]>;
   abandon(): Promise<void>;
 }> {

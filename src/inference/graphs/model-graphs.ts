@@ -16,6 +16,7 @@ import {
   modelFile,
   originalLayout,
   packedFolder,
+  packedPlace,
   weightsFile,
 } from '../checkpoint/model-layout.js';
 import type { BuiltGraph } from '../onnx/session.js';
@@ -63,7 +64,7 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
   async function packBeside(file: string, tensors: PackedTensor[], how: BuildOptions): Promise<TensorTable> {
     if (tensors.length === 0) return new Map();
     const name = createHash('sha256').update(folder).digest('hex').slice(0, 16);
-    const own = path.join(folder, packedFolder, file);
+    const own = path.join(packedPlace(folder), file);
     const cached = path.join(homedir(), '.cache/ourvidz', packedFolder, name, file);
     const unwritable = (error: unknown) =>
       ['EACCES', 'EPERM', 'EROFS'].includes((error as NodeJS.ErrnoException).code ?? '');

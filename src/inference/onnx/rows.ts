@@ -50,7 +50,7 @@ export async function runInRows(
   return results;
 }
 
-/** Rows of a feed, without a copy where they lie together: a clip's are megabytes, of which every step makes new ones. */
+/** Rows of a feed, without a copy where they lie together: a clip's are megabytes, and every step takes them. */
 function takeRows({ data, dims }: Values, from: number, count: number): Values {
   const [have, ...rest] = dims;
   if (have === undefined) return { data, dims };

@@ -63,7 +63,7 @@ export async function decodeToFloats(
   if (!allFinite(sample.data)) {
     throw new EngineFailure(
       'engine_failed',
-      'The VAE decoder overflowed, as an fp16 SDXL VAE does. Export vae_decoder in fp32 or use fp16-fix weights.',
+      'The VAE decoder overflowed, as the stock SDXL VAE does in fp16. Use fp16-fix weights, or the checkpoint itself.',
     );
   }
   return sample.data;

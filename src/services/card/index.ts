@@ -80,6 +80,8 @@ async function expectedFootprint(kind: EngineKind, folder: WeightFolder): Promis
 }
 
 async function weightBytes(folder: string): Promise<number> {
+  const info = await stat(folder).catch(() => null);
+  if (info?.isFile() === true) return info.size;
   const names = await readdir(folder, { recursive: true }).catch(() => [] as string[]);
   const sizes = await Promise.all(
     names

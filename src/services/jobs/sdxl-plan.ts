@@ -30,6 +30,9 @@ export interface SdxlPlanOptions {
   /** False: prompts are taken literally on this instance, and weights are not applied. */
   compel?: boolean;
   scheduler?: SdxlSchedulerName;
+  /** What the model asks for instead of the job type's. */
+  steps?: number | undefined;
+  guidanceScale?: number | undefined;
   format?: ImageFormat;
   /** Latent previews for followers of the job, every n steps; 0 for none. */
   previewEverySteps?: number;
@@ -53,9 +56,11 @@ export function planSdxlJob(
     format = 'png',
     previewEverySteps = 5,
     version,
+    ...wishes
   }: SdxlPlanOptions,
 ): GenerationPlan {
   const type = catalogue[job.type];
+  const { steps = type.steps, guidanceScale = type.guidanceScale } = wishes;
   const config = job.config ?? {};
   const loaded = engines.status('sdxl').loaded;
   const { width, height } = sizeOf(config, loaded);
@@ -86,8 +91,8 @@ export function planSdxlJob(
     negativePrompt: negative.text === null ? null : unwanted.text,
     parseWeights,
     weights: compel.weights,
-    steps: type.steps,
-    guidanceScale: type.guidanceScale,
+    steps,
+    guidanceScale,
     scheduler,
     width,
     height,
@@ -99,14 +104,9 @@ export function planSdxlJob(
   };
 
   return {
-    estimateKey: [
-      'sdxl',
-      width,
-      height,
-      type.steps,
-      numImages,
-      reference === null ? 'text' : 'reference',
-    ].join(' '),
+    estimateKey: ['sdxl', width, height, steps, numImages, reference === null ? 'text' : 'reference'].join(
+      ' ',
+    ),
     stages: new Set(
       ['references', 'text', 'reference', 'denoise', 'decode', 'encode', 'upload'].filter(
         (stage) => reference !== null || !stage.startsWith('reference'),
@@ -125,8 +125,8 @@ export function planSdxlJob(
       negative_prompt: base.negativePrompt,
       negative_prompt_source: negative.source,
       scene: negative.scene,
-      guidance_scale: type.guidanceScale,
-      steps: type.steps,
+      guidance_scale: guidanceScale,
+      steps,
       scheduler,
       width,
       height,

@@ -40,6 +40,8 @@ export async function openModels(config: Config) {
     sdxl: {
       scheduler:
         config.sdxlScheduler === 'auto' ? (sdxl.scheduler ?? defaultSchedulers.sdxl) : config.sdxlScheduler,
+      steps: sdxl.steps,
+      guidanceScale: sdxl.guidanceScale,
       negativePrompts: await createNegativePrompts({
         folder,
         enabled,

@@ -1,5 +1,6 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { isSdxlFile, originalLayout } from '../../inference/checkpoint/model-layout.js';
 import type { EngineKind } from '../../inference/engine-protocol.js';
 import {
   flowSchedulerNames,
@@ -9,7 +10,10 @@ import {
 } from '../../inference/generation.js';
 import type { Scene } from './scene-detector.js';
 
-/** `completionDir`: the base model's folder, where `dir` holds an instruct model only. */
+/**
+ * `dir` may be a file: a single-file checkpoint that lies in the models folder as it came. `completionDir`: the
+ * base model's folder, where `dir` holds an instruct model only.
+ */
 export type ModelFolder = { dir: string; completionDir?: string } | { dir: null; reason: string };
 
 /** Names of the reference layout, most exact first; the pocket models are called like their engine. */
@@ -23,12 +27,19 @@ const instructModel = /-instruct/i;
 /** Which folder under the models folder belongs to which engine, or why there is none. */
 export async function findModelFolders(modelsDir: string): Promise<Record<EngineKind, ModelFolder>> {
   let names: string[] = [];
+  let files: string[] = [];
   let problem = '';
   try {
-    names = (await readdir(modelsDir, { withFileTypes: true }))
-      .filter((entry) => entry.isDirectory() || entry.isSymbolicLink())
-      .map((entry) => entry.name)
-      .sort();
+    const entries = await readdir(modelsDir, { withFileTypes: true });
+    const named = (wanted: (entry: (typeof entries)[number]) => boolean) =>
+      entries
+        .filter(wanted)
+        .map(({ name }) => name)
+        .sort();
+    files = named((entry) => !entry.isDirectory() && entry.name.endsWith('.safetensors'));
+    names = named((entry) => entry.isDirectory() || entry.isSymbolicLink()).filter(
+      (name) => !files.includes(name),
+    );
   } catch (error) {
     problem = ` (${(error as NodeJS.ErrnoException).code ?? String(error)})`;
   }
@@ -39,7 +50,25 @@ export async function findModelFolders(modelsDir: string): Promise<Record<Engine
     }
     return { dir: null, reason: `there is no ${kind} model folder in ${modelsDir}${problem}` };
   };
-  return { sdxl: find('sdxl'), wan: find('wan'), qwen: withBaseModel(find('qwen'), names) };
+  const sdxl = find('sdxl');
+  return {
+    sdxl: sdxl.dir === null ? ((await findLoneFile(modelsDir, files)) ?? sdxl) : sdxl,
+    wan: find('wan'),
+    qwen: withBaseModel(find('qwen'), names),
+  };
+}
+
+/** A single-file SDXL that was put into the models folder without a folder of its own. */
+async function findLoneFile(modelsDir: string, files: readonly string[]): Promise<ModelFolder | null> {
+  const checkpoints: string[] = [];
+  // what is no checkpoint, or a damaged one, is passed over: adapters lie there, too
+  for (const file of files)
+    if (await isSdxlFile(path.join(modelsDir, file)).catch(() => false)) checkpoints.push(file);
+  const [only, ...others] = checkpoints;
+  if (only === undefined) return null;
+  if (others.length === 0) return { dir: path.join(modelsDir, only) };
+  const reason = `${modelsDir} holds ${checkpoints.length} SDXL checkpoints: ${checkpoints.join(', ')}`;
+  return { dir: null, reason: `${reason}. Put the one to use into a folder sdxl-NAME` };
 }
 
 /** `Qwen2.5-7B` stands beside `Qwen2.5-7B-Instruct`: the one completes, the other one chats. */
@@ -59,6 +88,39 @@ export interface SdxlSettings {
   withoutNegative?: 'zeros' | 'empty';
   /** The sampler it was scored with. */
   scheduler?: SdxlSchedulerName;
+  /** Instead of the job type's: a distilled model draws in few steps, and most without guidance. */
+  steps?: number;
+  guidanceScale?: number;
+}
+
+type Preset = Required<Pick<SdxlSettings, 'scheduler' | 'steps' | 'guidanceScale'>>;
+
+/** Checkpoints distilled to few steps, by what their publishers put into the name. Guidance of 1 is none. */
+const distilled: ReadonlyArray<{ name: RegExp } & Preset> = [
+  // Lin et al. 2024, arXiv 2402.13929
+  { name: /lightning/i, scheduler: 'euler_trailing', steps: 4, guidanceScale: 1 },
+  // Ren et al. 2024, arXiv 2404.13686: DDIM on trailing timesteps, which is Euler
+  { name: /hyper[-_]?sd/i, scheduler: 'euler_trailing', steps: 8, guidanceScale: 1 },
+  // Sauer et al. 2023, arXiv 2311.17042
+  { name: /turbo/i, scheduler: 'euler_ancestral_trailing', steps: 4, guidanceScale: 1 },
+  // Luo et al. 2023, arXiv 2310.04378
+  { name: /(?<![a-z])lcm(?![a-z])/i, scheduler: 'lcm', steps: 4, guidanceScale: 1 },
+];
+const statedSteps = /(?<!\d)(\d{1,2})[-_ ]?steps?(?![a-z])/i;
+const mostSteps = 50;
+
+/** What the name of the folder, or of the one file in it, says; else the scheduler that came with it. */
+async function distilledPreset(modelDir: string): Promise<Partial<Preset>> {
+  const weights = originalLayout('sdxl', modelDir)?.['unet'] ?? '';
+  const names = [path.basename(modelDir), path.basename(weights)].join(' ');
+  const { _class_name: own } = await readJson(modelDir, 'scheduler/scheduler_config.json');
+  const found = distilled.find(
+    ({ name, scheduler }) => name.test(names) || (scheduler === 'lcm' && own === 'LCMScheduler'),
+  );
+  if (found === undefined) return {};
+  const stated = Number(statedSteps.exec(names)?.[1]);
+  const { scheduler, guidanceScale } = found;
+  return { scheduler, guidanceScale, steps: stated >= 1 && stated <= mostSteps ? stated : found.steps };
 }
 
 /** Where neither the operator nor the model folder names one. */
@@ -69,17 +131,21 @@ interface WanSettings {
   /** False: without a negative prompt; a text: this one. */
   autoNegative?: boolean | string;
   scheduler?: FlowSchedulerName;
-  /** `sample_shift` of jobs that name none; the folder's own scheduler says it where `ourvidz.json` does not. */
+  /** `sample_shift` of jobs that name none, in place of the 5.0 of every other folder. */
   shift?: number;
 }
 
 export async function readSdxlSettings(modelDir: string): Promise<SdxlSettings> {
-  const { autoNegative, withoutNegative, scheduler } = await readSettings(modelDir);
-  const settings: SdxlSettings = {};
+  const { autoNegative, withoutNegative, scheduler, steps, guidanceScale } = await readSettings(modelDir);
+  const settings: SdxlSettings = await distilledPreset(modelDir);
   if (typeof autoNegative === 'boolean' || isSceneTexts(autoNegative)) settings.autoNegative = autoNegative;
   if (withoutNegative === 'zeros' || withoutNegative === 'empty') settings.withoutNegative = withoutNegative;
   const known = sdxlSchedulerNames.find((name) => name === scheduler);
   if (known !== undefined) settings.scheduler = known;
+  if (Number.isInteger(steps) && (steps as number) >= 1 && (steps as number) <= mostSteps)
+    settings.steps = steps as number;
+  if (typeof guidanceScale === 'number' && guidanceScale >= 1 && guidanceScale <= 30)
+    settings.guidanceScale = guidanceScale;
   return settings;
 }
 
@@ -88,14 +154,17 @@ export async function readWanSettings(modelDir: string): Promise<WanSettings> {
   const settings: WanSettings = {};
   if (typeof autoNegative === 'boolean' || typeof autoNegative === 'string')
     settings.autoNegative = autoNegative;
-  const own = shift ?? (await readJson(modelDir, 'scheduler/scheduler_config.json'))['flow_shift'];
-  if (typeof own === 'number' && own > 0 && own <= 100) settings.shift = own;
+  if (typeof shift === 'number' && shift > 0 && shift <= 100) settings.shift = shift;
   const known = flowSchedulerNames.find((name) => name === scheduler);
   if (known !== undefined) settings.scheduler = known;
   return settings;
 }
 
-const readSettings = (modelDir: string) => readJson(modelDir, 'ourvidz.json');
+/** Of a checkpoint that lies alone in the models folder: `NAME.ourvidz.json` beside `NAME.safetensors`. */
+const readSettings = async (modelDir: string) =>
+  (await stat(modelDir).catch(() => null))?.isFile() === true
+    ? readJson(path.dirname(modelDir), `${path.basename(modelDir, '.safetensors')}.ourvidz.json`)
+    : readJson(modelDir, 'ourvidz.json');
 
 /** Empty where there is no such file. */
 async function readJson(modelDir: string, name: string): Promise<Record<string, unknown>> {
@@ -104,7 +173,7 @@ async function readJson(modelDir: string, name: string): Promise<Record<string, 
   try {
     text = await readFile(file, 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return {};
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return {};
     throw error;
   }
   const value: unknown = JSON.parse(text);

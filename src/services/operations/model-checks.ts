@@ -30,7 +30,7 @@ export function checkModelFolder(engine: 'sdxl' | 'wan', folder: string): Check 
           subject: engine,
           severity: 'warning',
           message: `${folder} has no vae_encoder: jobs with reference pictures are refused`,
-          cure: 'Export the model again with its VAE encoder (docs/export.md).',
+          cure: 'Use the checkpoint instead of this export, or one with its VAE encoder (docs/export.md).',
         },
       ];
     }

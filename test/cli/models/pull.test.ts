@@ -5,6 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
 import { denoise } from '../../../src/inference/wan/denoise.js';
+import { generateImages } from '../../../src/inference/sdxl/generate.js';
+import { openSdxlModel } from '../../../src/inference/sdxl/model.js';
+import { createTextCache } from '../../../src/inference/sdxl/text-cache.js';
 import { openWanModel } from '../../../src/inference/wan/model.js';
 import { encodePrompt } from '../../../src/inference/wan/text.js';
 import { decodeClip } from '../../../src/inference/wan/vae.js';
@@ -58,35 +61,77 @@ t.test('pulls the files of a model into the folder the service looks for, each c
   const hub = await openHub(t);
   const home = t.testdir();
   const to = path.join(home, 'models');
-  const result = await models(home, ['pull', 'sdxl', '--to', to], { HF_ENDPOINT: hub.origin });
+  const result = await models(home, ['pull', 'sdxl-onnx', '--to', to], { HF_ENDPOINT: hub.origin });
   t.equal(result.code, 0, result.stderr);
   const found = (await findModelFolders(to)).sdxl;
-  t.equal(found.dir, path.join(to, 'sdxl-base-1.0'));
+  t.equal(found.dir, path.join(to, 'sdxl-base-1.0-onnx'));
   const published = Object.entries(sdxlFiles).filter(([name]) => !ours.test(name));
   for (const [name, body] of published)
-    t.ok((await readFile(path.join(to, 'sdxl-base-1.0', name))).equals(body), name);
+    t.ok((await readFile(path.join(to, 'sdxl-base-1.0-onnx', name))).equals(body), name);
   t.strictSame(
-    (await readdir(path.join(to, 'sdxl-base-1.0'))).filter((name) => name === 'README.md' || ours.test(name)),
+    (await readdir(path.join(to, 'sdxl-base-1.0-onnx'))).filter(
+      (name) => name === 'README.md' || ours.test(name),
+    ),
     [],
     'only what the model needs',
   );
-  t.strictSame(await readdir(to), ['sdxl-base-1.0'], 'nothing of the way there is left');
+  t.strictSame(await readdir(to), ['sdxl-base-1.0-onnx'], 'nothing of the way there is left');
   const requests = hub.served.length;
   t.match(
-    (await models(home, ['pull', 'sdxl', '--to', to], { HF_ENDPOINT: hub.origin })).stdout,
+    (await models(home, ['pull', 'sdxl-onnx', '--to', to], { HF_ENDPOINT: hub.origin })).stdout,
     /here already/,
   );
   t.equal(hub.served.length, requests, 'a second pull fetches nothing');
 
-  t.match((await models(home, ['list'], { MODELS_DIR: to })).stdout, /sdxl +sdxl +runs as it is .*here/);
+  t.match((await models(home, ['list'], { MODELS_DIR: to })).stdout, /sdxl-onnx +sdxl +13\.9 GB +here/);
   t.equal((await models(home, ['verify', '--to', to])).code, 0);
-  const file = path.join(to, 'sdxl-base-1.0', unet);
+  const file = path.join(to, 'sdxl-base-1.0-onnx', unet);
   const bytes = await readFile(file);
   bytes[1000] = (bytes[1000] as number) ^ 1;
   await writeFile(file, bytes);
-  const verified = await models(home, ['verify', 'sdxl', '--to', to]);
+  const verified = await models(home, ['verify', 'sdxl-onnx', '--to', to]);
   t.equal(verified.code, 1);
   t.match(verified.stdout, /unet\/model\.onnx has another content/);
+});
+
+t.test('an SDXL that was pulled is a model: a picture is drawn from the files as they came', async (t) => {
+  const own = await filesBelow('test/parity/models/sdxl-tiny');
+  const files = Object.fromEntries(
+    Object.entries(own).map(([name, body]) => [name.replace(/\.safetensors$/, '.fp16.safetensors'), body]),
+  );
+  const hub = await startHubDouble({
+    [sdxlRepository]: { ...files, 'unet/model.onnx': Buffer.from('not wanted') },
+  });
+  t.teardown(() => hub.close());
+  const home = t.testdir();
+  const to = path.join(home, 'models');
+  const result = await models(home, ['pull', 'sdxl', '--to', to], { HF_ENDPOINT: hub.origin });
+  t.equal(result.code, 0, result.stderr);
+  t.notMatch(result.stdout + result.stderr, /python|export/i);
+  const { dir } = (await findModelFolders(to)).sdxl;
+  t.equal(dir, path.join(to, 'sdxl-base-1.0'));
+  const model = await openSdxlModel(dir as string, { device: 'cpu', threads: 1 });
+  t.teardown(() => model.release());
+  const outputDir = path.join(home, 'out');
+  await mkdir(outputDir);
+  const pipeline = {
+    model,
+    texts: createTextCache(model),
+    preview: null,
+    batchSize: 1,
+    rowLimit: { rows: Infinity },
+  };
+  const size = { width: 64, height: 64 };
+  const drawn = await generateImages(
+    pipeline,
+    {
+      ...{ jobId: 'pulled', outputDir, prompt: 'a red fox', negativePrompt: null, parseWeights: true },
+      ...{ weights: [], steps: 2, guidanceScale: 5, scheduler: 'euler', ...size, seed: 1, numImages: 1 },
+      ...{ format: 'png', previewEverySteps: 0, parametersText: '', explain: false },
+    },
+    { id: '1', signal: new AbortController().signal, emit() {}, compute: (work) => work() },
+  );
+  t.match(drawn.files, [{ ...size, contentType: 'image/png' }]);
 });
 
 t.test('a Wan that was pulled is a model: its clip is drawn from the files as they came', async (t) => {
@@ -126,8 +171,8 @@ t.test('a Wan that was pulled is a model: its clip is drawn from the files as th
 t.test('goes on after kill -9 without fetching again what had arrived', async (t) => {
   const hub = await openHub(t, { bytesPerMs: 4000 });
   const home = t.testdir();
-  const part = path.join(home, 'models/.incoming', `sdxl-${'462165984030'}`, `${unet}.part`);
-  const child = startModels(home, ['pull', 'sdxl', '--to', path.join(home, 'models')], {
+  const part = path.join(home, 'models/.incoming', `sdxl-onnx-${'462165984030'}`, `${unet}.part`);
+  const child = startModels(home, ['pull', 'sdxl-onnx', '--to', path.join(home, 'models')], {
     HF_ENDPOINT: hub.origin,
   });
   const ended = once(child, 'exit');
@@ -138,7 +183,7 @@ t.test('goes on after kill -9 without fetching again what had arrived', async (t
   t.ok(kept < size(unet), `killed at ${kept} of ${size(unet)} bytes`);
   hub.setSpeed(Infinity);
   hub.served.length = 0;
-  const result = await models(home, ['pull', 'sdxl', '--to', path.join(home, 'models')], {
+  const result = await models(home, ['pull', 'sdxl-onnx', '--to', path.join(home, 'models')], {
     HF_ENDPOINT: hub.origin,
   });
   t.equal(result.code, 0, result.stderr);
@@ -147,13 +192,15 @@ t.test('goes on after kill -9 without fetching again what had arrived', async (t
     [{ from: kept, bytes: size(unet) - kept }],
     'one request, from where the file ended',
   );
-  t.ok((await readFile(path.join(home, 'models/sdxl-base-1.0', unet))).equals(sdxlFiles[unet] as Buffer));
+  t.ok(
+    (await readFile(path.join(home, 'models/sdxl-base-1.0-onnx', unet))).equals(sdxlFiles[unet] as Buffer),
+  );
 });
 
 t.test('corrupt bytes are noticed, fetched again once, and never placed', async (t) => {
   const hub = await openHub(t);
   const home = t.testdir();
-  const run = async () => models(home, ['pull', 'sdxl', '--to', home], { HF_ENDPOINT: hub.origin });
+  const run = async () => models(home, ['pull', 'sdxl-onnx', '--to', home], { HF_ENDPOINT: hub.origin });
   hub.misbehave(unet, { kind: 'corrupt' }, { kind: 'corrupt' });
   const failed = await run();
   t.equal(failed.code, 1);
@@ -163,7 +210,7 @@ t.test('corrupt bytes are noticed, fetched again once, and never placed', async 
   const cured = await run();
   t.equal(cured.code, 0, cured.stderr);
   t.match(cured.stderr, /wrong checksum: fetching it again/);
-  t.ok((await readFile(path.join(home, 'sdxl-base-1.0', unet))).equals(sdxlFiles[unet] as Buffer));
+  t.ok((await readFile(path.join(home, 'sdxl-base-1.0-onnx', unet))).equals(sdxlFiles[unet] as Buffer));
 });
 
 t.test('a broken connection, a busy hub and one without ranges cost time, not the pull', async (t) => {
@@ -177,7 +224,7 @@ t.test('a broken connection, a busy hub and one without ranges cost time, not th
     { kind: 'cut', after: 5_000_000 },
     { kind: 'no-ranges' },
   );
-  const result = await models(home, ['pull', 'sdxl', '--to', home], { HF_ENDPOINT: hub.origin });
+  const result = await models(home, ['pull', 'sdxl-onnx', '--to', home], { HF_ENDPOINT: hub.origin });
   t.equal(result.code, 0, result.stderr);
   const [first, second, third] = hub.served.filter(({ file }) => file === unet);
   // some of what was sent last may have been on its way when the connection broke
@@ -186,14 +233,14 @@ t.test('a broken connection, a busy hub and one without ranges cost time, not th
     `the second request begins at ${second?.from}, the first broke after ${first?.bytes}`,
   );
   t.equal(third?.from, 0, 'no ranges: from the start');
-  t.ok((await readFile(path.join(home, 'sdxl-base-1.0', unet))).equals(sdxlFiles[unet] as Buffer));
+  t.ok((await readFile(path.join(home, 'sdxl-base-1.0-onnx', unet))).equals(sdxlFiles[unet] as Buffer));
 });
 
 t.test('what the hub refuses is said with its cure and an exit code of its own', async (t) => {
   const hub = await openHub(t, { token: 'hf_right' });
   const home = t.testdir();
   const pull = async (args: string[] = [], extra: NodeJS.ProcessEnv = {}) =>
-    models(home, ['pull', 'sdxl', '--to', home, ...args], { HF_ENDPOINT: hub.origin, ...extra });
+    models(home, ['pull', 'sdxl-onnx', '--to', home, ...args], { HF_ENDPOINT: hub.origin, ...extra });
   const anonymous = await pull();
   t.equal(anonymous.code, 4);
   t.match(anonymous.stderr, /401.*set HF_TOKEN/);
@@ -214,7 +261,7 @@ t.test('what the hub refuses is said with its cure and an exit code of its own',
     (await pull([], { HF_TOKEN: 'hf_right' })).stderr,
     /announces unet\/model\.onnx with another checksum/,
   );
-  const nobody = await models(home, ['pull', 'sdxl', '--to', home], {
+  const nobody = await models(home, ['pull', 'sdxl-onnx', '--to', home], {
     HF_ENDPOINT: `http://127.0.0.1:${await findFreePort()}`,
   });
   t.equal(nobody.code, 3);
@@ -234,7 +281,7 @@ t.test('a full disk is refused before the first byte', async (t) => {
   const hub = await openHub(t);
   const home = t.testdir();
   hub.claimSize(unet, 4e15);
-  const result = await models(home, ['pull', 'sdxl', '--to', path.join(home, 'models')], {
+  const result = await models(home, ['pull', 'sdxl-onnx', '--to', path.join(home, 'models')], {
     HF_ENDPOINT: hub.origin,
   });
   t.equal(result.code, 1);
@@ -246,16 +293,16 @@ t.test('a full disk is refused before the first byte', async (t) => {
 t.test('one pull of a model at a time; a killed one leaves no lock that holds', async (t) => {
   const hub = await openHub(t, { bytesPerMs: 1000 });
   const home = t.testdir();
-  const child = startModels(home, ['pull', 'sdxl', '--to', home], { HF_ENDPOINT: hub.origin });
+  const child = startModels(home, ['pull', 'sdxl-onnx', '--to', home], { HF_ENDPOINT: hub.origin });
   const ended = once(child, 'exit');
   while (hub.served.length === 0) await sleep(10);
-  const second = await models(home, ['pull', 'sdxl', '--to', home], { HF_ENDPOINT: hub.origin });
+  const second = await models(home, ['pull', 'sdxl-onnx', '--to', home], { HF_ENDPOINT: hub.origin });
   t.equal(second.code, 6);
   t.match(second.stderr, new RegExp(`being pulled by process ${child.pid}`));
   child.kill('SIGKILL');
   await ended;
   hub.setSpeed(Infinity);
-  t.equal((await models(home, ['pull', 'sdxl', '--to', home], { HF_ENDPOINT: hub.origin })).code, 0);
+  t.equal((await models(home, ['pull', 'sdxl-onnx', '--to', home], { HF_ENDPOINT: hub.origin })).code, 0);
 });
 
 t.test('a GGUF is pulled in the quantisation asked for, all its parts', async (t) => {
@@ -295,7 +342,7 @@ t.test('a revision is pinned to its commit, and files another tool has fetched a
   const home = t.testdir();
   const list = JSON.parse(
     (
-      await models(home, ['pull', 'sdxl', '--to', home, '--revision', 'main', '--dry-run', '--json'], {
+      await models(home, ['pull', 'sdxl-onnx', '--to', home, '--revision', 'main', '--dry-run', '--json'], {
         HF_ENDPOINT: hub.origin,
       })
     ).stdout,
@@ -307,12 +354,12 @@ t.test('a revision is pinned to its commit, and files another tool has fetched a
     path.join(blobs, list.files.find((file) => file.path === unet)?.checksum.value ?? ''),
     sdxlFiles[unet] as Buffer,
   );
-  const result = await models(home, ['pull', 'sdxl', '--to', home, '--revision', 'main'], {
+  const result = await models(home, ['pull', 'sdxl-onnx', '--to', home, '--revision', 'main'], {
     HF_ENDPOINT: hub.origin,
   });
   t.equal(result.code, 0, result.stderr);
   t.equal(hub.bytesOf(unet), 0);
-  t.match(JSON.parse(await readFile(path.join(home, 'sdxl-base-1.0/ourvidz-source.json'), 'utf8')), {
+  t.match(JSON.parse(await readFile(path.join(home, 'sdxl-base-1.0-onnx/ourvidz-source.json'), 'utf8')), {
     commit,
     repository: sdxlRepository,
   });
@@ -328,6 +375,6 @@ t.test('what cannot be pulled is said', async (t) => {
     (await models(home, ['list', 'qwen2.5-7b-instruct'])).stdout,
     /q4_k_m \(default\) +4\.68 GB +5\.33 GB +6\.36 GB/,
   );
-  t.equal((await models(home, ['pull', 'sdxl', '--quant', 'q8_0'])).code, 2);
+  t.equal((await models(home, ['pull', 'sdxl-onnx', '--quant', 'q8_0'])).code, 2);
   t.equal((await models(home, ['verify', '--to', home])).code, 5);
 });

@@ -44,7 +44,7 @@ export async function filesBelow(folder: string): Promise<Record<string, Buffer>
   const root = path.join(projectRoot(), folder);
   const files: Record<string, Buffer> = {};
   for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile()) continue;
+    if (!entry.isFile() && !entry.isSymbolicLink()) continue;
     const file = path.join(entry.parentPath, entry.name);
     files[path.relative(root, file)] = await readFile(file);
   }

@@ -1,8 +1,10 @@
-import { cp } from 'node:fs/promises';
+import { cp, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
 import { models } from '../../parity/kit.js';
+import { loadAll, writeSafetensors } from '../../helpers/checkpoints.js';
 import { writeOriginalSdxl } from '../../helpers/original-sdxl.js';
+import { readSafetensors } from '../../../src/inference/checkpoint/safetensors.js';
 import { openSdxlModel, type SdxlModel } from '../../../src/inference/sdxl/model.js';
 import { conditionText, zeroConditioning } from '../../../src/inference/sdxl/conditioning.js';
 import { denoise } from '../../../src/inference/sdxl/denoise.js';
@@ -51,3 +53,27 @@ t.test(
     t.not(new Set(expected[4]).size, 1, 'there is a picture');
   },
 );
+
+t.test('a folder with its UNet in two files and an index draws the same, bit for bit', async (t) => {
+  const folder = path.join(models, 'sdxl-tiny');
+  const sharded = path.join(t.testdir(), 'sdxl');
+  await cp(folder, sharded, { recursive: true });
+  const stem = path.join(sharded, 'unet/diffusion_pytorch_model');
+  const tensors = [...(await loadAll(await readSafetensors(`${stem}.safetensors`)))];
+  const half = Math.floor(tensors.length / 2);
+  const shards = [tensors.slice(0, half), tensors.slice(half)];
+  const weights: Record<string, string> = {};
+  for (const [i, shard] of shards.entries()) {
+    const name = `diffusion_pytorch_model-0000${i + 1}-of-00002.safetensors`;
+    await writeSafetensors(path.join(sharded, 'unet', name), new Map(shard));
+    for (const [tensor] of shard) weights[tensor] = name;
+  }
+  await writeFile(`${stem}.safetensors.index.json`, JSON.stringify({ weight_map: weights }));
+  await rm(`${stem}.safetensors`);
+  const [one, other] = (await Promise.all(
+    [folder, sharded].map((each) => openSdxlModel(each, { device: 'cpu', threads: 1 })),
+  )) as [SdxlModel, SdxlModel];
+  t.teardown(() => Promise.all([one.release(), other.release()]));
+  const [expected, actual] = [await draw(one), await draw(other)];
+  for (const [i, values] of expected.entries()) t.equal(largestDifference(actual[i] ?? [], values), 0);
+});

@@ -1,4 +1,4 @@
-import { createEuler } from './euler.js';
+import { createEuler, createLcm } from './euler.js';
 import { combine } from '../floats.js';
 import { createFlowEuler, flowEulerSigmas, flowSigmas } from './flow.js';
 import type { NoiseScheduleConfig } from './noise-schedule.js';
@@ -40,6 +40,10 @@ function forNoise(name: SdxlSchedulerName, config: NoiseScheduleConfig, options:
       return createEuler({ ...config, timestep_spacing: 'trailing' }, options);
     case 'euler_ancestral':
       return createEuler(config, { ...options, ancestral: true });
+    case 'euler_ancestral_trailing':
+      return createEuler({ ...config, timestep_spacing: 'trailing' }, { ...options, ancestral: true });
+    case 'lcm':
+      return createLcm(config, options);
     case 'dpmpp_2m':
       return createDpmSolver(config, { ...options, karras: false });
     case 'dpmpp_2m_karras':
