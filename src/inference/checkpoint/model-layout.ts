@@ -37,18 +37,35 @@ const isLoneFile = (folder: string) =>
 
 const longestHeader = 16 * 2 ** 20;
 
-/** Whether a `.safetensors` file is a single-file SDXL, by the names in its header; a damaged one is not. */
-export async function isSdxlFile(file: string): Promise<boolean> {
+/** The header of a `.safetensors` file, unchecked; empty where there is none to be read. */
+async function readHeader(
+  file: string,
+): Promise<Record<string, { dtype?: string; data_offsets?: number[] }>> {
   const handle = await open(file);
   try {
     const length = Buffer.alloc(8);
     await handle.read(length, 0, 8, 0);
     const header = Buffer.alloc(Math.min(Number(length.readBigUInt64LE()), longestHeader));
     await handle.read(header, 0, header.length, 8);
-    return header.includes('"model.diffusion_model.input_blocks.0.0.weight"');
+    return JSON.parse(header.toString()) as Record<string, object>;
+  } catch (error) {
+    if (error instanceof SyntaxError) return {};
+    throw error;
   } finally {
     await handle.close();
   }
+}
+
+/** Whether a `.safetensors` file is a single-file SDXL, by the names in its header; a damaged one is not. */
+export const isSdxlFile = async (file: string): Promise<boolean> =>
+  'model.diffusion_model.input_blocks.0.0.weight' in (await readHeader(file));
+
+/** Bytes that a card holds of a `.safetensors` file: what is stored in float32 is computed in half of it there. */
+export async function bytesOnCard(file: string): Promise<number> {
+  const sizes = Object.values(await readHeader(file)).map(
+    ({ dtype, data_offsets: [from = 0, to = 0] = [] }) => (dtype === 'F32' ? (to - from) / 2 : to - from),
+  );
+  return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 /** Where a model's weights lie in the form that one device wants: in its folder, or beside a lone file. */

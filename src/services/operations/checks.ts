@@ -1,5 +1,6 @@
 import { request } from 'undici';
 import {
+  checkCardPlan,
   checkDataFolder,
   checkEntryPoints,
   checkFfmpeg,
@@ -55,6 +56,7 @@ export function createServiceChecks({
   const checks: NamedCheck[] = [
     { name: 'environment_variables', subject: 'DATA_DIR', run: checkDataFolder(dataDir) },
     { name: 'gpu_availability', subject: 'gpu', run: checkGpu(gpu) },
+    { name: 'gpu_availability', subject: 'models on this card', run: checkCardPlan(gpu, folders) },
     {
       name: 'python_dependencies',
       subject: 'packages',

@@ -4,6 +4,7 @@ import { access, mkdir, statfs } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import type { Check, CheckName, Finding } from './validation.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
+import { describePlan, expectedFootprints } from '../card/index.js';
 import { type VideoEncoder, videoToolsCure } from '../../lib/video-tools.js';
 import { withoutCredentials } from '../../lib/printable.js';
 import { packageVersion, projectRoot } from '../../lib/project.js';
@@ -68,6 +69,22 @@ export function checkGpu(gpu: GpuMonitor): Check {
             message: `${reading.name}, ${formatGigabytes(reading.totalBytes)}`,
           },
     ];
+  };
+}
+
+/** Which models the card holds, and how: known before the first job. */
+export function checkCardPlan(gpu: GpuMonitor, folders: Parameters<typeof expectedFootprints>[1]): Check {
+  return async () => {
+    const capacity = (await gpu.read())?.totalBytes ?? null;
+    if (capacity === null) return [];
+    const here = (['sdxl', 'wan', 'qwen'] as const).filter((kind) => folders[kind].dir !== null);
+    return describePlan(await expectedFootprints(here, folders), capacity).map(
+      ({ fits, ...finding }): Finding => ({
+        check: 'gpu_availability',
+        ...finding,
+        severity: fits ? 'ok' : 'warning',
+      }),
+    );
   };
 }
 
