@@ -1,5 +1,5 @@
 # Two images from one build: `docker build --target cpu .` and `docker build --target cuda .`
-# The CUDA one carries what `ourvidz setup cuda` fetches from PyPI, and needs the NVIDIA container toolkit to run.
+# The CUDA one carries what `ourvidz setup cuda` fetches, and needs the NVIDIA container toolkit to run.
 ARG NODE_VERSION=24
 
 FROM node:${NODE_VERSION}-bookworm-slim AS node
@@ -24,7 +24,6 @@ RUN npm run build --silent && npm prune --omit=dev --ignore-scripts --no-audit -
   && arch="$(node -p process.arch)" && cd node_modules \
   && rm -rf .bin/node node-linux-* @ffmpeg-installer @ffprobe-installer node-llama-cpp/llama/gitRelease.bundle \
   && find onnxruntime-node/bin/napi-v6 -mindepth 2 -maxdepth 2 ! -path "*/linux/${arch}" -exec rm -rf {} + \
-  && mkdir /cuda && find @node-llama-cpp -mindepth 1 -maxdepth 1 -name "linux-${arch}-cuda" -exec mv {} /cuda/ ";" \
   && find @node-llama-cpp -mindepth 1 -maxdepth 1 ! -name "linux-${arch}" -exec rm -rf {} +
 
 FROM build AS build-cuda
@@ -70,6 +69,5 @@ CMD ["node", "dist/src/server.js"]
 
 FROM cpu AS cuda
 COPY --from=build-cuda /opt/cuda /opt/cuda
-COPY --from=build-cuda /cuda /app/node_modules/@node-llama-cpp
 ENV ORT_DEVICE=auto CUDA_DIR=/opt/cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 HEALTHCHECK --interval=30s --timeout=5s --start-period=300s --retries=3 CMD ["node", "deploy/healthcheck.js"]

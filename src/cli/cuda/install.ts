@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { createWriteStream, existsSync } from 'node:fs';
-import { cp, mkdir, rename, rm, rmdir, statfs, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, rename, rm, rmdir, statfs, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -26,7 +26,11 @@ export interface InstallOptions {
   note(text: string): void;
 }
 
-export const packagesOf = (set: CudaSet): PinnedPackage[] => [...set.packages, ...(set.binding ?? [])];
+export const packagesOf = (set: CudaSet): PinnedPackage[] => [
+  ...set.packages,
+  ...(set.binding ?? []),
+  ...set.llama,
+];
 export const downloadBytesOf = (set: CudaSet) => packagesOf(set).reduce((sum, { bytes }) => sum + bytes, 0);
 export const unpackedBytesOf = (set: CudaSet) =>
   packagesOf(set).reduce((sum, { unpackedBytes }) => sum + unpackedBytes, 0);
@@ -55,7 +59,7 @@ export async function installCudaSet(set: CudaSet, options: InstallOptions): Pro
         );
       });
     }
-    await placeBinding(set, incoming, options);
+    await placeModules(set, incoming, options);
     const folder = path.join(cudaDir, set.name);
     await rm(folder, { recursive: true, force: true });
     await rename(incoming, folder);
@@ -82,6 +86,8 @@ export async function installCudaSet(set: CudaSet, options: InstallOptions): Pro
 export async function installedSet(set: CudaSet, cudaDir: string): Promise<CudaRuntime | null> {
   const runtime = findCudaRuntime(cudaDir);
   if (runtime === null || runtime.set !== set.name || runtime.runtime !== set.runtime) return null;
+  for (const { name, version } of set.llama)
+    if ((await versionOf(path.join(runtime.folder, 'node_modules', name))) !== version) return null;
   for (const { entries } of set.packages)
     for (const entry of entries.filter(isLibrary))
       if ((await sizeOf(path.join(runtime.folder, targetOf(entry, '')))) === null) return null;
@@ -114,8 +120,16 @@ async function withPackage(
   await rm(file);
 }
 
-/** The binding beside its provider: a copy of the service's own, or the one of the set's version. */
-async function placeBinding(set: CudaSet, incoming: string, options: InstallOptions): Promise<void> {
+async function versionOf(folder: string): Promise<string | undefined> {
+  const text = await readFile(path.join(folder, 'package.json'), 'utf8').catch(() => '{}');
+  return (JSON.parse(text) as { version?: string }).version;
+}
+
+/**
+ * The binding beside its provider: a copy of the service's own, or the one of the set's version. And llama.cpp's
+ * CUDA build, which engines find here (`src/inference/llama/runtime.ts`).
+ */
+async function placeModules(set: CudaSet, incoming: string, options: InstallOptions): Promise<void> {
   const modules = path.join(incoming, 'node_modules');
   if (set.binding === undefined) {
     for (const name of ['onnxruntime-node', 'onnxruntime-common'] as const) {
@@ -126,7 +140,7 @@ async function placeBinding(set: CudaSet, incoming: string, options: InstallOpti
       if (existsSync(native)) await cp(native, path.join(modules, name, nativeFolder), { recursive: true });
     }
   }
-  for (const each of set.binding ?? []) {
+  for (const each of [...(set.binding ?? []), ...set.llama]) {
     await withPackage(each, incoming, options, async (file) => {
       const target = path.join(modules, each.name);
       await mkdir(target, { recursive: true });

@@ -31,6 +31,8 @@ export interface CudaSet {
   packages: Array<PinnedPackage & { entries: string[] }>;
   /** Packages of npm, where the binding is not the one the service installs. */
   binding?: PinnedPackage[];
+  /** Packages of npm with llama.cpp's CUDA build, of the version of node-llama-cpp that the service has. */
+  llama: PinnedPackage[];
 }
 
 export function readCudaSets(): CudaSet[] {
@@ -126,7 +128,7 @@ export function createPackageIndex({ pypi, npm }: { pypi: string; npm: string },
   }
 
   async function addressOf({ name, version, file }: PinnedPackage, signal: AbortSignal): Promise<string> {
-    if (file.endsWith('.tgz')) return `${npm}/${name}/-/${name}-${version}.tgz`;
+    if (file.endsWith('.tgz')) return `${npm}/${name}/-/${name.split('/').at(-1)}-${version}.tgz`;
     const known = addresses.get(file);
     if (known !== undefined) return known;
     const page = `${pypi}/${name}/`;

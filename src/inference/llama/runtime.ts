@@ -1,6 +1,21 @@
+import { registerHooks } from 'node:module';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { getLlama, LlamaLogLevel, type Llama } from 'node-llama-cpp';
 import type { Device, DevicePreference } from '../engine-protocol.js';
 import { EngineFailure, type EngineLog } from '../engine.js';
+
+/** Set by the service after `ourvidz setup cuda`. */
+const cudaFolder = process.env['OURVIDZ_ONNX_RUNTIME'];
+// node-llama-cpp looks for its CUDA build beside itself, where `npm ci` does not put it
+if (cudaFolder !== undefined)
+  registerHooks({
+    resolve(specifier, context, resolveNext) {
+      if (!/^@node-llama-cpp\/[\w-]+-cuda/.test(specifier)) return resolveNext(specifier, context);
+      const parentURL = pathToFileURL(path.join(cudaFolder, 'package.json')).href;
+      return resolveNext(specifier, { ...context, parentURL });
+    },
+  });
 
 /** llama.cpp's back end for each device; what WebGPU is to ONNX Runtime, Vulkan is here. */
 const backends = { cuda: 'cuda', webgpu: 'vulkan', cpu: false } as const satisfies Record<
@@ -62,7 +77,7 @@ function explain(device: Device, message: string): string {
   if (device === 'cuda')
     return (
       `cuda is not used for the prompt model: llama.cpp's CUDA back end did not load (${reason}). ` +
-      'Put the CUDA 12 or 13 runtime and cuBLAS on the loader path.'
+      'Run npx ourvidz setup cuda on a machine with an NVIDIA card.'
     );
   if (device === 'webgpu')
     return (

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmod, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import {
   chooseCudaSet,
@@ -11,7 +12,8 @@ import {
 } from '../../../src/cli/cuda/packages.js';
 import { installCudaSet, installedSet } from '../../../src/cli/cuda/install.js';
 import { cudaEnvironment, findCudaRuntime } from '../../../src/lib/cuda-runtime.js';
-import { ownProgram } from '../../../src/lib/processes.js';
+import { ownFile, ownLoader, ownProgram } from '../../../src/lib/processes.js';
+import { packageVersion } from '../../../src/lib/project.js';
 import { sha256, startIndex, zip } from './index-double.js';
 
 t.setTimeout(120_000);
@@ -20,8 +22,29 @@ const provider = 'onnxruntime/capi/libonnxruntime_providers_cuda.so';
 const shared = 'onnxruntime/capi/libonnxruntime_providers_shared.so';
 const cublas = 'nvidia/cu13/lib/libcublas.so.13';
 
+const llamaName = '@node-llama-cpp/linux-x64-cuda';
+
+/** llama.cpp's CUDA build as npm has it, which says where it was found. */
+async function llamaPackage(t: Test): Promise<Buffer> {
+  const folder = t.testdir({
+    package: {
+      'package.json': JSON.stringify({
+        name: llamaName,
+        version: '1',
+        type: 'module',
+        exports: './index.js',
+      }),
+      'index.js': `process.stderr.write('found ' + import.meta.url); export const getBinsDir = () => ({});`,
+    },
+  });
+  await promisify(execFile)('tar', ['-czf', path.join(folder, 'it.tgz'), '-C', folder, 'package']);
+  return readFile(path.join(folder, 'it.tgz'));
+}
+
 /** A set of the real form over small packages, and an index that has them. */
 async function arrange(t: Test) {
+  const llamaFile = 'linux-x64-cuda-1.tgz';
+  const llama = await llamaPackage(t);
   const contents: Record<string, Buffer> = {
     [provider]: randomBytes(300_000),
     [shared]: randomBytes(1000),
@@ -38,7 +61,7 @@ async function arrange(t: Test) {
     },
     'nvidia_cublas-13.0.whl': { project: 'nvidia-cublas', content: of(cublas, 'licence'), entries: [cublas] },
   };
-  const index = await startIndex(t, files);
+  const index = await startIndex(t, { ...files, [llamaFile]: { project: llamaName, content: llama } });
   const set: CudaSet = {
     name: 'cuda13',
     cuda: '13.0',
@@ -53,6 +76,12 @@ async function arrange(t: Test) {
       unpackedBytes: 500_000,
       entries,
     })),
+    llama: [
+      {
+        ...{ name: llamaName, version: '1', file: llamaFile, unpackedBytes: 1000 },
+        ...{ bytes: llama.length, sha256: sha256(llama) },
+      },
+    ],
   };
   const cudaDir = path.join(t.testdir({}), 'cuda');
   const client = createPackageIndex({ pypi: index.pypi, npm: index.origin });
@@ -76,7 +105,7 @@ t.test('the set is unpacked, stands beside a binding that loads, and is found by
   const runtime = await install();
   t.equal(
     bytes(),
-    set.packages.reduce((sum, each) => sum + each.bytes, 0),
+    [...set.packages, ...set.llama].reduce((sum, each) => sum + each.bytes, 0),
     'progress ends at the whole',
   );
   t.same(findCudaRuntime(cudaDir), runtime);
@@ -102,10 +131,27 @@ t.test('the set is unpacked, stands beside a binding that loads, and is found by
     'the binding of that folder looks for its own provider',
   );
 
+  const opened = await run(
+    [
+      ...[...ownLoader, '--input-type=module', '--eval'],
+      `const { openLlama } = await import(${JSON.stringify(ownFile('src/inference/llama/runtime'))});
+       await openLlama('cuda', () => {}).catch(({ message }) => console.error(message));`,
+    ],
+    env,
+  );
+  t.match(
+    opened.stderr,
+    new RegExp(`found file://${runtime.folder}/node_modules/${llamaName}/index.js`),
+    "and node-llama-cpp takes llama.cpp's CUDA build from there",
+  );
+  t.match(opened.stderr, /cuda is not used for the prompt model.*Run npx ourvidz setup cuda/);
+
   const before = requests.length;
   t.same(await installedSet(set, cudaDir), runtime, 'a second run finds it');
   t.equal(requests.length, before, 'and fetches nothing');
   t.same((await readdir(cudaDir)).sort(), ['cuda13', 'runtime.json'], 'nothing is left lying about');
+  const newer = { ...set, llama: set.llama.map((each) => ({ ...each, version: '2' })) };
+  t.equal(await installedSet(newer, cudaDir), null, 'a newer node-llama-cpp wants its own build');
 });
 
 t.test('a broken download goes on where it ended, in one run or in two', async (t) => {
@@ -175,8 +221,14 @@ t.test('the driver decides; too old or none is one sentence', (t) => {
     if (typeof outcome === 'string') t.equal(choose().name, outcome, `${driver} ${wanted}`);
     else t.throws(choose, { message: outcome }, `${driver} ${wanted}`);
   }
+  const own = packageVersion('node-llama-cpp');
   for (const set of sets) {
-    for (const { sha256: hash, bytes, file } of [...set.packages, ...(set.binding ?? [])])
+    t.same(
+      [...new Set(set.llama.map(({ version }) => version))],
+      [own],
+      'the build of node-llama-cpp as installed',
+    );
+    for (const { sha256: hash, bytes, file } of [...set.packages, ...(set.binding ?? []), ...set.llama])
       t.ok(/^[0-9a-f]{64}$/.test(hash) && bytes > 0, `${file} is pinned`);
   }
   t.end();
