@@ -89,6 +89,7 @@ t.test('distilled checkpoints are drawn in few steps, as their names say or ourv
     'sdxl-lcm-merge': {},
     'sdxl-HyperSD': {},
     'sdxl-fast': lcm,
+    'sdxl-guided': { unet: { 'config.json': '{"time_cond_proj_dim": 256}' } },
     'sdxl-base-1.0': {},
     'sdxl-welcome': {},
     'sdxl-own': { 'ourvidz.json': '{"steps": 6, "guidanceScale": 1.5, "scheduler": "lcm"}' },
@@ -102,6 +103,7 @@ t.test('distilled checkpoints are drawn in few steps, as their names say or ourv
   t.same(await settings('sdxl-lcm-merge'), few('lcm', 4));
   t.same(await settings('sdxl-HyperSD'), few('euler_trailing', 8));
   t.same(await settings('sdxl-fast'), few('lcm', 4), 'by its scheduler');
+  t.same(await settings('sdxl-guided'), few('lcm', 4), 'by its UNet');
   for (const name of ['sdxl-base-1.0', 'sdxl-welcome', 'sdxl-odd']) t.same(await settings(name), {}, name);
   t.same(await settings('sdxl-own'), { steps: 6, guidanceScale: 1.5, scheduler: 'lcm' });
 });

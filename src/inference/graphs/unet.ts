@@ -28,6 +28,8 @@ export interface UnetConfig {
   addition_time_embed_dim?: number | null;
   projection_class_embeddings_input_dim?: number | null;
   downsample_padding?: number;
+  /** Of a latent consistency model: its guidance is an input of the time embedding. */
+  time_cond_proj_dim?: number | null;
 }
 
 /** Settings of UNet2DConditionModel that change its arithmetic, with the only values that are drawn here. */
@@ -47,7 +49,6 @@ const expected: Record<string, readonly unknown[]> = {
   resnet_out_scale_factor: [1],
   resnet_skip_time_act: [false],
   resnet_time_scale_shift: ['default'],
-  time_cond_proj_dim: [null],
   time_embedding_act_fn: [null],
   time_embedding_type: ['positional'],
   timestep_post_act: [null],
@@ -184,11 +185,28 @@ function timeEmbedding(root: Layer, timestep: Value, config: UnetConfig): Value 
   const time = root.at('time_embedding');
   const given = (layer: Layer, x: Value) => ops.cast(layer, x, graph.form.type);
   const timeWaves = ops.sinusoids(time, ops.reshape(time, timestep, [1]), first, waves);
-  const embedded = mlp(time, given(time, timeWaves), first);
+  const embedded = mlp(time, guided(time, given(time, timeWaves), config), first);
   const added = root.at('add_embedding');
   const sizeWaves = ops.sinusoids(added, ops.reshape(added, sizes, [-1]), sizeWidth, waves);
   const known = ops.concat(added, [pooled, ops.reshape(added, sizeWaves, [-1, 6 * sizeWidth])], 1);
   return ops.add(added, mlp(added, given(added, known), inner), embedded);
+}
+
+/** The guidance that latent consistency models of SDXL are drawn with; every step's, so it is a constant here. */
+const consistencyGuidance = 8;
+
+function guided(time: Layer, waves: Value, config: UnetConfig): Value {
+  const width = config.time_cond_proj_dim ?? 0;
+  if (width === 0) return waves;
+  const half = width / 2;
+  // diffusers, pipeline_latent_consistency_text2img.py, get_guidance_scale_embedding
+  const angles = Array.from(
+    { length: half },
+    (_, i) => 1000 * (consistencyGuidance - 1) * Math.exp((-Math.log(10_000) * i) / (half - 1)),
+  );
+  const condition = time.constant([...angles.map(Math.sin), ...angles.map(Math.cos)], [1, width]);
+  const first = config.block_out_channels[0] as number;
+  return ops.add(time, waves, ops.linear(time.at('cond_proj'), condition, [width, first], false));
 }
 
 function imageTokens(graph: Graph, tensors: TensorTable, config: UnetConfig): ImageTokens | null {

@@ -109,13 +109,15 @@ const distilled: ReadonlyArray<{ name: RegExp } & Preset> = [
 const statedSteps = /(?<!\d)(\d{1,2})[-_ ]?steps?(?![a-z])/i;
 const mostSteps = 50;
 
-/** What the name of the folder, or of the one file in it, says; else the scheduler that came with it. */
+/** What the name of the folder, or of the one file in it, says; else its scheduler or its UNet. */
 async function distilledPreset(modelDir: string): Promise<Partial<Preset>> {
   const weights = originalLayout('sdxl', modelDir)?.['unet'] ?? '';
   const names = [path.basename(modelDir), path.basename(weights)].join(' ');
   const { _class_name: own } = await readJson(modelDir, 'scheduler/scheduler_config.json');
+  const { time_cond_proj_dim: guided } = await readJson(modelDir, 'unet/config.json');
+  const isConsistent = own === 'LCMScheduler' || typeof guided === 'number';
   const found = distilled.find(
-    ({ name, scheduler }) => name.test(names) || (scheduler === 'lcm' && own === 'LCMScheduler'),
+    ({ name, scheduler }) => name.test(names) || (scheduler === 'lcm' && isConsistent),
   );
   if (found === undefined) return {};
   const stated = Number(statedSteps.exec(names)?.[1]);
