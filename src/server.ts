@@ -2,19 +2,26 @@
  * The process: reads the environment, builds the service, listens, and ends with grace. Exit code 1 when it
  * cannot start.
  */
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import closeWithGrace from 'close-with-grace';
+import type { Logger } from 'pino';
 import { Registry } from 'prom-client';
 import { buildApp } from './app.js';
 import { type Config, ConfigError, readConfig } from './config.js';
+import { keepPrivate } from './lib/data-folder.js';
 import { readEnvironment } from './lib/environment.js';
+import { errorBody, errors } from './lib/errors.js';
 import { printable } from './lib/printable.js';
-import { keepPrivate } from './lib/private-folder.js';
 import { within } from './lib/wait.js';
 import { openKeyRing } from './plugins/api-keys.js';
+import { troubleView } from './routes/health.js';
 import { createServices } from './services/index.js';
+import { forStrangers } from './services/operations/troubles.js';
+import { FolderInUse } from './services/queue/index.js';
 import { reportAfterStart } from './services/operations/validation.js';
 import { createLog, startTracing } from './telemetry.js';
 
@@ -22,6 +29,8 @@ import { createLog, startTracing } from './telemetry.js';
 const closingMs = 15_000;
 /** Of it, for spans that their collector has not taken yet. */
 const spansMs = 2000;
+/** So often a service whose DATA_DIR is in use looks whether it is free. */
+const lookAgainMs = 2000;
 
 // Libraries that read the environment themselves (OpenTelemetry) find what .env says, too.
 Object.assign(process.env, readEnvironment());
@@ -33,18 +42,22 @@ try {
 }
 
 async function run(config: Config): Promise<void> {
-  const open = await keepPrivate(config.dataDir);
+  const shown = await keepPrivate(config.dataDir);
   const { apiKeysFile: file } = config;
   const apiKey = config.apiKey ?? (file === undefined ? await localApiKey(config.dataDir) : undefined);
   const log = createLog({ ...config, apiKey });
   const keys = await openKeyRing({ apiKey, file, log });
-  if (open.length > 0)
+  if (shown.length > 0)
     log.warn(
-      { files: open.slice(0, 10), count: open.length },
+      { files: shown.slice(0, 10), count: shown.length },
       'files of DATA_DIR stay readable for other users: this user may not change their modes',
     );
   const registry = new Registry();
-  const services = await createServices(config, log, { registry, environment: process.env });
+  const open = () => createServices(config, log, { registry, environment: process.env });
+  const services = await open().catch((error: unknown) => {
+    if (!(error instanceof FolderInUse)) throw error;
+    return standBy(error, open, config, log);
+  });
   const tracing = await startTracing(config, services);
   const app = await buildApp({
     config,
@@ -87,6 +100,70 @@ async function run(config: Config): Promise<void> {
     throw error;
   }
   giveUpReport = reportAfterStart({ engines: services.engines, validation: services.validation, log });
+}
+
+/**
+ * Another service has DATA_DIR: says so to whoever asks, and takes over when that one is gone (a new version that
+ * starts before the old one has ended). On the other one's port it ends at once.
+ */
+async function standBy(
+  inUse: FolderInUse,
+  open: () => ReturnType<typeof createServices>,
+  { host, port }: Config,
+  log: Logger,
+): Promise<Awaited<ReturnType<typeof createServices>>> {
+  const sinceMs = Date.now();
+  const door = createServer((request, response) => {
+    const path = (request.url ?? '').split('?')[0]?.replace(/\/+$/, '');
+    const { what, cause, cure, ...rest } = inUse.trouble;
+    const told = {
+      ...rest,
+      what,
+      cause: forStrangers(cause),
+      cure,
+      sinceMs,
+      nextTryAtMs: Date.now() + lookAgainMs,
+    };
+    const sentence = `${what}: ${told.cause}`;
+    const health = {
+      status: 'unhealthy',
+      qwen_loaded: false,
+      timestamp: Date.now() / 1000,
+      worker_ready: false,
+    };
+    const body =
+      path === '/health'
+        ? health
+        : path === '/ready'
+          ? { ready: false, reasons: [sentence], troubles: [troubleView(told)] }
+          : errorBody(errors.unavailable(`${sentence}. ${cure}`), randomUUID());
+    response.writeHead(path === '/health' ? 200 : 503, {
+      'content-type': 'application/json',
+      'retry-after': '2',
+    });
+    response.end(request.method === 'HEAD' ? undefined : JSON.stringify(body));
+  });
+  await new Promise<void>((resolve, reject) => {
+    door.once('error', (error: NodeJS.ErrnoException) => reject(error.code === 'EADDRINUSE' ? inUse : error));
+    door.listen(port, host, resolve);
+  });
+  const ended = () => process.exit(0);
+  process.on('SIGTERM', ended).on('SIGINT', ended);
+  const { code, cure } = inUse.trouble;
+  log.error({ event: 'trouble', code, cure }, inUse.message);
+  for (;;) {
+    await sleep(lookAgainMs);
+    const services = await open().catch((error: unknown) => {
+      if (error instanceof FolderInUse) return null;
+      throw error;
+    });
+    if (services === null) continue;
+    door.closeAllConnections();
+    await new Promise((resolve) => door.close(resolve));
+    process.off('SIGTERM', ended).off('SIGINT', ended);
+    log.info({ event: 'trouble_over', code }, 'the other service is gone: taking over');
+    return services;
+  }
 }
 
 /** Without a configured key a local service makes one, keeps it beside its data, and says what it is. */
@@ -137,7 +214,7 @@ function featuresOff(config: Config): Array<{ feature: string; reason: string }>
 
 /** A sentence for whoever started the process; a stack only for what nobody foresaw. */
 function explain(error: unknown): string {
-  if (error instanceof ConfigError) return error.message;
+  if (error instanceof ConfigError || error instanceof FolderInUse) return error.message;
   const { code, address, port } = error as { code?: string; address?: string; port?: number };
   if (code === 'EADDRINUSE')
     return `Port ${port} of ${address} is taken: stop what listens there, or set PORT (0 picks a free one).`;

@@ -117,6 +117,7 @@ const exitCodeByStatus: Readonly<Record<number, number>> = {
   408: exitCodes.busy,
   429: exitCodes.busy,
   503: exitCodes.busy,
+  507: exitCodes.busy,
 };
 
 /** What the command line says of an error, and the code it ends with. */

@@ -13,7 +13,7 @@ import { writeLine } from './output.js';
 import { createProgressDisplay } from './progress-view.js';
 import { findFreePort, ownProgram } from '../lib/processes.js';
 import { readEnvironment } from '../lib/environment.js';
-import { keepPrivate } from '../lib/private-folder.js';
+import { keepPrivate } from '../lib/data-folder.js';
 
 /**
  * `npm run demo [-- "a prompt"] [-- --exit]`: the whole service on embedded defaults (its own queue, folder

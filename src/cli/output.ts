@@ -73,14 +73,14 @@ export const exitCodes = {
 
 export const exitCodeMeanings: Readonly<Record<keyof typeof exitCodes, string>> = {
   ok: 'done',
-  failed: 'the job failed, a check found errors, or a download went wrong',
+  failed: 'the job failed, status or a check found something broken, or a download went wrong',
   usage: 'wrong arguments, or values that the service refuses',
   unreachable: 'no service answers at the address',
   unauthorized: 'the API key is missing or wrong',
   notFound: 'there is no such job, entry or model',
-  busy: 'the queue is full or the service is not ready: try again later',
+  busy: 'the queue or the disk is full, or the service is not ready: try again later',
   serviceError: 'the service answered with an error of its own',
-  warnings: 'doctor found warnings and no errors',
+  warnings: 'status or doctor found warnings and no errors',
   interrupted: 'interrupted by Ctrl-C; generate cancels its job',
 };
 

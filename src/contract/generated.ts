@@ -1251,7 +1251,32 @@ export interface components {
         };
         Readiness: {
             ready: boolean;
+            /** @description In sentences; what keeps it from being ready first */
             reasons: string[];
+            /** @description As in `/worker/status`, without folders and addresses */
+            troubles: components["schemas"]["Trouble"][];
+        };
+        /** @description Something that is wrong, and what to do */
+        Trouble: {
+            /** @description Stable; programs compare this. docs/operations.md lists them */
+            code: string;
+            /**
+             * @description `critical`: no jobs are taken, `/ready` answers 503; `error`: a part does not work, `/health` is degraded; `warning`: works, with less than there could be, or not for long
+             * @enum {string}
+             */
+            severity: "critical" | "error" | "warning";
+            what: string;
+            cause: string;
+            cure: string;
+            /** Format: date-time */
+            since: string;
+            /**
+             * Format: date-time
+             * @description When the service itself tries again
+             */
+            next_try_at?: string;
+            /** @description What it is about: an engine (sdxl, wan, qwen), a queue, DATA_DIR, … */
+            target?: string;
         };
         Capabilities: {
             worker_version: string;
@@ -1460,6 +1485,8 @@ export interface components {
             }[];
         };
         WorkerStatus: {
+            /** @description What is wrong and what to do, worst first; empty: nothing */
+            troubles: components["schemas"]["Trouble"][];
             /**
              * @description It answers; how well it is says `health`
              * @constant
@@ -1532,7 +1559,7 @@ export interface components {
             reason?: string | null;
             /** @description Stopped until a request needs it */
             resting?: boolean;
-            /** @description What is wrong with it, in words; it is why `health` is not healthy */
+            /** @description What is wrong with it, in words; `troubles` has the cause and the cure */
             trouble?: string | null;
             /** @description Its last run: a job, a warm-up, or the check after a failed job whether the device still works */
             last_operation?: {
@@ -2083,6 +2110,7 @@ export interface operations {
                 };
             };
             503: components["responses"]["Error"];
+            507: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -2140,6 +2168,7 @@ export interface operations {
                 };
             };
             503: components["responses"]["Error"];
+            507: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -2401,6 +2430,7 @@ export interface operations {
                 };
             };
             503: components["responses"]["Error"];
+            507: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -2855,6 +2885,7 @@ export interface operations {
                 };
             };
             503: components["responses"]["Error"];
+            507: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -2879,6 +2910,7 @@ export interface operations {
                 };
             };
             503: components["responses"]["Error"];
+            507: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };
@@ -2933,6 +2965,7 @@ export interface operations {
                 };
             };
             503: components["responses"]["Error"];
+            507: components["responses"]["Error"];
             "4XX": components["responses"]["Error"];
         };
     };

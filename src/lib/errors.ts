@@ -124,6 +124,11 @@ export const errors = {
     () => 'The service failed; its log has the details under this request_id',
   ),
   unavailable: createAppError('UNAVAILABLE', 503, (what: string) => what),
+  insufficientStorage: createAppError(
+    'INSUFFICIENT_STORAGE',
+    507,
+    (cure: string) => `The disk of this worker is full. ${cure}`,
+  ),
 } as const;
 
 /** What an error answer says: the shape `Error` of the contract. */
@@ -149,4 +154,21 @@ export function enhanceFailureBody(error: AppError, requestId: string, prompt: u
     error: error.message,
     enhanced_prompt: typeof prompt === 'string' ? prompt : null,
   };
+}
+
+/** One thing that is wrong with the service, and what to do. The texts are for people, `code` is for programs. */
+export interface Trouble {
+  code: string;
+  /**
+   * `critical`: no jobs are taken (`/ready` answers 503). `error`: a part does not work (`/health` is degraded).
+   * `warning`: works, with less than there could be, or not for long.
+   */
+  severity: 'critical' | 'error' | 'warning';
+  what: string;
+  cause: string;
+  cure: string;
+  /** An engine, a queue, a folder: where there may be several of a kind. */
+  target?: string;
+  /** When the service itself tries again. */
+  nextTryAtMs?: number | null;
 }

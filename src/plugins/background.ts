@@ -43,7 +43,7 @@ export const queueConsumerPlugin = fp<QueueConsumerOptions>(
 );
 
 /**
- * One line a minute that says how everything is, and a warning before something runs out. Runs while the app
+ * One line a minute that says how everything is, and one for each trouble that began. Runs while the app
  * listens.
  */
 export const statusMonitorPlugin = fp<{ monitor: StatusMonitor; periodMs?: number }>(
@@ -55,9 +55,13 @@ export const statusMonitorPlugin = fp<{ monitor: StatusMonitor; periodMs?: numbe
       if (looking) return;
       looking = true;
       try {
-        const { facts, warnings } = await monitor.report();
+        const { facts, troubles } = await monitor.report();
         app.log.info({ event: 'status', ...facts }, 'status');
-        for (const { about, message } of warnings) app.log.warn({ event: 'limit', about }, message);
+        for (const { severity, code, target, what, cause, cure } of troubles)
+          app.log[severity === 'warning' ? 'warn' : 'error'](
+            { event: 'trouble', code, target, cure },
+            `${what}: ${cause}`,
+          );
       } catch (error) {
         app.log.warn({ err: error }, 'no status report');
       } finally {

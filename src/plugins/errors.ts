@@ -5,6 +5,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import fp from 'fastify-plugin';
 import { plainPath } from '../contract/document.js';
 import type { Contract } from '../contract/routes.js';
+import { roomCure } from '../lib/data-folder.js';
 import { AppError, enhanceFailureBody, errorBody, errors } from '../lib/errors.js';
 import { EngineError } from '../services/engines/engine-error.js';
 import { QueueUnavailable } from '../services/queue/index.js';
@@ -132,6 +133,7 @@ function answerBeforeRouting({ server }: FastifyInstance): void {
 
 function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {
   if (thrown instanceof AppError) return thrown;
+  if (isOutOfSpace(thrown)) return errors.insufficientStorage(roomCure);
   if (thrown instanceof StorageError && thrown.origin !== 'job')
     return errors.unavailable.with({ retryAfterSeconds: 5 }, 'The storage does not answer');
   if (thrown instanceof QueueUnavailable)
@@ -160,4 +162,13 @@ function toAppError(thrown: unknown, bodyLimitBytes: number): AppError {
   if (statusCode === 404) return errors.notFound('What was asked for');
   if (statusCode >= 400 && statusCode < 500) return new AppError('BAD_REQUEST', statusCode, message);
   return errors.internal();
+}
+
+/** LevelDB passes on what the system says in words alone. */
+function isOutOfSpace(thrown: unknown): boolean {
+  for (let error = thrown, depth = 0; error instanceof Error && depth < 5; error = error.cause, depth += 1) {
+    const { code = '', message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOSPC' || code === 'EDQUOT' || /no space left on device/i.test(message)) return true;
+  }
+  return false;
 }

@@ -5,18 +5,19 @@ import type { EngineKind } from '../inference/engine-protocol.js';
 import { within } from '../lib/wait.js';
 import { formatCelsius, formatGigabytes, formatPercent, isoSeconds } from '../lib/units.js';
 import type { GpuReading } from '../services/card/gpu-monitor.js';
-import { type EngineStatus, healthOf, isUp, troubleOf } from '../services/engines/engine-status.js';
+import { type EngineStatus, isUp, troubleOf } from '../services/engines/engine-status.js';
 import { packageVersion } from '../lib/project.js';
 import type { Hold } from '../services/queue/store-parts.js';
 import type { RouteContext } from './context.js';
 import { holdView } from './operators.js';
+import { troubleView } from './health.js';
 
 const workerIds: readonly EngineKind[] = ['sdxl', 'wan', 'qwen'];
 /** What a restart takes before an engine has ever been loaded, seconds. */
 const typicalStartupSeconds = 30;
 
 export function workerRoutes({ services, facts }: RouteContext): Handlers {
-  const { engines, fitness, store, gpu, memory, validation } = services;
+  const { engines, troubles, store, gpu, memory, validation } = services;
 
   function requireWorker(id: string): EngineKind {
     const kind = workerIds.find((known) => known === id);
@@ -26,10 +27,11 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
 
   return {
     async getWorkerStatus(request) {
-      const [reading, holds] = await Promise.all([gpu.read(), holdsIfKnown()]);
+      const [reading, holds, listed] = await Promise.all([gpu.read(), holdsIfKnown(), troubles.look()]);
       return {
         status: 'running',
-        health: healthOf(engines, fitness.reasons()),
+        health: troubles.health(),
+        troubles: listed.map(troubleView),
         worker_id: facts.workerId,
         draining: draining(holds[facts.workerId]),
         workers: {

@@ -5,6 +5,8 @@ import type { Logger } from 'pino';
 import type { Registry } from 'prom-client';
 import type { Config } from '../config.js';
 import type { EngineKind } from '../inference/engine-protocol.js';
+import { createRoomWatch } from '../lib/data-folder.js';
+import type { Trouble } from '../lib/errors.js';
 import { ownVersion } from '../lib/project.js';
 import { within } from '../lib/wait.js';
 import type { Footprint } from './card/admission-policy.js';
@@ -16,7 +18,7 @@ import { createEngines, type Engines } from './engines/engines.js';
 import type { EnhancementService } from './enhancement/enhancement-types.js';
 import { createPromptEnhancement, openDenyList } from './enhancement/index.js';
 import { createFitness, createJobs, createThumbnails } from './jobs/index.js';
-import { openModels, pocketTrouble } from './models/index.js';
+import { openModels } from './models/index.js';
 import { createOperations } from './operations/index.js';
 import type { StatusMonitor } from './operations/status-monitor.js';
 import { createServiceMetrics } from './operations/metrics.js';
@@ -39,6 +41,9 @@ export interface ServiceOptions {
   /** What engines are taken to need, in place of what their model folders suggest. */
   footprints?: Partial<Record<EngineKind, Footprint>>;
 }
+
+/** What is wrong, in one sentence. */
+const sentenceOf = (trouble: Trouble | null) => trouble && `${trouble.what}: ${trouble.cause}`;
 
 /** Kept of the shutdown's grace for delivering callbacks. */
 const flushMs = 2000;
@@ -75,7 +80,8 @@ export async function createServices(config: Config, log: Logger, options: Servi
 
   const outbound = createOutbound(config, log, { store, workerId });
   const { relay, usage, registration, callback } = outbound;
-  const fitness = createFitness({ refusal: () => relay.refusal(), log });
+  const room = createRoomWatch(config.dataDir);
+  const fitness = createFitness({ refusal: () => sentenceOf(relay.refusal()), room: room.trouble, log });
   const storage = fitness.watch(ownStorage);
   const enhancement = await createPromptEnhancement(config, log, { engines, denyList });
   const metrics = createServiceMetrics({ registry: options.registry, store, engines, gpu });
@@ -90,6 +96,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     enhancement,
     callback,
     fitness,
+    room,
     metrics,
     gpu,
     onFinished: (facts: FinishedJobFacts) => {
@@ -98,7 +105,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
       usage?.report(facts);
     },
   });
-  const { monitor, validation, maintenance } = createOperations(config, log, {
+  const { monitor, troubles, validation, maintenance } = createOperations(config, log, {
     workerId,
     store,
     storage,
@@ -110,12 +117,13 @@ export async function createServices(config: Config, log: Logger, options: Servi
     capabilities,
     fitness,
     outlook,
+    room,
+    outbound,
     activeJobs: work.active,
     uploads: work.uploads,
   });
 
   const thumbnails = createThumbnails({ folder: path.join(config.dataDir, 'thumbnails'), storage, assets });
-  const unfit = pocketTrouble(config);
 
   async function start(): Promise<void> {
     await work.open();
@@ -124,9 +132,9 @@ export async function createServices(config: Config, log: Logger, options: Servi
     engines.start();
     relay.start();
     maintenance.start();
+    troubles.start();
     // Before the first job is taken: what cannot work is said, and known to readiness.
     await within(environmentMs, reportStorage(config, storage, log));
-    if (unfit !== null) log.error({ event: 'pocket_models' }, unfit);
     if (stopped !== undefined) return;
     for (const runner of runners) runner.start();
     const names = runners.map((runner) => runner.engine);
@@ -155,6 +163,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     const drained = Promise.all(runners.map((runner) => runner.stop(Math.max(0, graceMs - flushMs))));
     await phase('jobs', graceMs + endingMs, drained);
     memory.stop();
+    troubles.stop();
     await phase('engines', endingMs, engines.stop({ force: true }));
     const flushed = Math.min(flushMs, graceMs);
     await phase('callbacks', flushed + endingMs, Promise.all([relay.stop(flushed), usage?.stop(flushed)]));
@@ -179,10 +188,9 @@ export async function createServices(config: Config, log: Logger, options: Servi
     gpu,
     memory,
     validation,
+    troubles,
     videoEncoder,
     enhancement,
-    /** Why nobody should count on this worker, whatever else is well. */
-    unfit,
     monitor,
     registration,
     /** Jobs this process works on, from fetching references to upload. */
@@ -211,7 +219,6 @@ export interface Services extends Pick<
   | 'assets'
   | 'thumbnails'
   | 'references'
-  | 'unfit'
   | 'validation'
   | 'activeJobs'
   | 'start'
@@ -222,6 +229,7 @@ export interface Services extends Pick<
   engines: EnginesView;
   gpu: Pick<AllServices['gpu'], 'read'>;
   memory: Pick<AllServices['memory'], 'view' | 'capacity' | 'deviceBytes'>;
+  troubles: Pick<AllServices['troubles'], 'health' | 'list' | 'look' | 'readiness'>;
   monitor: StatusMonitor;
   registration: Pick<AllServices['registration'], 'start' | 'stop'>;
   enhancement: EnhancementService;

@@ -3,7 +3,7 @@ import path from 'node:path';
 import t from 'tap';
 import { createGpuMonitor } from '../../src/services/card/gpu-monitor.js';
 import { expectedFootprints } from '../../src/services/card/index.js';
-import { checkCardPlan } from '../../src/services/operations/machine-checks.js';
+import { checkCardPlan } from '../../src/services/operations/model-checks.js';
 import { gibibyte } from '../../src/lib/units.js';
 
 /** A file of that size that takes no room, with a header that says what it would hold. */

@@ -127,7 +127,9 @@ for (const kind of ['sdxl', 'wan', 'qwen'] as const) {
   t.test(`${kind}: kill -9, SIGSTOP, hang, leak, crash loop`, async (t) => {
     const engine = await assemble(t, kind);
     t.equal(await engine.ask('a circle'), null);
-    t.equal(await engine.health(), 'healthy');
+    // Without an engine that draws the service is not well, whatever Qwen does.
+    const well = kind === 'qwen' ? 'degraded' : 'healthy';
+    t.equal(await engine.health(), well);
 
     /** Provokes an end, and checks what everybody says of it. */
     async function ends(
@@ -173,7 +175,7 @@ for (const kind of ['sdxl', 'wan', 'qwen'] as const) {
         last_operation: { ok: true },
       });
       t.equal(await engine.ask('a circle'), null, `${trouble}: it works again`);
-      t.equal(await engine.health(), 'healthy');
+      t.equal(await engine.health(), well);
     }
 
     await ends(
@@ -217,7 +219,13 @@ for (const kind of ['sdxl', 'wan', 'qwen'] as const) {
     const ready = await engine.inject({ url: '/ready' });
     t.match(
       [ready.statusCode, ready.json<{ reasons: string[] }>().reasons],
-      [503, [kind === 'qwen' ? 'there is no engine' : 'no engine can draw', `the ${kind} engine has failed`]],
+      [
+        503,
+        [
+          ...(kind === 'qwen' ? [/^there is no engine that draws/] : []),
+          new RegExp(`^the ${kind} engine has failed: 3 starts in a row failed`),
+        ],
+      ],
     );
     t.match(await engine.route(), {
       status: 'failed',
@@ -234,7 +242,7 @@ for (const kind of ['sdxl', 'wan', 'qwen'] as const) {
     t.equal((await engine.call('POST', `/worker/restart/${kind}`)).statusCode, 200);
     await engine.back(null);
     t.equal(await engine.ask('a circle'), null);
-    t.equal(await engine.health(), 'healthy');
+    t.equal(await engine.health(), well);
   });
 }
 

@@ -48,6 +48,8 @@ export function engineStatus(fields: Partial<EngineStatus> = {}): EngineStatus {
     failuresInRow: 0,
     silentMs: null,
     recovering: false,
+    nextStartAtMs: null,
+    loadProblem: null,
     lastExit: null,
     ...fields,
   };

@@ -345,7 +345,9 @@ export async function startSupabaseStorageDouble({
     response.writeHead(204, { ...base, 'upload-offset': upload.offset }).end();
   }
 
+  let clockOffsetMs = 0;
   const server = createServer((request, response) => {
+    response.setHeader('date', new Date(Date.now() + clockOffsetMs).toUTCString());
     const url = new URL(request.url ?? '', 'http://double');
     const planned = fault({ method: request.method ?? '', path: url.pathname, index: requests.length });
     const seen: SeenRequest = {
@@ -412,6 +414,10 @@ export async function startSupabaseStorageDouble({
     buckets,
     requests,
     object: (bucket: string, name: string) => buckets.get(bucket)?.objects.get(name),
+    /** Another time of day than this machine's. */
+    setClockOffset(ms: number) {
+      clockOffsetMs = ms;
+    },
     /** The key is refused from now on, as its time were over; or taken again. */
     expireKey: (key: string) => void expired.add(key),
     renewKey: (key: string) => void expired.delete(key),

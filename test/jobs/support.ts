@@ -169,6 +169,7 @@ export async function createHarness({
     ...runnerOptions,
   });
   const jobs = createJobService({
+    room: { require: () => Promise.resolve() },
     store,
     storage,
     log: silentLog,

@@ -74,8 +74,8 @@ t.test('a worker whose key has expired takes no job, says so, and resumes by its
   t.match(await s.becomes(id, 'completed'), { attempts: 1 });
   t.equal(s.lines.filter(({ event }) => event === 'unfit').length, 1);
   t.equal(s.lines.filter(({ event }) => event === 'fit').length, 1);
-  t.match(await s.health(), { status: 'healthy', worker_ready: true });
   await waitFor(async () => (await s.readiness()).status === 200, { what: 'readiness' });
+  t.match(await s.health(), { status: 'healthy', worker_ready: true });
 });
 
 t.test(

@@ -3,7 +3,7 @@ import t from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
 import { readSdxlSettings } from '../../src/services/models/model-folders.js';
 import { createNegativePrompts } from '../../src/services/models/negative-prompts.js';
-import type { Scene } from '../../src/services/models/scene-detector.js';
+import type { Scene } from '../../src/services/models/negative-prompts.js';
 
 const folder = path.join(projectRoot(), 'prompts/negative');
 

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { checkEngines } from '../../src/services/operations/model-checks.js';
-import { checkFfmpeg, checkNativeRuntimes } from '../../src/services/operations/machine-checks.js';
+import { asCheck, checkNativeRuntimes } from '../../src/services/operations/checks.js';
+import { probeFfmpeg } from '../../src/services/operations/probes.js';
 import { createVideoEncoder } from '../../src/lib/video-tools.js';
 import type { EngineStatus } from '../../src/services/engines/engine-status.js';
 import { engineStatus } from '../engines/support.js';
@@ -26,8 +27,9 @@ t.test('native runtimes load, each in a process of its own; one that dies is nam
 });
 
 t.test('ffmpeg: the first that runs; none is a warning', async (t) => {
-  t.match(await checkFfmpeg(createVideoEncoder({ command: 'no-such-ffmpeg' }))(signal), [
-    { severity: 'warning', message: /videos cannot be encoded/, cure: /FFMPEG/ },
+  const probe = probeFfmpeg(createVideoEncoder({ command: 'no-such-ffmpeg' }));
+  t.match(await asCheck(probe).run(signal), [
+    { severity: 'warning', message: /Videos cannot be encoded/, cure: /FFMPEG/ },
   ]);
 });
 
@@ -45,7 +47,7 @@ t.test('engines: state, device notes and what to do', async (t) => {
     { check: 'gpu_availability', severity: 'warning', message: /libcudnn/ },
   ]);
   t.match(await check({ state: 'failed', reason: 'unet: input sample has shape [1,9,8,8]' }), [
-    { severity: 'error', message: /shape/, cure: /restart\/sdxl/ },
+    { severity: 'error', message: /has failed.*shape/, cure: /restart\/sdxl/ },
   ]);
   t.match(await check({ state: 'warming' }), [{ severity: 'warning' }]);
   t.match(await check({ state: 'stopped', resting: true, reason: 'stopped to make room for wan' }), [

@@ -2,10 +2,11 @@ import { Writable } from 'node:stream';
 import Fastify from 'fastify';
 import { pino } from 'pino';
 import t from 'tap';
-import { testEngineEntry, until } from '../engines/support.js';
+import { engineStatus, testEngineEntry, until } from '../engines/support.js';
 import { build } from '../helpers/build.js';
 import { statusMonitorPlugin } from '../../src/plugins/background.js';
 import { createStatusMonitor } from '../../src/services/operations/status-monitor.js';
+import { createTroubles, type Troubles } from '../../src/services/operations/troubles.js';
 import {
   createTrends,
   type Limits,
@@ -61,18 +62,17 @@ t.test('warnings come before the limit, and not without reason', async (t) => {
     bytesPerHour: {},
   };
   const about = (limits: Partial<Limits>, trends: Partial<Trends> = {}) =>
-    warningsOf({ ...calm, ...limits }, { ...still, ...trends }).map((warning) => warning.about);
+    warningsOf({ ...calm, ...limits }, { ...still, ...trends }).map(({ code }) => code);
   t.same(about({}), []);
   t.same(about({}, { bytesPerHour: { service: gib, disk: gib } }), [], 'seven hours away');
-  t.same(about({}, { bytesPerHour: { service: 5 * gib } }), ['memory']);
-  t.same(about({ serviceBytes: 7.5 * gib }), ['memory'], 'close already');
+  t.same(about({}, { bytesPerHour: { service: 5 * gib } }), ['memory_low']);
+  t.same(about({ serviceBytes: 7.5 * gib }), ['memory_low'], 'close already');
   t.same(about({ serviceLimitBytes: null }, { bytesPerHour: { service: 100 * gib } }), []);
-  t.same(about({}, { bytesPerHour: { disk: 80 * gib } }), ['disk']);
-  t.same(about({ diskFreeBytes: gib }), ['disk']);
-  t.same(about({ waiting: { sdxl_queue: 81, wan_queue: 1 } }), ['sdxl_queue']);
+  t.same(about({}, { bytesPerHour: { disk: 80 * gib } }), ['disk_filling']);
+  t.same(about({ waiting: { sdxl_queue: 81, wan_queue: 1 } }), ['queue_filling']);
   t.same(about({ waiting: { sdxl_queue: 81 }, maxWaiting: 0 }), []);
-  t.same(about({ temperatureCelsius: 90 }), ['temperature']);
-  t.same(about({}, { errorRate: 0.5 }), ['errors']);
+  t.same(about({ temperatureCelsius: 90 }), ['gpu_hot']);
+  t.same(about({}, { errorRate: 0.5 }), ['jobs_failing']);
   t.same(about({}, { jobsEnded: 2, errorRate: 0.5 }), [], 'two jobs are no rate');
   t.same(about({ diskFreeBytes: null, temperatureCelsius: null }, { errorRate: null }), []);
 });
@@ -130,14 +130,16 @@ t.test(
   async (t) => {
     let atMs = 0;
     const never = () => Promise.reject(new Error('gone'));
+    const engines = { has: () => false, status: () => engineStatus(), statuses: () => [] };
+    const troubles: Troubles = createTroubles({
+      engines,
+      probes: [],
+      known: () => monitor.limits(),
+      now: () => atMs,
+    });
     const monitor = createStatusMonitor({
-      engines: {
-        has: () => false,
-        status: () => {
-          throw new Error('there is none');
-        },
-        statuses: () => [],
-      },
+      engines,
+      troubles,
       store: { depth: never, outbox: { pending: never } as never },
       gpu: { read: never },
       memory: {
@@ -156,8 +158,9 @@ t.test(
     const heard: string[][] = [];
     for (const minute of [1, 2, 60, 62]) {
       atMs = minute * 60_000;
-      const { facts, warnings } = await monitor.report();
-      heard.push(warnings.map(({ about }) => about).filter((about) => about === 'errors'));
+      const { facts, troubles: told } = await monitor.report();
+      heard.push(told.map(({ code }) => code).filter((code) => code === 'jobs_failing'));
+
       if (minute === 1)
         t.match(facts, {
           callbacks_pending: null,
@@ -166,7 +169,7 @@ t.test(
           trends: { jobs_per_hour: 5 * (hourMs / 60_000), error_rate: 0.6 },
         });
     }
-    t.same(heard, [['errors'], [], [], []]);
+    t.same(heard, [['jobs_failing'], [], [], []]);
     t.match(
       monitor.history().map(({ finished, failed }) => [finished, failed]),
       [

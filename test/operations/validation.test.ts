@@ -3,14 +3,9 @@ import path from 'node:path';
 import t from 'tap';
 import { packageVersion, projectRoot } from '../../src/lib/project.js';
 import { createGpuMonitor } from '../../src/services/card/gpu-monitor.js';
-import {
-  checkDataFolder,
-  checkEntryPoints,
-  checkGpu,
-  checkPackages,
-  checkProgram,
-  checkServer,
-} from '../../src/services/operations/machine-checks.js';
+import { createRoomWatch } from '../../src/lib/data-folder.js';
+import { asCheck, checkEntryPoints, checkGpu, checkPackages } from '../../src/services/operations/checks.js';
+import { probeRoom } from '../../src/services/operations/probes.js';
 import { checkModelFolder, checkQwenFolder } from '../../src/services/operations/model-checks.js';
 import { createValidation } from '../../src/services/operations/validation.js';
 
@@ -66,15 +61,11 @@ t.test('qwen: a GGUF is known by its first bytes, none at all is only a warning'
   t.match(await checkQwenFolder(path.join(root, 'absent'))(signal), [{ severity: 'warning' }]);
 });
 
-t.test('data folder, packages, entry points, programs, servers, GPU', async (t) => {
+t.test('data folder, packages, entry points, GPU', async (t) => {
   const root = t.testdir({ 'engine.js': '1', file: 'x' });
-  t.match(await checkDataFolder(path.join(root, 'data'), 1)(signal), [{ severity: 'ok' }]);
-  t.match(await checkDataFolder(path.join(root, 'data'), Number.MAX_SAFE_INTEGER)(signal), [
-    { severity: 'error', message: /free/ },
-  ]);
-  t.match(await checkDataFolder(path.join(root, 'file/below'))(signal), [
-    { severity: 'error', message: /cannot be written/ },
-  ]);
+  const room = (folder: string) => asCheck(probeRoom(createRoomWatch(path.join(root, folder)))).run(signal);
+  t.match(await room('data'), [{ subject: 'DATA_DIR', message: /GB are free/ }]);
+  t.match(await room('file/below'), [{ severity: 'error', message: /cannot be written/, cure: /DATA_DIR/ }]);
   t.match(await checkPackages(['onnxruntime-node', 'no-such-package'])(signal), [
     { severity: 'ok', message: /^1\./ },
     { severity: 'error', cure: 'Run npm ci.' },
@@ -84,26 +75,6 @@ t.test('data folder, packages, entry points, programs, servers, GPU', async (t) 
     { severity: 'ok' },
     { severity: 'error' },
   ]);
-  const missing = { severity: 'warning', message: 'not found', cure: 'install it' } as const;
-  t.match(await checkProgram('ffmpeg', async () => '5.1', missing)(signal), [
-    { severity: 'ok', message: '5.1' },
-  ]);
-  t.match(await checkProgram('ffmpeg', async () => null, missing)(signal), [
-    { severity: 'warning', cure: 'install it' },
-  ]);
-  t.match(await checkServer('redis', async () => undefined, 'start it')(signal), [
-    { severity: 'ok', latencyMs: Number },
-  ]);
-  t.match(
-    await checkServer(
-      'redis',
-      async () => {
-        throw new Error('refused');
-      },
-      'start it',
-    )(signal),
-    [{ severity: 'error', message: 'refused', cure: 'start it' }],
-  );
   t.match(await checkGpu(createGpuMonitor({ probes: [] }))(signal), [{ severity: 'warning' }]);
 });
 

@@ -4,6 +4,10 @@ import type { AddressInfo } from 'node:net';
 import t, { type Test } from 'tap';
 import type { GpuReading } from '../../src/services/card/gpu-monitor.js';
 import { build, testApiKey } from '../helpers/build.js';
+import { createRoomWatch } from '../../src/lib/data-folder.js';
+import { createVideoEncoder } from '../../src/lib/video-tools.js';
+import { createProbes } from '../../src/services/operations/probes.js';
+import { createTroubles } from '../../src/services/operations/troubles.js';
 import { testEngineEntry, until } from '../engines/support.js';
 
 const gibibyte = 1024 ** 3;
@@ -31,11 +35,14 @@ async function buildWithEngine(t: Test) {
   return built;
 }
 
+/** Parts that are well. */
+const usual = (t: Test) => ({ room: createRoomWatch(t.testdir()), videoEncoder: createVideoEncoder() });
+
 t.test('without an engine and without a GPU', async (t) => {
   const { call } = await build(t, { services: withCard(null) });
   t.match((await call('GET', '/worker/status')).json(), {
     status: 'running',
-    health: 'healthy',
+    health: 'degraded',
     workers: {
       sdxl: {
         status: 'stopped',
@@ -69,11 +76,15 @@ t.test('without an engine and without a GPU', async (t) => {
     queues: { sdxl_queue: 0, wan_queue: 0 },
   });
   t.match((await call('GET', '/health')).json(), {
-    status: 'healthy',
+    status: 'degraded',
     worker_ready: false,
     qwen_loaded: false,
   });
-  t.match((await call('GET', '/ready')).json(), { ready: false, reasons: ['there is no engine'] });
+  t.match((await call('GET', '/ready')).json(), {
+    ready: false,
+    reasons: [/^there is no engine that draws: there is no sdxl model folder/],
+    troubles: [{ code: 'no_engine', severity: 'critical', cure: /MODELS_DIR/ }],
+  });
   t.match((await call('POST', '/worker/restart/sdxl')).json(), {
     statusCode: 503,
     code: 'UNAVAILABLE',
@@ -212,11 +223,11 @@ t.test('health and readiness say what is broken', async (t) => {
     has: (kind: string) => kind in states,
     status: (kind: string) => ({ ...sdxl, kind, state: 'stopped', ...states[kind] }) as never,
   };
-  let queueAnswers = true;
-  const store = {
+  const store = (queueAnswers: boolean) => ({
     ...services.store,
     ping: () => (queueAnswers ? Promise.resolve() : Promise.reject(new Error('redis://secret@host is gone'))),
-  };
+  });
+  const reason = 'died from SIGKILL';
   const expectations = [
     ['ready', {}, 'healthy', true, 200, []],
     ['busy', {}, 'healthy', true, 200, []],
@@ -224,14 +235,14 @@ t.test('health and readiness say what is broken', async (t) => {
     ['starting', { lastOperation: null }, 'healthy', false, 503, ['the sdxl engine is starting']],
     [
       'backing_off',
-      {},
+      { reason },
       'unhealthy',
       false,
       503,
-      ['no engine can draw', 'the sdxl engine failed and waits before its next start'],
+      ['the sdxl engine failed and waits before its next start: died from SIGKILL'],
     ],
-    ['failed', {}, 'unhealthy', false, 503, ['no engine can draw', 'the sdxl engine has failed']],
-    ['ready', { dead: true }, 'healthy', true, 503, ['the queue does not answer']],
+    ['failed', { reason }, 'unhealthy', false, 503, ['the sdxl engine has failed: died from SIGKILL']],
+    ['ready', { dead: true }, 'degraded', true, 503, ['the queue does not answer: (address) is gone']],
     ['busy', { silentMs: 4000 }, 'healthy', true, 200, []],
     [
       'busy',
@@ -239,7 +250,7 @@ t.test('health and readiness say what is broken', async (t) => {
       'degraded',
       true,
       503,
-      ['no engine can draw', 'the sdxl engine has not responded for 6 s'],
+      [/^the sdxl engine has not responded for 6 s: its process \(\d+\) gives no sign of life/],
     ],
     [
       'ready',
@@ -247,13 +258,13 @@ t.test('health and readiness say what is broken', async (t) => {
       'degraded',
       true,
       503,
-      ['no engine can draw', 'the last run of the sdxl engine failed'],
+      ['the last run of the sdxl engine failed: x'],
     ],
     ['starting', { lastOperation: null, wan: able }, 'healthy', true, 503, ['the sdxl engine is starting']],
     ['starting', { wan: able }, 'healthy', true, 200, ['the sdxl engine is starting']],
     ['restarting', { wan: able }, 'healthy', true, 200, ['the sdxl engine is restarting']],
     ['restarting', {}, 'healthy', false, 503, ['no engine can draw', 'the sdxl engine is restarting']],
-    ['failed', { wan: able }, 'degraded', true, 200, ['the sdxl engine has failed']],
+    ['failed', { reason, wan: able }, 'degraded', true, 200, [/^the sdxl engine has failed: died/]],
   ] as const;
   for (const [
     state,
@@ -267,16 +278,18 @@ t.test('health and readiness say what is broken', async (t) => {
   >) {
     const next = `${state} ${Object.keys({ ...fields, ...(wan === undefined ? {} : { beside: wan }) }).join(' ')}`;
     states = { sdxl: { state, ...fields }, ...(wan === undefined ? {} : { wan }) };
-    queueAnswers = dead !== true;
-    const { inject } = await build(t, { services: { engines, store } });
+    const parts = { ...services, ...usual(t), engines, store: store(dead !== true) };
+    const troubles = createTroubles({ engines, probes: createProbes(parts) });
+    const { inject } = await build(t, { services: { engines, troubles } });
+    const ready = await inject({ url: '/ready' });
+    t.equal(ready.statusCode, code, `${next}: readiness`);
+    t.match(ready.json(), { ready: code === 200, reasons }, 'and why');
+    t.equal(ready.json<{ reasons: string[] }>().reasons.length, reasons.length, `${next}: nothing else`);
     t.match(
       (await inject({ url: '/health' })).json(),
       { status, worker_ready: workerReady },
       `${next}: health`,
     );
-    const ready = await inject({ url: '/ready' });
-    t.equal(ready.statusCode, code, `${next}: readiness`);
-    t.same(ready.json(), { ready: code === 200, reasons }, 'and why');
   }
 });
 
@@ -287,7 +300,9 @@ t.test('readiness is looked at again after a second, also when the clock is set 
     ...services.store,
     ping: () => (queueAnswers ? Promise.resolve() : Promise.reject(new Error('down'))),
   };
-  const { inject } = await build(t, { services: { engines: services.engines, store } });
+  const parts = { ...services, ...usual(t), store };
+  const troubles = createTroubles({ engines: services.engines, probes: createProbes(parts) });
+  const { inject } = await build(t, { services: { troubles } });
   t.equal((await inject({ url: '/ready' })).statusCode, 200);
   queueAnswers = false;
   const { now } = Date;

@@ -14,33 +14,49 @@ import { modelsDirOf } from '../../services/models/index.js';
 import { createSharedStore } from '../../services/queue/index.js';
 import { createStorage } from '../../services/storage/index.js';
 import { createServiceChecks } from '../../services/operations/checks.js';
+import { createRoomWatch } from '../../lib/data-folder.js';
 import { oneLine } from '../../lib/printable.js';
 
 export function registerServiceCommands(program: Command): void {
   program
     .command('status')
-    .description('state of the workers, of this instance or of all that share its queue')
+    .description('what is wrong and what to do, and the state of the workers; exit code 0: nothing is wrong')
     .option('--cluster', 'list the other instances too')
-    .action((options: { cluster?: boolean }, command: Command) =>
+    .action(async (options: { cluster?: boolean }, command: Command) => {
+      const status = await clientOf(command).getWorkerStatus(
+        options.cluster === true ? { scope: 'cluster' } : {},
+      );
+      const { workers, system, troubles, ...rest } = status;
+      print(isJson(command), status, () => {
+        const table = formatTable(
+          ['WORKER', 'STATE', 'UPTIME', 'JOBS', 'LAST JOB', 'MEMORY', 'ERRORS', 'WHY'],
+          Object.entries(workers).map(([name, worker]) => [
+            name,
+            worker.state,
+            `${Math.round(worker.uptime)} s`,
+            worker.jobs_processed,
+            worker.last_job_time,
+            worker.memory_usage,
+            worker.error_count,
+            worker.trouble ?? worker.reason ?? '',
+          ]),
+        );
+        return [formatFields(rest), table, formatFields(system), formatTroubles(troubles)].join('\n\n');
+      });
+      const isWrong = troubles.some(({ severity }) => severity !== 'warning');
+      process.exitCode = isWrong ? exitCodes.failed : troubles.length > 0 ? exitCodes.warnings : exitCodes.ok;
+    });
+
+  program
+    .command('restart')
+    .description('give a worker a fresh process, after its job')
+    .argument('<worker>', 'sdxl, wan or qwen')
+    .option('--force', 'at once: its job is tried again')
+    .action((worker: string, { force = false }: { force?: boolean }, command: Command) =>
       ask(
         command,
-        (client) => client.getWorkerStatus(options.cluster === true ? { scope: 'cluster' } : {}),
-        ({ workers, system, ...rest }) => {
-          const table = formatTable(
-            ['WORKER', 'STATE', 'UPTIME', 'JOBS', 'LAST JOB', 'MEMORY', 'ERRORS', 'WHY'],
-            Object.entries(workers).map(([name, worker]) => [
-              name,
-              worker.state,
-              `${Math.round(worker.uptime)} s`,
-              worker.jobs_processed,
-              worker.last_job_time,
-              worker.memory_usage,
-              worker.error_count,
-              worker.trouble ?? worker.reason ?? '',
-            ]),
-          );
-          return `${formatFields(rest)}\n\n${table}\n\n${formatFields(system)}`;
-        },
+        (client) => client.restartWorker({ worker_id: worker, ...(force ? { force } : {}) }),
+        ({ worker_id: id, estimated_startup_time: time }) => `${id} starts again; it takes about ${time}`,
       ),
     );
 
@@ -78,6 +94,19 @@ export function registerServiceCommands(program: Command): void {
         );
       },
     );
+}
+
+type Trouble = components['schemas']['Trouble'];
+
+function formatTroubles(troubles: readonly Trouble[]): string {
+  const entries = troubles.map(({ severity, code, what, cause, cure, since, next_try_at: next }) => {
+    const again = next === undefined ? '' : `\n  next try  ${oneLine(next)}`;
+    return (
+      `${severity.toUpperCase()}  ${oneLine(what)}  (${oneLine(code)}, since ${oneLine(since)})\n` +
+      `  cause     ${oneLine(cause)}\n  cure      ${oneLine(cure)}${again}`
+    );
+  });
+  return troubles.length === 0 ? 'Nothing is wrong.' : entries.join('\n');
 }
 
 /** Nested values as indented `key: value` lines; lists of plain values on one line. */
@@ -150,7 +179,7 @@ async function examineHere(): Promise<Finding[]> {
   process.umask(0o077);
   const store = createSharedStore(config, pino({ level: 'silent' }));
   const checks = createServiceChecks({
-    dataDir: config.dataDir,
+    room: createRoomWatch(config.dataDir),
     gpu: createGpuMonitor({ probes: probesOfThisMachine(readEnvironment()) }),
     folders: await findModelFolders(modelsDirOf(config)),
     engineEntry: engineEntry(),

@@ -5,10 +5,9 @@ import { noGate } from '../card/device-memory.js';
 import { describeExit, EngineError, isHopeless, neverStarted, type EngineExit } from './engine-error.js';
 import { createLogRing, startEngineProcess, type EngineProcess } from './engine-process.js';
 import type { EngineEnd, EngineState } from './engine-status.js';
-import type { MemoryWatch } from './memory-watch.js';
 import { createRestartPolicy } from './restart-policy.js';
 import { settingsOf, type SupervisorOptions } from './engine-options.js';
-import type { WorkRecord } from './work-record.js';
+import type { MemoryWatch, WorkRecord } from './work-record.js';
 
 /** The longest a timer can be set to. */
 const longestTimeoutMs = 2 ** 31 - 1;
@@ -140,6 +139,7 @@ export function createEngineLifecycle(
     }
     policy.ready();
     recovering = false;
+    record.becameReady();
     readySinceMs = performance.now();
     setState('ready');
     log.info(
@@ -153,7 +153,7 @@ export function createEngineLifecycle(
   async function recover({ exit, problem, readyMs }: ProcessLife): Promise<void> {
     const why = problem !== null && problem.code !== 'engine_died' ? problem.message : describeExit(exit);
     const { code, signal, lastStage: stage, jobId, atMs } = exit;
-    record.died(why);
+    record.died(why, readyMs === null && problem?.code !== 'engine_died' ? (problem?.message ?? null) : null);
     recovering = true;
     lastExit = { atMs, reason: why, exitCode: code, signal, stage };
     logRing.push(`${new Date(atMs).toISOString()} supervisor ${why}`);
@@ -163,6 +163,7 @@ export function createEngineLifecycle(
     const decision = readyMs === null ? policy.diedStarting({ hopeless }) : policy.diedAtWork({ readyMs });
     if (decision.action === 'now') return setState('restarting', why);
     memoryGate.left();
+    record.waitsUntil(decision.delayMs === null ? null : Date.now() + decision.delayMs);
     if (decision.action === 'fail')
       setState(
         'failed',
@@ -175,6 +176,7 @@ export function createEngineLifecycle(
     pause = new AbortController();
     await sleep(decision.delayMs ?? longestTimeoutMs, undefined, { signal: pause.signal }).catch(() => {});
     pause = null;
+    record.waitsUntil(null);
   }
 
   function endWhenIdle(): void {

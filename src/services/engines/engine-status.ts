@@ -1,3 +1,4 @@
+import type { Trouble } from '../../lib/errors.js';
 import type { EngineKind, LoadResult, MemoryReport } from '../../inference/engine-protocol.js';
 import type { DescribePromptParams, DescribePromptResult } from '../../inference/generation.js';
 
@@ -46,6 +47,10 @@ export interface EngineStatus {
   silentMs: number | null;
   /** On its way back from an end nobody asked for. */
   recovering: boolean;
+  /** When it starts again by itself; null when it runs, or only starts when somebody asks. */
+  nextStartAtMs: number | null;
+  /** What it said of its last start, which failed; null when it did not fail, or ended without a word. */
+  loadProblem: string | null;
   lastExit: EngineEnd | null;
 }
 
@@ -79,6 +84,7 @@ export interface EnginesView {
   logs(kind: EngineKind): string[];
 }
 
+/** `unhealthy`: no engine that draws is left. `degraded`: something is wrong with one, or with the worker itself. */
 export type Health = 'healthy' | 'degraded' | 'unhealthy';
 
 /** Engines that draw; without Qwen prompts are used as they come. */
@@ -100,31 +106,88 @@ export const isAble = (status: EngineStatus): boolean => isUp(status) && trouble
  */
 export const hasComputed = ({ lastOperation }: EngineStatus): boolean => lastOperation !== null;
 
+const isSilent = ({ silentMs, state }: EngineStatus): boolean =>
+  silentMs !== null && silentMs > silenceMs && state !== 'starting';
+
 /**
  * What is wrong with an engine, in words; null when nothing is. Busy, resting or in its first start is not
  * wrong.
  */
 export function troubleOf(status: EngineStatus): string | null {
-  const { kind, state, lastOperation, silentMs } = status;
+  const { kind, state, lastOperation } = status;
   if (isDown(status)) return `the ${describeState(status)}`;
   if (status.recovering) return `the ${describeState(status)} after a failure`;
-  if (silentMs !== null && silentMs > silenceMs && state !== 'starting')
-    return `the ${kind} engine has not responded for ${Math.round(silentMs / 1000)} s`;
+  if (isSilent(status))
+    return `the ${kind} engine has not responded for ${Math.round((status.silentMs ?? 0) / 1000)} s`;
   if (lastOperation?.ok === false && state !== 'stopped') return `the last run of the ${kind} engine failed`;
   return null;
 }
 
-/**
- * `unhealthy`: no engine that draws is left. `degraded`: something is wrong with one, or with the worker
- * itself (`faults`).
- */
-export function healthOf(
-  engines: Pick<EnginesView, 'has' | 'status'>,
-  faults: readonly string[] = [],
-): Health {
+/** What is wrong with the engines, each with its real reason. Without one that can draw it is critical. */
+export function engineTroubles(engines: Pick<EnginesView, 'has' | 'status'>): Trouble[] {
   const drawing = generationEngines.filter((kind) => engines.has(kind)).map((kind) => engines.status(kind));
-  if (drawing.length > 0 && drawing.every(isDown)) return 'unhealthy';
+  if (drawing.length === 0) {
+    const reasons = generationEngines.map(
+      (kind) => engines.status(kind).reason ?? `there is no ${kind} engine`,
+    );
+    return [
+      {
+        code: 'no_engine',
+        severity: 'critical',
+        what: 'There is no engine that draws',
+        cause: reasons.join('; '),
+        cure: 'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.',
+      },
+    ];
+  }
+  const isLost = !drawing.some((status) => isAble(status) || (!isUp(status) && troubleOf(status) === null));
   const all = engines.has('qwen') ? [...drawing, engines.status('qwen')] : drawing;
-  const isWell = faults.length === 0 && all.every((status) => troubleOf(status) === null);
-  return isWell ? 'healthy' : 'degraded';
+  return all.flatMap((status): Trouble[] => {
+    const what = troubleOf(status);
+    if (what === null) return [];
+    const { kind, nextStartAtMs } = status;
+    return [
+      {
+        ...explain(status),
+        target: kind,
+        severity: isLost && kind !== 'qwen' ? 'critical' : 'error',
+        what: what.replace(/^t/, 'T'),
+        nextTryAtMs: nextStartAtMs,
+      },
+    ];
+  });
+}
+
+function explain(status: EngineStatus): Pick<Trouble, 'code' | 'cause' | 'cure'> {
+  const { kind, state, lastOperation, loadProblem, lastExit, reason, pid } = status;
+  const restart = `"ourvidz restart ${kind}" (POST /worker/restart/${kind})`;
+  const logs = `GET /worker/${kind}/logs`;
+  if (isSilent(status))
+    return {
+      code: 'engine_frozen',
+      cause: `its process (${pid}) gives no sign of life: it was stopped (SIGSTOP, a debugger), or gets no time`,
+      cure: `Continue it (kill -CONT ${pid}), or use ${restart}. If it stays silent it is replaced by itself.`,
+    };
+  if (!isDown(status) && !status.recovering)
+    return {
+      code: 'engine_failing',
+      cause: lastOperation?.message ?? 'no reason is known',
+      cure: `Its next job shows whether it works again. If not: read ${logs}, then use ${restart}.`,
+    };
+  const cause = (state === 'failed' ? reason : (lastExit?.reason ?? reason)) ?? 'no reason is known';
+  if (loadProblem === null)
+    return state === 'failed'
+      ? { code: 'engine_failed', cause, cure: `Read ${logs}, cure what it names, then use ${restart}.` }
+      : { code: 'engine_crashing', cause, cure: `It starts again by itself. If it goes on, read ${logs}.` };
+  return /cuda|webgpu|execution provider|libcu/i.test(loadProblem)
+    ? {
+        code: 'device_missing',
+        cause,
+        cure: `Install what it names (NVIDIA: "ourvidz setup cuda") or set ORT_DEVICE=auto, then ${restart}.`,
+      }
+    : {
+        code: 'model_unusable',
+        cause,
+        cure: `Ask "ourvidz models verify", bring the file again ("ourvidz models pull"), then ${restart}.`,
+      };
 }

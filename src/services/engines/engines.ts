@@ -76,6 +76,8 @@ export function createEngines({ engines, absent = {}, memory }: EnginesOptions):
       failuresInRow: 0,
       silentMs: null,
       recovering: false,
+      nextStartAtMs: null,
+      loadProblem: null,
       lastExit: null,
     };
   }

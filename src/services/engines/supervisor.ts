@@ -5,9 +5,8 @@ import { createEngineLifecycle } from './engine-lifecycle.js';
 import type { EngineProcess } from './engine-process.js';
 import type { CallOptions } from './engine-requests.js';
 import { describeState, type EngineStatus } from './engine-status.js';
-import { createMemoryWatch } from './memory-watch.js';
 import { settingsOf, type SupervisorOptions } from './engine-options.js';
-import { createWorkRecord, isJob } from './work-record.js';
+import { createMemoryWatch, createWorkRecord, isJob } from './work-record.js';
 
 /**
  * One engine for the rest of the service: lets requests in once its process is ready and has room, and has

@@ -72,6 +72,8 @@ export type Capabilities = ReturnType<typeof createCapabilities>;
 export interface FitnessOptions {
   /** Why whoever is told of jobs refuses this worker; null when it does not. */
   refusal: () => string | null;
+  /** Why files have no room here; absent: nobody looks. */
+  room?: () => string | null;
   log: Pick<Logger, 'error' | 'info'>;
   /** How often a storage that refuses is asked again, milliseconds. */
   probeMs?: number;
@@ -87,11 +89,12 @@ const probeTimeoutMs = 15_000;
 
 /**
  * Whether this worker may take jobs: not while the storage or the receiver of callbacks refuses the worker as
- * such (an expired key, the wrong role, a function that is not deployed). Such a fault is nobody's job's: jobs
- * go back uncharged, others may take them, and the worker takes none until it is cured.
+ * such (an expired key, the wrong role, a function that is not deployed), and not while its disk is full. Such a
+ * fault is nobody's job's: jobs go back uncharged, others may take them, and the worker takes none until it is cured.
  */
 export function createFitness({
   refusal,
+  room = () => null,
   log,
   probeMs = 5000,
   longestRestMs = 300_000,
@@ -109,7 +112,7 @@ export function createFitness({
   let told = '';
   const listeners = new Set<() => void>();
 
-  const reasons = (): string[] => [fault, refusal()].filter((reason) => reason !== null);
+  const reasons = (): string[] => [fault, refusal(), room()].filter((reason) => reason !== null);
 
   function tell(): void {
     const text = reasons().join('; ');
@@ -167,6 +170,8 @@ export function createFitness({
 
   return {
     reasons,
+    /** Why the storage refuses this worker; null while it does not. */
+    fault: () => fault,
     isFit: () => reasons().length === 0,
     /** Resolves when jobs may be taken. */
     async whenFit(signal: AbortSignal): Promise<void> {

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from '../../config.js';
+import type { RoomWatch } from '../../lib/data-folder.js';
 import { createSharedLock } from '../../lib/semaphore.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
 import { catalogue } from '../catalogue.js';
@@ -55,6 +56,7 @@ export interface JobsOptions {
   enhancement: EnhancementService;
   callback: BuildCallback;
   fitness: Fitness;
+  room: RoomWatch;
   metrics: RunnerMetrics;
   gpu: Pick<GpuMonitor, 'read'>;
   /** Of a job that has ended, whoever ended it. */
@@ -88,6 +90,7 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
     folder: path.join(config.dataDir, 'work'),
     seconds: config.referenceRetentionSeconds,
     own,
+    room: options.room,
     log,
   });
 
@@ -139,6 +142,7 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
     log,
     capabilities,
     outlook,
+    room: options.room,
     events,
     callback,
     version,

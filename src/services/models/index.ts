@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { promptsDirOf, type Config } from '../../config.js';
+import type { Trouble } from '../../lib/errors.js';
 import { projectRoot } from '../../lib/project.js';
 import { findModelFolders, defaultSchedulers, readSdxlSettings, readWanSettings } from './model-folders.js';
 import { createNegativePrompts, readWanNegative } from './negative-prompts.js';
@@ -12,14 +13,17 @@ export const modelsDirOf = (config: Config): string => config.modelsDir ?? pocke
  * Why a worker that others count on must not be taken for one: their jobs would be drawn by the small models that
  * ship with the service. Null where that is what was asked for.
  */
-export function pocketTrouble(config: Config): string | null {
+export function pocketTrouble(config: Config): Trouble | null {
   const { redisUrl, upstashUrl, supabaseUrl, callbackUrl, allowPocketModels } = config;
   const isShared = [redisUrl, upstashUrl, supabaseUrl, callbackUrl].some((one) => one !== undefined);
   if (!isShared || allowPocketModels || path.resolve(modelsDirOf(config)) !== pocketDir()) return null;
-  return (
-    'the pocket models would draw the jobs of a shared queue: set MODELS_DIR to real ones ' +
-    '(ourvidz models pull), or ALLOW_POCKET_MODELS=on'
-  );
+  return {
+    code: 'pocket_models',
+    severity: 'critical',
+    what: 'This worker must not be counted on',
+    cause: 'the pocket models would draw the jobs of a shared queue',
+    cure: 'Set MODELS_DIR to real ones (ourvidz models pull), or ALLOW_POCKET_MODELS=on.',
+  };
 }
 
 /** The model folders, and how pictures and clips are drawn with them where a job does not say. */

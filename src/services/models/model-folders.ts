@@ -8,7 +8,7 @@ import {
   type FlowSchedulerName,
   type SdxlSchedulerName,
 } from '../../inference/generation.js';
-import type { Scene } from './scene-detector.js';
+import type { Scene } from './negative-prompts.js';
 
 /**
  * `dir` may be a file: a single-file checkpoint that lies in the models folder as it came. `completionDir`: the

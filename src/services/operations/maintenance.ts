@@ -2,8 +2,8 @@ import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Engines } from '../engines/engines.js';
-import { healthOf } from '../engines/engine-status.js';
-import type { Capabilities, Fitness } from '../jobs/capabilities.js';
+import type { Health } from '../engines/engine-status.js';
+import type { Capabilities } from '../jobs/capabilities.js';
 import type { Outlook } from '../jobs/outlook.js';
 import type { Runner } from '../jobs/runner.js';
 import type { ReferenceUploads } from '../references/uploads.js';
@@ -11,10 +11,10 @@ import type { JobStore } from '../queue/job-store.js';
 
 interface MaintenanceOptions {
   store: Pick<JobStore, 'reclaimExpired' | 'announce'>;
-  engines: Pick<Engines, 'has' | 'status' | 'statuses'>;
+  engines: Pick<Engines, 'statuses'>;
+  health: () => Health;
   runners: ReadonlyArray<Pick<Runner, 'queue' | 'engine' | 'inFlight'>>;
   capabilities: Pick<Capabilities, 'possible'>;
-  fitness: Pick<Fitness, 'reasons'>;
   outlook: Pick<Outlook, 'announced'>;
   workerId: string;
   leaseMs: number;
@@ -37,8 +37,8 @@ export function createMaintenance({
   engines,
   runners,
   capabilities,
-  fitness,
   outlook,
+  health,
   workerId,
   leaseMs,
   announceMs = 10_000,
@@ -64,7 +64,7 @@ export function createMaintenance({
         startedAtMs,
         seenAtMs: Date.now(),
         status: {
-          health: healthOf(engines, fitness.reasons()),
+          health: health(),
           engines: Object.fromEntries(
             engines
               .statuses()

@@ -1,9 +1,11 @@
 import { access, constants, open, readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
+import type { GpuMonitor } from '../card/gpu-monitor.js';
+import { describePlan, expectedFootprints } from '../card/index.js';
 import { problemsOfGraphs } from './model-graphs.js';
-import type { Check, Finding, Severity } from './validation.js';
-import type { EngineStatus } from '../engines/engine-status.js';
+import { type Check, type Finding, findingOf } from './validation.js';
+import { type EnginesView, engineTroubles, isUp } from '../engines/engine-status.js';
 import type { EngineKind } from '../../inference/engine-protocol.js';
 import { requiredFiles } from '../../inference/checkpoint/model-layout.js';
 
@@ -135,47 +137,30 @@ async function firstBytes(file: string, count: number): Promise<Buffer> {
   }
 }
 
-/** What a state means for jobs; states not named are on their way to `ready`. */
-const severities: Partial<Record<EngineStatus['state'], Severity>> = {
-  failed: 'error',
-  backing_off: 'error',
-  stopped: 'warning',
-  starting: 'warning',
-  warming: 'warning',
-  restarting: 'warning',
-};
-
 /**
  * What the engines found out by loading their models, which nothing else can: graphs with wrong shapes or
  * dtypes, a provider library that is missing, a device that another one was taken for.
  */
 export function checkEngines(
-  engines: { has(kind: EngineKind): boolean; status(kind: EngineKind): EngineStatus },
+  engines: Pick<EnginesView, 'has' | 'status'>,
   kinds: readonly EngineKind[] = ['sdxl', 'wan', 'qwen'],
 ): Check {
-  return async () =>
-    kinds
+  return async () => {
+    const troubles = engineTroubles(engines);
+    return kinds
       .filter((kind) => engines.has(kind))
       .flatMap((kind): Finding[] => {
-        const { state, reason, loaded, resting } = engines.status(kind);
+        const status = engines.status(kind);
+        const { state, reason, loaded } = status;
         const subject = `${kind} engine`;
-        const severity = resting ? 'ok' : (severities[state] ?? 'ok');
+        const trouble = troubles.find(({ target }) => target === kind);
         const where = loaded === null ? '' : ` on ${loaded.device} with ${loaded.model.name}`;
         const message = `${state.replace('_', ' ')}${where}${reason === null ? '' : `: ${reason}`}`;
+        const notUp = { severity: 'warning', cure: 'Wait until it is ready, then validate again.' } as const;
         return [
-          {
-            check: 'model_paths',
-            subject,
-            severity,
-            message,
-            ...(severity === 'error'
-              ? {
-                  cure: `Read GET /worker/${kind}/logs, cure what it names, then POST /worker/restart/${kind}.`,
-                }
-              : severity === 'warning'
-                ? { cure: 'Wait until it is ready, then validate again.' }
-                : {}),
-          },
+          trouble === undefined
+            ? { check: 'model_paths', subject, message, ...(isUp(status) ? { severity: 'ok' } : notUp) }
+            : findingOf('model_paths', subject, trouble),
           ...(loaded?.deviceNotes ?? []).map((note): Finding => ({
             check: 'gpu_availability',
             subject,
@@ -185,4 +170,21 @@ export function checkEngines(
           })),
         ];
       });
+  };
+}
+
+/** Which models the card holds, and how: known before the first job. */
+export function checkCardPlan(gpu: GpuMonitor, folders: Parameters<typeof expectedFootprints>[1]): Check {
+  return async () => {
+    const capacity = (await gpu.read())?.totalBytes ?? null;
+    if (capacity === null) return [];
+    const here = (['sdxl', 'wan', 'qwen'] as const).filter((kind) => folders[kind].dir !== null);
+    return describePlan(await expectedFootprints(here, folders), capacity).map(
+      ({ fits, ...finding }): Finding => ({
+        check: 'gpu_availability',
+        ...finding,
+        severity: fits ? 'ok' : 'warning',
+      }),
+    );
+  };
 }

@@ -1,6 +1,8 @@
+import type { Trouble } from '../../lib/errors.js';
 import { statfs } from 'node:fs/promises';
-import { healthOf } from '../engines/engine-status.js';
-import { createTrends, type Warning, warningsOf } from './status-warnings.js';
+import type { Health } from '../engines/engine-status.js';
+import { createTrends, warningsOf } from './status-warnings.js';
+import type { ListedTrouble } from './troubles.js';
 import { mebibyte, rounded } from '../../lib/units.js';
 import type { DeviceMemory } from '../card/device-memory.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
@@ -12,7 +14,8 @@ import type { JobStore } from '../queue/job-store.js';
 import type { QueueDepth } from '../queue/store-parts.js';
 
 interface StatusMonitorOptions {
-  engines: Pick<Engines, 'has' | 'status' | 'statuses'>;
+  engines: Pick<Engines, 'has' | 'statuses'>;
+  troubles: { health(): Health; toTell(): ListedTrouble[] };
   store: Pick<JobStore, 'depth' | 'outbox'>;
   gpu: Pick<GpuMonitor, 'read'>;
   memory: Pick<DeviceMemory, 'view' | 'capacity'>;
@@ -27,7 +30,7 @@ interface StatusReport {
   /** Ready to be logged. */
   facts: Record<string, unknown>;
   /** That begin now, or go on since an hour. */
-  warnings: Warning[];
+  troubles: ListedTrouble[];
 }
 
 /** One point of the last hour. */
@@ -51,11 +54,10 @@ export interface StatusMonitor {
 
 const mostSamples = 60;
 
-const repeatMs = 3_600_000;
-
 /** Looks at everything at once, remembers the last hour, and says what is about to run out. */
 export function createStatusMonitor({
   engines,
+  troubles,
   store,
   gpu,
   memory,
@@ -66,7 +68,7 @@ export function createStatusMonitor({
   now = () => performance.now(),
 }: StatusMonitorOptions) {
   const trends = createTrends();
-  const warnedAtMs = new Map<string, number>();
+  let limits: Trouble[] = [];
   let [ended, failed] = [0, 0];
   const samples: StatusSample[] = [];
   let told = { ended, failed };
@@ -96,7 +98,7 @@ export function createStatusMonitor({
         ...(disk === null ? {} : { disk: (disk.blocks - disk.bavail) * disk.bsize }),
       },
     });
-    const warnings = warningsOf(
+    limits = warningsOf(
       {
         serviceBytes: rss,
         serviceLimitBytes: memoryLimit(),
@@ -123,9 +125,9 @@ export function createStatusMonitor({
     if (samples.length > mostSamples) samples.shift();
     told = { ended, failed };
     return {
-      warnings: fresh(warnings),
+      troubles: troubles.toTell(),
       facts: {
-        health: healthOf(engines, fitness.reasons()),
+        health: troubles.health(),
         ...(fitness.reasons().length === 0 ? {} : { takes_no_jobs: fitness.reasons() }),
         uptime_s: Math.round(process.uptime()),
         active_jobs: activeJobs(),
@@ -177,20 +179,11 @@ export function createStatusMonitor({
     );
   }
 
-  /** One that goes on is repeated once an hour. */
-  function fresh(warnings: Warning[]): Warning[] {
-    for (const about of warnedAtMs.keys())
-      if (!warnings.some((warning) => warning.about === about)) warnedAtMs.delete(about);
-    return warnings.filter(({ about }) => {
-      if (now() - (warnedAtMs.get(about) ?? -Infinity) < repeatMs) return false;
-      warnedAtMs.set(about, now());
-      return true;
-    });
-  }
-
   return {
     report,
     history: () => samples,
+    /** What came near a limit at the last report. */
+    limits: () => limits,
     jobFinished({ outcome }: Pick<FinishedJobFacts, 'outcome'>): void {
       if (outcome === 'cancelled') return;
       ended += 1;

@@ -1,3 +1,5 @@
+import type { Trouble } from '../../lib/errors.js';
+import { roomCure } from '../../lib/data-folder.js';
 import { gibibyte } from '../../lib/units.js';
 
 /** What may run out, with how much of it is used; null: nobody knows the limit. */
@@ -11,13 +13,7 @@ export interface Limits {
   temperatureCelsius: number | null;
 }
 
-export interface Warning {
-  about: string;
-  message: string;
-}
-
 const soonHours = 2;
-const leastDiskBytes = 2 * gibibyte;
 /** GPUs slow themselves down a few degrees above. */
 const hotCelsius = 85;
 const highErrorRate = 0.2;
@@ -25,46 +21,70 @@ const leastJobs = 5;
 const fullShare = 0.8;
 
 /** What will reach a limit if it goes on like this, or is close to one already. */
-export function warningsOf(limits: Limits, trends: Trends): Warning[] {
-  const warnings: Warning[] = [];
-  const warn = (about: string, message: string) => warnings.push({ about, message });
+export function warningsOf(limits: Limits, trends: Trends): Trouble[] {
+  const warnings: Trouble[] = [];
+  const warn = (code: string, what: string, cause: string, cure: string, target?: string) =>
+    warnings.push({
+      code,
+      severity: 'warning',
+      what,
+      cause,
+      cure,
+      ...(target === undefined ? {} : { target }),
+    });
   const grows = (name: string) => Math.max(0, trends.bytesPerHour[name] ?? 0);
 
   if (limits.serviceLimitBytes !== null) {
     const left = limits.serviceLimitBytes - limits.serviceBytes;
     const hours = grows('service') === 0 ? Infinity : left / grows('service');
+    const uses = `it uses ${gigabytes(limits.serviceBytes)} of ${gigabytes(limits.serviceLimitBytes)}`;
+    const cure = 'Restart the service at a quiet moment, or give its container more memory.';
     if (left < 0.1 * limits.serviceLimitBytes)
-      warn(
-        'memory',
-        `the service uses ${gigabytes(limits.serviceBytes)} of ${gigabytes(limits.serviceLimitBytes)} of memory`,
-      );
+      warn('memory_low', 'The service is short of memory', uses, cure);
     else if (hours < soonHours)
       warn(
-        'memory',
-        `the service's memory grows by ${gigabytes(grows('service'))} an hour ` +
-          `and reaches its limit in ${hours.toFixed(1)} hours`,
+        'memory_low',
+        'The service will be short of memory',
+        `${uses}, ${gigabytes(grows('service'))} more each hour: the limit is reached in ${hours.toFixed(1)} hours`,
+        cure,
       );
   }
   if (limits.diskFreeBytes !== null) {
     const hours = grows('disk') === 0 ? Infinity : limits.diskFreeBytes / grows('disk');
-    if (limits.diskFreeBytes < leastDiskBytes)
-      warn('disk', `only ${gigabytes(limits.diskFreeBytes)} are free under DATA_DIR`);
-    else if (hours < soonHours)
-      warn('disk', `the disk under DATA_DIR will be full in ${hours.toFixed(1)} hours`);
+    if (hours < soonHours)
+      warn(
+        'disk_filling',
+        'The disk fills up',
+        `that of DATA_DIR will be full in ${hours.toFixed(1)} hours`,
+        roomCure,
+      );
   }
   if (limits.maxWaiting > 0) {
     for (const [queue, waiting] of Object.entries(limits.waiting)) {
       if (waiting > fullShare * limits.maxWaiting)
         warn(
+          'queue_filling',
+          `${queue} is nearly full`,
+          `${waiting} jobs wait in it; from ${limits.maxWaiting} on new ones are refused`,
+          'Start more workers on the queue, cancel jobs, or raise MAX_WAITING_JOBS.',
           queue,
-          `${waiting} jobs are waiting in ${queue}; from ${limits.maxWaiting} on new ones are refused`,
         );
     }
   }
   if (limits.temperatureCelsius !== null && limits.temperatureCelsius >= hotCelsius)
-    warn('temperature', `the GPU is at ${Math.round(limits.temperatureCelsius)} °C`);
+    warn(
+      'gpu_hot',
+      'The GPU is hot',
+      `it is at ${Math.round(limits.temperatureCelsius)} °C and will slow itself down`,
+      'See to its fans and the air around it, or lower its power limit (nvidia-smi -pl).',
+    );
   if (trends.errorRate !== null && trends.errorRate > highErrorRate && trends.jobsEnded >= leastJobs)
-    warn('errors', `${Math.round(trends.errorRate * 100)} % of the jobs of the last hour failed`);
+    warn(
+      'jobs_failing',
+      'Many jobs fail',
+      `${Math.round(trends.errorRate * 100)} % of the ${trends.jobsEnded} jobs of the last hour failed`,
+      'Read why: "ourvidz jobs list --status failed" and "ourvidz dead-letters".',
+    );
   return warnings;
 }
 

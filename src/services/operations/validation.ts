@@ -1,3 +1,4 @@
+import type { Trouble } from '../../lib/errors.js';
 import type { Logger } from 'pino';
 import type { Engines } from '../engines/engines.js';
 import { hasComputed, isDown } from '../engines/engine-status.js';
@@ -90,7 +91,7 @@ const checkNames: readonly CheckName[] = [
 ];
 
 /** `error`: jobs will fail; `warning`: works, with less than there could be. */
-export type Severity = 'ok' | 'warning' | 'error';
+type Severity = 'ok' | 'warning' | 'error';
 
 /** One thing that was looked at. What is not ok says what to do. */
 export interface Finding {
@@ -103,6 +104,19 @@ export interface Finding {
   /** Round trip, for servers. */
   latencyMs?: number;
 }
+
+/** A trouble as `doctor` says it. */
+export const findingOf = (
+  check: CheckName,
+  subject: string,
+  { severity, what, cause, cure }: Trouble,
+): Finding => ({
+  check,
+  subject,
+  severity: severity === 'critical' ? 'error' : severity,
+  message: `${what}: ${cause}`,
+  cure,
+});
 
 export type Check = (signal: AbortSignal) => Promise<Finding[]>;
 

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import type { Trouble } from '../../lib/errors.js';
 import { backoffDelayMs, type BackoffOptions } from '../../lib/retry.js';
 import { withinTrace } from '../../lib/trace.js';
 import type { Outbox, OutboxEntry } from '../queue/store-parts.js';
@@ -147,7 +148,7 @@ export function createCallbackRelay(options: RelayOptions) {
       loop ??= run();
     },
     /**
-     * Why the receiver refuses whatever this worker sends, as a sentence; null while it accepts, or when nothing
+     * Why the receiver refuses whatever this worker sends; null while it accepts, or when nothing
      * has been heard of it for a while.
      */
     refusal: reception.refusal,
@@ -177,7 +178,7 @@ export function createCallbackRelay(options: RelayOptions) {
  * that meets it with nothing accepted in between.
  */
 function createReception({ forgetMs, now }: { forgetMs: number; now: () => number }) {
-  let refused: { why: string; atMs: number } | null = null;
+  let refused: { why: Trouble; atMs: number } | null = null;
   let doubtfulJob: string | null = null;
   return {
     note(jobId: string, delivery: Delivery): void {
@@ -186,15 +187,27 @@ function createReception({ forgetMs, now }: { forgetMs: number; now: () => numbe
       const { doubt, status = 0 } = delivery;
       const isCertain = doubt === 'sender' || refused !== null;
       if (isCertain || (doubtfulJob !== null && doubtfulJob !== jobId))
-        refused = { why: refusalSentence(status), atMs: now() };
+        refused = { why: refusalOf(status), atMs: now() };
       doubtfulJob = jobId;
     },
-    refusal: (): string | null => (refused !== null && now() - refused.atMs <= forgetMs ? refused.why : null),
+    refusal: (): Trouble | null =>
+      refused !== null && now() - refused.atMs <= forgetMs ? refused.why : null,
   };
 }
 
-const refusalSentence = (status: number) =>
-  `the receiver of callbacks answers ${status}: ` +
-  (status === 404
-    ? 'the function is not deployed, or CALLBACK_URL is not its address'
-    : 'SUPABASE_SERVICE_KEY or CALLBACK_SECRET is not what it expects');
+/** Why a receiver refuses what this worker sends, and what to do. */
+const refusalOf = (status: number): Trouble => ({
+  code: 'callbacks_refused',
+  severity: 'critical',
+  target: 'callbacks',
+  what: 'The receiver of callbacks refuses this worker',
+  ...(status === 404
+    ? {
+        cause: `it answers ${status}: the function is not deployed, or CALLBACK_URL is not its address`,
+        cure: 'Deploy the function job-callback, or set CALLBACK_URL to where it is. Jobs wait meanwhile.',
+      }
+    : {
+        cause: `it answers ${status}: SUPABASE_SERVICE_KEY or CALLBACK_SECRET is not what it expects`,
+        cure: 'Set SUPABASE_SERVICE_KEY or CALLBACK_SECRET to what it expects. Jobs wait meanwhile.',
+      }),
+});

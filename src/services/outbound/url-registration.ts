@@ -2,6 +2,7 @@ import { unwatchFile, watchFile } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { request } from 'undici';
+import type { Trouble } from '../../lib/errors.js';
 import { userAgent } from '../../lib/project.js';
 import { keyHeaders } from '../../lib/supabase.js';
 import { readStart } from './sender.js';
@@ -70,6 +71,8 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
   } = options;
   let workerUrl = options.publicUrl ?? (podId === undefined ? undefined : runpodUrl(podId));
   let state: RegistrationState = 'disabled';
+  let refusal = '';
+  let nextTryAtMs: number | null = null;
   let announced: string | undefined;
   let loop: Promise<void> | undefined;
   let stopping = new AbortController();
@@ -140,6 +143,7 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
       log.info({ worker_url: url }, 'registered the worker URL');
     } else {
       state = 'refused';
+      refusal = answer.reason;
       log.error(
         { worker_url: url, reason: answer.reason },
         'the worker URL was not accepted; trying again next cycle',
@@ -153,6 +157,7 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
       await registerOnce();
       if (url !== workerUrl) continue;
       const pause = periodMs * (1 + jitter * (2 * random() - 1));
+      nextTryAtMs = now() + pause;
       const woken = new Promise<void>((resolve) => {
         wake = resolve;
       });
@@ -190,6 +195,30 @@ export function createUrlRegistration(options: UrlRegistrationOptions) {
     /** A new public address is registered at once, not at the next cycle. */
     setUrl,
     state: () => state,
+    /** What keeps this worker from being known; null while it is, or nobody asked for it. */
+    trouble(): Trouble | null {
+      if (workerUrl === undefined) return null;
+      const common = {
+        code: 'registration_failed',
+        severity: 'error' as const,
+        target: 'registration',
+        what: 'Nobody is told where this worker is',
+        nextTryAtMs,
+      };
+      if (state === 'unhealthy')
+        return {
+          ...common,
+          cause: `its own /health is not reached, or not well, at ${workerUrl}`,
+          cure: 'Open port 7860 of the pod as HTTP, or set PUBLIC_URL to the address that leads here.',
+        };
+      if (state === 'refused')
+        return {
+          ...common,
+          cause: `update-worker-url answers: ${refusal}`,
+          cure: 'Deploy the function update-worker-url, and set SUPABASE_SERVICE_KEY to what it expects.',
+        };
+      return null;
+    },
     /** Ends the cycle; says `inactive` when the orchestrator had been told `active`. */
     async stop(): Promise<void> {
       stopping.abort();

@@ -5,6 +5,7 @@ import { createEmbeddedStore } from './embedded/store.js';
 import type { JobStore } from './job-store.js';
 import { createRedisStore } from './redis/store.js';
 
+export { FolderInUse } from './embedded/database.js';
 export { QueueUnavailable } from './redis/connection.js';
 
 /** The queue that a configuration means: Redis, or one embedded in DATA_DIR. */

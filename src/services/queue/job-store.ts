@@ -67,9 +67,7 @@ export interface JobRecord {
   history?: EndedAttempt[];
 }
 
-/**
- * Proof of ownership of a running job: every write of a runner carries it, and is refused once it is lost.
- */
+/** Proof of ownership of a running job: every write of a runner carries it, and is refused once it is lost. */
 export interface Lease {
   queue: QueueName;
   /** The store's own key of the reservation; unique per claim, never the payload's bytes. */
@@ -254,5 +252,7 @@ export interface JobStore extends LeaseCalls, DeadLetterCalls, InstanceCalls {
 
   /** Round trip to the store, for readiness. Throws when it does not answer. */
   ping(): Promise<void>;
+  /** What the server takes for the time, milliseconds since 1970; absent where there is none. */
+  clock?(): Promise<number>;
   close(): Promise<void>;
 }

@@ -5,6 +5,7 @@ import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Logger } from 'pino';
+import type { RoomWatch } from '../../lib/data-folder.js';
 import type { Storage } from '../storage/storage.js';
 import type { ReferenceFetcher } from './fetcher.js';
 import { catalogue, isJobType } from '../catalogue.js';
@@ -90,6 +91,7 @@ interface UploadsOptions {
   /** How long an upload may be used. */
   seconds: number;
   own?: OwnAddresses;
+  room?: Pick<RoomWatch, 'require'>;
   log: Logger;
 }
 
@@ -105,7 +107,7 @@ export type ReferenceUploads = ReturnType<typeof createReferenceUploads>;
 
 /** Files of pages and of the command line, kept for a while as references of one user's jobs. */
 export function createReferenceUploads(options: UploadsOptions) {
-  const { storage, pictures, folder, seconds, own: addresses = {}, log } = options;
+  const { storage, pictures, folder, seconds, own: addresses = {}, room, log } = options;
   return {
     maxBytes: pictures.maxBytes,
 
@@ -117,9 +119,10 @@ export function createReferenceUploads(options: UploadsOptions) {
 
     /**
      * Stores what a decoder in a process of its own made of the file: never the file itself.
-     * @throws AppError `invalidParameters`, `bodyTooLarge`
+     * @throws AppError `invalidParameters`, `bodyTooLarge`, `insufficientStorage`
      */
     async store(file: Readable, userId: string, signal: AbortSignal): Promise<StoredReference> {
+      await room?.require();
       await mkdir(folder, { recursive: true });
       const own = await mkdtemp(path.join(folder, 'upload-'));
       const [raw, png] = [path.join(own, 'raw'), path.join(own, 'picture.png')];

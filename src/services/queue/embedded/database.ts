@@ -1,7 +1,7 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ClassicLevel } from 'classic-level';
-import { errors } from '../../../lib/errors.js';
+import { errors, type Trouble } from '../../../lib/errors.js';
 import { queueNames } from '../../catalogue.js';
 import type { JobRecord } from '../job-store.js';
 import {
@@ -64,6 +64,34 @@ interface Range {
 /** Opening writes what memory held, up to 4 MiB, as a table. */
 const roomToOpenBytes = 5 * 1024 * 1024;
 
+/** Two services on one DATA_DIR. */
+export class FolderInUse extends Error {
+  readonly trouble: Trouble;
+
+  constructor(folder: string, pid: number | null, options: ErrorOptions) {
+    const holder = pid === null ? 'another process' : `the process ${pid}`;
+    const trouble: Trouble = {
+      code: 'data_dir_in_use',
+      severity: 'critical',
+      target: 'DATA_DIR',
+      what: 'Another service uses this DATA_DIR',
+      cause: `the embedded queue in ${folder} is in use by ${holder}`,
+      cure: 'Stop that one, give each service its own DATA_DIR, or let them share a queue through REDIS_URL.',
+    };
+    super(`${trouble.what}: ${trouble.cause}. ${trouble.cure}`, options);
+    this.name = 'FolderInUse';
+    this.trouble = trouble;
+  }
+}
+
+/** Who has the lock of a file, where the system tells (Linux). */
+async function holderOf(file: string): Promise<number | null> {
+  const { ino } = await stat(file).catch(() => ({ ino: -1 }));
+  const locks = await readFile('/proc/locks', 'utf8').catch(() => '');
+  const [, pid] = new RegExp(`WRITE (\\d+) [0-9a-f]+:[0-9a-f]+:${ino} `).exec(locks) ?? [];
+  return pid === undefined ? null : Number(pid);
+}
+
 export type Database = Awaited<ReturnType<typeof openDatabase>>;
 
 /**
@@ -79,11 +107,7 @@ export async function openDatabase(folder: string, log?: PassOverLog) {
   } catch (error) {
     const cause = (error as { cause?: { code?: string; message?: string } }).cause;
     if (cause?.code === 'LEVEL_LOCKED') {
-      throw new Error(
-        `The embedded queue in ${folder} is in use by another process. Give each process its own DATA_DIR, ` +
-          'or share a queue through REDIS_URL.',
-        { cause: error },
-      );
+      throw new FolderInUse(folder, await holderOf(path.join(folder, 'LOCK')), { cause: error });
     }
     throw new Error(`The embedded queue in ${folder} cannot be opened: ${cause?.message ?? String(error)}`, {
       cause: error,

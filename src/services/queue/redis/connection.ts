@@ -150,8 +150,11 @@ function outageOf(error: unknown): string | null {
 export function createOutages(log: StoreLog | undefined) {
   const toldAtMs = new Map<string, number>();
   let failing: { sinceMs: number; lastMs: number; calls: number } | null = null;
+  /** Why there is no connection: those who wait for one only hear that they waited too long. */
+  let disconnected: Error | null = null;
 
   function failed(error: Error, kind = outageOf(error) ?? 'away'): void {
+    if (!waitedTooLong(error)) disconnected = error;
     const nowMs = performance.now();
     failing = { sinceMs: failing?.sinceMs ?? nowMs, lastMs: nowMs, calls: (failing?.calls ?? 0) + 1 };
     if (nowMs - (toldAtMs.get(kind) ?? -Infinity) < repeatMs) return;
@@ -173,7 +176,7 @@ export function createOutages(log: StoreLog | undefined) {
     const kind = outageOf(error);
     if (kind === null || !(error instanceof Error)) return error;
     failed(error, kind);
-    return new QueueUnavailable(error, sentences[kind]);
+    return new QueueUnavailable((waitedTooLong(error) ? disconnected : null) ?? error, sentences[kind]);
   }
 
   return {
@@ -205,6 +208,8 @@ export function createOutages(log: StoreLog | undefined) {
     },
   };
 }
+
+const waitedTooLong = ({ name }: Error) => name === 'MaxRetriesPerRequestError';
 
 function told(kind: string): string {
   if (kind === 'away') return 'Redis does not answer; jobs wait, and calls are tried again';

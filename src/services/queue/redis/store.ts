@@ -221,6 +221,11 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       await redis.set(`${prefix}written`, '1', 'PX', 3 * provenForMs);
       writtenAtMs = performance.now();
     },
+
+    async clock() {
+      const [seconds = 0, microseconds = 0] = await redis.time();
+      return Number(seconds) * 1000 + Number(microseconds) / 1000;
+    },
   };
 
   return {
