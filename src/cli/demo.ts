@@ -8,7 +8,7 @@ import { Command } from 'commander';
 import { type Client, createClient } from '../../client/index.js';
 import { asCliError, readGeneratedKey } from './client.js';
 import { buildPayload, localUserId } from './commands/generate.js';
-import { followJob, saveAssets } from './job-view.js';
+import { followJob, notesFor, saveAssets, sentenceOf } from './job-view.js';
 import { writeLine } from './output.js';
 import { createProgressDisplay } from './progress-view.js';
 import { findFreePort, ownProgram } from '../lib/processes.js';
@@ -71,6 +71,7 @@ async function runDemo(prompt: string, options: { exit?: boolean }): Promise<voi
     videos = drawn.videos;
     writeLine(`\nThe picture: ${drawn.file}`);
     writeLine(`It took ${((Date.now() - startedAtMs) / 1000).toFixed(1)} s from the start of the service.`);
+    for (const line of drawn.said) writeLine(line);
   } catch (error) {
     writeLine(`\n${asCliError(error).message}`);
     giveUp.abort();
@@ -116,7 +117,7 @@ async function drawPicture(
   dataDir: string,
   prompt: string,
   signal: AbortSignal,
-): Promise<{ file: string; videos: boolean }> {
+): Promise<{ file: string; said: string[]; videos: boolean }> {
   const timeout = AbortSignal.timeout(pictureTimeoutMs);
   const deadline = AbortSignal.any([signal, timeout]);
   await waitForHealth(url, deadline);
@@ -134,7 +135,12 @@ async function drawPicture(
       throw new Error(`The job ${job.status}: ${job.error_message ?? 'no reason given'}`);
     const [file] = await saveAssets(client, job, prompt, path.join(dataDir, 'demo'));
     if (file === undefined) throw new Error('The job completed without a picture');
-    return { file, videos: await canMakeVideos(client) };
+    const said = await notesFor(client, job);
+    return {
+      file,
+      said: said.length > 0 ? said : await sentenceOf(client, job),
+      videos: await canMakeVideos(client),
+    };
   } catch (error) {
     if (timeout.aborted)
       throw new Error(

@@ -4,6 +4,8 @@ import type { Job } from '../../client/index.js';
 import { type Client, download } from './client.js';
 import { formatFields, shorten } from './output.js';
 import type { JobProgressDisplay } from './progress-view.js';
+import { oneLine } from '../lib/printable.js';
+import { catalogue, isJobType } from '../services/catalogue.js';
 
 /**
  * Follows a job to its end by its event stream (a restart of the service in between is no reason to lose sight of the
@@ -23,6 +25,27 @@ export async function followJob(
     attempts = Math.max(attempts, data.attempts);
   }
   return client.getJob({ id: jobId }, { signal });
+}
+
+interface Note {
+  field: string;
+  text: string;
+  note: string;
+}
+
+/** What of the job did not act as it was meant; of a demo model also what it can do, in one sentence. */
+export async function notesFor(client: Client, job: Job): Promise<string[]> {
+  const notes = Array.isArray(job.metadata['prompt_notes']) ? (job.metadata['prompt_notes'] as Note[]) : [];
+  const lines = notes.map(({ field, text, note }) => oneLine(`Note on ${field}: "${text}": ${note}`));
+  return lines.length === 0 ? [] : [...lines, ...(await sentenceOf(client, job))];
+}
+
+/** Of the model that drew it, where that is a demo model. */
+export async function sentenceOf(client: Client, job: Job): Promise<string[]> {
+  const engine = isJobType(job.type) ? catalogue[job.type].engine : 'sdxl';
+  const capabilities = await client.getCapabilities().catch(() => null);
+  const sentence = capabilities?.engines[engine]?.world?.sentence;
+  return sentence === undefined ? [] : [oneLine(sentence)];
 }
 
 /** How far a job is, as its events say. */

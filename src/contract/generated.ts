@@ -1322,6 +1322,18 @@ export interface components {
                     features: string[];
                     /** @description Devices that were not taken, each with its cure */
                     device_notes: string[];
+                    /** @description What a small model knows; absent for one that is taken to know what people ask for */
+                    world?: {
+                        /** @description For people: what it draws, and how to get real pictures */
+                        sentence: string;
+                        examples: string[];
+                        words: string[];
+                        native_size: {
+                            width: number;
+                            height: number;
+                        };
+                        native_frames?: number;
+                    };
                 };
             };
             features_off: {

@@ -9,6 +9,7 @@ import { csrfTokenOf } from '../plugins/tokens.js';
 import { catalogue, jobTypes } from '../services/catalogue.js';
 import { maxWeights } from '../services/jobs/compel-weights.js';
 import type { EngineStatus } from '../services/engines/engine-status.js';
+import type { World } from '../services/models/model-folders.js';
 import type { RouteContext } from './context.js';
 
 type Capabilities = components['schemas']['Capabilities'];
@@ -162,7 +163,13 @@ export function capabilitiesRoutes({ services, document, facts }: RouteContext):
           }),
         ),
         engines: Object.fromEntries(
-          statuses.map((status) => [status.kind, engineView(status, has(status.kind))]),
+          statuses.map((status) => [
+            status.kind,
+            {
+              ...engineView(status, has(status.kind)),
+              ...worldView(status.kind, services.worlds[status.kind]),
+            },
+          ]),
         ),
         features_off: [
           ...statuses
@@ -189,6 +196,24 @@ function engineView(
     features: loaded?.model.features ?? [],
     device_notes: loaded?.deviceNotes ?? [],
     ...(reason === null ? {} : { reason }),
+  };
+}
+
+function worldView(
+  kind: EngineStatus['kind'],
+  world: World | undefined,
+): Pick<Capabilities['engines'][string], 'world'> {
+  if (world === undefined) return {};
+  const { grammar: _grammar, quality: _quality, ...words } = world.words;
+  const cure = kind === 'sdxl' ? 'ourvidz models pull sdxl' : 'ourvidz models pull wan2.1-t2v-1.3b';
+  return {
+    world: {
+      sentence: `This demo model only draws ${world.draws}; for real ones see "${cure}" and docs/models.md.`,
+      examples: [...world.examples],
+      words: [...new Set(Object.values(words).flat())],
+      native_size: world.size,
+      ...(world.frames === undefined ? {} : { native_frames: world.frames }),
+    },
   };
 }
 

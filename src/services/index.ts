@@ -202,6 +202,8 @@ export async function createServices(config: Config, log: Logger, options: Servi
     workerId,
     version,
     schedulers: { sdxl: models.sdxl.scheduler, wan: models.wan.scheduler },
+    /** What small models know, by engine. */
+    worlds: { sdxl: models.sdxl.world, wan: models.wan.world, qwen: undefined },
     relay,
     folders,
   };
@@ -220,6 +222,7 @@ export interface Services extends Pick<
   | 'thumbnails'
   | 'references'
   | 'validation'
+  | 'worlds'
   | 'activeJobs'
   | 'start'
   | 'stopTaking'

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Job, JobPayload } from '../../../client/index.js';
 import { asCliError, type Client, clientOf, isJson } from '../client.js';
-import { followJob, formatExplanation, saveAssets } from '../job-view.js';
+import { followJob, formatExplanation, notesFor, saveAssets } from '../job-view.js';
 import { CliError, exitCodes, print, toInteger, toNumber, writeNote } from '../output.js';
 import { createProgressDisplay, formatSeconds, silentProgress } from '../progress-view.js';
 import { oneLine } from '../../lib/printable.js';
@@ -117,6 +117,7 @@ async function generate(
   const explanation = formatExplanation(job.metadata['explain']);
   if (!asJson && typeof seconds === 'number') writeNote(`done in ${formatSeconds(seconds)}`);
   if (!asJson && explanation !== '') writeNote(explanation);
+  if (!asJson) for (const line of await notesFor(client, job)) writeNote(line);
   print(asJson, { ...job, files }, () => files.map(oneLine).join('\n'));
 }
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { EngineEvent, LoadResult } from '../../inference/engine-protocol.js';
 import type { GeneratedFile, SdxlGenerateResult, WanGenerateResult } from '../../inference/generation.js';
 import type { PromptNote } from '../../lib/prompt-weights.js';
+import type { World } from '../models/model-folders.js';
 import type { StageSeconds, TimedStage } from './progress-estimator.js';
 
 export type EnhancementType = 'base' | 'chat' | 'instruct_chat';
@@ -82,6 +83,73 @@ const longestNoted = 200;
 export function notesOf(...fields: FieldNotes): FieldNote[] {
   const all = fields.flatMap(([field, notes]) => notes.map(({ text, note }) => ({ field, text, note })));
   return all.slice(0, mostNotes).map((one) => ({ ...one, text: shortened(one.text) }));
+}
+
+const numbers: Readonly<Record<string, number>> = {
+  ...{ two: 2, three: 3, four: 4, five: 5, six: 6, seven: 7, eight: 8, nine: 9, ten: 10, eleven: 11 },
+  ...{ twelve: 12, dozen: 12, twenty: 20, hundred: 100, hundreds: 100, thousand: 1000, thousands: 1000 },
+};
+const unknown = 'this demo model does not know it';
+
+/** What of a prompt and of the sizes that were asked for a small model cannot know. */
+export function worldNotes(
+  world: World | undefined,
+  prompt: string,
+  asked: Array<[field: string, value: string | number | null | undefined, native: string | number]>,
+): FieldNotes {
+  if (world === undefined) return [];
+  const sizes = asked.filter(
+    ([, value, native]) => value !== undefined && value !== null && value !== native,
+  );
+  return [
+    ['prompt', wordNotes(world, prompt)],
+    ...sizes.map(([field, value, native]): FieldNotes[number] => [
+      field,
+      [{ text: String(value), note: `this demo model was made for ${native}: other sizes fall apart` }],
+    ]),
+  ];
+}
+
+function wordNotes(world: World, prompt: string): PromptNote[] {
+  const known = new Set(Object.values(world.words).flat());
+  const read = new Set([...(world.words['grammar'] ?? []), ...(world.words['quality'] ?? [])]);
+  // The numbers of weights are no words: (star:1.4), star++, (star)1.2
+  const text = prompt.replace(/:\s*[+-]?[\d.]+\s*(?=[)\]])|(?<=\))[\d.]+/g, '');
+  const words = [...text.matchAll(/[\p{L}\p{M}\p{N}]+/gu)].map(({ 0: word, index }) => ({
+    word: word.toLowerCase(),
+    from: index,
+    to: index + word.length,
+  }));
+  const notes: PromptNote[] = [];
+  const runs: Array<{ from: number; to: number }> = [];
+  for (const { word, from, to } of words) {
+    const count = numbers[word] ?? (/^\d{1,6}$/.test(word) ? Number(word) : undefined);
+    if (count !== undefined && count > (world.mostOfAKind ?? Infinity))
+      notes.push({ text: word, note: `this demo model draws ${world.mostOfAKind} of a kind at most` });
+    else if (count === undefined && !known.has(word)) {
+      const last = runs.at(-1);
+      const between = last === undefined ? '' : text.slice(last.to, from);
+      const isJoined =
+        /^[^,.;:!?]*$/u.test(between) &&
+        between.split(/\s+/).every((one) => one === '' || read.has(one.toLowerCase()));
+      if (last !== undefined && isJoined) last.to = to;
+      else runs.push({ from, to });
+    }
+  }
+  notes.push(...runs.map(({ from, to }) => ({ text: text.slice(from, to), note: unknown })));
+  const things = words.filter(({ word }) => world.words['shapes']?.includes(word) === true);
+  if (things.length > (world.mostThings ?? Infinity))
+    notes.push({
+      text: things.map(({ word }) => word).join(', '),
+      note: `this demo model draws ${world.mostThings} different things at most`,
+    });
+  const [first] = notes;
+  if (first === undefined) return notes;
+  const drawable = words.filter(({ word }) => known.has(word) && !read.has(word));
+  const english = words.some(({ word }) => known.has(word)) ? '' : ' and reads English only';
+  const rest = drawable.length === 0 ? '; nothing else is asked for' : '';
+  first.note += `${english}${rest}. It draws ${world.draws}`;
+  return notes;
 }
 
 const shortened = (text: string) => (text.length > longestNoted ? `${text.slice(0, longestNoted)}…` : text);

@@ -11,7 +11,7 @@ import { parsePrompt, type PromptNote } from '../../lib/prompt-weights.js';
 import type { Engines } from '../engines/engines.js';
 import type { NegativePrompts } from '../models/negative-prompts.js';
 import { catalogue, defaultReferenceStrength } from '../catalogue.js';
-import { defaultSchedulers } from '../models/model-folders.js';
+import { defaultSchedulers, type World } from '../models/model-folders.js';
 import { compelOff, dropTags, engineNotes, formatWeight, parseCompelWeights } from './compel-weights.js';
 import type { ValidJob } from './payload.js';
 import {
@@ -22,6 +22,7 @@ import {
   parametersText,
   type PlannedReference,
   seedFromId,
+  worldNotes,
 } from './plan.js';
 
 export interface SdxlPlanOptions {
@@ -33,6 +34,8 @@ export interface SdxlPlanOptions {
   /** What the model asks for instead of the job type's. */
   steps?: number | undefined;
   guidanceScale?: number | undefined;
+  /** What the model knows, where that is little. */
+  world?: World | undefined;
   format?: ImageFormat;
   /** Latent previews for followers of the job, every n steps; 0 for none. */
   previewEverySteps?: number;
@@ -42,10 +45,7 @@ export interface SdxlPlanOptions {
 /** Without a size in the job and in the model folder: what SDXL was trained on. */
 const fallbackSize = 1024;
 
-/**
- * Plans an SDXL job: prompt weights, negative prompt, sizes and seeds decided here, the drawing left to the
- * engine.
- */
+/** Plans an SDXL job: weights, negative prompt, sizes and seeds decided here, the drawing left to the engine. */
 export function planSdxlJob(
   job: ValidJob,
   {
@@ -53,6 +53,7 @@ export function planSdxlJob(
     negativePrompts,
     compel: compelHere = true,
     scheduler = defaultSchedulers.sdxl,
+    world,
     format = 'png',
     previewEverySteps = 5,
     version,
@@ -63,7 +64,7 @@ export function planSdxlJob(
   const { steps = type.steps, guidanceScale = type.guidanceScale } = wishes;
   const config = job.config ?? {};
   const loaded = engines.status('sdxl').loaded;
-  const { width, height } = sizeOf(config, loaded);
+  const { width, height } = sizeOf(config, loaded, world);
   const numImages = config.num_images ?? 1;
   const seed = config.seed ?? seedFromId(job.id);
   const compelAsked = job.compel_enabled === true;
@@ -84,6 +85,10 @@ export function planSdxlJob(
     ['prompt', words.notes],
     ['config.negative_prompt', unwanted.notes],
     ['compel_weights', compel.notes],
+    ...worldNotes(world, words.text, [
+      ['config.width', config.width, world?.size.width ?? width],
+      ['config.height', config.height, world?.size.height ?? height],
+    ]),
   ];
 
   const base: Omit<SdxlGenerateParams, 'outputDir' | 'prompt' | 'parametersText' | 'reference'> = {
@@ -244,9 +249,10 @@ function referenceOf(
 function sizeOf(
   config: NonNullable<ValidJob['config']>,
   loaded: LoadResult | null,
+  world: World | undefined,
 ): { width: number; height: number } {
   return {
-    width: config.width ?? loaded?.model.defaultWidth ?? fallbackSize,
-    height: config.height ?? loaded?.model.defaultHeight ?? fallbackSize,
+    width: config.width ?? loaded?.model.defaultWidth ?? world?.size.width ?? fallbackSize,
+    height: config.height ?? loaded?.model.defaultHeight ?? world?.size.height ?? fallbackSize,
   };
 }

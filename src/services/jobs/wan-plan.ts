@@ -1,5 +1,12 @@
-import { defaultSchedulers } from '../models/model-folders.js';
-import { drawnMetadata, type GenerationPlan, notesOf, parametersText, seedFromId } from './plan.js';
+import { defaultSchedulers, type World } from '../models/model-folders.js';
+import {
+  drawnMetadata,
+  type GenerationPlan,
+  notesOf,
+  parametersText,
+  seedFromId,
+  worldNotes,
+} from './plan.js';
 import type { TimedStage } from './progress-estimator.js';
 import type { ValidJob } from './payload.js';
 import { dropTags } from './compel-weights.js';
@@ -21,6 +28,8 @@ export interface WanPlanOptions {
   /** Where the job names none. */
   scheduler?: FlowSchedulerName;
   shift?: number | undefined;
+  /** What the model knows, where that is little. */
+  world?: World | undefined;
   /** Of pictures and posters. */
   format?: ImageFormat;
   /** H.264 constant rate factor: 0 is lossless, 51 the worst. */
@@ -50,6 +59,7 @@ export function planWanJob(
     negativePrompt,
     scheduler: usualScheduler = defaultSchedulers.wan,
     shift: usualShift = defaultShift,
+    world,
     format = 'png',
     crf = 18,
     previewEverySteps = 5,
@@ -61,8 +71,21 @@ export function planWanJob(
   const loaded = engines.status('wan').loaded;
   const references = resolveWanReferences(job);
   const words = dropTags(job.prompt);
-  const { width, height } = sizeOf(config.size, loaded);
-  const frames = wanFrames(job.type, config.frame_num ?? loaded?.model.defaultFrames);
+  const { width, height } = sizeOf(config.size, loaded, world);
+  const frames = wanFrames(job.type, config.frame_num ?? loaded?.model.defaultFrames ?? world?.frames);
+  const native = world === undefined ? '' : `${world.size.width}*${world.size.height}`;
+  const known = worldNotes(world, words.text, [
+    ['config.size', config.size?.replace('x', '*'), native],
+    ...(frames > (world?.mostFrames ?? Infinity)
+      ? [
+          ['config.frame_num', config.frame_num, `up to ${world?.mostFrames} frames`] as [
+            string,
+            number,
+            string,
+          ],
+        ]
+      : []),
+  ]);
   const steps = config.sample_steps ?? type.steps;
   const guidanceScale = wanGuidance(config.sample_guide_scale ?? type.guidanceScale, references);
   const solver = config.sample_solver ?? undefined;
@@ -138,7 +161,7 @@ export function planWanJob(
       guidance_scale: guidanceScale,
       sample_shift: shift,
       scheduler,
-      prompt_notes: notesOf(['prompt', words.notes]),
+      prompt_notes: notesOf(['prompt', words.notes], ...known),
       negative_prompt: negativePrompt,
       negative_prompt_source: negativePrompt === null ? 'none' : 'automatic',
       reference_mode: references.mode,
@@ -183,7 +206,10 @@ export function planWanJob(
         timings: result.timings,
         metadata: {
           ...outcomeMetadata(result, engines.status('wan').loaded ?? loaded),
-          prompt_notes: notesOf(['prompt', [...words.notes, ...(result.truncated ? [endCut] : [])]]),
+          prompt_notes: notesOf(
+            ['prompt', [...words.notes, ...(result.truncated ? [endCut] : [])]],
+            ...known,
+          ),
         },
       };
     },
@@ -215,11 +241,12 @@ function outcomeMetadata(result: WanGenerateResult, loaded: LoadResult | null): 
 function sizeOf(
   size: string | null | undefined,
   loaded: LoadResult | null,
+  world: World | undefined,
 ): { width: number; height: number } {
   const [width, height] = size?.split(/[*x]/).map(Number) ?? [];
   if (width !== undefined && height !== undefined) return { width, height };
   return {
-    width: loaded?.model.defaultWidth ?? fallbackSize.width,
-    height: loaded?.model.defaultHeight ?? fallbackSize.height,
+    width: loaded?.model.defaultWidth ?? world?.size.width ?? fallbackSize.width,
+    height: loaded?.model.defaultHeight ?? world?.size.height ?? fallbackSize.height,
   };
 }

@@ -42,6 +42,7 @@ export async function openModels(config: Config) {
     folders,
     videoEncoder,
     sdxl: {
+      world: sdxl.world,
       scheduler:
         config.sdxlScheduler === 'auto' ? (sdxl.scheduler ?? defaultSchedulers.sdxl) : config.sdxlScheduler,
       steps: sdxl.steps,
@@ -53,6 +54,7 @@ export async function openModels(config: Config) {
       }),
     },
     wan: {
+      world: wan.world,
       scheduler:
         config.wanScheduler === 'auto' ? (wan.scheduler ?? defaultSchedulers.wan) : config.wanScheduler,
       shift: wan.shift,

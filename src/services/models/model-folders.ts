@@ -91,6 +91,7 @@ export interface SdxlSettings {
   /** Instead of the job type's: a distilled model draws in few steps, and most without guidance. */
   steps?: number;
   guidanceScale?: number;
+  world?: World;
 }
 
 type Preset = Required<Pick<SdxlSettings, 'scheduler' | 'steps' | 'guidanceScale'>>;
@@ -135,10 +136,49 @@ interface WanSettings {
   scheduler?: FlowSchedulerName;
   /** `sample_shift` of jobs that name none, in place of the 5.0 of every other folder. */
   shift?: number;
+  world?: World;
+}
+
+/** What a small model knows; a folder that does not say so is taken to know what people ask for. */
+export interface World {
+  /** Ends a sentence: "it draws …". */
+  draws: string;
+  /** What it was trained on; other sizes fall apart. */
+  size: { width: number; height: number };
+  frames?: number;
+  mostFrames?: number;
+  mostOfAKind?: number;
+  /** Different things in one picture. */
+  mostThings?: number;
+  /** By kind. `grammar` and `quality` are read, and draw nothing; `shapes` are counted as things. */
+  words: Readonly<Record<string, readonly string[]>>;
+  examples: readonly string[];
+}
+
+/** Null for what is not of this form. */
+function readWorld(value: unknown): World | null {
+  const { draws, size, words, examples, ...limits } = (value ?? {}) as Record<string, unknown>;
+  const isTexts = (list: unknown) => Array.isArray(list) && list.every((one) => typeof one === 'string');
+  const { width, height } = (size ?? {}) as Record<string, unknown>;
+  if (typeof draws !== 'string' || typeof width !== 'number' || typeof height !== 'number') return null;
+  if (typeof words !== 'object' || words === null || !isTexts(examples)) return null;
+  const lists = Object.entries(words).map(([kind, list]): [string, string[]] => [
+    kind,
+    String(list).toLowerCase().split(/\s+/),
+  ]);
+  const numbers = Object.entries(limits).filter(([, limit]) => typeof limit === 'number');
+  return {
+    draws,
+    size: { width, height },
+    words: Object.fromEntries(lists),
+    examples: examples as string[],
+    ...Object.fromEntries(numbers),
+  };
 }
 
 export async function readSdxlSettings(modelDir: string): Promise<SdxlSettings> {
-  const { autoNegative, withoutNegative, scheduler, steps, guidanceScale } = await readSettings(modelDir);
+  const { autoNegative, withoutNegative, scheduler, steps, guidanceScale, world } =
+    await readSettings(modelDir);
   const settings: SdxlSettings = await distilledPreset(modelDir);
   if (typeof autoNegative === 'boolean' || isSceneTexts(autoNegative)) settings.autoNegative = autoNegative;
   if (withoutNegative === 'zeros' || withoutNegative === 'empty') settings.withoutNegative = withoutNegative;
@@ -148,17 +188,21 @@ export async function readSdxlSettings(modelDir: string): Promise<SdxlSettings> 
     settings.steps = steps as number;
   if (typeof guidanceScale === 'number' && guidanceScale >= 1 && guidanceScale <= 30)
     settings.guidanceScale = guidanceScale;
+  const knows = readWorld(world);
+  if (knows !== null) settings.world = knows;
   return settings;
 }
 
 export async function readWanSettings(modelDir: string): Promise<WanSettings> {
-  const { autoNegative, scheduler, shift } = await readSettings(modelDir);
+  const { autoNegative, scheduler, shift, world } = await readSettings(modelDir);
   const settings: WanSettings = {};
   if (typeof autoNegative === 'boolean' || typeof autoNegative === 'string')
     settings.autoNegative = autoNegative;
   if (typeof shift === 'number' && shift > 0 && shift <= 100) settings.shift = shift;
   const known = flowSchedulerNames.find((name) => name === scheduler);
   if (known !== undefined) settings.scheduler = known;
+  const knows = readWorld(world);
+  if (knows !== null) settings.world = knows;
   return settings;
 }
 
