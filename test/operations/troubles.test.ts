@@ -312,7 +312,7 @@ t.test('a wrong clock, callbacks that are refused, a key that expires, a dead Re
       await service.send('POST', '/jobs', smallJob());
       const isRefused = (line: string) => line.includes('"unfit"') && line.includes('SUPABASE_SERVICE_KEY');
       await waitFor(() => service.logs().slice(before).some(isRefused), {
-        what: 'the refusal',
+        what: () => `the refusal; ${service.logs().slice(before).join('\n')}`,
         timeoutMs: 240_000,
       });
     },
