@@ -245,8 +245,7 @@ t.test('a second service takes over when the first one has ended', async (t) => 
 t.test('a wrong clock, callbacks that are refused, a key that expires, a dead Redis', async (t) => {
   if (!redisOrSkip(t)) return;
   const redis = await startRedis();
-  const expiresAt = Math.ceil(Date.now() / 1000) + 30;
-  const serviceKey = keyOf({ role: 'service_role', exp: expiresAt });
+  const serviceKey = keyOf({ role: 'service_role' });
   const [supabase, receiver] = [
     await startSupabaseStorageDouble({ serviceKey }),
     await startCallbackReceiver(),
@@ -269,14 +268,6 @@ t.test('a wrong clock, callbacks that are refused, a key that expires, a dead Re
     'clock_wrong',
     { severity: 'error', cause: /it is 3\d{3} s ahead of that of Supabase/, cure: /set-ntp/ },
     () => Promise.resolve(),
-  );
-
-  await shown(
-    t,
-    service,
-    'key_invalid',
-    { severity: 'error', cause: /SUPABASE_SERVICE_KEY expired on/, cure: /service_role key of the project/ },
-    () => sleep(Math.max(0, expiresAt * 1000 - Date.now())),
   );
 
   await shown(
@@ -366,5 +357,23 @@ t.test('a damaged model file, and a device that is not here', async (t) => {
     'device_missing',
     { severity: 'critical', target: 'sdxl', cause: /cuda is not used/, cure: /setup cuda/ },
     tried(elsewhere),
+  );
+});
+
+t.test('a key that expires while nothing is drawn', async (t) => {
+  const expiresAt = Math.ceil(Date.now() / 1000) + 40;
+  const serviceKey = keyOf({ role: 'service_role', exp: expiresAt });
+  const supabase = await startSupabaseStorageDouble({ serviceKey });
+  const service = await startService({
+    env: { MODELS_DIR: await onlyTinySdxl(t), SUPABASE_URL: supabase.url, SUPABASE_SERVICE_KEY: serviceKey },
+    until: 'health',
+  });
+  t.teardown(() => Promise.all([service.cleanUp(), supabase.close()]));
+  await shown(
+    t,
+    service,
+    'key_invalid',
+    { severity: 'error', cause: /SUPABASE_SERVICE_KEY expired on/, cure: /service_role key of the project/ },
+    () => sleep(Math.max(0, expiresAt * 1000 - Date.now())),
   );
 });

@@ -158,7 +158,8 @@ export interface World {
 /** Null for what is not of this form. */
 function readWorld(value: unknown): World | null {
   const { draws, size, words, examples, ...limits } = (value ?? {}) as Record<string, unknown>;
-  const isTexts = (list: unknown) => Array.isArray(list) && list.every((one) => typeof one === 'string');
+  const isTexts = (list: unknown): list is string[] =>
+    Array.isArray(list) && list.every((one) => typeof one === 'string');
   const { width, height } = (size ?? {}) as Record<string, unknown>;
   if (typeof draws !== 'string' || typeof width !== 'number' || typeof height !== 'number') return null;
   if (typeof words !== 'object' || words === null || !isTexts(examples)) return null;
@@ -171,7 +172,7 @@ function readWorld(value: unknown): World | null {
     draws,
     size: { width, height },
     words: Object.fromEntries(lists),
-    examples: examples as string[],
+    examples,
     ...Object.fromEntries(numbers),
   };
 }

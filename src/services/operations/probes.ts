@@ -4,6 +4,7 @@ import { withoutCredentials } from '../../lib/printable.js';
 import { keyTrouble } from '../../lib/supabase.js';
 import { formatGigabytes, gibibyte } from '../../lib/units.js';
 import { type VideoEncoder, videoToolsCure } from '../../lib/video-tools.js';
+import { orAborted } from '../../lib/wait.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
 import { generationEngines, type EnginesView } from '../engines/engine-status.js';
 import { isWorkersFault } from '../jobs/capabilities.js';
@@ -21,7 +22,7 @@ export interface ProbeParts {
   /** Callbacks and registration go there, wherever files go. */
   supabaseUrl?: string | undefined;
   supabaseServiceKey?: string | undefined;
-  videoEncoder: Pick<VideoEncoder, 'find'>;
+  videoEncoder: Pick<VideoEncoder, 'find' | 'available'>;
   gpu: Pick<GpuMonitor, 'read'>;
   /** Absent where no service runs. */
   engines?: Pick<EnginesView, 'has' | 'status'>;
@@ -175,16 +176,28 @@ function probeKey(key: string): Probe {
 const findAgainMs = 30_000;
 
 /** Without an encoder pictures are still made. */
-export function probeFfmpeg(encoder: Pick<VideoEncoder, 'find'>): Probe {
+export function probeFfmpeg(encoder: Pick<VideoEncoder, 'find' | 'available'>): Probe {
   let found: { atMs: number; version: string | null } | undefined;
+  let looking: Promise<void> | undefined;
+
+  /** Goes on when nobody waits for it any longer. */
+  async function find(): Promise<void> {
+    const version = (await encoder.find())?.version ?? null;
+    found = { version, atMs: performance.now() };
+  }
+
   return {
     check: 'python_dependencies',
     subject: 'ffmpeg',
-    well: () => found?.version ?? '',
+    well: () => found?.version ?? 'found at the start',
     async look(signal) {
       if (found === undefined || performance.now() - found.atMs > findAgainMs)
-        found = { version: (await encoder.find(signal))?.version ?? null, atMs: performance.now() };
-      if (found.version !== null) return [];
+        looking ??= find().finally(() => {
+          looking = undefined;
+        });
+      if (found === undefined && looking !== undefined && !encoder.available())
+        await orAborted(looking, signal);
+      if (found?.version !== null) return [];
       const cause = 'no ffmpeg with libx264, or no ffprobe, is found';
       const what = 'Videos cannot be encoded';
       return [

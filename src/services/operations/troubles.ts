@@ -61,7 +61,7 @@ export function createTroubles({
   const toldAtMs = new Map<string, number>();
   let timer: NodeJS.Timeout | undefined;
 
-  const look = sharedFor(freshMs, async () => {
+  const ask = sharedFor(freshMs, async () => {
     await Promise.all(
       probes.map(async (probe) => {
         const signal = AbortSignal.timeout(lookMs);
@@ -71,8 +71,12 @@ export function createTroubles({
         found.set(probe, seen);
       }),
     );
-    return list();
   });
+
+  async function look(): Promise<ListedTrouble[]> {
+    await ask();
+    return list();
+  }
 
   /** As of the last look; engines and what else needs no asking as of now. */
   function list(): ListedTrouble[] {
@@ -101,7 +105,7 @@ export function createTroubles({
 
   return {
     list,
-    /** After a look that is a second old at most. */
+    /** After everybody was asked, a second ago at most. */
     look,
     health,
     /**
@@ -149,7 +153,7 @@ export function createTroubles({
       });
     },
     start(): void {
-      timer ??= setInterval(() => void look(), periodMs).unref();
+      timer ??= setInterval(() => void ask(), periodMs).unref();
     },
     stop: () => clearInterval(timer),
   };
