@@ -169,7 +169,6 @@ export async function createHarness({
     ...runnerOptions,
   });
   const jobs = createJobService({
-    room: { require: () => Promise.resolve() },
     store,
     storage,
     log: silentLog,

@@ -107,7 +107,10 @@ t.test(
     await s.becomes(first, 'completed');
     await waitFor(() => s.lines.some(({ event }) => event === 'unfit'), { what: 'the line that says so' });
     const second = await s.submit();
-    t.match(await s.readiness(), { status: 503, reasons: [/callbacks answers 401/] });
+    t.match(await s.readiness(), {
+      status: 503,
+      reasons: [/receiver of callbacks refuses this worker: it answers 401/],
+    });
     t.match(await s.health(), { status: 'degraded' });
     await new Promise((resolve) => setTimeout(resolve, 1500));
     t.match(await s.job(second), { status: 'queued', attempts: 0 });

@@ -126,23 +126,22 @@ export function troubleOf(status: EngineStatus): string | null {
 /** What is wrong with the engines, each with its real reason. Without one that can draw it is critical. */
 export function engineTroubles(engines: Pick<EnginesView, 'has' | 'status'>): Trouble[] {
   const drawing = generationEngines.filter((kind) => engines.has(kind)).map((kind) => engines.status(kind));
+  const none: Trouble[] = [];
   if (drawing.length === 0) {
     const reasons = generationEngines.map(
       (kind) => engines.status(kind).reason ?? `there is no ${kind} engine`,
     );
-    return [
-      {
-        code: 'no_engine',
-        severity: 'critical',
-        what: 'There is no engine that draws',
-        cause: reasons.join('; '),
-        cure: 'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.',
-      },
-    ];
+    none.push({
+      code: 'no_engine',
+      severity: 'critical',
+      what: 'There is no engine that draws',
+      cause: reasons.join('; '),
+      cure: 'Point MODELS_DIR at a folder with the layout of docs/models.md, or unset it to use the pocket models.',
+    });
   }
   const isLost = !drawing.some((status) => isAble(status) || (!isUp(status) && troubleOf(status) === null));
   const all = engines.has('qwen') ? [...drawing, engines.status('qwen')] : drawing;
-  return all.flatMap((status): Trouble[] => {
+  const ofEngines = all.flatMap((status): Trouble[] => {
     const what = troubleOf(status);
     if (what === null) return [];
     const { kind, nextStartAtMs } = status;
@@ -156,6 +155,7 @@ export function engineTroubles(engines: Pick<EnginesView, 'has' | 'status'>): Tr
       },
     ];
   });
+  return [...none, ...ofEngines];
 }
 
 function explain(status: EngineStatus): Pick<Trouble, 'code' | 'cause' | 'cure'> {

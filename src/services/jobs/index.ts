@@ -20,7 +20,7 @@ import { createCapabilities, type Fitness } from './capabilities.js';
 import { createJobEnhancer } from './enhance-job.js';
 import { NotPossibleHere } from './failure.js';
 import { createEventLog } from './event-log.js';
-import { createJobService } from './job-service.js';
+import { createJobService, type JobService } from './job-service.js';
 import { createOutlook } from './outlook.js';
 import { createPayloadValidator, type ValidJob } from './payload.js';
 import type { GenerationPlan } from './plan.js';
@@ -142,7 +142,6 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
     log,
     capabilities,
     outlook,
-    room: options.room,
     events,
     callback,
     version,
@@ -154,8 +153,14 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
     validate: (payload) => payloads.validatePayload(payload),
   });
 
+  /** What is taken in must have room here. */
+  const submit: JobService['submit'] = async (...request) => {
+    await options.room.require();
+    return jobs.submit(...request);
+  };
+
   return {
-    jobs,
+    jobs: { ...jobs, submit },
     uploads,
     runners,
     capabilities,

@@ -1,6 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
-import type { RoomWatch } from '../../lib/data-folder.js';
 import { errors } from '../../lib/errors.js';
 import type { TraceCarrier } from '../../lib/trace.js';
 import { catalogue, everyPath } from '../catalogue.js';
@@ -43,8 +42,6 @@ export interface JobServiceOptions {
   log: Logger;
   capabilities: Pick<Capabilities, 'whyNot'>;
   outlook: Pick<Outlook, 'waitingOf'>;
-  /** What is taken in must have room here. */
-  room: Pick<RoomWatch, 'require'>;
   events: EventLog;
   validate: (payload: unknown) => PayloadCheck;
   callback: BuildCallback;
@@ -61,7 +58,6 @@ export function createJobService({
   log,
   capabilities,
   outlook,
-  room,
   validate,
   events,
   callback,
@@ -148,7 +144,6 @@ export function createJobService({
       // A shared queue may have other workers for this type; with our own, nobody would ever take the job.
       const why = store.kind === 'embedded' ? capabilities.whyNot(job.type) : null;
       if (why !== null) throw errors.unavailable(`${job.type} is not possible here: ${why}`);
-      await room.require();
       const result = await store.submit({
         queue,
         payload: JSON.stringify({ ...trace, ...(withId as object) }),
