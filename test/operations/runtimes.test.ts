@@ -1,7 +1,7 @@
 import t from 'tap';
 import { checkEngines } from '../../src/services/operations/model-checks.js';
 import { asCheck, checkNativeRuntimes } from '../../src/services/operations/checks.js';
-import { probeFfmpeg } from '../../src/services/operations/probes.js';
+import { probeFfmpeg } from '../../src/services/operations/machine-probes.js';
 import { createVideoEncoder } from '../../src/lib/video-tools.js';
 import type { EngineStatus } from '../../src/services/engines/engine-status.js';
 import { engineStatus } from '../engines/support.js';

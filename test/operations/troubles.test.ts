@@ -113,101 +113,124 @@ async function smallDisk(t: Test, megabytes: number): Promise<string | null> {
   return folder;
 }
 
-t.test('ffmpeg missing, a frozen engine, a crash loop, a full disk, a second service', async (t) => {
-  const disk = await smallDisk(t, 200);
-  if (disk !== null) await mkdir(path.join(disk, 'data'));
-  const service = await startService({
-    env: { MODELS_DIR: await onlyTinySdxl(t), FFMPEG: '/nonexistent/ffmpeg' },
-    ...(disk === null ? {} : { dataDir: path.join(disk, 'data') }),
-    until: 'none',
-  });
-  t.teardown(() => service.cleanUp());
-  await service.waitUntil('ready');
+t.test(
+  'ffmpeg missing, a paused queue, a frozen engine, a crash loop, a full disk, a second service',
+  async (t) => {
+    const disk = await smallDisk(t, 200);
+    if (disk !== null) await mkdir(path.join(disk, 'data'));
+    const service = await startService({
+      env: { MODELS_DIR: await onlyTinySdxl(t), FFMPEG: '/nonexistent/ffmpeg' },
+      ...(disk === null ? {} : { dataDir: path.join(disk, 'data') }),
+      until: 'none',
+    });
+    t.teardown(() => service.cleanUp());
+    await service.waitUntil('ready');
 
-  await shown(
-    t,
-    service,
-    'ffmpeg_missing',
-    { severity: 'warning', cause: /no ffmpeg with libx264/, cure: /apt-get install ffmpeg/ },
-    () => Promise.resolve(),
-  );
+    await shown(
+      t,
+      service,
+      'ffmpeg_missing',
+      { severity: 'warning', cause: /no ffmpeg with libx264/, cure: /apt-get install ffmpeg/ },
+      () => Promise.resolve(),
+    );
 
-  await shown(
-    t,
-    service,
-    'engine_frozen',
-    { severity: 'critical', target: 'sdxl', cause: /gives no sign of life.*SIGSTOP/, cure: /kill -CONT \d+/ },
-    async () => process.kill((await engineOf(service)).pid, 'SIGSTOP'),
-  );
-  // Whether it goes on or has been replaced meanwhile.
-  for (const { pid } of childProcesses(service.pid())) process.kill(pid, 'SIGCONT');
-  await gone(service, 'engine_frozen');
-  await service.waitUntil('ready');
-
-  await shown(
-    t,
-    service,
-    'engine_crashing',
-    {
-      severity: 'critical',
-      target: 'sdxl',
-      cause: /died from SIGKILL/,
-      cure: /starts again by itself/,
-      nextTry: true,
-    },
-    async () => {
-      // Killed at work once it is replaced at once; the second time in a row it waits.
-      const first = await engineOf(service);
-      process.kill(first.pid, 'SIGKILL');
-      const next = await waitFor(
-        async () => {
-          const found = childProcesses(service.pid()).find(({ command }) => / sdxl$/.test(command));
-          return found !== undefined && found.pid !== first.pid ? found : undefined;
-        },
-        { what: 'another engine', intervalMs: 20 },
-      );
-      process.kill(next.pid, 'SIGKILL');
-      await waitFor(() => childProcesses(service.pid()).every(({ pid }) => pid !== next.pid), {
-        what: 'its end',
-        intervalMs: 20,
-      });
-    },
-  );
-  await service.waitUntil('ready');
-  await gone(service, 'engine_crashing');
-
-  const second = await startService({
-    dataDir: service.dataDir,
-    env: { MODELS_DIR: await onlyTinySdxl(t) },
-    until: 'health',
-  });
-  t.teardown(() => second.kill());
-  const refused = await second.get('/worker/status');
-  t.equal(refused.status, 503);
-  t.match(await refused.json(), { code: 'UNAVAILABLE', message: /Another service uses this DATA_DIR/ });
-  t.match(await ready(second), {
-    status: 503,
-    troubles: [
+    await shown(
+      t,
+      service,
+      'queue_paused',
       {
-        code: 'data_dir_in_use',
-        severity: 'critical',
-        cause: new RegExp(`is in use by the process ${service.pid()}`),
-        cure: /its own DATA_DIR/,
-        next_try_at: String,
+        severity: 'warning',
+        target: 'sdxl_queue',
+        cause: /held by .*: the model is exchanged/,
+        cure: /queue resume sdxl_queue/,
       },
-    ],
-  });
-  const { code, stderr } = await startCli(
-    ['status', '--url', second.baseUrl, '--key', testApiKey],
-    t.testdir({}),
-  ).done;
-  t.equal(code, 6);
-  t.match(stderr, /is in use by the process \d+.*Stop that one/s);
-  t.equal((await second.kill('SIGTERM')).code, 0, 'an orderly end while it waits');
+      () => service.send('POST', '/queues/sdxl_queue/pause', { reason: 'the model is exchanged' }),
+    );
+    await service.send('POST', '/queues/sdxl_queue/resume');
+    await gone(service, 'queue_paused');
 
-  if (disk === null) t.pass('a full disk', { skip: 'a tmpfs cannot be mounted here' });
-  else await fill(t, service, disk);
-});
+    await shown(
+      t,
+      service,
+      'engine_frozen',
+      {
+        severity: 'critical',
+        target: 'sdxl',
+        cause: /gives no sign of life.*SIGSTOP/,
+        cure: /kill -CONT \d+/,
+      },
+      async () => process.kill((await engineOf(service)).pid, 'SIGSTOP'),
+    );
+    // Whether it goes on or has been replaced meanwhile.
+    for (const { pid } of childProcesses(service.pid())) process.kill(pid, 'SIGCONT');
+    await gone(service, 'engine_frozen');
+    await service.waitUntil('ready');
+
+    await shown(
+      t,
+      service,
+      'engine_crashing',
+      {
+        severity: 'critical',
+        target: 'sdxl',
+        cause: /died from SIGKILL/,
+        cure: /starts again by itself/,
+        nextTry: true,
+      },
+      async () => {
+        // Killed at work once it is replaced at once; the second time in a row it waits.
+        const first = await engineOf(service);
+        process.kill(first.pid, 'SIGKILL');
+        const next = await waitFor(
+          async () => {
+            const found = childProcesses(service.pid()).find(({ command }) => / sdxl$/.test(command));
+            return found !== undefined && found.pid !== first.pid ? found : undefined;
+          },
+          { what: 'another engine', intervalMs: 20 },
+        );
+        process.kill(next.pid, 'SIGKILL');
+        await waitFor(() => childProcesses(service.pid()).every(({ pid }) => pid !== next.pid), {
+          what: 'its end',
+          intervalMs: 20,
+        });
+      },
+    );
+    await service.waitUntil('ready');
+    await gone(service, 'engine_crashing');
+
+    const second = await startService({
+      dataDir: service.dataDir,
+      env: { MODELS_DIR: await onlyTinySdxl(t) },
+      until: 'health',
+    });
+    t.teardown(() => second.kill());
+    const refused = await second.get('/worker/status');
+    t.equal(refused.status, 503);
+    t.match(await refused.json(), { code: 'UNAVAILABLE', message: /Another service uses this DATA_DIR/ });
+    t.match(await ready(second), {
+      status: 503,
+      troubles: [
+        {
+          code: 'data_dir_in_use',
+          severity: 'critical',
+          cause: new RegExp(`is in use by the process ${service.pid()}`),
+          cure: /its own DATA_DIR/,
+          next_try_at: String,
+        },
+      ],
+    });
+    const { code, stderr } = await startCli(
+      ['status', '--url', second.baseUrl, '--key', testApiKey],
+      t.testdir({}),
+    ).done;
+    t.equal(code, 6);
+    t.match(stderr, /is in use by the process \d+.*Stop that one/s);
+    t.equal((await second.kill('SIGTERM')).code, 0, 'an orderly end while it waits');
+
+    if (disk === null) t.pass('a full disk', { skip: 'a tmpfs cannot be mounted here' });
+    else await fill(t, service, disk);
+  },
+);
 
 async function fill(t: Test, service: ServiceProcess, disk: string) {
   const ballast = path.join(disk, 'ballast');

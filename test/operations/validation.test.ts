@@ -5,7 +5,7 @@ import { packageVersion, projectRoot } from '../../src/lib/project.js';
 import { createGpuMonitor } from '../../src/services/card/gpu-monitor.js';
 import { createRoomWatch } from '../../src/lib/data-folder.js';
 import { asCheck, checkEntryPoints, checkGpu, checkPackages } from '../../src/services/operations/checks.js';
-import { probeRoom } from '../../src/services/operations/probes.js';
+import { probeRoom } from '../../src/services/operations/machine-probes.js';
 import { checkModelFolder, checkQwenFolder } from '../../src/services/operations/model-checks.js';
 import { createValidation } from '../../src/services/operations/validation.js';
 

@@ -1,23 +1,24 @@
+import type { RoomWatch } from '../../lib/data-folder.js';
 import type { Trouble } from '../../lib/errors.js';
-import { roomCure, type RoomWatch } from '../../lib/data-folder.js';
 import { withoutCredentials } from '../../lib/printable.js';
+import type { VideoEncoder } from '../../lib/video-tools.js';
 import { keyTrouble } from '../../lib/supabase.js';
-import { formatGigabytes, gibibyte } from '../../lib/units.js';
-import { type VideoEncoder, videoToolsCure } from '../../lib/video-tools.js';
-import { orAborted } from '../../lib/wait.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
-import { generationEngines, type EnginesView } from '../engines/engine-status.js';
+import type { EnginesView } from '../engines/engine-status.js';
 import { isWorkersFault } from '../jobs/capabilities.js';
 import { QueueUnavailable } from '../queue/index.js';
 import type { JobStore } from '../queue/job-store.js';
+import type { Hold } from '../queue/store-parts.js';
 import type { Storage } from '../storage/storage.js';
-import { probeClock } from './clock.js';
+import { probeClock, probeDevices, probeFfmpeg, probeRoom } from './machine-probes.js';
 import type { Probe } from './troubles.js';
 
 export interface ProbeParts {
   room: RoomWatch;
   /** Absent where opening it is not for whoever asks: an embedded queue belongs to one process. */
-  store?: Pick<JobStore, 'kind' | 'ping' | 'clock'>;
+  store?: Pick<JobStore, 'kind' | 'ping' | 'clock' | 'holds'>;
+  /** This instance; absent where no service runs. */
+  workerId?: string;
   storage: Pick<Storage, 'kind' | 'ping'>;
   /** Callbacks and registration go there, wherever files go. */
   supabaseUrl?: string | undefined;
@@ -30,7 +31,7 @@ export interface ProbeParts {
 
 /** What is asked to know what is wrong, for the parts a service is built from. */
 export function createProbes(parts: ProbeParts): Probe[] {
-  const { room, store, storage, supabaseUrl, supabaseServiceKey, engines } = parts;
+  const { room, store, storage, supabaseUrl, supabaseServiceKey, engines, workerId } = parts;
   return [
     probeRoom(room),
     ...(store === undefined ? [] : [probeQueue(store)]),
@@ -39,37 +40,8 @@ export function createProbes(parts: ProbeParts): Probe[] {
     probeClock(store, supabaseUrl),
     probeFfmpeg(parts.videoEncoder),
     ...(engines === undefined ? [] : [probeDevices(engines, parts.gpu)]),
+    ...(store === undefined || workerId === undefined ? [] : [probeHolds(store, workerId)]),
   ];
-}
-
-/** Enough for a while; a warning. */
-const comfortableBytes = 2 * gibibyte;
-
-export function probeRoom(room: Pick<RoomWatch, 'look'>): Probe {
-  let free = '';
-  return {
-    check: 'environment_variables',
-    subject: 'DATA_DIR',
-    well: () => free,
-    async look() {
-      const { freeBytes, trouble } = await room.look();
-      free = `${formatGigabytes(freeBytes)} are free`;
-      const common = { target: 'DATA_DIR', cure: roomCure };
-      if (trouble !== null)
-        return [
-          {
-            ...common,
-            code: 'disk_full',
-            severity: 'critical',
-            what: 'No job has room here',
-            cause: trouble,
-          },
-        ];
-      if (freeBytes === null || freeBytes >= comfortableBytes) return [];
-      const cause = `only ${free} under DATA_DIR`;
-      return [{ ...common, code: 'disk_low', severity: 'warning', what: 'The disk is nearly full', cause }];
-    },
-  };
 }
 
 function probeQueue(store: Pick<JobStore, 'kind' | 'ping'>): Probe {
@@ -172,64 +144,39 @@ function probeKey(key: string): Probe {
   };
 }
 
-/** Looking for it starts processes. */
-const findAgainMs = 30_000;
-
-/** Without an encoder pictures are still made. */
-export function probeFfmpeg(encoder: Pick<VideoEncoder, 'find' | 'available'>): Probe {
-  let found: { atMs: number; version: string | null } | undefined;
-  let looking: Promise<void> | undefined;
-
-  /** Goes on when nobody waits for it any longer. */
-  async function find(): Promise<void> {
-    const version = (await encoder.find())?.version ?? null;
-    found = { version, atMs: performance.now() };
-  }
-
+/** What operators hold: on purpose, and easily forgotten. */
+function probeHolds({ holds }: Pick<JobStore, 'holds'>, workerId: string): Probe {
+  const by = (hold: Hold) => hold.by + (hold.reason === undefined ? '' : `: ${hold.reason}`);
   return {
-    check: 'python_dependencies',
-    subject: 'ffmpeg',
-    well: () => found?.version ?? 'found at the start',
-    async look(signal) {
-      if (found === undefined || performance.now() - found.atMs > findAgainMs)
-        looking ??= find().finally(() => {
-          looking = undefined;
-        });
-      if (found === undefined && looking !== undefined && !encoder.available())
-        await orAborted(looking, signal);
-      if (found?.version !== null) return [];
-      const cause = 'no ffmpeg with libx264, or no ffprobe, is found';
-      const what = 'Videos cannot be encoded';
-      return [
-        { code: 'ffmpeg_missing', severity: 'warning', target: 'ffmpeg', what, cause, cure: videoToolsCure },
-      ];
-    },
-  };
-}
-
-/** A GPU is there, and an engine computes without it. */
-function probeDevices(engines: Pick<EnginesView, 'has' | 'status'>, gpu: Pick<GpuMonitor, 'read'>): Probe {
-  return {
-    check: 'gpu_availability',
-    subject: 'devices',
-    well: () => 'the engines have what they were built for',
+    check: 'environment_variables',
+    subject: 'holds',
+    well: () => 'no queue is paused, and this instance takes jobs',
     async look() {
-      const reading = await gpu.read();
-      if (reading === null) return [];
-      return generationEngines.flatMap((kind): Trouble[] => {
-        const { loaded } = engines.status(kind);
-        if (!engines.has(kind) || loaded?.device !== 'cpu' || loaded.deviceNotes.length === 0) return [];
-        return [
-          {
-            code: 'device_missing',
-            severity: 'warning',
-            target: kind,
-            what: `The ${kind} engine runs on the CPU beside ${reading.name}`,
-            cause: loaded.deviceNotes.join('; '),
-            cure: 'Install what it names ("ourvidz setup cuda" for an NVIDIA card), or set ORT_DEVICE=cpu.',
-          },
-        ];
-      });
+      // A queue that does not answer is another probe's.
+      const held = await holds.list().catch(() => null);
+      const own = held?.workers[workerId];
+      const paused = Object.entries(held?.queues ?? {}).map(([queue, hold]): Trouble => ({
+        code: 'queue_paused',
+        severity: 'warning',
+        target: queue,
+        what: `${queue} is paused`,
+        cause: `held by ${by(hold)}`,
+        cure: `"ourvidz queue resume ${queue}" when its jobs are to be drawn again. They wait meanwhile.`,
+      }));
+      if (own === undefined) return paused;
+      const cure = '"ourvidz instance resume" when it is to take jobs again.';
+      const what = 'This instance is drained';
+      return [
+        {
+          code: 'instance_drained',
+          severity: 'critical',
+          target: 'instance',
+          what,
+          cause: `by ${by(own)}`,
+          cure,
+        },
+        ...paused,
+      ];
     },
   };
 }
