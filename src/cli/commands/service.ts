@@ -48,19 +48,6 @@ export function registerServiceCommands(program: Command): void {
     });
 
   program
-    .command('restart')
-    .description('give a worker a fresh process, after its job')
-    .argument('<worker>', 'sdxl, wan or qwen')
-    .option('--force', 'at once: its job is tried again')
-    .action((worker: string, { force = false }: { force?: boolean }, command: Command) =>
-      ask(
-        command,
-        (client) => client.restartWorker({ worker_id: worker, ...(force ? { force } : {}) }),
-        ({ worker_id: id, estimated_startup_time: time }) => `${id} starts again; it takes about ${time}`,
-      ),
-    );
-
-  program
     .command('capabilities')
     .description('job types, limits, models and devices; what is off and why')
     .action((_options: unknown, command: Command) =>

@@ -160,7 +160,7 @@ export function engineTroubles(engines: Pick<EnginesView, 'has' | 'status'>): Tr
 
 function explain(status: EngineStatus): Pick<Trouble, 'code' | 'cause' | 'cure'> {
   const { kind, state, lastOperation, loadProblem, lastExit, reason, pid } = status;
-  const restart = `"ourvidz restart ${kind}" (POST /worker/restart/${kind})`;
+  const restart = `"ourvidz engine restart ${kind}" (POST /worker/restart/${kind})`;
   const logs = `GET /worker/${kind}/logs`;
   if (isSilent(status))
     return {
