@@ -65,6 +65,12 @@ t.test('ourvidz against a service with a generated key', async (t) => {
   );
   for (const file of files) t.equal((await sharp(await readFile(file)).metadata()).format, 'png');
   t.match(drawn.stderr, /denoise \d+\/\d+/, 'progress on stderr');
+  t.notMatch(drawn.stderr, /demo model/);
+
+  const unknown = await run('generate', 'a cat', '--output', 'out');
+  t.equal(unknown.code, 0, unknown.stderr);
+  t.match(unknown.stderr, /"cat": this demo model does not know it/);
+  t.match(unknown.stderr, /This demo model only draws .*; for real ones see "ourvidz models pull sdxl"/);
 
   const capabilities = JSON.parse((await run('capabilities', '--json')).stdout) as {
     job_types: Record<string, { available: boolean }>;
