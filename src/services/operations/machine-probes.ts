@@ -118,14 +118,14 @@ export function probeFfmpeg(encoder: Pick<VideoEncoder, 'find' | 'available'>): 
   return {
     check: 'python_dependencies',
     subject: 'ffmpeg',
-    well: () => found?.version ?? 'found at the start',
+    well: () => found?.version ?? 'is still being looked for',
     async look(signal) {
       if (found === undefined || performance.now() - found.atMs > findAgainMs)
         looking ??= find().finally(() => {
           looking = undefined;
         });
       if (found === undefined && looking !== undefined && !encoder.available())
-        await orAborted(looking, signal);
+        await orAborted(looking, signal).catch(() => {});
       if (found?.version !== null) return [];
       const cause = 'no ffmpeg with libx264, or no ffprobe, is found';
       const what = 'Videos cannot be encoded';
