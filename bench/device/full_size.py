@@ -283,6 +283,8 @@ def wan_job(options, transformer, vae, text) -> dict:
                     num_inference_steps=steps, guidance_scale=5.0, output_type="np").frames[0]
         wait()
         parts["pipeline"] = time.perf_counter() - started
+        if shutil.which("ffmpeg") is None:
+            return
         clip = ["ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{options.width}x{options.height}", "-framerate", "16", "-i", "-",
                 "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "medium", "-crf", "18", "-movflags", "+faststart", str(options.out / "wan-torch.mp4")]
         subprocess.run(clip, input=(made * 255).round().astype("uint8").tobytes(), check=True)

@@ -56,7 +56,7 @@ const wan = read<{
   device: string;
   torch: string;
   frames: Record<string, { fp16: Timing }>;
-  job_25_steps?: Timing & { pipeline: number; mp4: number };
+  job_25_steps?: Timing & { pipeline: number; mp4?: number };
 }>('wan-torch');
 const devices = ['cuda', 'webgpu', 'cpu'];
 const passes = [
@@ -124,7 +124,7 @@ print(
 );
 
 if (wan?.job_25_steps !== undefined) {
-  const { pipeline, mp4 } = wan.job_25_steps;
+  const { pipeline, mp4 = 0 } = wan.job_25_steps;
   print(
     "WAN, diffusers' own pipeline, 25 steps, and its MP4",
     markdownTable(['pipeline', 'MP4', 'both'], [[pipeline, mp4, pipeline + mp4].map(milliseconds)]),
