@@ -54,6 +54,7 @@ export const jobOf = (id: string, status: string, extra: object = {}) => ({
   status,
   progress: { stage: 'done', step: 0, steps: 0, fraction: 1, eta_seconds: null },
   attempts: 1,
+  prompt: 'a red circle',
   assets: [],
   metadata: {},
   created_at: '2025-01-01T00:00:00Z',

@@ -14,9 +14,14 @@ const harmless = (t: Test, text: string, what: string) => {
   t.notMatch(text, /^All is well/m, `${what}: no text of others looks like a line of ours`);
 };
 
+t.setTimeout(240_000);
+
 t.test('every command', async (t) => {
   const job = jobOf(evil, evil, {
     type: evil,
+    prompt: evil,
+    waiting: { message: evil },
+    history: [{ attempt: 1, outcome: evil, started_at: evil, ended_at: evil, worker_id: evil, error: evil }],
     error_message: evil,
     assets: [evil],
     attempts: 2,
@@ -28,6 +33,17 @@ t.test('every command', async (t) => {
       explain: { tokens: [{ token: evil }], [evil]: evil },
     },
   });
+  const queue = {
+    queue: evil,
+    waiting: 1,
+    delayed: 0,
+    running: 0,
+    oldest_age_seconds: 1,
+    empty_in_seconds: null,
+    takers: 0,
+    trouble: evil,
+    paused: { since: evil, by: evil, reason: evil },
+  };
   const answers: Record<string, unknown> = {
     '/jobs/x': job,
     '/jobs': { jobs: [job], next_cursor: evil },
@@ -36,6 +52,13 @@ t.test('every command', async (t) => {
         { id: evil, queue: evil, job_id: evil, attempts: 1, at: evil, reason: evil, payload: evil },
       ],
     },
+    '/dead-letters/reasons': {
+      reasons: [{ reason: evil, queue: evil, count: 1, oldest_at: evil, newest_at: evil }],
+    },
+    '/queues': { queues: [queue] },
+    '/queues/sdxl_queue/pause': queue,
+    '/queues/sdxl_queue/resume': { ...queue, paused: null },
+    '/instances/self/drain': { worker_id: evil },
     '/callbacks': {
       pending: 0,
       dead: [{ id: evil, event: evil, attempts: 1, created_at: evil, last_error: evil, url: evil }],
@@ -53,6 +76,7 @@ t.test('every command', async (t) => {
         },
       },
       system: { [evil]: evil },
+      instances: [{ worker_id: evil, host: evil, started_at: evil, seen_at: evil, draining: queue.paused }],
     },
     '/capabilities': { [evil]: evil, list: [evil], nested: { [evil]: { x: evil } } },
     '/enhance': { enhanced_prompt: evil },
@@ -69,6 +93,12 @@ t.test('every command', async (t) => {
     ['jobs', 'show', 'x'],
     ['jobs', 'cancel', 'x'],
     ['dead-letters'],
+    ['dead-letters', 'reasons'],
+    ['queue'],
+    ['queue', 'pause', 'sdxl'],
+    ['queue', 'resume', 'sdxl_queue'],
+    ['instance'],
+    ['instance', 'drain', 'self'],
     ['callbacks'],
     ['status'],
     ['capabilities'],

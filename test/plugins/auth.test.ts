@@ -243,6 +243,11 @@ t.test('what operators do is in the log: who, what, which, and the request', asy
     await act(secrets.night, 'POST', '/callbacks/retry', { id: 'callback-1' }),
     await act(secrets.pages, 'POST', '/worker/restart/wan'),
     await act(secrets.orders, 'DELETE', `/jobs/${job}`),
+    await act(secrets.night, 'POST', '/queues/wan_queue/pause', { reason: 'new weights' }),
+    await act(secrets.night, 'POST', '/queues/wan_queue/resume'),
+    await act(secrets.pages, 'POST', '/instances/self/drain', {}),
+    await act(secrets.night, 'POST', '/dead-letters/drop', { reason: 'Storage' }),
+    await act(secrets.orders, 'POST', '/jobs/cancel', { status: 'queued' }),
   ];
   t.match(
     lines.filter(({ event }) => event === 'audit'),
@@ -251,8 +256,19 @@ t.test('what operators do is in the log: who, what, which, and the request', asy
       { caller: 'night', operation: 'retryCallbacks', target: 'callback-1', status: 200 },
       { caller: 'pages', operation: 'restartWorker', target: 'wan', status: 403 },
       { caller: 'orders', operation: 'cancelJob', target: job, status: 404 },
+      {
+        caller: 'night',
+        operation: 'pauseQueue',
+        target: 'wan_queue',
+        asked: '{"reason":"new weights"}',
+        status: 200,
+      },
+      { caller: 'night', operation: 'resumeQueue', target: 'wan_queue', status: 200 },
+      { caller: 'pages', operation: 'drainInstance', target: 'self', status: 403 },
+      { caller: 'night', operation: 'dropDeadLetters', asked: '{"reason":"Storage"}', status: 200 },
+      { caller: 'orders', operation: 'cancelJobs', asked: '{"status":"queued"}', status: 200 },
     ].map((line, index) => ({ ...line, request_id: answers[index]?.headers['x-request-id'] })),
   );
-  t.equal(lines.filter(({ event }) => event === 'audit').length, 4);
+  t.equal(lines.filter(({ event }) => event === 'audit').length, 9);
   for (const secret of Object.values(secrets)) t.notMatch(JSON.stringify(lines), secret);
 });

@@ -43,7 +43,7 @@ export function registerHolds(program: Command): void {
       ask(
         command,
         (client) => client.pauseQueue({ queue: asQueue(name), body: reason === undefined ? {} : { reason } }),
-        (state) => `${state.queue}: ${stateOf(state)}`,
+        (state) => oneLine(`${state.queue}: ${stateOf(state)}`),
       ),
     );
 
@@ -55,7 +55,7 @@ export function registerHolds(program: Command): void {
       ask(
         command,
         (client) => client.resumeQueue({ queue: asQueue(name) }),
-        (state) => `${state.queue}: ${stateOf(state)}`,
+        (state) => oneLine(`${state.queue}: ${stateOf(state)}`),
       ),
     );
 
