@@ -165,6 +165,12 @@ export async function wholeLetter(client: Client, begun: string): Promise<string
   return ids.some((id) => id.startsWith(begun)) ? onlyOne(begun, ids, 'dead letter') : begun;
 }
 
+/** The same of given-up callbacks. */
+export async function wholeCallback(client: Client, begun: string): Promise<string> {
+  const ids = (await client.listCallbacks({ limit: 100 })).dead.map(({ id }) => id);
+  return ids.some((id) => id.startsWith(begun)) ? onlyOne(begun, ids, 'callback') : begun;
+}
+
 /** The same of instances; `self` is the one asked. */
 export async function wholeInstance(client: Client, begun: string): Promise<string> {
   if (begun === 'self') return begun;

@@ -8,6 +8,9 @@ import { testEngineEntry, until } from '../engines/support.js';
 import { goodPayloads } from '../fixtures/malformed-payloads.js';
 import { build, testApiKey } from '../helpers/build.js';
 import { openRedis, redisOrSkip } from '../helpers/redis.js';
+import { keyOf, startSupabaseStorageDouble } from '../helpers/supabase-storage-double.js';
+
+t.setTimeout(300_000);
 
 type App = Awaited<ReturnType<typeof build>>;
 type Json = Record<string, unknown>;
@@ -407,4 +410,38 @@ t.test('small pictures of assets, made once, and files deleted', async (t) => {
     message: /not over/,
   });
   await app.call('DELETE', `/jobs/${slow}`);
+});
+
+t.test('small pictures of what Supabase stores, of buckets of jobs only', async (t) => {
+  const key = keyOf({ role: 'service_role' });
+  const double = await startSupabaseStorageDouble({ serviceKey: key });
+  t.teardown(() => double.close());
+  const body = await sharp({ create: { width: 300, height: 150, channels: 3, background: '#ff0000' } })
+    .png()
+    .toBuffer();
+  const stored = { body, contentType: 'image/png', cacheControl: '', upserts: 0 };
+  for (const bucket of ['sdxl_image_fast', 'invoices'])
+    double.buckets.set(bucket, { public: false, objects: new Map([[`${ana}/job/0.png`, stored]]) });
+  const { call } = await open(t, {
+    env: {
+      SUPABASE_URL: double.url,
+      SUPABASE_SERVICE_KEY: key,
+      WAN_WORKER_API_KEY: 'a-key-of-its-own',
+      CALLBACK_URL: 'http://127.0.0.1:1/',
+    },
+  });
+  const file = `/assets/sdxl_image_fast/${ana}/job/0.png`;
+  const small = await call('GET', `${file}?size=128`);
+  t.match(await sharp(small.rawPayload).metadata(), { format: 'webp', width: 128, height: 64 });
+  const reads = double.requests.length;
+  t.equal((await call('GET', `${file}?size=128`)).statusCode, 200);
+  t.equal(double.requests.length, reads, 'kept');
+  t.equal((await call('GET', file)).statusCode, 404, 'whole files have addresses of their own');
+  t.equal((await call('GET', `/assets/invoices/${ana}/job/0.png?size=128`)).statusCode, 404);
+  t.equal((await call('GET', `/assets/sdxl_image_fast/${ana}/job/1.png?size=128`)).statusCode, 404);
+  const made = await call('POST', '/tokens', { user_id: bob, scopes: ['jobs'] });
+  const authorization = `Bearer ${made.json<{ token: string }>().token}`;
+  t.equal((await call('GET', `${file}?size=128`, undefined, { authorization })).statusCode, 404);
+  await double.close();
+  t.match((await call('GET', `${file}?size=64`)).json(), { statusCode: 503 });
 });

@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander';
 import type { Client, Job } from '../../../client/index.js';
 import { followJob, formatExplanation } from '../job-view.js';
 import { CliError, exitCodes, formatFields, formatTable, print, shorten, toInteger } from '../output.js';
-import { ask, clientOf, isJson, wholeId } from '../client.js';
+import { ask, clientOf, isJson, wholeCallback, wholeId } from '../client.js';
 import { createProgressDisplay, describeProgress, silentProgress } from '../progress-view.js';
 import { oneLine } from '../../lib/printable.js';
 import { jobTypes, queueNames } from '../../services/catalogue.js';
@@ -223,7 +223,9 @@ export function registerCallbacks(program: Command): void {
     .description('send given-up callbacks again: one, or all')
     .argument('[id]')
     .action(async (id: string | undefined, _options: unknown, command: Command) => {
-      const answer = await clientOf(command).retryCallbacks({ body: id === undefined ? {} : { id } });
+      const client = clientOf(command);
+      const body = id === undefined ? {} : { id: await wholeCallback(client, id) };
+      const answer = await client.retryCallbacks({ body });
       print(isJson(command), answer, () => `${answer.retried} put back in line`);
       if (id !== undefined && answer.retried === 0)
         throw new CliError(`There is no given-up callback ${id}`, exitCodes.notFound);

@@ -10,7 +10,7 @@ import { retry } from '../../lib/retry.js';
 import { createSemaphore } from '../../lib/semaphore.js';
 import { runPictureProcess } from '../references/picture-process.js';
 import { type AssetService, isPlace, type Storage, StorageError } from '../storage/storage.js';
-import { assetPath, catalogue, everyPath, posterPath, type JobType } from '../catalogue.js';
+import { assetPath, catalogue, everyPath, isJobType, posterPath, type JobType } from '../catalogue.js';
 import type { GenerateOutcome } from './plan.js';
 import type { RunnerContext } from './runner-context.js';
 import type { ValidJob } from './payload.js';
@@ -163,6 +163,8 @@ export function createThumbnails({ folder, storage, assets }: ThumbnailOptions) 
 
   /** The asset as a file, and what tells it from one that had its name before; null when there is none. */
   async function sourceOf(bucket: string, name: string): Promise<{ version: string; file?: string } | null> {
+    // The service's key opens more there than is the service's: only buckets of job types are shown.
+    if (assets === undefined && !isJobType(bucket)) return null;
     if (assets === undefined) return { version: String(Math.floor(Date.now() / goodForMs)) };
     const found = await assets.find(bucket, name);
     if (found === null) return null;
