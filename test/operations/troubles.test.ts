@@ -343,6 +343,15 @@ t.test('a wrong clock, callbacks that are refused, a key that expires, a dead Re
   );
   await redis.start();
   await gone(service, 'queue_unreachable');
+  await shown(
+    t,
+    service,
+    'queue_unreachable',
+    { severity: 'critical', cause: /no answer within 3 s|timeout/, cure: /Start the Redis server/ },
+    () => Promise.resolve(redis.signal('SIGSTOP')),
+  );
+  redis.signal('SIGCONT');
+  await gone(service, 'queue_unreachable');
 });
 
 t.test('a damaged model file, and a device that is not here', async (t) => {

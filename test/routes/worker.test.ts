@@ -36,7 +36,8 @@ async function buildWithEngine(t: Test) {
 }
 
 /** Parts that are well. */
-const usual = (t: Test) => ({ room: createRoomWatch(t.testdir()), videoEncoder: createVideoEncoder() });
+const usual = (t: Test) => ({ room: createRoomWatch(t.testdir()), videoEncoder });
+const videoEncoder = createVideoEncoder();
 
 t.test('without an engine and without a GPU', async (t) => {
   const { call } = await build(t, { services: withCard(null) });

@@ -2,6 +2,7 @@ import type { RoomWatch } from '../../lib/data-folder.js';
 import type { Trouble } from '../../lib/errors.js';
 import { withoutCredentials } from '../../lib/printable.js';
 import type { VideoEncoder } from '../../lib/video-tools.js';
+import { orAborted } from '../../lib/wait.js';
 import { keyTrouble } from '../../lib/supabase.js';
 import type { GpuMonitor } from '../card/gpu-monitor.js';
 import type { EnginesView } from '../engines/engine-status.js';
@@ -49,9 +50,9 @@ function probeQueue(store: Pick<JobStore, 'kind' | 'ping'>): Probe {
   return {
     check: 'environment_variables',
     subject: `${store.kind} queue`,
-    async look() {
+    async look(signal) {
       try {
-        await store.ping();
+        await orAborted(store.ping(), signal);
         return [];
       } catch (error) {
         return [

@@ -45,6 +45,8 @@ const freshMs = 1000;
 /** So often somebody looks when nobody asks. */
 const periodMs = 5000;
 const lookMs = 3000;
+/** For a check to say what its own limit means. */
+const patienceMs = 500;
 const repeatMs = 3_600_000;
 
 export type Troubles = ReturnType<typeof createTroubles>;
@@ -64,8 +66,9 @@ export function createTroubles({
   const ask = sharedFor(freshMs, async () => {
     await Promise.all(
       probes.map(async (probe) => {
-        const signal = AbortSignal.timeout(lookMs);
-        const seen = await orAborted(probe.look(signal), signal).catch((error: unknown) => [
+        const signals = [lookMs, lookMs + patienceMs].map((ms) => AbortSignal.timeout(ms));
+        const [limit, end] = signals as [AbortSignal, AbortSignal];
+        const seen = await orAborted(probe.look(limit), end).catch((error: unknown) => [
           notChecked(probe, error),
         ]);
         found.set(probe, seen);
