@@ -5,7 +5,7 @@ import { userAgent } from '../../lib/project.js';
 import { formatGigabytes, gibibyte } from '../../lib/units.js';
 import { type VideoEncoder, videoToolsCure } from '../../lib/video-tools.js';
 import { orAborted } from '../../lib/wait.js';
-import type { GpuMonitor } from '../card/gpu-monitor.js';
+import type { GpuMonitor, GpuReading } from '../card/gpu-monitor.js';
 import { generationEngines, type EnginesView } from '../engines/engine-status.js';
 import type { JobStore } from '../queue/job-store.js';
 import type { Probe } from './troubles.js';
@@ -141,27 +141,30 @@ export function probeDevices(
   engines: Pick<EnginesView, 'has' | 'status'>,
   gpu: Pick<GpuMonitor, 'read'>,
 ): Probe {
+  let card: { atMs: number; reading: GpuReading | null } | undefined;
   return {
     check: 'gpu_availability',
     subject: 'devices',
     well: () => 'the engines have what they were built for',
     async look() {
-      const reading = await gpu.read();
-      if (reading === null) return [];
-      return generationEngines.flatMap((kind): Trouble[] => {
+      const slow = generationEngines.flatMap((kind) => {
         const { loaded } = engines.status(kind);
-        if (!engines.has(kind) || loaded?.device !== 'cpu' || loaded.deviceNotes.length === 0) return [];
-        return [
-          {
-            code: 'device_missing',
-            severity: 'warning',
-            target: kind,
-            what: `The ${kind} engine runs on the CPU beside ${reading.name}`,
-            cause: loaded.deviceNotes.join('; '),
-            cure: 'Install what it names ("ourvidz setup cuda" for an NVIDIA card), or set ORT_DEVICE=cpu.',
-          },
-        ];
+        return loaded?.device === 'cpu' && loaded.deviceNotes.length > 0 ? [{ kind, loaded }] : [];
       });
+      if (slow.length === 0) return [];
+      // Reading it starts a process, and cards do not come and go.
+      if (card === undefined || performance.now() - card.atMs > findAgainMs)
+        card = { atMs: performance.now(), reading: await gpu.read() };
+      const { reading } = card;
+      if (reading === null) return [];
+      return slow.map(({ kind, loaded }): Trouble => ({
+        code: 'device_missing',
+        severity: 'warning',
+        target: kind,
+        what: `The ${kind} engine runs on the CPU beside ${reading.name}`,
+        cause: loaded.deviceNotes.join('; '),
+        cure: 'Install what it names ("ourvidz setup cuda" for an NVIDIA card), or set ORT_DEVICE=cpu.',
+      }));
     },
   };
 }
