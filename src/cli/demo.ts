@@ -152,8 +152,10 @@ async function drawPicture(
   }
 }
 
-const clientOf = (url: string, dataDir: string) =>
-  createClient({ url, key: settings['WAN_WORKER_API_KEY'] ?? readGeneratedKey(dataDir) });
+// A declaration: the command above runs before a constant down here would have a value.
+function clientOf(url: string, dataDir: string): Client {
+  return createClient({ url, key: settings['WAN_WORKER_API_KEY'] ?? readGeneratedKey(dataDir) });
+}
 
 async function waitForHealth(url: string, deadline: AbortSignal): Promise<void> {
   for (;;) {
