@@ -76,16 +76,14 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
       const filter = filterOf(asked, caller);
       const statuses = [asked.status ?? (['queued', 'processing'] as const)].flat();
       const sum = { cancelled: 0, stopping: 0, more: false };
-      const filters = ids === undefined ? [filter] : ids.map((id) => ({ ...filter, idPrefix: id }));
-      for (const one of filters)
-        for (const status of statuses) {
-          const left = limit - sum.cancelled - sum.stopping;
-          if (left <= 0) return { ...sum, more: true };
-          const done = await jobs.cancelMany({ ...one, status }, left);
-          sum.cancelled += done.cancelled;
-          sum.stopping += done.stopping;
-          sum.more ||= done.more;
-        }
+      for (const status of statuses) {
+        const left = limit - sum.cancelled - sum.stopping;
+        if (left <= 0) return { ...sum, more: true };
+        const done = await jobs.cancelMany({ ...filter, status }, left, ids);
+        sum.cancelled += done.cancelled;
+        sum.stopping += done.stopping;
+        sum.more ||= done.more;
+      }
       return sum;
     },
 

@@ -13,6 +13,7 @@ import {
   terminalStatuses,
 } from '../queue/job-store.js';
 import { saysNothing } from '../queue/read-payload.js';
+import { matches } from '../queue/records.js';
 import type { Storage } from '../storage/storage.js';
 import type { Capabilities } from './capabilities.js';
 import { cancelledFailure } from './failure.js';
@@ -32,8 +33,6 @@ import { removeStored } from './job-files.js';
 /** A full queue empties at the pace of jobs, not of requests. */
 const fullQueueRetrySeconds = 30;
 const renewalMs = 5000;
-/** Cancelled side by side, and looked at for it: whatever they need is asked for all of them. */
-const cancelledAtOnce = 500;
 
 export interface JobServiceOptions {
   store: JobStore;
@@ -182,21 +181,21 @@ export function createJobService({
       return { ...page, jobs: await Promise.all(page.jobs.map((record) => seen(record, positions))) };
     },
 
-    async cancelMany(filter, limit) {
-      const ids: string[] = [];
+    async cancelMany(filter, limit, asked) {
+      const found: JobRecord[] = [];
       let cursor: string | undefined;
-      do {
-        const page = await store.list(filter, Math.min(cancelledAtOnce, limit - ids.length), cursor);
-        ids.push(...page.jobs.filter(({ cancelRequested }) => !cancelRequested).map(({ id }) => id));
-        cursor = page.nextCursor;
-      } while (cursor !== undefined && ids.length < limit);
-      const counts = { cancelled: 0, stopping: 0, more: cursor !== undefined };
-      for (let begin = 0; begin < ids.length; begin += cancelledAtOnce) {
-        const results = await Promise.all(ids.slice(begin, begin + cancelledAtOnce).map(cancel));
-        counts.cancelled += results.filter(({ outcome }) => outcome === 'cancelled').length;
-        counts.stopping += results.filter(({ outcome }) => outcome === 'requested').length;
-      }
-      return counts;
+      for (const job of await Promise.all(asked?.map((id) => store.get(id.toLowerCase())) ?? []))
+        if (job !== null && matches(job, filter)) found.push(job);
+      if (asked === undefined)
+        do {
+          const page = await store.list(filter, limit - found.length, cursor);
+          found.push(...page.jobs.filter(({ cancelRequested }) => !cancelRequested));
+          cursor = page.nextCursor;
+        } while (cursor !== undefined && found.length < limit);
+      // Side by side: what they need to be found is asked for all of them.
+      const results = await Promise.all(found.map(({ id }) => cancel(id)));
+      const count = (of: CancelResult['outcome']) => results.filter(({ outcome }) => outcome === of).length;
+      return { cancelled: count('cancelled'), stopping: count('requested'), more: cursor !== undefined };
     },
 
     async removeAssets(writtenId) {
@@ -235,10 +234,11 @@ export interface JobService {
   find(id: string): Promise<JobRecord | null>;
   list(filter: JobFilter, limit: number, cursor?: string): Promise<{ jobs: SeenJob[]; nextCursor?: string }>;
   cancel(id: string): Promise<CancelResult>;
-  /** Cancels those that wait or run; `more`: the limit was reached before the last of them. */
+  /** Cancels those that wait or run, of `ids` or of all; `more`: the limit was reached before the last. */
   cancelMany(
     filter: JobFilter & { status: 'queued' | 'processing' },
     limit: number,
+    ids?: readonly string[],
   ): Promise<{ cancelled: number; stopping: number; more: boolean }>;
   /** Removes what a job that is over has stored. Null for an unknown one; throws `errors.conflict` for a living one. */
   removeAssets(id: string): Promise<SeenJob | null>;

@@ -62,9 +62,11 @@ export function createListing({
         return { jobs, nextCursor: `pushed:${last.id}` };
     }
     let after = pushed === undefined ? cursor : undefined;
+    // Of most members with another beginning nothing but the id is looked at.
+    const most = filter.idPrefix === undefined ? membersPerCall : 10 * membersPerCall;
     for (let looked = 0; ;) {
       const start = after === undefined ? '-' : `(${after}`;
-      const members = await redis.zrangebylex(`${prefix}jobs`, start, '+', 'LIMIT', 0, membersPerCall);
+      const members = await redis.zrangebylex(`${prefix}jobs`, start, '+', 'LIMIT', 0, most);
       const wanted = members.filter((member) =>
         idOf(member).startsWith(filter.idPrefix?.toLowerCase() ?? ''),
       );
@@ -76,7 +78,7 @@ export function createListing({
       }
       looked += wanted.length;
       after = members.at(-1);
-      if (members.length < membersPerCall) return { jobs };
+      if (members.length < most) return { jobs };
       if (looked >= mostListed && after !== undefined) return { jobs, nextCursor: after };
     }
   };
