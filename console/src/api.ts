@@ -79,6 +79,10 @@ export async function signOut(): Promise<void> {
   signedOut('You are signed out.');
 }
 
+/** What a screen has to tell about an error; that the service does not answer is told above all of them. */
+export const problemOf = (error: unknown): string | null =>
+  error instanceof ConnectionError ? null : reason(error);
+
 /** What to tell about an error, in the service's own words where it has some. */
 export function reason(error: unknown): string {
   if (error instanceof ConnectionError) return 'The service does not answer.';

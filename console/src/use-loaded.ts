@@ -1,5 +1,5 @@
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
-import { reason } from './api.js';
+import { problemOf } from './api.js';
 
 export interface Loaded<T> {
   data: T | undefined;
@@ -37,7 +37,7 @@ export function useLoaded<T>(
         },
         (error: unknown) => {
           if (abort.signal.aborted) return;
-          setState(({ data }) => ({ data, problem: reason(error) }));
+          setState(({ data }) => ({ data, problem: problemOf(error) }));
           next();
         },
       );

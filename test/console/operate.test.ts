@@ -174,9 +174,10 @@ t.test(
 
     // The service goes away and comes back: the page says so, and goes on.
     await service.kill();
-    await page.getByText('The service does not answer.').waitFor();
+    await page.locator('.banner').waitFor();
+    await fine('a service that is away');
     await service.restart({}, 'health');
-    await page.getByText('The service does not answer.').waitFor({ state: 'detached' });
+    await page.locator('.banner').waitFor({ state: 'detached' });
     t.same(problems, []);
   },
 );

@@ -1,6 +1,6 @@
 import { Search } from 'lucide';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { api, type Job, reason } from '../api.js';
+import { api, type Job, problemOf } from '../api.js';
 import { thumbnailAddress } from '../assets.js';
 import { useCell } from '../cell.js';
 import { promptOf } from '../draw/draft.js';
@@ -148,7 +148,7 @@ function useFinishedJobs(text: string) {
           setMore(next !== undefined);
         },
         (error: unknown) => {
-          setProblem(reason(error));
+          setProblem(problemOf(error));
           setMore(false);
         },
       )

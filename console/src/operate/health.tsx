@@ -241,15 +241,17 @@ function Memory({
   );
 }
 
+const whole = (value: number) => value.toLocaleString('en');
+
 function LastHour() {
   const { data } = useLoaded((signal) => api.getWorkerHistory({}, { signal }), [], historyMs);
   if (data === undefined) return null;
   const { samples } = data;
   const lines: Array<[string, Array<number | null>, (value: number) => string]> = [
-    ['Waiting', samples.map((one) => one.waiting), String],
-    ['Running', samples.map((one) => one.running), String],
-    ['Finished a minute', samples.map((one) => one.finished), String],
-    ['Failed a minute', samples.map((one) => one.failed), String],
+    ['Waiting', samples.map((one) => one.waiting), whole],
+    ['Running', samples.map((one) => one.running), whole],
+    ['Finished a minute', samples.map((one) => one.finished), whole],
+    ['Failed a minute', samples.map((one) => one.failed), whole],
     ['Memory of the service', samples.map((one) => one.service_bytes), bytes],
     ['Memory of the card', samples.map((one) => one.gpu_bytes), bytes],
     ['Use of the card', samples.map((one) => one.gpu_utilization), (value) => `${Math.round(value * 100)} %`],

@@ -1,6 +1,6 @@
 import { CirclePause, CirclePlay, CircleStop, Search } from 'lucide';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { api, isOver, type Job, may, reason, type Schemas } from '../api.js';
+import { api, isOver, type Job, may, problemOf, reason, type Schemas } from '../api.js';
 import { useCell } from '../cell.js';
 import { promptOf } from '../draw/draft.js';
 import { ago, count, duration, typeName } from '../format.js';
@@ -260,7 +260,7 @@ function useJobs(status: Status, text: string) {
             setJobs((known) => (isFirst ? page : renewed(known, page)));
             if (isFirst) setCursor(next);
           },
-          (error: unknown) => abort.signal.aborted || setProblem(reason(error)),
+          (error: unknown) => abort.signal.aborted || setProblem(problemOf(error)),
         );
       if (!abort.signal.aborted) timer = setTimeout(() => void look(), lookMs);
     };
@@ -289,7 +289,7 @@ function useJobs(status: Status, text: string) {
             setJobs((known) => renewed(known, page, true));
             setCursor(next);
           },
-          (error: unknown) => setProblem(reason(error)),
+          (error: unknown) => setProblem(problemOf(error)),
         )
         .finally(() => (loading.current = false));
     },
