@@ -273,7 +273,7 @@ function Examples({ world }: { world: World | null }) {
     <div class="world">
       <p class="hint">{world.sentence}</p>
       <div class="chips" role="group" aria-label="Examples">
-        {world.examples.slice(0, 6).map((example) => (
+        {world.examples.map((example) => (
           <button type="button" class="chip" key={example} onClick={() => change({ prompt: example })}>
             {example}
           </button>

@@ -127,7 +127,12 @@ function After({ current: { job } }: { current: Watched }) {
         <Notice>
           {notes.map(({ text, note }) => (
             <p key={text + note}>
-              {text !== '' && <q>{text}</q>} {note}
+              {text !== '' && (
+                <>
+                  <q>{text}</q>:{' '}
+                </>
+              )}
+              {note}
             </p>
           ))}
         </Notice>
