@@ -144,15 +144,8 @@ export function typesFor(capabilities: Capabilities | undefined, output: 'image'
 }
 
 /** What a small model says it knows; absent for one that knows what people ask for. */
-export type World = {
-  sentence: string;
-  examples: string[];
-  native_size: { width: number; height: number };
-  native_frames?: number;
-};
+export type World = NonNullable<Capabilities['engines'][string]['world']>;
 
 export function worldOf(capabilities: Capabilities | undefined, type: string): World | null {
-  const engine: (object & { world?: World }) | undefined =
-    capabilities?.engines[isSdxl(type) ? 'sdxl' : 'wan'];
-  return engine?.world ?? null;
+  return capabilities?.engines[isSdxl(type) ? 'sdxl' : 'wan']?.world ?? null;
 }

@@ -8,26 +8,13 @@ import { Sparkline } from './sparkline.js';
 
 const lookMs = 3000;
 const historyMs = 60_000;
-interface Trouble {
-  code: string;
-  severity: 'critical' | 'error' | 'warning';
-  what: string;
-  cause: string;
-  cure: string;
-  since: string;
-  next_try_at?: string;
-  target?: string;
-}
-type Status = Schemas['WorkerStatus'] & { troubles?: Trouble[] };
+type Trouble = Schemas['Trouble'];
+type Status = Schemas['WorkerStatus'];
 type Instance = NonNullable<Status['instances']>[number];
 
 /** What is wrong and what to do; engines, memory, instances, and how the last hour was. */
 export function HealthScreen() {
-  const status = useLoaded(
-    (signal) => api.getWorkerStatus({ scope: 'cluster' }, { signal }) as Promise<Status>,
-    [],
-    lookMs,
-  );
+  const status = useLoaded((signal) => api.getWorkerStatus({ scope: 'cluster' }, { signal }), [], lookMs);
   const resources = useLoaded((signal) => api.getWorkerResources({}, { signal }), [], lookMs);
   const [said, setSaid] = useState('');
   const health = status.data?.health;
@@ -42,7 +29,7 @@ export function HealthScreen() {
       </Head>
       {status.problem !== null && <Notice tone="error">{status.problem}</Notice>}
       {said !== '' && <Notice>{said}</Notice>}
-      {status.data !== undefined && <Troubles troubles={status.data.troubles ?? []} />}
+      {status.data !== undefined && <Troubles troubles={status.data.troubles} />}
       {status.data !== undefined && <Engines status={status.data} onSaid={setSaid} />}
       {resources.data !== undefined && status.data !== undefined && (
         <Memory resources={resources.data} workers={status.data.workers} />
