@@ -55,7 +55,7 @@ class ClipTokens(nn.Module):
 def load_adapter(path: Path, vision: Path | None, pipe, attend=None) -> ImageAdapter:
     """Puts the adapter's weights into the pipeline's UNet and builds the picture's graph.
 
-    `path`: a folder of tools/pocket/sdxl/train_adapter.py, or IP-Adapter's .safetensors for SDXL (the kind with one global embedding:
+    `path`: the `adapter` folder of a trained pocket model (tools/pocket/assemble.py), or IP-Adapter's .safetensors for SDXL (the kind with one global embedding:
     `ip-adapter_sdxl_vit-h`), which needs `vision`, the folder of its CLIP image encoder.
     """
     adapter = load_pocket(path, pipe) if path.is_dir() else load_ip_adapter(path, vision, pipe)

@@ -161,7 +161,7 @@ def main() -> int:
     parser.add_argument("--fp16-stored", nargs="*", metavar="PART", help="weights fp16 on disk, arithmetic fp32: these graphs, or all when none is named")
     parser.add_argument("--fp16", action="store_true", help="the UNet computes in fp16 with float32 norms (GPU); the other graphs are stored as fp16")
     parser.add_argument("--fused-attention", action="store_true", help="com.microsoft.MultiHeadAttention in the UNet (GPU providers)")
-    parser.add_argument("--adapter", type=Path, help="references through image tokens: IP-Adapter's .safetensors for SDXL, or a folder of tools/pocket/sdxl/train_adapter.py")
+    parser.add_argument("--adapter", type=Path, help="references through image tokens: IP-Adapter's .safetensors for SDXL, or the `adapter` folder of a trained pocket model (tools/pocket/assemble.py)")
     parser.add_argument("--image-encoder", type=Path, help="folder of the CLIP image encoder that an IP-Adapter file belongs to")
     parser.add_argument("--check", action="store_true", help="compare every graph with torch and fail under 50 dB (fp16 arithmetic: 40)")
     options = parser.parse_args()

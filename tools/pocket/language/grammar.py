@@ -51,6 +51,7 @@ class Composer:
         self.terse = rng.random() < 0.3
         self.commas = rng.random() < 0.7
         self.filler = rng.choice([0, 0, 0, 0.08, 0.15, 0.3])
+        self.tags = []
         self.later = []  # facts to be said in clauses of their own
 
     def chance(self, p):
@@ -191,9 +192,9 @@ class Composer:
         what = {"colour": lambda: self.colour(item["colour"]), "size": lambda: self.size(item["size"]), "outline": lambda: self.pick(["only an outline", "outlined", "hollow", "not filled"]) if item["outline"] else "filled", "place": lambda: self.place(item["place"])}[fact]()
         alone = len(self.objects) == 1
         subject = self.pick(["it", "it", "this", "the " + self.name(index), "the shape"]) if alone else "the " + self.name(index)
-        forms = [f"{subject} is {what}", f"{subject} is {what}", f"{subject} should be {what}", f"{subject} must be {what}", f"make {subject} {what}", f"{subject} being {what}", f"{subject} has to be {what}", f"with {subject} {what}"]
+        forms = [f"{subject} is {what}", f"{subject} is {what}", f"{subject} should be {what}", f"{subject} must be {what}", f"make {subject} {what}", f"{subject} being {what}", f"{subject} has to be {what}", f"with {subject} {what}", f"the {self.name(index)} {what}"]
         if alone:
-            forms += [f"and {what}", f"{what} please", f"it's {what}"]
+            forms += [f"and {what}", f"{what} please", f"it's {what}", what, what, f"{subject} {what}"]
             if fact in ("colour", "size"):
                 label = self.colour_word() if fact == "colour" else "size"
                 forms += [f"{label}: {what}", f"{label} {what}", f"its {label} is {what}", f"the {label} is {what}", f"in {what}" if fact == "colour" else f"{what} one", f"{label} = {what}"]
@@ -238,6 +239,10 @@ class Composer:
             return phrase
         bare, third, ing = self.pick(w.MOTIONS[motion])
         pace = plain(self.pick(w.SPEEDS[speed])) if speed else []
+        if speed and motion in ("left", "right", "up", "down") and self.chance(0.1):
+            way = self.pick(w.WAYS[motion])
+            bare, third, ing = (f"{verb} {way}" for verb in self.pick(w.HASTE[speed]))
+            pace = []
 
         def paced(verb):
             verb = plain(verb)
@@ -251,6 +256,10 @@ class Composer:
             return (comma(verb) if self.commas and self.chance(0.12) else verb) + pace
 
         subject = comma(phrase) if self.commas and self.chance(0.15) else phrase
+        if self.commas and self.chance(0.12):
+            # as tags of their own, somewhere behind
+            self.tags += [plain(self.pick([third, ing]))] + ([pace] if pace else [])
+            return phrase
         roll = self.rng.random()
         if roll < 0.3:
             return subject + paced(third)
@@ -459,7 +468,7 @@ class Composer:
             pieces = [self.related()]
         else:
             pieces = [self.listed()]
-        clauses = self.join_facts()
+        clauses = self.join_facts() + self.tags
         if self.scene.get("background") and not self.scene.get("land"):
             ground = self.background()
             if self.chance(0.35):

@@ -1,26 +1,29 @@
 """What people call the things of the pocket worlds: one table a kind, the first word of a row being the plain one."""
 
 COLOURS = {
-    "red": ["red"] * 5 + ["crimson", "scarlet", "ruby"], "orange": ["orange"] * 5 + ["tangerine"], "yellow": ["yellow"] * 4 + ["golden", "gold", "lemon"],
-    "green": ["green"] * 4 + ["emerald"], "blue": ["blue"] * 5 + ["azure", "navy", "cobalt"], "purple": ["purple"] * 4 + ["violet", "lilac"],
-    "white": ["white"] * 4 + ["snow-white"], "black": ["black"] * 4 + ["jet black"], "pink": ["pink"] * 4 + ["rose", "rosy"], "brown": ["brown"] * 4 + ["chocolate brown", "chestnut"],
+    "red": ["red"] * 9 + ["crimson", "scarlet", "ruby", "blood red", "reddish", "cherry red"], "orange": ["orange"] * 8 + ["tangerine", "orangey"],
+    "yellow": ["yellow"] * 8 + ["golden", "gold", "lemon", "yellowish", "sunny yellow", "lemon yellow"],
+    "green": ["green"] * 8 + ["emerald", "grass green", "greenish", "leaf green"], "blue": ["blue"] * 9 + ["azure", "navy", "cobalt", "bluish", "royal blue", "navy blue"],
+    "purple": ["purple"] * 7 + ["violet", "lilac", "purplish", "plum"],
+    "white": ["white"] * 6 + ["snow-white", "snowy white", "whitish"], "black": ["black"] * 6 + ["jet black", "pitch black", "jet-black"], "pink": ["pink"] * 7 + ["rose", "rosy", "pinkish", "rose pink", "bubblegum pink"],
+    "brown": ["brown"] * 7 + ["chocolate brown", "chestnut", "brownish", "chocolate", "coffee brown"],
 }
-SHADES = ["bright", "deep", "pure", "vivid", "plain", "solid", "strong"]
+SHADES = ["bright", "light", "dark", "deep", "pure", "vivid", "plain", "solid", "strong"]
 # (one, many)
 SHAPES = {
-    "circle": [("circle", "circles")] * 5 + [("disc", "discs"), ("disk", "disks"), ("ball", "balls"), ("dot", "dots"), ("round shape", "round shapes")],
-    "square": [("square", "squares")] * 5 + [("box", "boxes"), ("block", "blocks")], "triangle": [("triangle", "triangles")],
-    "star": [("star", "stars")] * 5 + [("five-pointed star", "five-pointed stars")],
-    "heart": [("heart", "hearts")] * 4 + [("heart shape", "heart shapes"), ("love heart", "love hearts")],
-    "ring": [("ring", "rings")] * 4 + [("donut", "donuts"), ("doughnut", "doughnuts"), ("hoop", "hoops")],
-    "cross": [("cross", "crosses")] * 4 + [("plus", "pluses"), ("plus sign", "plus signs")],
-    "diamond": [("diamond", "diamonds")] * 4 + [("rhombus", "rhombuses"), ("lozenge", "lozenges")],
+    "circle": [("circle", "circles")] * 5 + [("disc", "discs"), ("disk", "disks"), ("ball", "balls"), ("dot", "dots"), ("round shape", "round shapes"), ("spot", "spots"), ("sphere", "spheres"), ("round thing", "round things"), ("orb", "orbs")],
+    "square": [("square", "squares")] * 5 + [("box", "boxes"), ("block", "blocks"), ("cube", "cubes"), ("square shape", "square shapes")], "triangle": [("triangle", "triangles")] * 6 + [("triangle shape", "triangle shapes"), ("three-sided shape", "three-sided shapes"), ("pyramid", "pyramids")],
+    "star": [("star", "stars")] * 5 + [("five-pointed star", "five-pointed stars"), ("star shape", "star shapes")],
+    "heart": [("heart", "hearts")] * 4 + [("heart shape", "heart shapes"), ("love heart", "love hearts"), ("valentine heart", "valentine hearts")],
+    "ring": [("ring", "rings")] * 4 + [("donut", "donuts"), ("doughnut", "doughnuts"), ("hoop", "hoops"), ("annulus", "annuli"), ("circle with a hole", "circles with holes")],
+    "cross": [("cross", "crosses")] * 4 + [("plus", "pluses"), ("plus sign", "plus signs"), ("plus shape", "plus shapes")],
+    "diamond": [("diamond", "diamonds")] * 4 + [("rhombus", "rhombuses"), ("lozenge", "lozenges"), ("diamond shape", "diamond shapes")],
     "arrow": [("arrow", "arrows")] * 4 + [("arrow pointing right", "arrows pointing right")],
 }
 ANY_SHAPE = [("shape", "shapes"), ("thing", "things"), ("figure", "figures"), ("object", "objects"), ("form", "forms")]
 SIZES = {
-    "small": ["small"] * 4 + ["tiny", "little", "wee", "mini", "minute", "smallish", "miniature"],
-    "large": ["large"] * 3 + ["big"] * 3 + ["huge", "giant", "enormous", "massive", "oversized", "great big"],
+    "small": ["small"] * 4 + ["tiny", "little", "wee", "mini", "minute", "smallish", "miniature", "lil", "teeny", "teeny tiny", "itsy bitsy", "petite"],
+    "large": ["large"] * 3 + ["big"] * 3 + ["huge", "giant", "enormous", "massive", "oversized", "great big", "gigantic", "biggish", "humongous", "sizeable", "really big"],
 }
 OUTLINE = {True: ["outlined", "hollow", "unfilled", "empty", "outline"], False: ["filled", "solid", "filled-in"]}
 NUMBERS = {
@@ -29,20 +32,20 @@ NUMBERS = {
 }
 PLACES = {
     "left": ["on the left", "on the left", "at the left", "to the left", "on the left side", "on the left-hand side", "in the left half", "near the left edge", "over on the left", "left", "at the left side",
-             "towards the left", "in the left part", "on the left hand side", "far left"],
+             "towards the left", "in the left part", "on the left hand side", "far left", "off to the left", "at the left-hand side", "on the far left", "by the left edge", "in the left area"],
     "right": ["on the right", "on the right", "at the right", "to the right", "on the right side", "on the right-hand side", "in the right half", "near the right edge", "over on the right", "right",
-              "at the right side", "towards the right", "in the right part", "on the right hand side", "far right"],
-    "top": ["at the top", "at the top", "on top", "up top", "in the upper half", "in the upper part", "near the top edge", "near the top", "at the very top", "top", "up at the top", "in the top part", "towards the top", "high up"],
+              "at the right side", "towards the right", "in the right part", "on the right hand side", "far right", "off to the right", "at the right-hand side", "on the far right", "by the right edge", "in the right area"],
+    "top": ["at the top", "at the top", "on top", "up top", "in the upper half", "in the upper part", "near the top edge", "near the top", "at the very top", "top", "up at the top", "in the top part", "towards the top", "high up", "at the upper edge", "along the top", "in the upper area", "way up top"],
     "bottom": ["at the bottom", "at the bottom", "down at the bottom", "in the lower half", "in the lower part", "near the bottom edge", "near the bottom", "bottom", "at the very bottom", "in the bottom part", "towards the bottom",
-               "down below", "low down"],
+               "down below", "low down", "at the lower edge", "along the bottom", "in the lower area", "at the foot"],
     "centre": ["in the centre", "in the center", "in the middle", "at the centre", "at the center", "right in the middle", "in the very middle", "centred", "centered", "in the dead centre", "middle", "center", "centre",
-               "bang in the middle"],
+               "bang in the middle", "smack in the middle", "dead centre", "dead center", "in the central area", "at its centre"],
 }
 SPOTS = {"left": ["left", "left side", "left-hand side"], "right": ["right", "right side", "right-hand side"], "top": ["top", "upper part", "upper half"], "bottom": ["bottom", "lower part", "lower half"],
          "centre": ["centre", "center", "middle"]}
 RELATIONS = {
-    "above": ["above"] * 4 + ["over", "on top of", "directly above", "just above", "higher than", "right above", "atop"],
-    "below": ["below"] * 3 + ["under"] * 2 + ["beneath", "underneath", "directly below", "just below", "lower than", "right under"],
+    "above": ["above"] * 4 + ["over", "on top of", "directly above", "just above", "higher than", "right above", "atop", "hovering over", "sitting on top of", "stacked on"],
+    "below": ["below"] * 3 + ["under"] * 2 + ["beneath", "underneath", "directly below", "just below", "lower than", "right under", "sitting below", "hanging below"],
     "left of": ["left of", "to the left of", "to the left of", "on the left of", "on the left side of", "at the left of", "left from"],
     "right of": ["right of", "to the right of", "to the right of", "on the right of", "on the right side of", "at the right of", "right from"],
 }
@@ -54,7 +57,7 @@ ENDS = {"above": ("top", "bottom"), "below": ("bottom", "top"), "left of": ("lef
 TOGETHER = ["and", "and", "and", "with", "next to", "beside", "plus", "together with", "as well as", "alongside", "&", "and also", "near"]
 GROUNDS = ["background"] * 8 + ["backdrop"] * 2 + ["bg", "ground", "field", "canvas", "surface", "page", "wall"]
 QUALITY = ["masterpiece", "best quality", "high quality", "highly detailed", "sharp", "clean shapes", "flat colours", "flat colors", "clean edges", "sharp edges", "simple shapes", "high contrast",
-           "cinematic lighting", "soft light", "4k", "8k", "hd", "minimalist", "vector art", "simple", "crisp"]
+           "cinematic lighting", "soft light", "4k", "8k", "hd", "minimalist", "vector art", "simple", "crisp", "even light", "sharp focus"]
 CLIP_QUALITY = ["smooth motion", "cinematic", "static camera", "seamless", "60 fps", "smooth"]
 BAD = ["worst quality", "low quality", "blurry", "ugly", "deformed", "noisy", "watermark", "text", "out of focus", "jpeg artifacts", "noise", "signature", "cropped", "bad", "messy"]
 
@@ -121,10 +124,10 @@ proper real fake friendly famous expensive cheap heavy light3 magnificent glossy
 NAMES = "anna tom maria peter lucy sam paul emma jack sophie karl nina ben lena oscar mia george ella kandinsky picasso matisse miro mondrian klee bauhaus ikea lego pixar disney".split()
 SYLLABLES = "ba be bi bo bu da de do du fa fe fi fo ga ge go gu ha he ho ka ke ki ko la le li lo lu ma me mi mo mu na ne no nu pa pe pi po ra re ri ro ru sa se si so ta te ti to tu va ve vi vo wa we xo ya yo za ze zu ing er ly ton ish est ment ous".split()
 
-ASKS = ["draw", "please draw", "draw me", "paint", "make", "create", "generate", "show", "show me", "give me", "sketch", "render", "produce", "design", "make me", "imagine", "picture", "visualize", "let me see", "do", "please make", "please show me",
+ASKS = ["gimme", "lemme see", "pls draw", "i wanna see", "plz make", "draw us", "could do with", "fancy", "get me", "build", "put", "ok draw", "give us", "i need you to draw", "i want you to draw", "draw", "please draw", "draw me", "paint", "make", "create", "generate", "show", "show me", "give me", "sketch", "render", "produce", "design", "make me", "imagine", "picture", "visualize", "let me see", "do", "please make", "please show me",
         "please create", "just draw", "now draw", "kindly draw", "help me draw", "i want", "i need", "i'd like", "i would like", "i would like to see", "i'd love to see", "i want to see", "we need", "i'm looking for", "let's have", "let there be",
         "there is", "there's", "here is", "we see", "i see", "you can see", "it shows", "this shows", "it has"]
-QUESTIONS = ["can you draw", "could you draw", "can you please draw", "could you please make", "would you draw", "can you make", "could you make", "would you mind drawing", "can i have", "could i have", "may i have", "can you show me", "could you show me",
+QUESTIONS = ["can u draw", "could u draw", "can u make", "could you maybe draw", "would u draw", "can you do", "could you do", "could you put together", "can you please show", "may i please have", "could you possibly draw", "can you draw", "could you draw", "can you please draw", "could you please make", "would you draw", "can you make", "could you make", "would you mind drawing", "can i have", "could i have", "may i have", "can you show me", "could you show me",
              "how about", "what about", "can you paint", "will you draw", "would you please paint", "could you generate", "can you create", "is it possible to draw", "can i get", "could i get", "any chance of", "do you know how to draw",
              "what would it look like with", "why not draw", "can we have", "shall we draw", "could we see", "would it be possible to show"]
 MEDIA = ["a picture of", "a drawing of", "an image of", "a picture with", "an image showing", "a drawing showing", "picture of", "image of", "a painting of", "a sketch of", "a simple picture of", "an illustration of", "a poster with", "a photo of",
@@ -132,7 +135,7 @@ MEDIA = ["a picture of", "a drawing of", "an image of", "a picture with", "an im
 CLIP_MEDIA = ["a video of", "a clip of", "an animation of", "video of", "a short video of", "a short clip of", "an animated", "a movie of", "animation:", "video:", "a clip with", "a video with", "footage of", "a gif of", "a short film of",
               "a video in which there is", "a loop of"]
 GREETINGS = ["hi", "hello", "hey", "hey there", "good morning", "ok", "okay", "so", "well", "um", "dear computer", "hi there", "now", "oh", "yes", "next", "again"]
-CLOSINGS = ["please", "thanks", "thank you", "if possible", "nothing else", "that's all", "if you can", "cheers", "thanks a lot", "thank you very much", "that is all", "no text", "would be nice", "and that's it", "as always", "ok?", "for now",
+CLOSINGS = ["thx", "ta", "ty", "pretty please", "if you would", "if that's ok", "for me", "right now", "when you can", "in this picture", "please", "thanks", "thank you", "if possible", "nothing else", "that's all", "if you can", "cheers", "thanks a lot", "thank you very much", "that is all", "no text", "would be nice", "and that's it", "as always", "ok?", "for now",
             "many thanks", "just that", "nothing more", "pls", "plz", "asap", "you know", "i think", "maybe", "only that"]
 HEDGES = ["just", "simply", "maybe", "perhaps", "only", "kind of", "sort of", "basically", "like", "really", "actually", "you know", "say", "something like", "for example", "more or less", "well", "um", "ideally"]
 DEGREES = ["very", "really", "quite", "rather", "pretty", "nice and", "fairly", "super", "so"]
@@ -141,3 +144,6 @@ PUTS = ["put", "place", "position", "set", "keep", "have"]
 ROUND = [("what does", "look like"), ("what would", "look like"), ("what do", "look like"), ("do you have", ""), ("may i see", "please"), ("is there a way to get", ""), ("i wonder if you could draw", ""), ("my daughter wants", ""),
          ("it would be great to have", ""), ("please could you do", "for me"), ("have you got", "somewhere"), ("i was thinking of", "maybe"), ("for my school project i need", ""), ("let's see", "then"), ("can", "be drawn"), ("could", "be drawn please"),
          ("try", "this time"), ("my idea:", ""), ("prompt:", ""), ("the task is to draw", ""), ("we are looking for", "here"), ("if you can, draw", ""), ("my boss asked for", ""), ("the picture should have", ""), ("the image contains", ""), ("there should be", "")]
+# verbs that say the speed: the way follows them
+HASTE = {"fast": [("race", "races", "racing"), ("zoom", "zooms", "zooming"), ("dash", "dashes", "dashing"), ("rush", "rushes", "rushing"), ("shoot", "shoots", "shooting"), ("dart", "darts", "darting"), ("speed", "speeds", "speeding")],
+         "slow": [("creep", "creeps", "creeping"), ("crawl", "crawls", "crawling"), ("inch", "inches", "inching"), ("amble", "ambles", "ambling")]}

@@ -96,7 +96,7 @@ def mode_scales(unet, mode, strength=1.0) -> torch.Tensor:
 
 
 def load_weights(folder) -> dict:
-    """What train_adapter.py saved: {"unet": …, "reference_tokens": …}, float32."""
+    """What assemble.py and recover.py wrote: {"unet": …, "reference_tokens": …}, float32."""
     from safetensors.torch import load_file
 
     parts = {"unet": {}, "reference_tokens": {}}

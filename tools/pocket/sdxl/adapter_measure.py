@@ -7,7 +7,7 @@ import torch
 import adapter
 import pairs
 import world
-from conditioning import frame_caption
+from captions import caption, frame
 
 
 @torch.no_grad()
@@ -89,24 +89,25 @@ def held_out_pairs(mode, count):
         reference, target, silent, _ = pairs.make_pair(rng, mode, 1.0, False)
         if reference["land"] or target["land"] or (mode != "composition" and (len(reference["objects"]) > 1 or len(target["objects"]) > 1)):
             continue
-        found.append((reference, world.caption(rng, target, silent)[0]))
+        found.append((reference, caption(rng, target, silent, always=True)[0].text))
     return found
 
 
-def conditioning_of(conditioner, captions, spans=None, weight=1.0):
-    framed = [frame_caption(words, (0, 0) if spans is None else spans[i], conditioner.vocab) for i, words in enumerate(captions)]
+def conditioning_of(conditioner, tokenizer, texts, spans=None, weight=1.0):
+    ends = [tokenizer.token_to_id(token) for token in ("<|startoftext|>", "<|endoftext|>")]
+    framed = [frame(tokenizer, text, (0, 0) if spans is None else spans[i], *ends) for i, text in enumerate(texts)]
     ids, length, span = (torch.tensor([f[k] for f in framed], device=conditioner.device) for k in range(3))
-    return conditioner.weighted(ids, length, span, torch.full((len(captions),), weight, device=conditioner.device))
+    return conditioner.weighted(ids, length, span, torch.full((len(texts),), weight, device=conditioner.device))
 
 
-def measure(student, vae, conditioner, count, device, say):
+def measure(student, vae, conditioner, tokenizer, count, device, say):
     report = {}
     for mode in pairs.MODES:
         found = held_out_pairs(mode, count)
         reference = world.draw(world.pack([r for r, _ in found], device))
         with torch.no_grad():
             latents = vae.encode(reference).latent_dist.mean * vae.config.scaling_factor
-        cond = conditioning_of(conditioner, [words for _, words in found])
+        cond = conditioning_of(conditioner, tokenizer, [text for _, text in found])
         row = {}
         for strength in (0.0, 0.25, 0.5, 0.75, 1.0):
             scale = adapter.mode_scales(student.unet, mode, strength).to(device).expand(count, -1)
@@ -117,16 +118,21 @@ def measure(student, vae, conditioner, count, device, say):
         say(mode, report[mode])
     rng = random.Random("held out weights")
     scenes = [world.make_scene(rng, False, "two", 0) for _ in range(count)]
-    captions = []
+    texts, spans = [], []
     for scene in scenes:
         for item in scene["objects"]:
-            item["size"] = None
-        captions.append(world.caption(rng, scene, {"subject"}))
+            item.update(size=None, outline=False)
+        while True:
+            said = caption(rng, scene, {"subject"}, always=True)[0]
+            if 0 in said.spans:
+                break
+        texts.append(said.text)
+        spans.append(said.spans[0])
     colours = torch.tensor([[world.COLOURS[item["colour"]] for item in scene["objects"]] for scene in scenes], device=device) / 127.5 - 1
     areas = {}
     silence = torch.zeros(count, len(adapter.layer_names(student.unet)), device=device)
     for weight in (0.7, 1.0, 1.4):
-        cond = conditioning_of(conditioner, [words for words, _ in captions], [spans[0] for _, spans in captions], weight)
+        cond = conditioning_of(conditioner, tokenizer, texts, spans, weight)
         pictures = draw(student, vae, cond, torch.zeros(count, 4, 16, 16, device=device), silence, 6)
         areas[weight] = torch.stack([(pictures - colours[:, i, :, None, None]).abs().amax(1).lt(0.4).sum((1, 2)).float() for i in (0, 1)], 1)
     usable = (areas[1.0] > 60).all(1)

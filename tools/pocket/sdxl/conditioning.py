@@ -7,31 +7,15 @@ import torch
 WINDOW = 77
 
 
-def word_ids(word, vocab):
-    """Ids of one word; unknown ones letter by letter, near enough to what their merges give."""
-    known = vocab.get(word + "</w>")
-    return [known] if known is not None else [vocab[c] for c in word[:-1]] + [vocab[word[-1] + "</w>"]]
-
-
-def frame_caption(words, span, vocab):
-    """(ids padded with the end token, length with both ends, positions of the words in `span`)."""
-    row, starts = [vocab["<|startoftext|>"]], []
-    for word in words:
-        starts.append(len(row))
-        row += word_ids(word, vocab)
-    starts.append(len(row))
-    row = row[: WINDOW - 1] + [vocab["<|endoftext|>"]]
-    positions = (starts[span[0]], starts[span[1]]) if span[1] > span[0] else (0, 0)
-    return row + [vocab["<|endoftext|>"]] * (WINDOW - len(row)), len(row), positions
-
-
 class Conditioner:
-    def __init__(self, folder, vocab, device):
+    def __init__(self, first, second, device):
+        self.first, self.second, self.device = first.to(device), second.to(device), device
+
+    @classmethod
+    def read(cls, folder, device):
         from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-        self.vocab, self.device = vocab, device
-        self.first = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32).to(device).eval().requires_grad_(False)
-        self.second = CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder_2", torch_dtype=torch.float32).to(device).eval().requires_grad_(False)
+        return cls(*(kind.from_pretrained(folder / name, torch_dtype=torch.float32) for kind, name in ((CLIPTextModel, "text_encoder"), (CLIPTextModelWithProjection, "text_encoder_2"))), device)
 
     def encode(self, ids, length, mask=None):
         """([B, 77, 320], [B, 192]); the second tokenizer pads with id 0. `mask` hides positions from the attention."""
@@ -43,8 +27,8 @@ class Conditioner:
 
     @torch.no_grad()
     def empty(self):
-        ids, length, _ = frame_caption([], (0, 0), self.vocab)
-        return self.encode(torch.tensor([ids], device=self.device), torch.tensor([length], device=self.device))
+        first, last = self.first.config.bos_token_id, self.first.config.eos_token_id
+        return self.encode(torch.tensor([[first] + [last] * (WINDOW - 1)], device=self.device), torch.tensor([2], device=self.device))
 
     @torch.no_grad()
     def weighted(self, ids, length, span, weight):
@@ -61,13 +45,3 @@ class Conditioner:
             share = torch.tan((1 - weight[less].clamp(min=1e-5)) * math.pi / 2).view(-1, 1, 1)
             rows[less] = (rows[less] + share * (empty + factor[less] * (hidden - empty))) / (1 + share)
         return rows, pooled
-
-    @torch.no_grad()
-    def encode_all(self, data):
-        """All captions once, fp16; 49 KB a caption."""
-        count = data["ids"].shape[0]
-        embeds = torch.empty(count, WINDOW, 320, dtype=torch.float16, device=self.device)
-        pooled = torch.empty(count, 192, dtype=torch.float16, device=self.device)
-        for rows in torch.arange(count, device=self.device).split(2048):
-            embeds[rows], pooled[rows] = (x.half() for x in self.weighted(data["ids"][rows].long(), data["length"][rows], data["span"][rows], data["weight"][rows]))
-        return embeds, pooled

@@ -1,15 +1,12 @@
-"""Trains the pocket SDXL from nothing on one GPU and writes a diffusers folder (fp16), in the time it is given.
+"""Trains the pocket SDXL with its reference adapter on one GPU, in the time it is given: from a trained one, or from nothing.
 
-    python tools/pocket/sdxl/train.py --out DIR --vae-seconds 130 --unet-seconds 330
+    python tools/pocket/recover.py sdxl --out build/sdxl-base                                       # the shipped graphs
+    python tools/pocket/sdxl/train.py --base build/sdxl-base --out DIR --seconds 560                # without --base: from nothing
+    python tools/pocket/assemble.py sdxl --weights DIR --base build/sdxl-base --out build/sdxl-next # its flat weights as a folder, for a next run and for the exporter
+    python tools/export/sdxl.py --model build/sdxl-next --adapter build/sdxl-next/adapter --out models/pocket/sdxl --fp16-stored --check
 
-With --resume the VAE's encoder is kept, so decoder and UNet can be trained on two GPUs at once:
-
-    CUDA_VISIBLE_DEVICES=0 python tools/pocket/sdxl/train.py --resume A --out B --vae-seconds 0 --unet-seconds 440
-    CUDA_VISIBLE_DEVICES=1 python tools/pocket/sdxl/train.py --resume A --out C --vae-seconds 440 --unet-seconds 0    # then C's vae goes into B
-
-Then, on any machine: python tools/export/sdxl.py --model DIR --out models/pocket/sdxl --fp16-stored --check
-The VAE is trained first, the latents of all scenes are computed once, then UNet and both text encoders are trained together.
-The schedules follow elapsed time, so the result arrives on time on any machine.
+VAE first (--vae-seconds), then the text encoders alone on what captions state, then everything but the VAE together: UNet, text encoders, adapter. A new tokenizer is trained
+unless the base's is kept (--tokenizer keep). `--seconds` is for everything, from the program's start to its end.
 """
 
 import argparse
@@ -18,283 +15,567 @@ import math
 import multiprocessing
 import random
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[1]))
+import adapter  # noqa: E402
+import captions  # noqa: E402
+import check  # noqa: E402
+import pairs  # noqa: E402
 import world  # noqa: E402
-from conditioning import WINDOW, word_ids  # noqa: E402
-from schedule import Ema, cosine, say  # noqa: E402
+from adapter_measure import draw, measure  # noqa: E402
+from conditioning import WINDOW, Conditioner  # noqa: E402
+from language import tokenizers  # noqa: E402
+from schedule import Ema, cosine, say, started  # noqa: E402
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
+from torch import nn  # noqa: E402
+
+PLAIN = len(pairs.MODES)
+DRAWN = ("obj", "land", "bg")
+MERGES, LAYERS = 1400, 7
 
 
-def make_tokenizer(folder: Path) -> dict:
-    """CLIP's files: bytes, merges that build every known word, start, end ("!" is id 0). Returns word -> id and the special ids."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    words = world.vocabulary()
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.train_from_iterator([" ".join(words)] * 20, trainers.BpeTrainer(vocab_size=20000, min_frequency=2, end_of_word_suffix="</w>", show_progress=False))
-    merges = [m if isinstance(m, str) else " ".join(m) for m in json.loads(tokenizer.to_str())["model"]["merges"]]
-    printable = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or 174 <= b <= 255]
-    rest = [b for b in range(256) if b not in printable]
-    symbols = [chr(b) for b in printable] + [chr(256 + i) for i in range(len(rest))]
-    tokens = symbols + [s + "</w>" for s in symbols]
-    for merge in merges:
-        token = merge.replace(" ", "")
-        if token not in tokens:
-            tokens.append(token)
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    vocab = {token: i for i, token in enumerate(tokens)}
-    missing = [w for w in words if w + "</w>" not in vocab]
-    assert not missing and vocab["!"] == 0, missing
-    for name, pad in (("tokenizer", "<|endoftext|>"), ("tokenizer_2", "!")):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "pad_token": pad}
-        (folder / name / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False) + "\n")
-        (folder / name / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-        (folder / name / "special_tokens_map.json").write_text(json.dumps(special, indent=1) + "\n")
-        (folder / name / "tokenizer_config.json").write_text(json.dumps({**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": WINDOW, "do_lower_case": True}, indent=1) + "\n")
-    return {"vocab": vocab, "bos": vocab["<|startoftext|>"], "eos": vocab["<|endoftext|>"], "size": len(vocab)}
-
-
-def make_data(arguments):
-    """Scenes as tensors, with captions framed for both tokenizers and the positions of the weighted phrase."""
-    seed, count, captions, tokens = arguments
+def make_scenes(arguments):
+    """Scenes for the VAE alone: pictures without words."""
+    seed, count = arguments
     torch.set_num_threads(1)
     rng = random.Random(seed)
-    scenes = [world.make_scene(rng) for _ in range(count)]
-    packed = world.pack(scenes, "cpu")
-    ids = torch.full((count, captions, WINDOW), tokens["eos"], dtype=torch.int16)
-    length = torch.zeros(count, captions, dtype=torch.int16)
-    span = torch.zeros(count, captions, 2, dtype=torch.int16)
-    weight = torch.ones(count)
-    for i, scene in enumerate(scenes):
-        special = next((k for k, w in enumerate(scene["weights"]) if w != 1), None)
-        weight[i] = scene["weights"][special] if special is not None else 1.0
-        for c in range(captions):
+    return world.pack([world.make_scene(rng) for _ in range(count)], "cpu")
+
+
+def make_rows(arguments):
+    """Scenes with captions: plain ones, and targets with their references."""
+    seed, count, many, plain_share, folder = arguments
+    torch.set_num_threads(1)
+    rng = random.Random(seed)
+    tokenizer = tokenizers.load_clip(folder)
+    bos, eos = (tokenizer.token_to_id(t) for t in ("<|startoftext|>", "<|endoftext|>"))
+    targets, references, rows, texts = [], [], [], []
+    for _ in range(count):
+        mode, strength, silent = PLAIN, 0.0, set()
+        if rng.random() < plain_share:
+            target = world.make_scene(rng)
+            reference = target
+        else:
+            mode = rng.choices(range(PLAIN), [0.35, 0.25, 0.4])[0]
+            reference, target, silent, strength = pairs.make_pair(rng, pairs.MODES[mode])
+        special = next((k for k, w in enumerate(target["weights"]) if w != 1), None)
+        weight = 1.0 if special is None else target["weights"][special]
+        texts = []
+        for _ in range(many):
             while True:
-                words, spans = world.caption(rng, scene)
-                if special is None or spans[special][1] > 0:
-                    break
-            row, starts = [tokens["bos"]], []
-            for word in words:
-                starts.append(len(row))
-                row += word_ids(word, tokens["vocab"])
-            starts.append(len(row))
-            row = row[: WINDOW - 1] + [tokens["eos"]]
-            ids[i, c, : len(row)] = torch.tensor(row, dtype=torch.int16)
-            length[i, c] = len(row)
-            if special is not None:
-                span[i, c] = torch.tensor([starts[spans[special][0]], starts[spans[special][1]]], dtype=torch.int16)
-    return {**packed, "ids": ids, "length": length, "span": span, "weight": weight}
+                text, said = captions.caption(rng, target, silent, always=special is not None)
+                span = (0, 0)
+                if special is not None:
+                    # the whole phrase, or its noun alone
+                    span = (text.spans if rng.random() < 0.6 else text.nouns).get(special, (0, 0))
+                    if span == (0, 0):
+                        continue
+                break
+            empty = mode != PLAIN and rng.random() < 0.05
+            ids, length, span = captions.frame(tokenizer, "" if empty else text.text, (0, 0) if empty else span, bos, eos)
+            texts.append((ids, length, span, captions.labels_of(None if empty else said)))
+        rows.append((*zip(*texts), weight, mode, strength))
+        targets.append(target)
+        references.append(reference)
+    ids, length, spans, labels, weight, mode, strength = zip(*rows)
+    packed, beside = world.pack(targets, "cpu"), world.pack(references, "cpu")
+    short = lambda values: torch.tensor(values, dtype=torch.int16)
+    return {**packed, **{f"reference_{k}": beside[k] for k in DRAWN}, "ids": short(ids), "length": short(length), "span": short(spans), "labels": short(labels),
+            "weight": torch.tensor(weight), "mode": torch.tensor(mode), "strength": torch.tensor(strength)}
 
 
-def build(tokens):
-    from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+class Student(nn.Module):
+    """UNet and reference tokens as one module, so that they are compiled together."""
 
-    vae = AutoencoderKL(down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4, block_out_channels=[32, 64, 96, 128], layers_per_block=1,
-                        latent_channels=4, norm_num_groups=8, sample_size=world.SIZE)
-    common = dict(vocab_size=tokens["size"], max_position_embeddings=WINDOW, bos_token_id=tokens["bos"], eos_token_id=tokens["eos"], attn_implementation="eager")
-    text1 = CLIPTextModel(CLIPTextConfig(hidden_size=128, intermediate_size=512, num_hidden_layers=3, num_attention_heads=4, hidden_act="quick_gelu", projection_dim=128, pad_token_id=tokens["eos"], **common))
-    text2 = CLIPTextModelWithProjection(CLIPTextConfig(hidden_size=192, intermediate_size=768, num_hidden_layers=4, num_attention_heads=6, hidden_act="gelu", projection_dim=192, pad_token_id=0, **common))
-    for model in (text1, text2):
-        embeddings = getattr(model, "text_model", model).embeddings
-        torch.nn.init.normal_(embeddings.token_embedding.weight, std=0.5)
-        torch.nn.init.normal_(embeddings.position_embedding.weight, std=0.1)
-    unet = UNet2DConditionModel(sample_size=16, block_out_channels=[64, 96, 128], layers_per_block=2, down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-                                up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], attention_head_dim=[2, 3, 4], transformer_layers_per_block=1,
-                                cross_attention_dim=320, use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=32, projection_class_embeddings_input_dim=192 + 6 * 32, norm_num_groups=32)
-    scheduler = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1)
-    return vae, text1, text2, unet, scheduler
+    def __init__(self, unet, tokens):
+        super().__init__()
+        self.unet, self.tokens = unet, tokens
+
+    def forward(self, noisy, t, embeds, pooled, time_ids, reference, scale):
+        return self.unet(noisy, t, encoder_hidden_states=embeds, added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids},
+                         cross_attention_kwargs=adapter.picture_arguments(self.tokens(reference), scale, noisy), return_dict=False)[0]
 
 
-def train_vae(vae, data, seconds, device, decoder_only):
-    vae.to(device, memory_format=torch.channels_last).train()
-    # a resumed run keeps the encoder, so that the UNet's latents stay what they were
+class Heads(nn.Module):
+    """Reads what a caption states out of the rows that the UNet attends to, one query a question, and out of the pooled vector."""
+
+    def __init__(self, width):
+        super().__init__()
+        questions, most = len(captions.HEADS), max(count for _, count in captions.HEADS)
+        self.query = nn.Parameter(torch.randn(questions, width) * 0.1)
+        self.key, self.value = nn.Linear(width, width), nn.Linear(width, width)
+        self.answer, self.pooled = nn.Parameter(torch.randn(questions, width, most) * width**-0.5), nn.Parameter(torch.randn(questions, 192, most) * 192**-0.5)
+        counts = torch.tensor([count for _, count in captions.HEADS])
+        self.register_buffer("never", torch.where(torch.arange(most)[None] < counts[:, None], 0.0, -1e4), persistent=False)
+
+    def forward(self, rows, pooled, labels):
+        """Mean cross-entropy, and for each caption whether every answer is right."""
+        scores = torch.einsum("qc,btc->bqt", self.query, self.key(rows)) / rows.shape[-1] ** 0.5
+        seen = torch.einsum("bqt,btc->bqc", scores.softmax(-1), self.value(rows))
+        found = torch.einsum("bqc,qcn->bqn", seen, self.answer).float() + self.never
+        other = torch.einsum("bc,qcn->bqn", pooled, self.pooled).float() + self.never
+        asked = (labels >= 0).float()
+        picked = labels.clamp(min=0).unsqueeze(-1)
+        error = lambda logits: -(logits.log_softmax(-1).gather(-1, picked).squeeze(-1) * asked).sum() / asked.sum().clamp(min=1)
+        return error(found) + 0.3 * error(other), ((found.argmax(-1) == labels) | (labels < 0)).all(1)
+
+
+def tune_vae(vae, data, seconds, device, batch, decoder_only):
+    vae.to(device, memory_format=torch.channels_last).train().requires_grad_(True)
+    # a kept encoder means that the UNet's latents stay what they were
     vae.encoder.requires_grad_(not decoder_only)
     vae.quant_conv.requires_grad_(not decoder_only)
-    rate = 7e-4 if decoder_only else 1.5e-3
+    rate = 8e-4
     optimiser = torch.optim.AdamW([p for p in vae.parameters() if p.requires_grad], lr=rate, betas=(0.9, 0.99), fused=device == "cuda")
-    ema, step = Ema([vae], 0.999), 0
-    if device == "cuda":
-        vae.encoder.compile()
-        vae.decoder.compile()
-    begun = time.time()
-    count = data["bg"].shape[0]
+    ema, step = Ema([vae], 0.998), 0
+    # not compiled: that would take as long as it saves
+    begun, count = time.time(), data["bg"].shape[0]
     while (share := (time.time() - begun) / seconds) < 1:
-        rows = torch.randint(0, count, (192 if device == "cuda" else 4,), device=device)
-        image = world.draw({k: data[k][rows] for k in ("obj", "land", "bg")}).to(memory_format=torch.channels_last)
+        rows = torch.randint(0, count, (batch,), device=device)
+        image = world.draw({k: data[k][rows] for k in DRAWN}).to(memory_format=torch.channels_last)
         for group in optimiser.param_groups:
             group["lr"] = rate * cosine(share, step, 100)
         with torch.autocast(device, torch.bfloat16):
             with torch.set_grad_enabled(not decoder_only):
                 posterior = vae.encode(image).latent_dist
-                drawn = posterior.sample()
-            decoded = vae.decode(drawn).sample
+            decoded = vae.decode(posterior.sample()).sample
         decoded = decoded.float()
         error = decoded - image
         edges = sum((torch.diff(decoded, dim=d) - torch.diff(image, dim=d)).abs().mean() for d in (2, 3))
         loss = error.abs().mean() + 2 * error.square().mean() + 0.5 * edges + 3e-5 * posterior.kl().float().mean() / image[0].numel() * 100
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimiser.step()
         ema.update()
         step += 1
-        if step % 400 == 0:
-            say("vae", step, f"{10 * math.log10(4 / float(error.square().mean())):.2f} dB", f"{float(posterior.std.mean()):.3f} posterior std")
+        if step % 300 == 0:
+            error = error.detach()
+            decibels = 10 * torch.log10(4 / error.square().mean((1, 2, 3)))
+            say("vae", step, f"{float(decibels.mean()):.2f} dB, worst tenth {float(decibels.quantile(0.1)):.2f}; posterior std {float(posterior.std.mean()):.3f}")
     ema.swap()
-    vae.eval()
     return step
 
 
 @torch.no_grad()
-def encode_all(vae, data, device):
-    latents = []
-    for rows in torch.arange(data["bg"].shape[0], device=device).split(512):
+def encode_pictures(vae, data, prefix, device):
+    """Mean and deviation of the scaled latents, fp16 [N, 8, 16, 16]; zeros where a row has no reference."""
+    count = data["bg"].shape[0]
+    latents = torch.zeros(count, 8, 16, 16, dtype=torch.float16, device=device)
+    wanted = torch.arange(count, device=device) if prefix == "" else (data["mode"] < PLAIN).nonzero().flatten()
+    for rows in wanted.split(512):
         with torch.autocast(device, torch.bfloat16):
-            moments = vae.encode(world.draw({k: data[k][rows] for k in ("obj", "land", "bg")}).to(memory_format=torch.channels_last)).latent_dist
-        latents.append(torch.cat([moments.mean, moments.std], 1).half())
-    latents = torch.cat(latents)
-    mean_std = latents[:20000, :4].float()
-    return latents, 1.0 / float(mean_std.std())
+            moments = vae.encode(world.draw({k: data[prefix + k][rows] for k in DRAWN}).to(memory_format=torch.channels_last)).latent_dist
+        latents[rows] = (torch.cat([moments.mean, moments.std], 1).float() * vae.config.scaling_factor).half()
+    return latents
 
 
-def encode_text(text1, text2, ids, length):
-    """(embeds [B,77,320], pooled [B,192]); the second tokenizer pads with id 0."""
-    padded = torch.arange(WINDOW, device=ids.device)[None] >= length[:, None]
-    first = text1(ids, output_hidden_states=True).hidden_states[-2]
-    second = text2(ids.masked_fill(padded, 0), output_hidden_states=True)
-    return torch.cat([first, second.hidden_states[-2]], -1), second.text_embeds
+class Text(nn.Module):
+    """Both encoders with the product's arithmetic on a weighted phrase, in one piece that compiles: hundreds of small kernels cost more time than the UNet."""
+
+    def __init__(self, conditioner, heads, lessened):
+        super().__init__()
+        self.first, self.second, self.heads, self.lessened = conditioner.first, conditioner.second, heads, lessened
+
+    def rows(self, model, ids, visible):
+        """(rows before the last layer, the last layer's rows); `visible` None: every token sees those before it."""
+        tower = getattr(model, "text_model", model)
+        heads = model.config.num_attention_heads
+        split = lambda y: y.unflatten(2, (heads, -1)).transpose(1, 2)
+        act = (lambda y: y * torch.sigmoid(1.702 * y)) if model.config.hidden_act == "quick_gelu" else F.gelu
+        x, before = tower.embeddings.token_embedding(ids) + tower.embeddings.position_embedding.weight, None
+        for layer in tower.encoder.layers:
+            before, own = x, layer.self_attn
+            y = layer.layer_norm1(x)
+            y = F.scaled_dot_product_attention(split(own.q_proj(y)), split(own.k_proj(y)), split(own.v_proj(y)), attn_mask=visible, is_causal=visible is None)
+            x = x + own.out_proj(y.transpose(1, 2).flatten(2))
+            x = x + layer.mlp.fc2(act(layer.mlp.fc1(layer.layer_norm2(x))))
+        return before, x
+
+    def encode(self, ids, length, visible=None):
+        padded = torch.arange(WINDOW, device=ids.device)[None] >= length[:, None]
+        first, _ = self.rows(self.first, ids, visible)
+        second, last = self.rows(self.second, ids.masked_fill(padded, 0), visible)
+        ends = last[torch.arange(len(ids), device=ids.device), length - 1]
+        return torch.cat([first, second], -1), self.second.text_projection(self.second.text_model.final_layer_norm(ends))
+
+    def forward(self, ids, length, span, weight, labels, empty):
+        """Rows and pooled vector as the UNet gets them, those of the empty text, what the heads think. `empty`: framed ids of the empty text, [1, 77]."""
+        count = len(ids)
+        every, all_pooled = self.encode(torch.cat([ids, empty]), torch.cat([length, torch.full_like(length[:1], 2)]))
+        plain, pooled, void = every[:count], all_pooled[:count], every[count:]
+        place = torch.arange(WINDOW, device=ids.device)[None]
+        inside = (place >= span[:, :1]) & (place < span[:, 1:])
+        factor = torch.where(inside, weight.view(-1, 1), 1.0).unsqueeze(-1).to(plain.dtype)
+        rows = void + factor * (plain - void)
+        # a lessened phrase is averaged with the text in which it is hidden; a fixed number of captions can have one, so that no size depends on the data
+        least, less = weight.topk(self.lessened, largest=False)
+        causal = torch.ones(WINDOW, WINDOW, dtype=torch.bool, device=ids.device).tril()
+        visible = causal & ~inside[less][:, None, :]
+        hidden, _ = self.encode(ids[less], length[less], visible.unsqueeze(1))
+        share = torch.where((least < 1) & inside[less].any(1), torch.tan((1 - least.clamp(min=1e-5)) * math.pi / 2), 0.0).view(-1, 1, 1).to(plain.dtype)
+        mixed = (rows[less] + share * (void + factor[less] * (hidden - void))) / (1 + share)
+        rows = rows.index_copy(0, less, mixed.to(rows.dtype))
+        told, right = self.heads(plain, pooled, labels)
+        return rows, pooled, void, all_pooled[count:], told, right
 
 
-def train_unet(unet, text1, text2, data, latents, scale, seconds, device, tokens, batch, rate, freeze_text):
-    modules = [unet] if freeze_text else [unet, text1, text2]
-    for m in (unet, text1, text2):
-        m.to(device).train(m in modules)
-    unet.to(memory_format=torch.channels_last)
-    parameters = [p for m in modules for p in m.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=device == "cuda")
-    ema = Ema(modules, 0.9995)
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, device=device) ** 2
-    bars = torch.cumprod(1 - betas, 0)
-    time_ids = torch.tensor([[128, 128, 0, 0, 128, 128]], device=device, dtype=torch.float32).expand(batch, 6)
-    empty_ids = torch.full((1, WINDOW), tokens["eos"], device=device, dtype=torch.long)
-    empty_ids[0, 0] = tokens["bos"]
-    two = torch.tensor([2], device=device)
-    count, captions = data["ids"].shape[:2]
-    begun, step, total = time.time(), 0, torch.zeros((), device=device)
-    run = torch.compile(unet) if device == "cuda" else unet
+def pretrain_text(text, data, seconds, device, batch, heads_only, rate=1.5e-3):
+    """Text alone: what captions state. Encoders that know their tokenizer already stay as they are, and only the heads learn."""
+    learners = list((text.heads if heads_only else text).parameters())
+    optimiser = torch.optim.AdamW(learners, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=device == "cuda")
+    begun, step, (count, many) = time.time(), 0, data["ids"].shape[:2]
     while (share := (time.time() - begun) / seconds) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = rate * cosine(share, step, 400)
-        rows = torch.randint(0, count, (batch,), device=device)
-        which = torch.randint(0, captions, (batch,), device=device)
-        ids, length, span = data["ids"][rows, which].long(), data["length"][rows, which].long(), data["span"][rows, which].long()
-        moments = latents[rows].float()
-        clean = (moments[:, :4] + moments[:, 4:] * torch.randn_like(moments[:, 4:])) * scale
-        t = torch.randint(0, 1000, (batch,), device=device)
-        bar = bars[t].view(-1, 1, 1, 1)
-        noise = torch.randn_like(clean)
+            group["lr"] = rate * cosine(share, step, 50)
+        rows, which = torch.randint(0, count, (batch,), device=device), torch.randint(0, many, (batch,), device=device)
         with torch.autocast(device, torch.bfloat16):
-            with torch.set_grad_enabled(not freeze_text):
-                embeds, pooled = encode_text(text1, text2, ids, length)
-                empty, empty_pooled = encode_text(text1, text2, empty_ids, two)
-            # Compel's line through the empty prompt on the weighted phrase, which is drawn with area x weight
-            place = torch.arange(WINDOW, device=device)[None]
-            factor = torch.where((place >= span[:, :1]) & (place < span[:, 1:]), data["weight"][rows].view(-1, 1), 1.0).unsqueeze(-1)
-            embeds = empty + factor.to(embeds.dtype) * (embeds - empty)
-            drop = torch.rand(batch, device=device)
-            embeds = torch.where((drop < 0.05).view(-1, 1, 1), torch.zeros_like(embeds), torch.where((drop < 0.10).view(-1, 1, 1), empty.expand_as(embeds), embeds))
-            pooled = torch.where(((drop < 0.05) | (drop > 0.90)).view(-1, 1), torch.zeros_like(pooled), torch.where((drop < 0.10).view(-1, 1), empty_pooled.expand_as(pooled), pooled))
-            noisy = (bar.sqrt() * clean + (1 - bar).sqrt() * noise).to(memory_format=torch.channels_last)
-            output = run(noisy, t, encoder_hidden_states=embeds, added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids}, return_dict=False)[0]
-        snr = bars[t] / (1 - bars[t])
-        loss = ((output.float() - noise).square().mean((1, 2, 3)) * (snr.clamp(max=5) / snr)).mean()
+            plain, pooled = text.encode(data["ids"][rows, which].long(), data["length"][rows, which].long())
+            loss, right = text.heads(plain, pooled, data["labels"][rows, which].long())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        nn.utils.clip_grad_norm_(learners, 1.0)
         optimiser.step()
-        ema.update()
-        total += loss.detach()
         step += 1
-        if step % 500 == 0:
-            say("unet", step, f"loss {float(total) / 500:.4f}", f"{step * batch / 1e6:.2f} M samples")
-            total.zero_()
-    ema.swap()
-    for m in modules:
-        m.eval()
+        if step % 200 == 0:
+            say("text", step, f"loss {float(loss.detach()):.4f}, all answers right {float(right.float().mean()):.3f}")
     return step
 
 
-def main():
+class Trainer:
+    def __init__(self, student, text, batch, rate, device):
+        self.student, self.text, self.batch, self.rate, self.device = student.to(device), text, batch, rate, device
+        student.unet.to(memory_format=torch.channels_last)
+        self.parameters = [*student.parameters(), *text.parameters()]
+        self.optimiser = torch.optim.AdamW(self.parameters, lr=1e-6, betas=(0.9, 0.99), weight_decay=0.01, fused=device == "cuda")
+        self.bars = torch.cumprod(1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, device=device) ** 2, 0)
+        self.time_ids = torch.tensor([[128, 128, 0, 0, 128, 128]], device=device, dtype=torch.float32).expand(batch, 6).contiguous()
+        compiled = torch.compile if device == "cuda" else lambda module: module
+        self.run, self.read = compiled(student), compiled(text)
+
+    def step(self, clean, embeds, pooled, reference, scale, told, factor):
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate * factor
+        t = torch.randint(0, 1000, (self.batch,), device=self.device)
+        bar = self.bars[t].view(-1, 1, 1, 1)
+        noise = torch.randn_like(clean)
+        noisy = (bar.sqrt() * clean + (1 - bar).sqrt() * noise).to(memory_format=torch.channels_last)
+        with torch.autocast(self.device, torch.bfloat16):
+            output = self.run(noisy, t, embeds.bfloat16(), pooled.float(), self.time_ids, reference, scale)
+        snr = self.bars[t] / (1 - self.bars[t])
+        losses = (output.float() - noise).square().mean((1, 2, 3)) * (snr.clamp(max=5) / snr)
+        self.optimiser.zero_grad(set_to_none=True)
+        (losses.mean() + 0.05 * told).backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimiser.step()
+        return losses.detach()
+
+    def texts(self, ids, length, span, weight, labels, empty):
+        with torch.autocast(self.device, torch.bfloat16):
+            return self.read(ids, length, span, weight, labels, empty)
+
+    def warm_up(self):
+        """Compiles on random data; the weights are put back."""
+        kept = [p.detach().clone() for p in self.parameters]
+        draw = lambda *shape: torch.randn(self.batch, *shape, device=self.device)
+        whole = lambda *shape: torch.ones(self.batch, *shape, device=self.device, dtype=torch.long)
+        for _ in range(2):
+            embeds, pooled, _, _, told, _ = self.texts(whole(WINDOW), whole() * 9, whole(2), draw(), whole(len(captions.HEADS)), whole(WINDOW)[:1])
+            self.step(draw(4, 16, 16), embeds, pooled, draw(4, 16, 16), draw(len(adapter.layer_names(self.student.unet))), told, 1e-6)
+        with torch.no_grad():
+            for p, k in zip(self.parameters, kept):
+                p.copy_(k)
+        self.optimiser.state.clear()
+
+
+def train(trainer, data, latents, references, empty, until, device):
+    begun, count, batch = time.time(), 0, trainer.batch
+    text, student = trainer.text, trainer.student
+    ema = Ema([student, text], 0.9993)
+    table = torch.stack([adapter.mode_scales(student.unet, mode) for mode in [*pairs.MODES, "none"]]).to(device)
+    sums, seen = torch.zeros(PLAIN + 1, device=device), torch.zeros(PLAIN + 1, device=device)
+    scenes, many = data["ids"].shape[:2]
+    while (share := (time.time() - begun) / max(until - begun, 1)) < 1 or count == 0:
+        rows, which = torch.randint(0, scenes, (batch,), device=device), torch.randint(0, many, (batch,), device=device)
+        moments = latents[rows].float()
+        clean = moments[:, :4] + moments[:, 4:] * torch.randn_like(moments[:, 4:])
+        mode = data["mode"][rows]
+        scale = table[mode] * data["strength"][rows].view(-1, 1)
+        embeds, pooled, void, void_pooled, told, right = trainer.texts(data["ids"][rows, which].long(), data["length"][rows, which].long(), data["span"][rows, which].long(), data["weight"][rows],
+                                                                       data["labels"][rows, which].long(), empty)
+        # no prompt at all: zeros, or the empty text encoded; a silent caption without its reference keeps the plain model in its place
+        drop = torch.rand(batch, device=device)
+        plain = mode == PLAIN
+        zeros, blank = drop < 0.05, (drop >= 0.05) & (drop < 0.08) & plain
+        embeds = torch.where(zeros.view(-1, 1, 1), torch.zeros_like(embeds), torch.where(blank.view(-1, 1, 1), void.expand_as(embeds), embeds))
+        pooled = torch.where((zeros | (drop > 0.9)).view(-1, 1), torch.zeros_like(pooled), torch.where(blank.view(-1, 1), void_pooled.expand_as(pooled), pooled))
+        losses = trainer.step(clean, embeds, pooled, references[rows, :4].float(), scale, told, cosine(share, count, 200))
+        ema.update()
+        sums.scatter_add_(0, mode, losses)
+        seen.scatter_add_(0, mode, torch.ones_like(losses))
+        count += 1
+        if count % 200 == 0:
+            say("step", count, f"{count * batch / 1e6:.2f} M samples, loss", dict(zip([*pairs.MODES, "plain"], (round(float(v), 4) for v in sums / seen))), f"answers {float(right.float().mean()):.3f}")
+            sums.zero_()
+            seen.zero_()
+    ema.swap()
+    return count
+
+
+def fresh_items(count, seen_only=True):
+    """Prompts drawn anew, in the fields of a fixture."""
+    rng = random.Random(f"fresh {seen_only}")
+    items = []
+    while len(items) < count:
+        scene = world.make_scene(rng, False, None if seen_only else "one", 0)
+        if not seen_only and not any((t["colour"], t["shape"]) in world.UNSEEN for t in scene["objects"]):
+            continue
+        text, said = captions.caption(rng, scene, always=True)
+        objects = [{k: o.get(k) for k in ("colour", "shape", "size", "place", "outline")} for o in said["objects"] for _ in range(o.get("count") or 1)]
+        items.append({"kind": scene["kind"] if seen_only else "unseen pair", "prompt": text.text, "objects": objects, "background": said.get("background"), "relation": said.get("relation"), **(said.get("land") or {})})
+    return items
+
+
+def score(parts, pool, items, device, say_what, conditioner, tokenizer, steps=15, guidance=6.0):
+    student, vae = parts
+    ids, lengths = [], []
+    bos, eos = (tokenizer.token_to_id(t) for t in ("<|startoftext|>", "<|endoftext|>"))
+    for item in items:
+        row, length, _ = captions.frame(tokenizer, item["prompt"], (0, 0), bos, eos)
+        ids.append(row)
+        lengths.append(length)
+    ids, lengths = torch.tensor(ids, device=device), torch.tensor(lengths, device=device)
+    pictures = []
+    silence = torch.zeros(1, len(adapter.layer_names(student.unet)), device=device)
+    with torch.no_grad():
+        for rows in torch.arange(len(items), device=device).split(250):
+            cond = conditioner.encode(ids[rows], lengths[rows])
+            made = draw(student, vae, cond, torch.zeros(len(rows), 4, 16, 16, device=device), silence.expand(len(rows), -1), int(rows[0]) + 3, steps, guidance)
+            pictures += [p for p in ((made + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()]
+    wrongs = pool.starmap(check.judge, list(zip(items, pictures)), chunksize=8)
+    found = check.summary(items, wrongs)
+    say(say_what, found)
+    return found, wrongs, pictures
+
+
+def report(parts, pool, options, device, conditioner, tokenizer):
+    found = {}
+    told = []
+    sets = {"fresh": fresh_items(options.items), "unseen pairs": fresh_items(max(4, options.items // 6), False)}
+    if options.structures and options.structures.exists():
+        lines = [json.loads(line) for line in options.structures.read_text().splitlines() if line.strip()]
+        sets["structures"] = [i for i in lines if i.get("media", "picture") == "picture" and i["kind"] in ("one", "two", "several", "unseen pair", "landscape")]
+    for old in Path("test/fixtures").glob("pocket-sdxl.json"):
+        sets["old list"] = json.loads(old.read_text())
+    for name, items in sets.items():
+        found[name], wrongs, _ = score(parts, pool, items[: options.items], device, name, conditioner, tokenizer)
+        if name in ("fresh", "unseen pairs"):
+            told += [{"set": name, "prompt": i["prompt"], "wrong": w} for i, w in zip(items, wrongs) if w][:60]
+        elif name == "structures":
+            # by structure, so that nobody reads the prompts
+            by = {}
+            for item, wrong in zip(items, wrongs):
+                by.setdefault(str(item.get("structure")), []).append(wrong)
+            found["by structure"] = {k: [sum(not w for w in v), len(v), sorted({x.split()[0] for w in v for x in w})] for k, v in by.items()}
+    found["wrong"] = told
+    return found
+
+
+def save(student, text, vae, out):
+    """Everything as fp16, in files of equal size."""
+    from safetensors.torch import save_file
+
+    weights = {(f"reference_tokens.{name.removeprefix('tokens.')}" if name.startswith("tokens.") else name): value for name, value in student.state_dict().items()}
+    for part, module in (("text_encoder", text.first), ("text_encoder_2", text.second), ("vae", vae)):
+        weights |= {f"{part}.{name}": value for name, value in module.state_dict().items()}
+    weights = {name: value.detach().half().contiguous().cpu() for name, value in weights.items() if value.is_floating_point()}
+    parts, sizes = ({}, {}, {}), [0, 0, 0]
+    for name, value in sorted(weights.items(), key=lambda entry: -entry[1].numel()):
+        i = sizes.index(min(sizes))
+        parts[i][name] = value
+        sizes[i] += value.numel()
+    for i, part in enumerate(parts):
+        save_file(part, out / f"sdxl-{i}.safetensors", {"scaling_factor": str(vae.config.scaling_factor)})
+
+
+def grow_text(conditioner, old_vocab, vocab, layers, device):
+    """The encoders for another vocabulary: rows of tokens that both know stay; the second encoder gets layers that at first change nothing."""
+    from copy import deepcopy
+
+    for model in (conditioner.first, conditioner.second):
+        tower = getattr(model, "text_model", model)
+        table = tower.embeddings.token_embedding
+        old = table.weight.data
+        fresh = torch.randn(len(vocab), old.shape[1], device=device) * old.std()
+        for token, i in vocab.items():
+            if token in old_vocab:
+                fresh[i] = old[old_vocab[token]]
+        tower.embeddings.token_embedding = nn.Embedding(len(vocab), old.shape[1]).to(device)
+        tower.embeddings.token_embedding.weight.data.copy_(fresh)
+        model.config.vocab_size, model.config.bos_token_id, model.config.eos_token_id = len(vocab), vocab["<|startoftext|>"], vocab["<|endoftext|>"]
+        model.config.pad_token_id = vocab["<|endoftext|>"] if model is conditioner.first else 0
+        tower.eos_token_id = vocab["<|endoftext|>"]
+    tower = conditioner.second.text_model
+    while len(tower.encoder.layers) < layers:
+        layer = deepcopy(tower.encoder.layers[-2])
+        for part in (layer.self_attn.out_proj, layer.mlp.fc2):
+            nn.init.zeros_(part.weight)
+            nn.init.zeros_(part.bias)
+        tower.encoder.layers.insert(len(tower.encoder.layers) - 1, layer)
+    conditioner.second.config.num_hidden_layers = len(tower.encoder.layers)
+
+
+def load(base, device):
+    """UNet with the adapter's layers, reference tokens, VAE, text encoders."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    if base is None:
+        unet, vae, conditioner = build(device)
+    else:
+        # the adapter's file has the UNet's own weights too
+        unet = UNet2DConditionModel.from_config(json.loads((base / "unet/config.json").read_text()))
+        vae = AutoencoderKL.from_pretrained(base / "vae", torch_dtype=torch.float32)
+        conditioner = Conditioner.read(base, device)
+    adapter.install_pocket(unet)
+    tokens = adapter.ReferenceTokens(unet.config.cross_attention_dim)
+    if base is not None:
+        weights = adapter.load_weights(base / "adapter")
+        unet.load_state_dict(weights["unet"])
+        tokens.load_state_dict(weights["reference_tokens"])
+    return unet, tokens, vae.to(device, memory_format=torch.channels_last).eval(), conditioner
+
+
+def build(device):
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    vae = AutoencoderKL(down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4, block_out_channels=[32, 64, 96, 128], layers_per_block=1,
+                        latent_channels=4, norm_num_groups=8, sample_size=world.SIZE)
+    common = dict(vocab_size=8, max_position_embeddings=WINDOW, bos_token_id=6, eos_token_id=7)
+    first = CLIPTextModel(CLIPTextConfig(hidden_size=128, intermediate_size=512, num_hidden_layers=3, num_attention_heads=4, hidden_act="quick_gelu", projection_dim=128, **common))
+    second = CLIPTextModelWithProjection(CLIPTextConfig(hidden_size=192, intermediate_size=768, num_hidden_layers=4, num_attention_heads=6, hidden_act="gelu", projection_dim=192, **common))
+    for model in (first, second):
+        embeddings = getattr(model, "text_model", model).embeddings
+        nn.init.normal_(embeddings.token_embedding.weight, std=0.5)
+        nn.init.normal_(embeddings.position_embedding.weight, std=0.1)
+    unet = UNet2DConditionModel(sample_size=16, block_out_channels=[64, 96, 128], layers_per_block=2, down_block_types=["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+                                up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], attention_head_dim=[2, 3, 4], transformer_layers_per_block=1,
+                                cross_attention_dim=320, use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=32, projection_class_embeddings_input_dim=192 + 6 * 32, norm_num_groups=32)
+    return unet, vae, Conditioner(first, second, device)
+
+
+def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, help="a diffusers folder with `adapter` (recover.py, assemble.py); without it everything begins anew")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--vae-seconds", type=float, default=130)
-    parser.add_argument("--unet-seconds", type=float, default=330)
-    parser.add_argument("--resume", type=Path, help="a folder this script wrote: go on from its weights; the VAE's encoder is kept")
-    parser.add_argument("--freeze-text", action="store_true", help="train the UNet alone: half as many kernels a step, for the last run")
-    parser.add_argument("--scenes", type=int, default=400_000)
-    parser.add_argument("--captions", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=560)
+    parser.add_argument("--vae-seconds", type=float, default=120)
+    parser.add_argument("--decoder-only", action="store_true", help="keep the VAE's encoder: for a second run")
+    parser.add_argument("--text-seconds", type=float, default=30)
+    parser.add_argument("--final-seconds", type=float, default=45, help="kept for the measure and for saving")
+    parser.add_argument("--rows", type=int, default=420_000)
+    parser.add_argument("--captions", type=int, default=5)
+    parser.add_argument("--plain", type=float, default=0.75, help="share of samples without a reference")
     parser.add_argument("--batch", type=int, default=1024)
-    parser.add_argument("--workers", type=int, default=15)
-    options = parser.parse_args()
+    parser.add_argument("--rate", type=float, default=7e-4)
+    parser.add_argument("--seed", type=int, default=2_000_000)
+    parser.add_argument("--workers", type=int, default=14)
+    parser.add_argument("--items", type=int, default=600)
+    parser.add_argument("--structures", type=Path)
+    parser.add_argument("--tokenizer", choices=["train", "keep"], default="train")
+    parser.add_argument("--compile-only", action="store_true", help="used by the script itself")
+    return parser.parse_args()
+
+
+def main():
+    options = parse()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(1)
+    torch.manual_seed(options.seed)
+    # what does not compile runs as it is
+    torch._dynamo.config.suppress_errors = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.resume:
-        for name in ("tokenizer", "tokenizer_2"):
-            shutil.copytree(options.resume / name, options.out / name, dirs_exist_ok=True)
-        vocab = json.loads((options.out / "tokenizer/vocab.json").read_text())
-        tokens = {"vocab": vocab, "bos": vocab["<|startoftext|>"], "eos": vocab["<|endoftext|>"], "size": len(vocab)}
-    else:
-        tokens = make_tokenizer(options.out)
-    share = options.scenes // options.workers
-    pool = multiprocessing.get_context("fork").Pool(options.workers)
-    pending = pool.map_async(make_data, [(seed, share, options.captions, tokens) for seed in range(options.seed, options.seed + options.workers)])
-    vae, text1, text2, unet, scheduler = build(tokens)
-    scale = None
-    if options.resume:
-        vae, text1, text2, unet = (type(m).from_pretrained(options.resume / name, torch_dtype=torch.float32) for name, m in (("vae", vae), ("text_encoder", text1), ("text_encoder_2", text2), ("unet", unet)))
-        scale = vae.config.scaling_factor
-        for m in (vae, text1, text2, unet):
-            m.requires_grad_(True)
-    say("parameters", {name: round(sum(p.numel() for p in m.parameters()) / 1e6, 2) for name, m in (("vae", vae), ("text1", text1), ("text2", text2), ("unet", unet))})
-    parts = pending.get()
-    pool.close()
-    data = {k: torch.cat([p[k] for p in parts]).to(device) for k in parts[0]}
-    say("scenes", data["bg"].shape[0], "mean tokens", float(data["length"].float().mean()))
+    compiler = None
+    if not options.compile_only:
+        if device == "cuda":
+            # what it compiles lies in the cache when it is needed here
+            compiler = subprocess.Popen([sys.executable, *sys.argv, "--compile-only"], stdout=subprocess.DEVNULL)
+        pool = multiprocessing.get_context("fork").Pool(options.workers)
+        first = pool.map_async(make_scenes, [(options.seed + i, max(4, 60_000 // options.workers // (1 if device == "cuda" else 500))) for i in range(options.workers)], chunksize=1)
+        if options.tokenizer == "train":
+            texts = [t for part in pool.starmap(captions.make_texts, [(options.seed + i, 60_000 // options.workers) for i in range(options.workers)]) for t in part]
+            tokenizers.train_clip(texts, options.out, MERGES)
+        else:
+            for name in ("tokenizer", "tokenizer_2"):
+                shutil.copytree(options.base / name, options.out / name, dirs_exist_ok=True)
+        chunks = options.workers * 4
+        pending = pool.map_async(make_rows, [(options.seed + 1000 + i, max(2, options.rows // chunks), options.captions, options.plain, options.out) for i in range(chunks)], chunksize=1)
+
+    unet, tokens, vae, conditioner = load(options.base, device)
+    student = Student(unet, tokens)
+    student.requires_grad_(True)
+    while not (options.out / "tokenizer_2/tokenizer_config.json").exists():
+        # the process that only compiles waits for the one that trains the tokenizer
+        time.sleep(1)
+    vocab = json.loads((options.out / "tokenizer/vocab.json").read_text())
+    grow_text(conditioner, json.loads((options.base / "tokenizer/vocab.json").read_text()) if options.base else {}, vocab, LAYERS, device)
+    for model in (conditioner.first, conditioner.second):
+        model.requires_grad_(True).train()
+    text = Text(conditioner, Heads(unet.config.cross_attention_dim), max(1, options.batch // 8)).to(device)
+    if options.compile_only:
+        return Trainer(student, text, options.batch, options.rate, device).warm_up()
+    empty = torch.tensor([[vocab["<|startoftext|>"]] + [vocab["<|endoftext|>"]] * (WINDOW - 1)], device=device)
+    say("parameters", {name: round(sum(p.numel() for p in m.parameters()) / 1e6, 2) for name, m in (("vae", vae), ("first", conditioner.first), ("second", conditioner.second), ("unet", unet), ("tokens", tokens))}, "vocabulary", len(vocab))
+
     if options.vae_seconds > 0:
-        say("vae steps", train_vae(vae, data, options.vae_seconds, device, scale is not None))
-    if options.unet_seconds <= 0:
-        vae.half().save_pretrained(options.out / "vae")
-        return say("saved the VAE only in", options.out)
-    vae.to(device, memory_format=torch.channels_last).eval()
-    latents, measured = encode_all(vae, data, device)
-    scale = scale or measured
-    vae.register_to_config(scaling_factor=scale)
-    say("encoded; scaling factor", scale)
-    # saved before the long part: a VAE is worth keeping whatever happens
-    vae.half().save_pretrained(options.out / "vae")
-    say("unet steps", train_unet(unet, text1, text2, data, latents, scale, options.unet_seconds, device, tokens, options.batch, 6e-4 if options.resume else 1e-3, options.freeze_text))
-    unet.half().save_pretrained(options.out / "unet", max_shard_size="12MB")
-    text1.half().save_pretrained(options.out / "text_encoder")
-    text2.half().save_pretrained(options.out / "text_encoder_2")
-    scheduler.save_pretrained(options.out / "scheduler")
-    entry = {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True, "scheduler": ["diffusers", "EulerDiscreteScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
-             "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"], "tokenizer": ["transformers", "CLIPTokenizer"], "tokenizer_2": ["transformers", "CLIPTokenizer"],
-             "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
-    (options.out / "model_index.json").write_text(json.dumps(entry, indent=1) + "\n")
+        scenes = first.get()
+        scenes = {k: torch.cat([p[k] for p in scenes]).to(device) for k in DRAWN}
+        say("scenes for the VAE", scenes["bg"].shape[0])
+        say("vae steps", tune_vae(vae, scenes, options.vae_seconds, device, 128 if device == "cuda" else 2, options.decoder_only))
+    vae.requires_grad_(False).eval()
+    parts = pending.get()
+    data = {k: torch.cat([p[k] for p in parts]).to(device) for k in parts[0]}
+    del parts
+    say("rows", data["bg"].shape[0], "mean tokens", round(float(data["length"].float().mean()), 1))
+    if options.base is None:
+        with torch.no_grad():
+            vae.register_to_config(scaling_factor=1 / float(vae.encode(world.draw({k: data[k][:256] for k in DRAWN})).latent_dist.mean.std()))
+    latents, references = encode_pictures(vae, data, "", device), encode_pictures(vae, data, "reference_", device)
+    say("encoded pictures; scaling factor", vae.config.scaling_factor, "deviation", float(latents[:5000, :4].float().std()))
+    if options.text_seconds > 0:
+        say("text steps", pretrain_text(text, data, options.text_seconds, device, 2048 if device == "cuda" else 8, options.tokenizer == "keep"))
+    if compiler is not None:
+        try:
+            compiler.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            compiler.kill()
+    trainer = Trainer(student, text, options.batch, options.rate, device)
+    trainer.warm_up()
+    say("compiled")
+    until = started + options.seconds - options.final_seconds
+    say("steps", train(trainer, data, latents, references, empty, until, device))
+    student.eval(), text.eval()
+    save(student, text, vae, options.out)
     say("saved", options.out)
+    found = {}
+    try:
+        tokenizer = tokenizers.load_clip(options.out)
+        for model in (conditioner.first, conditioner.second):
+            model.eval()
+        found = report((student, vae), pool, options, device, conditioner, tokenizer)
+        if time.time() - started < options.seconds - 15:
+            found["adapter"] = measure(student, vae, conditioner, tokenizer, 60, device, say)
+    finally:
+        (options.out / "sdxl-measure.json").write_text(json.dumps(found, indent=1) + "\n")
+        say("measured")
+        pool.terminate()
 
 
 if __name__ == "__main__":

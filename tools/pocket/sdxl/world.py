@@ -6,24 +6,19 @@ import random
 import torch
 
 SIZE = 128
-COLOURS = {"red": (220, 40, 40), "orange": (245, 140, 30), "yellow": (250, 220, 50), "green": (40, 160, 70), "blue": (50, 90, 220), "purple": (140, 60, 180), "white": (245, 245, 245), "black": (25, 25, 25)}
-SHAPES = ["circle", "square", "triangle", "star", "heart"]
-WORDS = {
-    "red": ["red", "red", "red", "crimson", "scarlet"], "orange": ["orange"], "yellow": ["yellow", "yellow", "golden"], "green": ["green", "green", "emerald"],
-    "blue": ["blue", "azure"], "purple": ["purple", "violet"], "white": ["white"], "black": ["black"],
-    "circle": ["circle", "circle", "circle", "disc", "ball"], "square": ["square", "square", "box"], "triangle": ["triangle"], "star": ["star"], "heart": ["heart"],
-    "small": ["small", "small", "tiny", "little"], "large": ["large", "large", "big", "huge"],
-}
-PLURAL = {"circle": "circles", "square": "squares", "triangle": "triangles", "star": "stars", "heart": "hearts"}
+COLOURS = {"red": (220, 40, 40), "orange": (245, 140, 30), "yellow": (250, 220, 50), "green": (40, 160, 70), "blue": (50, 90, 220), "purple": (140, 60, 180), "white": (245, 245, 245), "black": (25, 25, 25),
+           "pink": (250, 150, 190), "brown": (125, 75, 40)}
+SHAPES = ["circle", "square", "triangle", "star", "heart", "ring", "cross", "diamond", "arrow"]
+OUTLINED = SHAPES[:5] + ["diamond"]
 PLACES = {"left": (34, 64), "right": (94, 64), "top": (64, 34), "bottom": (64, 94), "centre": (64, 64)}
-PLACE_WORDS = {"left": ["on the left", "at the left"], "right": ["on the right", "at the right"], "top": ["at the top"], "bottom": ["at the bottom"], "centre": ["in the centre", "in the middle", "at the center"]}
-RELATIONS = {"above": ["above", "above", "over"], "below": ["below", "below", "under", "beneath"], "left of": ["left of", "to the left of"], "right of": ["right of", "to the right of"]}
-UNSEEN = {("purple", "star"), ("orange", "heart"), ("green", "triangle")}
+RELATIONS = {"above": ((64, 34), (64, 94)), "below": ((64, 94), (64, 34)), "left of": ((34, 64), (94, 64)), "right of": ((94, 64), (34, 64))}
+# where several lie: in a row, in two rows, as on a die
+LAYOUTS = {2: [(40, 64), (88, 64)], 3: [(26, 64), (64, 64), (102, 64)], 4: [(40, 40), (88, 40), (40, 88), (88, 88)], 5: [(33, 33), (95, 33), (64, 64), (33, 95), (95, 95)]}
+TRIANGLE = [(64, 36), (34, 90), (94, 90)]
+MOST = 5
+STROKE = 4.5
+UNSEEN = {("purple", "star"), ("orange", "heart"), ("green", "triangle"), ("pink", "ring")}
 SKIES = {"day": ((110, 180, 245), (200, 230, 250)), "sunset": ((90, 60, 140), (250, 150, 80)), "night": ((10, 15, 45), (35, 45, 90))}
-SKY_WORDS = {"day": ["day", "a clear day", "daylight", "a blue sky"], "sunset": ["sunset", "a sunset sky", "dusk"], "night": ["night", "a night sky", "at night"]}
-QUALITY = ["masterpiece", "best quality", "high quality", "highly detailed", "sharp", "clean shapes"]
-BAD = ["worst quality", "low quality", "blurry", "ugly", "deformed", "noisy", "watermark", "text"]
-KINDS = {1: "one", 2: "two", 3: "three"}
 HELD_OUT_SEED = 20261124
 
 
@@ -44,10 +39,19 @@ def pick_size(rng):
     return rng.choice(["small", "large", None])
 
 
+def pick_thing(rng, seen_only, size=True):
+    colour, shape = pick_pair(rng, seen_only)
+    return {"colour": colour, "shape": shape, "size": pick_size(rng) if size else None, "outline": shape in OUTLINED and rng.random() < 0.12}
+
+
+KIND_SHARES = {"one": 0.32, "two": 0.27, "several": 0.2, "group": 0.05, "landscape": 0.16}
+
+
 def make_scene(rng: random.Random, seen_only=True, kind=None, weighted=0.22) -> dict:
     """`weighted`: share of scenes with one or two objects in which one has an area times a weight."""
-    kind = kind or rng.choices(["one", "two", "several", "landscape"], [0.36, 0.26, 0.16, 0.22])[0]
+    kind = kind or rng.choices(list(KIND_SHARES), list(KIND_SHARES.values()))[0]
     scene = {"kind": kind, "objects": [], "weights": [], "background": None, "land": None}
+    near = lambda at, much: (at[0] + rng.uniform(-much, much), at[1] + rng.uniform(-much, much))
     if kind == "landscape":
         sky = rng.choice(list(SKIES))
         ground = rng.choice(["hills", "sea", "both"])
@@ -55,26 +59,30 @@ def make_scene(rng: random.Random, seen_only=True, kind=None, weighted=0.22) -> 
         scene["land"] = {"sky": sky, "ground": ground, "light": light if rng.random() < 0.7 else None, "light_at": rng.choice(["left", "right", "centre"]),
                          "clouds": rng.choice([0, 0, 2, 3]), "trees": rng.choice([0, 0, 2, 3]) if ground != "sea" else 0, "house": rng.random() < 0.3 and ground != "sea"}
         if rng.random() < 0.3:
-            colour, shape = pick_pair(rng, seen_only)
-            scene["objects"] = [{"colour": colour, "shape": shape, "size": pick_size(rng), "at": (rng.uniform(45, 83), rng.uniform(38, 50))}]
+            scene["objects"] = [{**pick_thing(rng, seen_only), "outline": False, "at": (rng.uniform(45, 83), rng.uniform(38, 50))}]
     else:
-        pairs = [pick_pair(rng, seen_only) for _ in range(2 if kind == "two" else 1)]
-        taken = [p[0] for p in pairs]
-        scene["background"] = pick_background(rng, taken)
         if kind == "one":
+            thing = pick_thing(rng, seen_only)
             place = rng.choice(list(PLACES))
-            x, y = PLACES[place]
-            scene["objects"] = [{"colour": pairs[0][0], "shape": pairs[0][1], "size": pick_size(rng), "place": place, "at": (x + rng.uniform(-5, 5), y + rng.uniform(-5, 5))}]
+            things = [{**thing, "place": place, "at": near(PLACES[place], 5)}]
         elif kind == "two":
             scene["relation"] = rng.choice(list(RELATIONS))
-            ends = {"above": ((64, 34), (64, 94)), "below": ((64, 94), (64, 34)), "left of": ((34, 64), (94, 64)), "right of": ((94, 64), (34, 64))}[scene["relation"]]
-            for (colour, shape), (x, y) in zip(pairs, ends):
-                scene["objects"].append({"colour": colour, "shape": shape, "size": pick_size(rng), "at": (x + rng.uniform(-5, 5), y + rng.uniform(-5, 5))})
+            things = [{**pick_thing(rng, seen_only), "at": near(at, 5)} for at in RELATIONS[scene["relation"]]]
+        elif kind == "several":
+            count = rng.choice([2, 3, 3, 4, 4, 5, 5])
+            thing, lift = {**pick_thing(rng, seen_only, False), "outline": False}, rng.uniform(-12, 12) if count < 4 else 0
+            if thing["shape"] in OUTLINED and count < 4 and rng.random() < 0.06:
+                thing["outline"] = True
+            things = [{**thing, "at": near((x, y + lift), 3)} for x, y in LAYOUTS[count]]
         else:
-            count = rng.choice([2, 3])
-            xs = {2: [40, 88], 3: [26, 64, 102]}[count]
-            y = 64 + rng.uniform(-12, 12)
-            scene["objects"] = [{"colour": pairs[0][0], "shape": pairs[0][1], "size": "small", "at": (x + rng.uniform(-4, 4), y + rng.uniform(-5, 5))} for x in xs]
+            # different things together; now and then two of the first
+            things = [{**pick_thing(rng, seen_only, False), "outline": False} for _ in range(3)]
+            if rng.random() < 0.4:
+                things[1] = dict(things[0])
+            places = LAYOUTS[3] if rng.random() < 0.5 else TRIANGLE
+            things = [{**thing, "at": near(at, 4)} for thing, at in zip(things, places)]
+        scene["objects"] = things
+        scene["background"] = pick_background(rng, [thing["colour"] for thing in things])
     scene["weights"] = [1.0] * len(scene["objects"])
     if kind in ("one", "two") and rng.random() < weighted:
         scene["weights"][rng.randrange(len(scene["objects"]))] = math.exp(rng.uniform(math.log(0.3), math.log(1.8)))
@@ -85,8 +93,9 @@ def make_scene(rng: random.Random, seen_only=True, kind=None, weighted=0.22) -> 
 def settle(rng, scene) -> None:
     """Fixes what a picture needs beyond the words: radii, and where a landscape's parts lie."""
     for item in scene["objects"]:
-        if scene["kind"] == "several":
-            radius = rng.uniform(14, 16.5) - (2 if len(scene["objects"]) == 3 else 0)
+        if scene["kind"] in ("several", "group"):
+            radius = rng.uniform(14, 16.5) - {2: 0, 3: 2, 4: 0.5, 5: 2}[len(scene["objects"])]
+            radius *= 0.88 if item["shape"] in ("star", "arrow") else 1
         else:
             radius = rng.uniform(*{"small": (12, 14.5), "large": (20, 23), None: (16, 18)}[item["size"]])
         item["radius"] = radius * (0.75 if scene["land"] else 1)
@@ -95,117 +104,11 @@ def settle(rng, scene) -> None:
         scene["land"] |= {"light_x": light_x, "light_y": rng.uniform(20, 27), "cloud_x": rng.uniform(0, 100), "horizon": rng.uniform(74, 84), "phase": rng.uniform(0, 6.28), "house_x": rng.uniform(20, 100)}
 
 
-def phrase(rng, item, plural=None, silent=()):
-    """Words of one object; colour and shape are dropped now and then."""
-    silent = {*silent, *item.get("silent", ())}
-    parts = []
-    if plural is None and item["size"] and "size" not in silent:
-        parts.append(rng.choice(WORDS[item["size"]]))
-    if "colour" not in silent and rng.random() > 0.06:
-        parts.append(rng.choice(WORDS[item["colour"]]))
-    noun = PLURAL[item["shape"]] if plural else rng.choice(WORDS[item["shape"]])
-    if "shape" in silent or rng.random() < 0.04:
-        noun = "shapes" if plural else "shape"
-    return parts + [noun]
-
-
-def caption(rng: random.Random, scene: dict, silent=frozenset()):
-    """Words of a caption and the word range of every object's phrase.
-
-    `silent` names what is not said: size, colour, shape, place, relation, background, sky, ground, light.
-    """
-    words, spans = [], [(0, 0)] * len(scene["objects"])
-    add = lambda text: words.extend(text.split())
-    article = rng.random() < 0.75
-
-    def add_object(i, **kwargs):
-        if article and not kwargs.get("plural"):
-            add("a")
-        start = len(words)
-        words.extend(phrase(rng, scene["objects"][i], silent=silent, **kwargs))
-        spans[i] = (start, len(words))
-
-    if rng.random() < 0.10:
-        add(rng.choice(["a picture of", "a drawing of", "an image of"]))
-    kind = scene["kind"]
-    if kind == "landscape":
-        land = scene["land"]
-        parts = [] if "sky" in silent else [rng.choice(SKY_WORDS[land["sky"]])]
-        if land["light"] and "light" not in silent:
-            parts.append(f"the {land['light']} " + rng.choice(PLACE_WORDS[land["light_at"]]) if rng.random() < 0.8 else f"a {land['light']}")
-        if land["clouds"] and "light" not in silent:
-            parts.append(rng.choice(["clouds", "white clouds"]))
-        if "ground" not in silent:
-            if land["ground"] in ("hills", "both"):
-                parts.append(rng.choice(["green hills", "hills"]))
-            if land["ground"] in ("sea", "both"):
-                parts.append(rng.choice(["the sea", "sea", "the ocean"]))
-            if land["trees"]:
-                parts.append("trees")
-            if land["house"]:
-                parts.append("a house")
-        rng.shuffle(parts)
-        parts = parts or ["a landscape"]
-        if rng.random() < 0.3:
-            parts = parts[: rng.randint(2, max(2, len(parts)))]
-        if scene["objects"]:
-            add_object(0)
-            add(rng.choice(["above", "over", "in the sky ,"]))
-        elif rng.random() < 0.4:
-            add(rng.choice(["a landscape with", "a landscape ,", "a view of"]))
-        add(rng.choice([" , ", " and " if len(parts) == 2 else " , "]).join(parts))
-    elif kind == "one":
-        add_object(0)
-        if "place" not in silent and rng.random() < 0.8:
-            add(rng.choice(PLACE_WORDS[scene["objects"][0]["place"]]))
-    elif kind == "two":
-        add_object(0)
-        if "relation" not in silent and rng.random() < 0.9:
-            add(rng.choice(RELATIONS[scene["relation"]]))
-        else:
-            add("and")
-        add_object(1)
-    else:
-        add(KINDS[len(scene["objects"])])
-        add_object(0, plural=True)
-        spans[:] = [spans[0]] * len(spans)
-    if scene["background"] and "background" not in silent and rng.random() < (0.35 if scene["background"] == "white" else 1):
-        add(rng.choice(["on a {} background", "on {}", ", {} background", "on a plain {} background"]).format(rng.choice(WORDS[scene["background"]])))
-    if rng.random() < 0.12:
-        add(", " + " , ".join(rng.sample(QUALITY, rng.randint(1, 2))))
-    if rng.random() < 0.05:
-        add(", " + "".join(rng.choice("abcdefghijklmnoprstuvwz") for _ in range(rng.randint(3, 7))))
-    roll = 1 if silent else rng.random()
-    if roll < 0.03:
-        words, spans = " , ".join(rng.sample(QUALITY + BAD, rng.randint(1, 4))).split(), [(0, 0)] * len(spans)
-    elif roll < 0.07 and scene["objects"]:
-        item = scene["objects"][0]
-        bag = rng.sample([item["colour"], item["shape"]] + ([item["size"]] if item["size"] else []), rng.randint(1, 2))
-        words, spans = " , ".join(bag).split(), [(0, 0)] * len(spans)
-    return words, spans
-
-
-def vocabulary() -> list:
-    """Every word a caption can have, and what users of prompt enhancement are likely to say."""
-    rng = random.Random(0)
-    words = set("a an the and of with in on at to , . blue sky weather soft light bright dark simple flat colourful colors colours calm scene image picture drawing".split())
-    for _ in range(20000):
-        words.update(w for w in caption(rng, make_scene(rng, False))[0] if w.isalpha() and len(w) > 1)
-    known = set()
-    for table in (WORDS, PLACE_WORDS, RELATIONS, SKY_WORDS):
-        for entries in table.values():
-            for entry in entries:
-                known.update(entry.split())
-    for entry in QUALITY + BAD + list(PLURAL.values()) + list(KINDS.values()) + "shape shapes sun moon clouds hills sea ocean trees tree house landscape view plain background white green blue snow".split():
-        known.update(entry.split())
-    return sorted(known | {w for w in words if w in known} | set("picture drawing image with and of the".split()))
-
-
 def pack(scenes: list, device) -> dict:
     """Scenes as tensors for `draw`."""
     rng = random.Random(len(scenes))
     n = len(scenes)
-    obj = torch.zeros(n, 3, 8)
+    obj = torch.zeros(n, MOST, 9)
     land = torch.zeros(n, 24)
     bg = torch.zeros(n, 3)
     for i, scene in enumerate(scenes):
@@ -213,7 +116,7 @@ def pack(scenes: list, device) -> dict:
         if scene["background"]:
             bg[i] = torch.tensor(jitter(scene.get("background_rgb", COLOURS[scene["background"]])))
         for k, item in enumerate(scene["objects"]):
-            obj[i, k] = torch.tensor([1, SHAPES.index(item["shape"]), item["at"][0], item["at"][1], item["radius"] * math.sqrt(scene["weights"][k]), *jitter(COLOURS[item["colour"]])])
+            obj[i, k] = torch.tensor([1, SHAPES.index(item["shape"]), item["at"][0], item["at"][1], item["radius"] * math.sqrt(scene["weights"][k]), *jitter(COLOURS[item["colour"]]), float(item.get("outline") or 0)])
         if scene["land"]:
             l = scene["land"]
             top, bottom = SKIES[l["sky"]]
@@ -244,8 +147,17 @@ def shape_distance(kind, x, y, r):
     gx = 6 * hx * (hx * hx + hy * hy - 1) ** 2 - 2 * hx * hy ** 3
     gy = 6 * hy * (hx * hx + hy * hy - 1) ** 2 - 3 * hx * hx * hy ** 2
     heart = f / torch.sqrt(gx * gx + gy * gy + 0.02) * 0.95 * r
+    ring = torch.maximum(circle, 0.5 * r - rho)
+    arm = 0.3 * r
+    cross = torch.minimum(torch.maximum(x.abs() - r, y.abs() - arm), torch.maximum(x.abs() - arm, y.abs() - r))
+    diamond = (x.abs() / 0.75 + y.abs() - 1.15 * r) * 0.6
+    # every shape covers about twice the square of r; the arrow's head is a triangle with its base at 0 and its point at 1.1
+    a = 1.2 * r
+    shaft = torch.maximum((x + 0.5 * a).abs() - 0.55 * a, y.abs() - 0.25 * a)
+    head = torch.maximum(-x, (0.75 * x + 1.1 * y.abs() - 0.75 * 1.1 * a) / math.hypot(0.75, 1.1))
+    arrow = torch.minimum(shaft, head)
     out = circle
-    for index, value in ((1, square), (2, triangle), (3, star), (4, heart)):
+    for index, value in ((1, square), (2, triangle), (3, star), (4, heart), (5, ring), (6, cross), (7, diamond), (8, arrow)):
         out = torch.where(kind == index, value, out)
     return out
 
@@ -300,9 +212,11 @@ def draw(p: dict) -> torch.Tensor:
         scene = paint(scene, cover(trunk) * on, shade((110, 75, 45)))
         scene = paint(scene, cover(leaf) * on, shade((30, 105, 45)))
     image = torch.where(is_land > 0, scene.expand(n, 3, SIZE, SIZE), image)
-    for k in range(3):
+    for k in range(MOST):
         o = p["obj"][:, k]
         get = lambda i: o[:, i].view(n, 1, 1)
         d = shape_distance(get(1), x - get(2), y - get(3), get(4).clamp(min=1))
+        # an outline is the band inside the edge
+        d = torch.where(get(8) > 0, torch.maximum(d, -STROKE - d), d)
         image = paint(image, cover(d) * get(0).unsqueeze(1), o[:, 5:8].view(n, 3, 1, 1))
     return image

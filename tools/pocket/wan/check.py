@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 
-PALETTE = {"red": (220, 40, 40), "orange": (245, 140, 30), "yellow": (250, 220, 50), "green": (40, 160, 70), "blue": (50, 90, 220), "purple": (140, 60, 180), "white": (245, 245, 245), "black": (25, 25, 25)}
+PALETTE = {"red": (220, 40, 40), "orange": (245, 140, 30), "yellow": (250, 220, 50), "green": (40, 160, 70), "blue": (50, 90, 220), "purple": (140, 60, 180), "white": (245, 245, 245), "black": (25, 25, 25),
+           "pink": (250, 150, 190), "brown": (125, 75, 40)}
 NAMES = list(PALETTE)
 COLOURS = np.array(list(PALETTE.values()), np.float32)
 
@@ -21,7 +22,10 @@ def unit_forms(size=96):
     bx, by = 0.45 * math.cos(sector / 2), 0.45 * math.sin(sector / 2)
     up, wide = 0.5 - y, np.abs(x)
     heart = np.where(up + wide > 1, np.hypot(wide - 0.25, up - 0.75) < math.sqrt(2) / 4, (up > wide) & (up <= 1))
-    masks = {"circle": rho <= 1, "square": np.maximum(abs(x), abs(y)) <= 1, "triangle": (y <= 0.5) & (wide <= (y + 1) / math.sqrt(3)),
+    ax, ay = 0.55 * x, 0.55 * y
+    arrow = ((np.abs(ax + 0.275) <= 0.275) & (np.abs(ay) <= 0.125)) | ((ax >= 0) & (0.375 * ax + 0.55 * np.abs(ay) <= 0.375 * 0.55))
+    masks = {"ring": (rho <= 1) & (rho >= 0.5), "cross": ((wide <= 1) & (np.abs(y) <= 0.3)) | ((wide <= 0.3) & (np.abs(y) <= 1)), "diamond": wide / 0.75 + np.abs(y) <= 1, "arrow": arrow,
+             "circle": rho <= 1, "square": np.maximum(abs(x), abs(y)) <= 1, "triangle": (y <= 0.5) & (wide <= (y + 1) / math.sqrt(3)),
              "star": (bx - 1) * rho * np.sin(angle) - by * (rho * np.cos(angle) - 1) > 0, "heart": heart}
     return {name: (crop(mask, size), box_ratio(mask)) for name, mask in masks.items()}
 
@@ -76,14 +80,14 @@ def look(frame):
     """frame uint8 [64, 64, 3] -> background, and the shape's colour, mask, area and centroid (None when it is not there)."""
     classes = np.linalg.norm(frame[:, :, None].astype(np.float32) - COLOURS, axis=-1).argmin(-1)
     border = np.concatenate([classes[:2].ravel(), classes[-2:].ravel(), classes[:, :2].ravel(), classes[:, -2:].ravel()])
-    ground = np.bincount(border, minlength=8).argmax()
+    ground = np.bincount(border, minlength=len(NAMES)).argmax()
     # edges blend into third colours: the shape is what is nearer to it than to the ground
     back = np.median(frame[classes == ground].reshape(-1, 3), axis=0)
     mask = largest_blob(np.linalg.norm(frame - back, axis=-1) > 40)
     area = int(mask.sum())
     if area < 50:
         return {"background": NAMES[ground], "area": 0}
-    inner = np.bincount(classes[mask], minlength=8)
+    inner = np.bincount(classes[mask], minlength=len(NAMES))
     inner[ground] = 0
     colour = int(inner.argmax())
     own = np.median(frame[mask & (classes == colour)].reshape(-1, 3), axis=0) if inner[colour] else COLOURS[colour]

@@ -6,12 +6,11 @@ import time
 import torch
 
 import world
-from captions import caption
+from captions import caption, labels_of
 from text import encode_texts, load_tokenizer
 from training import say
 
 CAPTIONS = 4
-LABELS = {"colour": list(world.COLOURS), "shape": world.SHAPES, "motion": world.MOTIONS, "background": list(world.COLOURS)}
 
 
 def hard_scene(rng, picture):
@@ -23,21 +22,22 @@ def hard_scene(rng, picture):
 
 
 def make_part(arguments):
-    """(seed, count, picture, hard) -> rows [n, FIELDS], ids [n, 4, 64], lengths [n, 4], labels [n, 4] (-100: not there)."""
-    seed, count, picture, hard = arguments
+    """(seed, count, picture, hard, folder) -> rows [n, FIELDS], ids [n, 4, 64], lengths [n, 4], labels [n, 4, questions]."""
+    seed, count, picture, hard, folder = arguments
     torch.set_num_threads(1)
     rng = random.Random(seed)
-    tokenizer = load_tokenizer()
+    tokenizer = load_tokenizer(folder)
     scenes = [hard_scene(rng, picture) if rng.random() < hard else world.make_scene(rng, still=picture) for _ in range(count)]
     rows = torch.tensor([world.pack(rng, scene) for scene in scenes])
-    ids, lengths = encode_texts(tokenizer, [caption(rng, scene, picture) for scene in scenes for _ in range(CAPTIONS)])
-    labels = torch.tensor([[values.index(scene[key]) if scene.get(key) in values else -100 for key, values in LABELS.items()] for scene in scenes])
+    texts = [caption(rng, scene, picture) for scene in scenes for _ in range(CAPTIONS)]
+    ids, lengths = encode_texts(tokenizer, [text for text, _ in texts])
+    labels = torch.tensor([labels_of(said) for _, said in texts]).view(count, CAPTIONS, -1)
     return {"rows": rows, "ids": ids.view(count, CAPTIONS, -1), "lengths": lengths.view(count, CAPTIONS), "labels": labels}
 
 
-def begin_set(pool, workers, seed, count, picture=False, hard=0.0):
+def begin_set(pool, workers, folder, seed, count, picture=False, hard=0.0):
     share = max(1, count // workers)
-    return pool.map_async(make_part, [(seed + i, share, picture, hard) for i in range(workers)], chunksize=1)
+    return pool.map_async(make_part, [(seed + i, share, picture, hard, folder) for i in range(workers)], chunksize=1)
 
 
 def join(pending, device):
