@@ -130,14 +130,18 @@ export function asCliError(error: unknown): CliError {
     );
   if (!(error instanceof OurVidzError))
     return new CliError(error instanceof Error ? error.message : String(error), exitCodes.serviceError);
-  const details = error.details.map(({ field, message }) => `${field}: ${message}`);
+  // what the sentence says already is not said again
+  const details = error.details
+    .filter(({ message }) => !error.message.includes(message))
+    .map(({ field, message }) => (message.includes(field) ? message : `${field}: ${message}`));
+  const request = error.requestId === undefined ? '' : `\nRequest ${oneLine(error.requestId)}`;
   const help =
     error.status === 401
-      ? '\nPass the key with --key or WAN_WORKER_API_KEY. ' +
+      ? '\nPass the key with --key or WAN_WORKER_API_KEY.\n' +
         'A service that is given none writes one to DATA_DIR/api-key.'
       : '';
   return new CliError(
-    [error.message, ...details].map((line) => oneLine(line)).join('\n  ') + help,
+    [error.message, ...details].map((line) => oneLine(line)).join('\n  ') + help + request,
     exitCodeByStatus[error.status] ?? exitCodes.serviceError,
   );
 }

@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Job } from '../../client/index.js';
 import { type Client, download } from './client.js';
 import { formatFields, shorten } from './output.js';
@@ -18,11 +19,18 @@ export async function followJob(
   signal: AbortSignal,
 ): Promise<Job> {
   let attempts = 1;
-  for await (const { event, data } of client.followJob(jobId, { signal })) {
-    if (event === 'progress') display.update(data);
-    if (event !== 'state') continue;
-    if (data.attempts > attempts) display.note(`Attempt ${data.attempts}: the one before was interrupted`);
-    attempts = Math.max(attempts, data.attempts);
+  const over = new AbortController();
+  const waiting = tellWhyItWaits(client, jobId, display, AbortSignal.any([signal, over.signal]));
+  try {
+    for await (const { event, data } of client.followJob(jobId, { signal })) {
+      if (event === 'progress') display.update(data);
+      if (event !== 'state') continue;
+      if (data.attempts > attempts) display.note(`Attempt ${data.attempts}: the one before was interrupted`);
+      attempts = Math.max(attempts, data.attempts);
+    }
+  } finally {
+    over.abort();
+    await waiting;
   }
   return client.getJob({ id: jobId }, { signal });
 }
@@ -46,6 +54,28 @@ export async function sentenceOf(client: Client, job: Job): Promise<string[]> {
   const capabilities = await client.getCapabilities().catch(() => null);
   const sentence = capabilities?.engines[engine]?.world?.sentence;
   return sentence === undefined ? [] : [oneLine(sentence)];
+}
+
+const askEveryMs = 2000;
+
+/** A queued job has no events: its place in line and what it waits for are asked for, until it begins. */
+async function tellWhyItWaits(
+  client: Client,
+  id: string,
+  display: JobProgressDisplay,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    for (;;) {
+      const job = await client.getJob({ id }, { signal });
+      if (job.status !== 'queued') return;
+      const why = job.waiting?.message ?? `${job.queue_position ?? 0} ahead`;
+      display.update({ ...job.progress, stage: `waiting: ${why}` });
+      await sleep(askEveryMs, undefined, { signal });
+    }
+  } catch {
+    // the event stream says what is wrong, or the job is over
+  }
 }
 
 /** How far a job is, as its events say. */

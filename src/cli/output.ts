@@ -1,3 +1,5 @@
+import { randomInt } from 'node:crypto';
+import { styleText } from 'node:util';
 import { InvalidArgumentError } from 'commander';
 import { oneLine, printable } from '../lib/printable.js';
 
@@ -11,10 +13,19 @@ export function endWhenNobodyReads(): void {
 
 /** The only ways from here to a terminal. Results go to stdout, everything else that is said to stderr. */
 export function writeLine(text = ''): void {
-  process.stdout.write(`${printable(text)}\n`);
+  process.stdout.write(`${coloured(printable(text))}\n`);
 }
 export function writeNote(text: string, stream: NodeJS.WritableStream = process.stderr): void {
   stream.write(`${printable(text)}\n`);
+}
+
+/** Whether a person watches what is printed. */
+export const isWatched = () => process.stdout.isTTY;
+
+/** In place of what stands on the screen; in a pipe one after the other. */
+export function redraw(text: string): void {
+  if (process.stdout.isTTY) process.stdout.write('\u001b[H\u001b[2J');
+  writeLine(text);
 }
 
 /** Prints a result: JSON for scripts, else the text made for people. */
@@ -22,22 +33,98 @@ export function print(asJson: boolean, value: unknown, asText: () => string): vo
   writeLine(asJson ? JSON.stringify(value, null, 2) : asText());
 }
 
-/** Columns padded to their widest cell; missing values are shown as a dash. */
+const states = {
+  green: ['ok', 'ready', 'busy', 'active', 'healthy', 'running', 'completed', 'fit'],
+  yellow: [
+    'WARN',
+    'starting',
+    'warming',
+    'draining',
+    'restarting',
+    'degraded',
+    'queued',
+    'processing',
+    'paused',
+  ],
+  red: ['ERROR', 'failed', 'backing_off', 'unhealthy'],
+} as const;
+type Colour = keyof typeof states;
+const colourOf = new Map(
+  Object.entries(states).flatMap(([colour, words]) =>
+    words.map((word) => [word as string, colour as Colour]),
+  ),
+);
+/** Stands around what is coloured until a line is written; nobody else's text can have guessed it. */
+const mark = String.fromCodePoint(0xf0000 + randomInt(0xfff0));
+
+/** In colour on a terminal; NO_COLOR and pipes keep it plain. */
+function coloured(text: string): string {
+  return text
+    .split(mark)
+    .map((part, index) => {
+      const colour = index % 2 === 1 ? colourOf.get(part) : undefined;
+      return colour === undefined ? part : styleText(colour, part, { stream: process.stdout });
+    })
+    .join('');
+}
+
+const widthOf = (cell: string) => [...cell].length;
+const gap = '  ';
+const narrowest = 8;
+
+/** What a table may take: the terminal's width; a pipe takes all. */
+const availableColumns = () => (process.stdout.isTTY ? Math.max(40, process.stdout.columns) : Infinity);
+
+/**
+ * Columns padded to their widest cell, states in colour; missing values are shown as a dash. Where that is
+ * wider than `columns`, the widest columns are made narrower and their cells go on in further lines.
+ */
 export function formatTable(
   headings: readonly string[],
   rows: ReadonlyArray<ReadonlyArray<unknown>>,
+  columns = availableColumns(),
 ): string {
   const cells = [headings, ...rows].map((row) => row.map((cell) => oneLine(String(cell ?? '')) || '-'));
-  const widthOf = (cell = '') => [...cell].length;
-  const widths = headings.map((_, column) => Math.max(...cells.map((row) => widthOf(row[column]))));
+  const widths = headings.map((_, column) => Math.max(...cells.map((row) => widthOf(row[column] ?? ''))));
+  const total = () => widths.reduce((sum, width) => sum + width, gap.length * (widths.length - 1));
+  while (total() > columns && Math.max(...widths) > narrowest) {
+    const widest = widths.indexOf(Math.max(...widths));
+    widths[widest] = Math.max(...widths) - 1;
+  }
   return cells
-    .map((row) =>
-      row
-        .map((cell, column) => cell + ' '.repeat((widths[column] ?? 0) - widthOf(cell)))
-        .join('  ')
-        .trimEnd(),
-    )
+    .flatMap((row) => {
+      const wrapped = row.map((cell, column) => wrap(cell, widths[column] ?? 0));
+      const height = Math.max(...wrapped.map((lines) => lines.length));
+      return Array.from({ length: height }, (_, line) =>
+        wrapped
+          .map((lines, column) => {
+            const text = lines[line] ?? '';
+            const isState = process.stdout.isTTY && lines.length === 1 && colourOf.has(text);
+            const shown = isState ? mark + text + mark : text;
+            return shown + ' '.repeat(Math.max(0, (widths[column] ?? 0) - widthOf(text)));
+          })
+          .join(gap)
+          .trimEnd(),
+      );
+    })
     .join('\n');
+}
+
+/** At spaces where there are some, else anywhere: nothing is left out. */
+function wrap(text: string, width: number): string[] {
+  const lines = [''];
+  for (const word of text.split(' ')) {
+    const line = lines.at(-1) ?? '';
+    if (line !== '' && widthOf(line) + 1 + widthOf(word) <= width) {
+      lines[lines.length - 1] = `${line} ${word}`;
+      continue;
+    }
+    const characters = [...word];
+    if (line === '') lines.pop();
+    do lines.push(characters.splice(0, width).join(''));
+    while (characters.length > 0);
+  }
+  return lines;
 }
 
 /** `key  value` lines; nested values as JSON. */

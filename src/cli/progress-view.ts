@@ -1,4 +1,6 @@
+import { spawn } from 'node:child_process';
 import { type Options, SingleBar } from 'cli-progress';
+import sharp from 'sharp';
 import { oneLine } from '../lib/printable.js';
 import { writeNote } from './output.js';
 import type { ProgressView } from './job-view.js';
@@ -118,4 +120,127 @@ export function createTransferView(totalBytes: number, stream: NodeJS.WriteStrea
     note: bar?.note ?? ((text: string) => writeNote(oneLine(text), stream)),
     stop: () => bar?.stop(),
   };
+}
+
+type Pictures = 'kitty' | 'iterm2' | 'sixel';
+
+/** How this terminal takes pictures; null: it does not, or nobody watches. */
+export async function picturesOf(
+  stream: NodeJS.WriteStream = process.stdout,
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<Pictures | null> {
+  const { TERM = '', TERM_PROGRAM = '', LC_TERMINAL = '' } = environment;
+  // tmux and screen pass none of it on
+  if (!stream.isTTY || TERM === 'dumb' || /^(tmux|screen)/.test(TERM)) return null;
+  if (
+    /kitty|ghostty/.test(TERM) ||
+    environment['KITTY_WINDOW_ID'] !== undefined ||
+    TERM_PROGRAM === 'ghostty'
+  )
+    return 'kitty';
+  if (/^(iTerm\.app|WezTerm)$/.test(TERM_PROGRAM) || LC_TERMINAL === 'iTerm2') return 'iterm2';
+  return (await saysSixel(stream)) ? 'sixel' : null;
+}
+
+/** Asks for the terminal's attributes; 4 among them is sixel. What does not answer in a moment has none. */
+async function saysSixel(
+  stream: NodeJS.WriteStream,
+  input: NodeJS.ReadStream = process.stdin,
+): Promise<boolean> {
+  if (!input.isTTY) return false;
+  input.setRawMode(true);
+  return new Promise<boolean>((resolve) => {
+    let answer = '';
+    const end = () => {
+      clearTimeout(timer);
+      input.off('data', onData).pause();
+      input.setRawMode(false);
+      resolve(/\[\?(?:\d+;)*4(?:;\d+)*c/.test(answer));
+    };
+    const onData = (chunk: Buffer) => {
+      answer += chunk.toString('latin1');
+      if (/\[\?[\d;]*c/.test(answer)) end();
+    };
+    const timer = setTimeout(end, 300);
+    input.on('data', onData).resume();
+    stream.write('\u001b[c');
+  });
+}
+
+const longestSide = 512;
+const shortestSide = 256;
+
+/** Shows a picture where the terminal can: small ones enlarged, large ones made smaller. */
+export async function showPicture(file: string, stream: NodeJS.WriteStream = process.stdout): Promise<void> {
+  if (!/\.(png|webp|jpe?g)$/i.test(file)) return;
+  const way = await picturesOf(stream);
+  if (way === null) return;
+  const picture = sharp(file);
+  const { width = 1, height = 1 } = await picture.metadata();
+  const side = Math.max(width, height);
+  const factor = Math.min(longestSide / side, Math.max(1, Math.ceil(shortestSide / side)));
+  const fit = picture.resize(Math.round(width * factor), Math.round(height * factor), {
+    kernel: factor > 1 ? 'nearest' : 'lanczos3',
+  });
+  if (way === 'sixel') {
+    const { data, info } = await fit
+      .removeAlpha()
+      .toColourspace('srgb')
+      .raw()
+      .toBuffer({ resolveWithObject: true });
+    stream.write(`${sixelOf(data, info.width, info.height)}\n`);
+    return;
+  }
+  const bytes = (await fit.png().toBuffer()).toString('base64');
+  stream.write(way === 'kitty' ? kittyOf(bytes) : `\u001b]1337;File=inline=1:${bytes}\u0007\n`);
+}
+
+/** In pieces of 4,096 bytes, as the protocol asks. */
+function kittyOf(base64: string): string {
+  const pieces = base64.match(/.{1,4096}/g) ?? [];
+  const more = (index: number) => (index < pieces.length - 1 ? 1 : 0);
+  return `${pieces
+    .map((piece, index) => `\u001b_G${index === 0 ? 'a=T,f=100,' : ''}q=2,m=${more(index)};${piece}\u001b\\`)
+    .join('')}\n`;
+}
+
+/** Six rows of pixels a line, colour by colour, in the 216 colours of a cube of six steps a channel. */
+export function sixelOf(rgb: Uint8Array, width: number, height: number): string {
+  const level = (value = 0) => Math.round((value / 255) * 5);
+  const percent = (step: number) => step * 20;
+  const colourAt = (pixel: number) =>
+    level(rgb[pixel * 3]) * 36 + level(rgb[pixel * 3 + 1]) * 6 + level(rgb[pixel * 3 + 2]);
+  const used = new Set<number>();
+  const bands: string[] = [];
+  for (let top = 0; top < height; top += 6) {
+    const rows = new Map<number, Uint8Array>();
+    for (let y = top; y < Math.min(top + 6, height); y += 1)
+      for (let x = 0; x < width; x += 1) {
+        const colour = colourAt(y * width + x);
+        const row = rows.get(colour) ?? new Uint8Array(width);
+        rows.set(colour, row);
+        row[x] = (row[x] ?? 0) | (1 << (y - top));
+        used.add(colour);
+      }
+    const lines = [...rows].map(([colour, row]) => {
+      const text = Array.from(row, (bits) => String.fromCharCode(63 + bits)).join('');
+      return `#${colour}${text.replace(/(.)\1{3,}/g, (run: string) => `!${run.length}${run[0]}`)}`;
+    });
+    bands.push(lines.join('$'));
+  }
+  const palette = [...used].map(
+    (colour) =>
+      `#${colour};2;${percent(Math.floor(colour / 36))};${percent(Math.floor(colour / 6) % 6)};${percent(colour % 6)}`,
+  );
+  return `\u001bPq"1;1;${width};${height}${palette.join('')}${bands.join('-')}\u001b\\`;
+}
+
+const viewers: Partial<Record<NodeJS.Platform, string>> = { darwin: 'open', win32: 'explorer' };
+
+/** With the viewer this machine has for it; the command line does not wait for it. */
+export function openFile(file: string): void {
+  const viewer = viewers[process.platform] ?? 'xdg-open';
+  spawn(viewer, [file], { stdio: 'ignore', detached: true })
+    .on('error', () => writeNote(`${viewer} is not here: open ${file} yourself`))
+    .unref();
 }

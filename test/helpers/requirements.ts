@@ -15,6 +15,7 @@ export function requireCommand(
     | 'shellcheck'
     | 'promtool'
     | 'systemd-analyze'
+    | 'script'
     | 'bash'
     | 'zsh'
     | 'fish',

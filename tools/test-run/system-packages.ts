@@ -12,6 +12,7 @@ const packages: ReadonlyMap<string, string> = new Map([
   ['shellcheck', 'shellcheck'],
   ['promtool', 'prometheus'],
   ['systemd-analyze', 'systemd'],
+  ['script', 'bsdutils'],
   ['bash', 'bash'],
   ['zsh', 'zsh'],
   ['fish', 'fish'],

@@ -6,9 +6,15 @@ import type { Job, JobPayload } from '../../../client/index.js';
 import { asCliError, type Client, clientOf, isJson } from '../client.js';
 import { followJob, formatExplanation, notesFor, saveAssets } from '../job-view.js';
 import { CliError, exitCodes, print, toInteger, toNumber, writeNote } from '../output.js';
-import { createProgressDisplay, formatSeconds, silentProgress } from '../progress-view.js';
+import {
+  createProgressDisplay,
+  formatSeconds,
+  openFile,
+  showPicture,
+  silentProgress,
+} from '../progress-view.js';
 import { oneLine } from '../../lib/printable.js';
-import { catalogue, isJobType, jobTypes } from '../../services/catalogue.js';
+import { catalogue, isJobType, type JobTypeSpec, jobTypes } from '../../services/catalogue.js';
 
 export interface GenerateOptions {
   type: string;
@@ -17,6 +23,8 @@ export interface GenerateOptions {
   width?: number;
   height?: number;
   frames?: number;
+  steps?: number;
+  guidance?: number;
   negative?: string;
   weights?: string;
   reference?: string;
@@ -27,6 +35,8 @@ export interface GenerateOptions {
   explain?: boolean;
   user: string;
   output: string;
+  open?: boolean;
+  show?: boolean;
   wait: boolean;
 }
 
@@ -39,13 +49,19 @@ export function registerGenerate(program: Command): void {
     .description(
       'draw a prompt or make a video of it: submits a job, shows its progress, saves the files, prints their paths',
     )
-    .argument('<prompt>', 'what to draw')
+    .argument('<prompt...>', 'what to draw; quotes only where the shell wants them')
     .addOption(new Option('--type <type>', 'job type').choices(jobTypes).default('sdxl_image_fast'))
     .option('--images <count>', 'pictures of one job: 1, 3 or 6', toInteger)
     .option('--seed <seed>', 'makes the job reproducible; picture n uses seed + n', toInteger)
     .option('--width <pixels>', 'width of the picture', toInteger)
     .option('--height <pixels>', 'height of the picture', toInteger)
     .option('--frames <count>', 'frames of a video: 4n+1, sixteen a second', toInteger)
+    .option('--steps <count>', 'steps of a job of WAN; the types of SDXL have their own', toInteger)
+    .option(
+      '--guidance <scale>',
+      'how closely a job of WAN follows the prompt, without a reference',
+      toNumber,
+    )
     .option('--negative <text>', 'what the picture must not show; chosen automatically when absent')
     .option('--weights <weights>', 'weighted words, e.g. "(red:1.3), (circle:1.2)"')
     .option('--reference <picture>', 'picture to go by: a file, an https address, or asset:JOB_ID/0')
@@ -62,12 +78,14 @@ export function registerGenerate(program: Command): void {
     .option('--explain', 'also show tokens with weights, timesteps, times per stage and cache use')
     .option('--user <uuid>', 'owner of the job', localUserId)
     .option('--output <folder>', 'where to save the files', '.')
+    .option('--open', "open the files with this machine's viewer")
+    .option('--no-show', 'do not show pictures in the terminal, where it can')
     .option('--no-wait', 'only submit; print the id and leave')
     .addHelpText(
       'after',
       `
 Examples:
-  $ ourvidz generate "a red circle above a blue square"
+  $ ourvidz generate a red circle above a blue square
   $ ourvidz generate "a red circle above a blue square" --images 3 --seed 7 --output pictures
   $ ourvidz generate "a small green star" --weights "(star:1.4)" --negative "circle"
   $ ourvidz generate --type video_fast "a red circle moves left"
@@ -76,9 +94,36 @@ Examples:
 
 Ctrl-C cancels the job.`,
     )
-    .action(async (prompt: string, options: GenerateOptions, command: Command) => {
-      await generate(clientOf(command), prompt, options, isJson(command));
+    .action(async (words: string[], options: GenerateOptions, command: Command) => {
+      refuseWhatDoesNotFit(options);
+      await generate(clientOf(command), words.join(' '), options, isJson(command));
     });
+}
+
+/** Options that only some types have a use for. */
+const special = {
+  sdxl: ['images', 'negative', 'weights', 'referenceType'],
+  wan: ['steps', 'guidance'],
+  video: ['frames', 'firstFrame', 'lastFrame'],
+} as const;
+const specialOf = ({ engine, output }: JobTypeSpec): readonly string[] =>
+  output === 'video' ? [...special[engine], ...special.video] : special[engine];
+
+/** What nobody would read is refused here: a picture without it would look like one with it. */
+function refuseWhatDoesNotFit(options: GenerateOptions): void {
+  if (!isJobType(options.type)) return;
+  const own = catalogue[options.type];
+  const unfit = Object.values(special)
+    .flat()
+    .find((name) => options[name] !== undefined && !specialOf(own).includes(name));
+  if (unfit === undefined) return;
+  const flag = `--${unfit.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  const types = jobTypes.filter((type) => specialOf(catalogue[type]).includes(unfit));
+  throw new CliError(
+    `${options.type} has no use for ${flag}${unfit === 'steps' ? `: it draws in ${own.steps} steps` : ''}. ` +
+      `${flag} is for ${types.join(', ')}.`,
+    exitCodes.usage,
+  );
 }
 
 async function generate(
@@ -94,10 +139,8 @@ async function generate(
     body: buildPayload(id, prompt, options),
     'Idempotency-Key': id,
   });
-  if (!options.wait) {
-    print(asJson, submitted, () => oneLine(submitted.id));
-    return;
-  }
+  if (!options.wait) return print(asJson, submitted, () => oneLine(submitted.id));
+  if (!asJson) writeNote(`Submitted as ${id}`);
   const job = await followUntilDone(client, id, asJson);
   if (job.status !== 'completed') {
     if (asJson) print(asJson, { ...job, files: [] }, () => '');
@@ -108,17 +151,19 @@ async function generate(
     );
   }
   const files = await saveAssets(client, job, prompt, options.output);
-  if (files.some((file) => !path.isAbsolute(file)))
+  const local = files.filter((file) => path.isAbsolute(file));
+  if (local.length < files.length)
     writeNote(
-      "The files lie in the service's storage, which names their places there and no addresses " +
-        '(with another ASSET_URLS than path it names addresses).',
+      "The service names the files' places in its storage; with another ASSET_URLS than path, their addresses.",
     );
-  const seconds = job.metadata['generation_time'];
+  const { generation_time: seconds } = job.metadata;
   const explanation = formatExplanation(job.metadata['explain']);
   if (!asJson && typeof seconds === 'number') writeNote(`done in ${formatSeconds(seconds)}`);
   if (!asJson && explanation !== '') writeNote(explanation);
   if (!asJson) for (const line of await notesFor(client, job)) writeNote(line);
+  if (!asJson && options.show !== false) for (const file of local) await showPicture(file);
   print(asJson, { ...job, files }, () => files.map(oneLine).join('\n'));
+  if (options.open === true) for (const file of local) openFile(file);
 }
 
 /** Files of this machine go to the service first; what they become there is what the job names. */
@@ -184,6 +229,8 @@ export function buildPayload(id: string, prompt: string, options: GenerateOption
     : {
         seed: options.seed,
         frame_num: options.frames,
+        sample_steps: options.steps,
+        sample_guide_scale: options.guidance,
         first_frame: options.firstFrame,
         last_frame: options.lastFrame,
         size: options.width && options.height ? `${options.width}*${options.height}` : undefined,

@@ -1,7 +1,18 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
 import type { Client, Job } from '../../../client/index.js';
 import { followJob, formatExplanation } from '../job-view.js';
-import { CliError, exitCodes, formatFields, formatTable, print, shorten, toInteger } from '../output.js';
+import {
+  CliError,
+  exitCodes,
+  formatFields,
+  formatTable,
+  isWatched,
+  print,
+  redraw,
+  shorten,
+  toInteger,
+} from '../output.js';
 import { ask, clientOf, isJson, wholeCallback, wholeId } from '../client.js';
 import { createProgressDisplay, describeProgress, silentProgress } from '../progress-view.js';
 import { oneLine } from '../../lib/printable.js';
@@ -28,27 +39,20 @@ export function registerJobs(program: Command): void {
     .option('--text <text>', 'only jobs with this in their prompt')
     .option('--limit <count>', 'at most this many', toInteger, 20)
     .option('--cursor <cursor>', 'where the page before ended')
-    .action(({ user, ...options }: ListOptions & { user?: string }, command: Command) =>
-      ask(
-        command,
-        (client) => listJobs(client, { ...options, ...(user === undefined ? {} : { user_id: user }) }),
-        ({ jobs: page, next_cursor: next }) => {
-          if (page.length === 0) return 'No jobs.';
-          const table = formatTable(
-            ['ID', 'TYPE', 'STATUS', 'PROGRESS', 'ATTEMPTS', 'CREATED', 'PROMPT'],
-            page.map((job) => [
-              job.id,
-              job.type,
-              job.status,
-              job.waiting?.message ?? `${Math.round(job.progress.fraction * 100)} %`,
-              job.attempts,
-              job.created_at,
-              shorten(job.prompt, 40),
-            ]),
-          );
-          return next === undefined ? table : `${table}\nMore: --cursor ${oneLine(next)}`;
-        },
-      ),
+    .option('--watch', 'show them again every two seconds, until Ctrl-C')
+    .action(
+      async (
+        { user, watch, ...options }: ListOptions & { user?: string; watch?: true },
+        command: Command,
+      ) => {
+        const query = { ...options, ...(user === undefined ? {} : { user_id: user }) };
+        if (watch === undefined) return ask(command, (client) => listJobs(client, query), formatJobs);
+        if (isJson(command)) throw new CliError('--watch is for people; --json once', exitCodes.usage);
+        for (;;) {
+          redraw(formatJobs(await listJobs(clientOf(command), query)));
+          await sleep(2000);
+        }
+      },
     );
 
   jobs
@@ -156,6 +160,25 @@ async function cancelMany(client: Client, { state, user, ...others }: CancelOpti
     more = done.more && done.cancelled + done.stopping > 0;
   }
   return sum;
+}
+
+/** On a terminal ids are short: the other commands take the beginning of one. */
+function formatJobs({ jobs, next_cursor: next }: Awaited<ReturnType<typeof listJobs>>): string {
+  if (jobs.length === 0) return 'No jobs.';
+  const cut = (text: string, length: number) => (isWatched() ? text.slice(0, length) : text);
+  const table = formatTable(
+    ['ID', 'TYPE', 'STATUS', 'PROGRESS', 'TRIES', 'CREATED', 'PROMPT'],
+    jobs.map((job) => [
+      cut(job.id, 8),
+      job.type,
+      job.status,
+      job.waiting?.message ?? `${Math.round(job.progress.fraction * 100)} %`,
+      job.attempts,
+      isWatched() ? job.created_at.slice(5, 16).replace('T', ' ') : job.created_at,
+      shorten(job.prompt, 40),
+    ]),
+  );
+  return next === undefined ? table : `${table}\nMore: --cursor ${oneLine(next)}`;
 }
 
 function formatJob(job: Job): string {

@@ -1,7 +1,7 @@
-import type { Command } from 'commander';
+import { Argument, type Command } from 'commander';
 import { pino } from 'pino';
 import { ask, clientOf, isJson } from '../client.js';
-import { exitCodes, formatFields, formatTable, print } from '../output.js';
+import { exitCodes, formatFields, formatTable, print, toInteger } from '../output.js';
 import { type Config, ConfigError, readConfig } from '../../config.js';
 import type { components } from '../../contract/generated.js';
 import { createGpuMonitor } from '../../services/card/gpu-monitor.js';
@@ -94,6 +94,56 @@ function formatTroubles(troubles: readonly Trouble[]): string {
     );
   });
   return troubles.length === 0 ? 'Nothing is wrong.' : entries.join('\n');
+}
+
+const engineKinds = ['sdxl', 'wan', 'qwen'] as const;
+
+/** The processes that compute: what one wrote, over restarts, and a new start for it. */
+export function registerEngines(program: Command): void {
+  const engine = program.command('engine').description('read what an engine wrote, or start it anew');
+
+  engine
+    .command('logs')
+    .description('last lines of an engine, how it last ended among them; --json for programs')
+    .addArgument(new Argument('<engine>').choices(engineKinds))
+    .option('--lines <count>', 'at most this many', toInteger, 50)
+    .action((id: string, { lines }: { lines: number }, command: Command) =>
+      ask(
+        command,
+        async (client) => {
+          const logs = await client.getWorkerLogs({ worker_id: id });
+          return { ...logs, lines: lines > 0 ? logs.lines.slice(-lines) : [] };
+        },
+        ({ lines: written, last_exit: end }) => {
+          const how = [
+            end?.stage && `in ${end.stage}`,
+            end?.signal ?? (end?.exit_code && `code ${end.exit_code}`),
+          ];
+          return [
+            ...(end
+              ? [`Last ended ${end.at}: ${end.reason} (${how.filter(Boolean).join(', ') || 'no code'})`]
+              : []),
+            ...(written.length === 0 ? ['It has written nothing.'] : written),
+          ]
+            .map(oneLine)
+            .join('\n');
+        },
+      ),
+    );
+
+  engine
+    .command('restart')
+    .description('start an engine anew, after what it draws')
+    .addArgument(new Argument('<engine>').choices(engineKinds))
+    .option('--force', 'at once: what it draws is drawn again')
+    .action((id: string, { force = false }: { force?: boolean }, command: Command) =>
+      ask(
+        command,
+        (client) => client.restartWorker({ worker_id: id, force }),
+        (answer) =>
+          `${oneLine(answer.worker_id)} is restarting: ready in about ${oneLine(answer.estimated_startup_time)}`,
+      ),
+    );
 }
 
 /** Nested values as indented `key: value` lines; lists of plain values on one line. */

@@ -1,6 +1,9 @@
 import { execFile } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import { scopes } from '../../contract/document.js';
 import { cudaEnvironment, findCudaRuntime, withPackage, type CudaRuntime } from '../../lib/cuda-runtime.js';
 import { readEnvironment } from '../../lib/environment.js';
 import { ownProgram } from '../../lib/processes.js';
@@ -15,7 +18,7 @@ import {
 } from '../cuda/packages.js';
 import { downloadBytesOf, installCudaSet, installedSet, unpackedBytesOf } from '../cuda/install.js';
 import { gigabytes } from '../models/pull.js';
-import { CliError, exitCodes, print, writeNote } from '../output.js';
+import { CliError, exitCodes, formatTable, print, writeNote } from '../output.js';
 import { createTransferView } from '../progress-view.js';
 
 interface SetupFlags {
@@ -48,6 +51,71 @@ interrupted run goes on where it ended: run the same command again. npm ci does 
 Environment: CUDA_DIR, PIP_INDEX_URL (a mirror of PyPI), npm_config_registry, HTTPS_PROXY.`,
     )
     .action(async (flags: SetupFlags, command: Command) => setUpCuda(flags, isJson(command)));
+}
+
+type KeyEntry = { name: string; scopes: string[]; sha256?: string };
+
+/** The file of API_KEYS_FILE, on this machine: a service reads it again by itself. */
+export function registerKeys(program: Command): void {
+  const keys = program
+    .command('keys')
+    .description('the API keys in the file of API_KEYS_FILE, on this machine');
+  keys
+    .command('list', { isDefault: true })
+    .description('their names and what they may do')
+    .action((_options: unknown, command: Command) => {
+      const known = readKeys().map(({ name, scopes: may }) => ({ name, may: may.join(', ') }));
+      print(isJson(command), known, () => formatTable(['NAME', 'MAY'], known.map(Object.values)));
+    });
+  keys
+    .command('add')
+    .description('make a key and print it, once; the file keeps its digest')
+    .argument('<name>', 'letters, digits, dots, dashes')
+    .addOption(
+      new Option('--scopes <scopes...>', 'what it may do').choices([...scopes, 'all']).default(['jobs']),
+    )
+    .action((name: string, options: { scopes: string[] }, command: Command) => {
+      if (!/^[\w.-]{1,64}$/.test(name))
+        throw new CliError(
+          'A name has up to 64 letters, digits, dots, dashes and underscores.',
+          exitCodes.usage,
+        );
+      const key = randomBytes(32).toString('base64url');
+      const sha256 = createHash('sha256').update(key).digest('hex');
+      writeKeys([...readKeys(), { name, scopes: options.scopes, sha256 }]);
+      print(isJson(command), { name, scopes: options.scopes, key }, () => key);
+    });
+  keys
+    .command('remove')
+    .description('take every key of this name out of the file')
+    .argument('<name>')
+    .action((name: string, _options: unknown, command: Command) => {
+      const all = readKeys();
+      const left = all.filter((each) => each.name !== name);
+      if (left.length === all.length) throw new CliError(`There is no key ${name}`, exitCodes.notFound);
+      writeKeys(left);
+      print(isJson(command), { name, removed: all.length - left.length }, () => `${name}: removed`);
+    });
+}
+
+function keysFile(): string {
+  const file = settings['API_KEYS_FILE'];
+  if (file === undefined)
+    throw new CliError('Set API_KEYS_FILE to the file of keys that the service reads.', exitCodes.usage);
+  return file;
+}
+
+function readKeys(): KeyEntry[] {
+  const file = keysFile();
+  if (!existsSync(file)) return [];
+  return (JSON.parse(readFileSync(file, 'utf8')) as { keys: KeyEntry[] }).keys;
+}
+
+/** Whole or not at all: a service may read it at any moment. */
+function writeKeys(keys: KeyEntry[]): void {
+  const file = keysFile();
+  writeFileSync(`${file}.new`, `${JSON.stringify({ keys }, null, 2)}\n`, { mode: 0o600 });
+  renameSync(`${file}.new`, file);
 }
 
 async function setUpCuda(flags: SetupFlags, asJson: boolean): Promise<void> {
