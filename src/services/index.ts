@@ -18,7 +18,7 @@ import { createEngines, type Engines } from './engines/engines.js';
 import type { EnhancementService } from './enhancement/enhancement-types.js';
 import { createPromptEnhancement, openDenyList } from './enhancement/index.js';
 import { createFitness, createJobs, createThumbnails } from './jobs/index.js';
-import { openModels } from './models/index.js';
+import { openModels, pocketTrouble } from './models/index.js';
 import { createOperations } from './operations/index.js';
 import type { StatusMonitor } from './operations/status-monitor.js';
 import { createServiceMetrics } from './operations/metrics.js';
@@ -81,7 +81,10 @@ export async function createServices(config: Config, log: Logger, options: Servi
   const outbound = createOutbound(config, log, { store, workerId });
   const { relay, usage, registration, callback } = outbound;
   const room = createRoomWatch(config.dataDir);
-  const fitness = createFitness({ refusal: () => sentenceOf(relay.refusal()), room: room.trouble, log });
+  // Whatever else is well: with these models nobody counts on this worker.
+  const pocket = pocketTrouble(config);
+  const refusal = () => sentenceOf(pocket ?? relay.refusal());
+  const fitness = createFitness({ refusal, room: room.trouble, log });
   const storage = fitness.watch(ownStorage);
   const enhancement = await createPromptEnhancement(config, log, { engines, denyList });
   const metrics = createServiceMetrics({ registry: options.registry, store, engines, gpu });
@@ -137,6 +140,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     await within(environmentMs, reportStorage(config, storage, log));
     if (stopped !== undefined) return;
     for (const runner of runners) runner.start();
+    if (pocket !== null) return;
     const names = runners.map((runner) => runner.engine);
     log.info(
       { worker_id: workerId, queue: store.kind, storage: storage.kind, engines: names },

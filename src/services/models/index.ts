@@ -10,8 +10,8 @@ const pocketDir = () => path.join(projectRoot(), 'models/pocket');
 export const modelsDirOf = (config: Config): string => config.modelsDir ?? pocketDir();
 
 /**
- * Why a worker that others count on must not be taken for one: their jobs would be drawn by the small models that
- * ship with the service. Null where that is what was asked for.
+ * Why a worker that others count on takes none of their jobs: they would be drawn by the small models that ship
+ * with the service. Null where that is what was asked for.
  */
 export function pocketTrouble(config: Config): Trouble | null {
   const { redisUrl, upstashUrl, supabaseUrl, callbackUrl, allowPocketModels } = config;
