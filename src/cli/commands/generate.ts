@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { existsSync, openAsBlob } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Job, JobPayload } from '../../../client/index.js';
@@ -172,11 +173,12 @@ async function uploadFiles(client: Client, options: GenerateOptions): Promise<Ge
   for (const name of ['reference', 'firstFrame', 'lastFrame'] as const) {
     const file = options[name];
     if (file === undefined || /^[a-z][a-z0-9+.-]+:/i.test(file)) continue;
-    if (!existsSync(file)) {
-      if (/^[a-z0-9_]+\//.test(file)) continue;
-      throw new CliError(`There is no file ${file}`, exitCodes.usage);
-    }
-    const { reference } = await client.uploadReference(await openAsBlob(file), { userId: options.user });
+    if (!existsSync(file) && /^[a-z0-9_]+\//.test(file)) continue;
+    const bytes = await readFile(file).catch((error: NodeJS.ErrnoException) => {
+      const why = error.code === 'ENOENT' ? 'There is no file' : `${error.code} keeps from reading the file`;
+      throw new CliError(`${why} ${oneLine(file)}`, exitCodes.usage);
+    });
+    const { reference } = await client.uploadReference(new Blob([bytes]), { userId: options.user });
     uploaded[name] = reference;
   }
   return uploaded;
