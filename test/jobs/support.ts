@@ -174,6 +174,7 @@ export async function createHarness({
     log: silentLog,
     capabilities: { whyNot: () => null },
     outlook: createOutlook({ ...context, fitness, capabilities: { whyNot: () => null, possible: () => [] } }),
+    judgeReferences: () => Promise.resolve(),
     events,
     validate: check,
     callback,

@@ -440,3 +440,18 @@ t.test('the stock negative prompt is a file; a model folder may say otherwise', 
   t.same(await readWanSettings(path.join(dir, 'odd')), {});
   t.same(await readWanSettings(path.join(dir, 'none')), {});
 });
+
+t.test('weights in a prompt of WAN are noted: it reads the text as it is written', async (t) => {
+  const prompt = 'a (red:1.4) circle++ at (2:3), <lora:x:1>';
+  const { metadata } = await plan({ prompt });
+  const notes = metadata['prompt_notes'] as Array<{ field: string; text: string; note: string }>;
+  t.same(
+    notes.map(({ text, note }) => `${text}: ${note.split(',')[0]}`),
+    [
+      '<lora:x:1>: is left out: nothing is loaded by a prompt here',
+      'red: has a weight',
+      'circle: has a weight',
+    ],
+  );
+  t.same((await plan({ prompt: 'a frame (2:3) at (10:30)' })).metadata['prompt_notes'], []);
+});

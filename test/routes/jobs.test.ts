@@ -349,3 +349,23 @@ t.test('a job from submission to its picture, as a client sees it', async (t) =>
     /ourvidz_jobs_total\{type="sdxl_image_fast",outcome="completed",reason="completed"\} 1/,
   );
 });
+
+t.test('a job cancelled while it waits says what was asked for, as any other does', async (t) => {
+  const { call, services } = await build(t, {
+    env: { MODELS_DIR: t.testdir({ sdxl: {} }), CALLBACK_URL: 'http://127.0.0.1:9/hook' },
+    options: { engineEntry: testEngineEntry },
+  });
+  const submitted = { ...fresh(), metadata: { scene: 7 } };
+  const pushed = { ...fresh(), metadata: { scene: 8 } };
+  await call('POST', '/jobs', submitted);
+  await services.store.push('sdxl_queue', JSON.stringify(pushed));
+  for (const { id, metadata } of [submitted, pushed]) {
+    t.match((await call('DELETE', `/jobs/${id}`)).json(), { metadata: { request: metadata } });
+    const [callback] = await services.store.outbox.claimDue('test', 1, 60_000);
+    t.match(JSON.parse(callback?.body ?? ''), {
+      job_id: id,
+      status: 'failed',
+      metadata: { error_type: 'Cancelled', request: metadata },
+    });
+  }
+});

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { request as httpRequest } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { readdirSync } from 'node:fs';
@@ -23,7 +24,7 @@ const picture = (width = 96, height = 64) =>
 
 async function open(t: Test, env: Record<string, string> = {}) {
   const checker = createContractChecker();
-  const { app, call, config } = await build(t, {
+  const { app, call, config, services } = await build(t, {
     env: { MODELS_DIR: path.join(projectRoot(), 'test/parity/models'), ...env },
     start: true,
   });
@@ -42,7 +43,7 @@ async function open(t: Test, env: Record<string, string> = {}) {
   };
   const token = async (userId: string) =>
     (await call('POST', '/tokens', { user_id: userId, scopes: ['jobs'] })).json<{ token: string }>().token;
-  return { call, url, post, token, config, client: createClient({ url, key: testApiKey }) };
+  return { call, url, post, token, config, services, client: createClient({ url, key: testApiKey }) };
 }
 t.setTimeout(240_000);
 const config = { num_images: 1 as const, seed: 7, width: 64, height: 64 };
@@ -55,16 +56,24 @@ const sdxl = (userId: string, reference: string) => ({
 });
 
 t.test("an upload becomes a reference of its user's jobs, and of nobody else's", async (t) => {
-  const { client, post, token, call, config: settings } = await open(t);
+  const { client, post, token, call, config: settings, services } = await open(t);
   const stored = await client.uploadReference(new Blob([new Uint8Array(await picture())]), { userId: ana });
   t.match(stored, { width: 96, height: 64, reference: new RegExp(`^reference_images/uploads/${ana}/\\d+-`) });
   t.ok(Date.parse(stored.expires_at) > Date.now() + 86_000_000);
   const { id } = await client.createJob({ body: sdxl(ana, stored.reference) });
   t.match(await client.finishedJob(id), { status: 'completed', metadata: { reference_mode: String } });
-  const foreign = await client.createJob({ body: sdxl(bob, stored.reference) });
-  t.match(await client.finishedJob(foreign.id), {
+  const field = 'metadata.reference_image_url';
+  const theirs = `${field} names a file of another user`;
+  t.match(
+    await client.createJob({ body: sdxl(bob, stored.reference) }).catch((error: unknown) => error),
+    { status: 400, details: [{ field, rule: 'owner', message: theirs }] },
+    'over HTTP it is no job at all',
+  );
+  const pushed = randomUUID();
+  await services.store.push('sdxl_queue', JSON.stringify({ ...sdxl(bob, stored.reference), id: pushed }));
+  t.match(await client.finishedJob(pushed), {
     status: 'failed',
-    error_message: 'Invalid parameters: metadata.reference_image_url names a file of another user',
+    error_message: `Invalid parameters: ${theirs}`,
   });
   const hers = await post([['file', await picture()]], await token(ana));
   t.match(
@@ -104,14 +113,24 @@ t.test('the picture of one job goes into the next, by its number, its path or it
   for (const reference of references) {
     const next = await client.createJob({ body: sdxl(ana, reference) });
     t.match(await client.finishedJob(next.id), { status: 'completed' }, reference);
-    const foreign = await client.createJob({ body: sdxl(bob, reference) });
-    t.match(await client.finishedJob(foreign.id), { status: 'failed', error_message: /(another|this) user/ });
+    t.match(await client.createJob({ body: sdxl(bob, reference) }).catch((error: unknown) => error), {
+      status: 400,
+      message: /(another|this) user/,
+    });
   }
-  const none = await client.createJob({ body: sdxl(ana, `asset:${first.id}/1`) });
-  t.match(await client.finishedJob(none.id), {
-    status: 'failed',
-    error_message: /names an asset that this user has not/,
-  });
+  for (const asset of [`asset:${first.id}/1`, `asset:${randomUUID()}/0`])
+    t.match(await client.createJob({ body: sdxl(ana, asset) }).catch((error: unknown) => error), {
+      status: 400,
+      message: /names an asset that this user has not/,
+    });
+  const chain = [await client.createJob({ body: { ...sdxl(ana, ''), metadata: {} } })];
+  for (let length = 0; length < 2; length += 1)
+    chain.push(await client.createJob({ body: sdxl(ana, `asset:${chain.at(-1)?.id}/0`) }));
+  t.match(
+    await client.finishedJob(chain.at(-1)?.id ?? ''),
+    { status: String },
+    'one whose job has not ended yet may be named',
+  );
   const dataUrl = `data:image/jpeg;base64,${(await picture()).toString('base64')}`;
   const inline = await client.createJob({ body: sdxl(ana, dataUrl) });
   t.match(await client.finishedJob(inline.id), { status: 'completed' });

@@ -12,6 +12,7 @@ import type { Models } from '../models/index.js';
 import type { BuildCallback } from '../outbound/index.js';
 import type { FinishedJobFacts } from '../outbound/usage-reporter.js';
 import type { JobStore } from '../queue/job-store.js';
+import { isTerminal } from '../queue/records.js';
 import { createReferenceFetcher } from '../references/fetcher.js';
 import { createReferenceUploads, placeOf } from '../references/uploads.js';
 import type { Storage } from '../storage/storage.js';
@@ -29,6 +30,7 @@ import { defaultLimits, type RunnerContext, type RunnerMetrics } from './runner-
 import { createRunner } from './runner.js';
 import { planSdxlJob } from './sdxl-plan.js';
 import { planWanJob } from './wan-plan.js';
+import { referencesOf } from './wan-references.js';
 import { createWorkFolders } from './job-files.js';
 
 export { createFitness } from './capabilities.js';
@@ -82,6 +84,10 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
       return typeof asset === 'string' && owner?.toLowerCase() === userId.toLowerCase()
         ? placeOf(asset)
         : null;
+    },
+    isComing: async (id, userId) => {
+      const record = await store.get(id);
+      return record !== null && !isTerminal(record) && record.userId.toLowerCase() === userId.toLowerCase();
     },
   });
   const uploads = createReferenceUploads({
@@ -151,6 +157,9 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
       onFinished(facts);
     },
     validate: (payload) => payloads.validatePayload(payload),
+    judgeReferences: async (job) => {
+      for (const named of referencesOf(job)) await references.judge({ ...named, userId: job.user_id });
+    },
   });
 
   /** What is taken in must have room here. */

@@ -25,9 +25,9 @@ import {
   type JobEvent,
 } from './event-log.js';
 import { createRecordWatch, followJob, stateOf } from './job-events.js';
-import { endWithoutResult, factsWithoutResult } from './metadata.js';
+import { endWithoutResult, factsWithoutResult, requestOf } from './metadata.js';
 import type { Outlook, Waiting } from './outlook.js';
-import { deniedRule, type PayloadCheck } from './payload.js';
+import { deniedRule, type PayloadCheck, type ValidJob } from './payload.js';
 import { removeStored } from './job-files.js';
 
 /** A full queue empties at the pace of jobs, not of requests. */
@@ -48,6 +48,8 @@ export interface JobServiceOptions {
   /** Jobs that may wait on one queue; 0 for no limit. */
   maxWaiting: number;
   onFinished: (facts: FinishedJobFacts) => void;
+  /** Whose its pictures are, as far as their names tell. @throws AppError */
+  judgeReferences: (job: ValidJob) => Promise<void>;
 }
 
 /** Jobs as the routes see them: submit, look up, list, cancel, follow. */
@@ -62,10 +64,10 @@ export function createJobService({
   callback,
   version,
   maxWaiting,
+  judgeReferences,
   onFinished,
 }: JobServiceOptions): JobService {
   const records = createRecordWatch(store);
-  const followAll = createAllEvents({ store, events });
 
   /** Signed addresses run out before the job is forgotten. One that cannot be renewed is named as it was. */
   async function addressesOf({ assets, metadata, finishedAtMs, id }: JobRecord): Promise<string[]> {
@@ -92,7 +94,7 @@ export function createJobService({
 
   async function cancel(writtenId: string): Promise<CancelResult> {
     const id = writtenId.toLowerCase();
-    const result = await store.cancel(id, (record) => {
+    const result = await store.cancel(id, (record, read) => {
       const { attempts, writtenId: told } = record;
       const job = { jobId: id, ...(told === undefined ? {} : { writtenId: told }) };
       return endWithoutResult('cancelled', {
@@ -101,6 +103,7 @@ export function createJobService({
         attempts,
         version,
         callback,
+        request: read === null ? {} : requestOf(read),
       });
     });
     if (result.outcome === 'cancelled') {
@@ -139,6 +142,7 @@ export function createJobService({
         throw errors.promptRejected.with({ details: checked.details });
       if (!checked.ok) throw errors.invalidParameters.with({ details: checked.details }, checked.summary);
       const { job } = checked;
+      await judgeReferences(job);
       const { queue } = catalogue[job.type];
       // A shared queue may have other workers for this type; with our own, nobody would ever take the job.
       const why = store.kind === 'embedded' ? capabilities.whyNot(job.type) : null;
@@ -216,15 +220,12 @@ export function createJobService({
     events: (id, afterId, signal) =>
       followJob(id.toLowerCase(), afterId, signal, { store, records, log: events }),
 
-    allEvents: followAll,
+    allEvents: createAllEvents({ store, events }),
   };
 }
 
 export interface JobService {
-  /**
-   * Validates and queues. Throws `errors.invalidParameters` with details, `errors.conflict`,
-   * `errors.queueFull`.
-   */
+  /** Validates and queues. @throws AppError `invalidParameters` with details, `conflict`, `queueFull` */
   submit(
     payload: unknown,
     options: { idempotencyKey?: string; trace?: TraceCarrier },
@@ -242,10 +243,7 @@ export interface JobService {
   ): Promise<{ cancelled: number; stopping: number; more: boolean }>;
   /** Removes what a job that is over has stored. Null for an unknown one; throws `errors.conflict` for a living one. */
   removeAssets(id: string): Promise<SeenJob | null>;
-  /**
-   * Events of a job in order: those after `afterId` that are still kept, then live ones until the job is
-   * terminal. Ids grow; a reader that reconnects with the last id misses nothing that is still kept.
-   */
+  /** Of one job in order: what is still kept after `afterId` (ids grow), then live ones until it is over. */
   events(id: string, afterId: number, signal: AbortSignal): AsyncIterable<JobEvent>;
   /** Of all jobs, from the moment this has resolved on, until the signal aborts. */
   allEvents(options: FollowAllOptions, signal: AbortSignal): Promise<AsyncIterable<AllJobsEvent>>;

@@ -11,6 +11,7 @@ import type { TimedStage } from './progress-estimator.js';
 import type { ValidJob } from './payload.js';
 import { dropTags } from './compel-weights.js';
 import { resolveWanReferences, wanGuidance } from './wan-references.js';
+import { parsePrompt, partsOf } from '../../lib/prompt-weights.js';
 import { catalogue, framesPerSecond, wanFrames } from '../catalogue.js';
 import type { Engines } from '../engines/engines.js';
 import type { LoadResult } from '../../inference/engine-protocol.js';
@@ -71,6 +72,7 @@ export function planWanJob(
   const loaded = engines.status('wan').loaded;
   const references = resolveWanReferences(job);
   const words = dropTags(job.prompt);
+  const notes = [...words.notes, ...weightNotes(words.text)];
   const { width, height } = sizeOf(config.size, loaded, world);
   const frames = wanFrames(job.type, config.frame_num ?? loaded?.model.defaultFrames ?? world?.frames);
   const native = world === undefined ? '' : `${world.size.width}*${world.size.height}`;
@@ -161,7 +163,7 @@ export function planWanJob(
       guidance_scale: guidanceScale,
       sample_shift: shift,
       scheduler,
-      prompt_notes: notesOf(['prompt', words.notes], ...known),
+      prompt_notes: notesOf(['prompt', notes], ...known),
       negative_prompt: negativePrompt,
       negative_prompt_source: negativePrompt === null ? 'none' : 'automatic',
       reference_mode: references.mode,
@@ -207,13 +209,20 @@ export function planWanJob(
         metadata: {
           ...outcomeMetadata(result, engines.status('wan').loaded ?? loaded),
           prompt_notes: notesOf(
-            ['prompt', [...words.notes, ...(result.truncated ? [endCut] : [])]],
+            ['prompt', [...notes, ...(result.truncated ? [endCut] : [])]],
             ...known,
           ),
         },
       };
     },
   };
+}
+
+const withoutWeights = 'has a weight, which WAN does not know: it reads the text as it is written';
+
+function weightNotes(text: string) {
+  const weighted = partsOf(parsePrompt(text)).flatMap((part) => part.filter(({ weight }) => weight !== 1));
+  return weighted.map((fragment) => ({ text: fragment.text, note: withoutWeights }));
 }
 
 const endCut = { text: '', note: 'has more tokens than the model reads: its end is cut off' };

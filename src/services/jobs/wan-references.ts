@@ -66,3 +66,16 @@ export function wanGuidance(
   // 5 + 4 × 0.85 is 8.4, not 8.399999999999999: receivers see this number.
   return Number((least + (most - least) * strength).toFixed(6));
 }
+
+/** Every picture that a job of either kind names, used or not. */
+export function referencesOf({ config, metadata }: Pick<ValidJob, 'config' | 'metadata'>) {
+  const named: Array<[field: string, url: string | null | undefined]> = [
+    ['config.image', config?.image],
+    ['config.first_frame', config?.first_frame],
+    ['config.last_frame', config?.last_frame],
+    ['metadata.reference_image_url', metadata?.reference_image_url],
+    ['metadata.start_reference_url', metadata?.start_reference_url],
+    ['metadata.end_reference_url', metadata?.end_reference_url],
+  ];
+  return named.flatMap(([field, url]) => (typeof url === 'string' ? [{ field, url }] : []));
+}

@@ -217,20 +217,19 @@ export interface JobStore extends LeaseCalls, DeadLetterCalls, InstanceCalls {
    * job.
    */
   submit(request: SubmitRequest): Promise<SubmitResult>;
-  /**
-   * Puts a string on the queue as a producer's LPUSH does: no checks, no record before a runner begins it.
-   */
+  /** As a producer's LPUSH does: no checks, no record before a runner begins it. */
   push(queue: QueueName, payload: string): Promise<void>;
 
-  /**
-   * Resolves when there may be work on one of the queues, or after `timeoutMs`, or on abort. Takes nothing.
-   */
+  /** Until there may be work on one of the queues, for `timeoutMs`, or until abort. Takes nothing. */
   waitForWork(queues: readonly QueueName[], timeoutMs: number, signal: AbortSignal): Promise<void>;
   /**
-   * `resultFor` gives the terminal state and callback of a job that still waits; a running one is ended by
-   * its runner.
+   * `resultFor` gives the terminal state and callback of a job that still waits, by its record and its payload
+   * (null where that is gone); a running one is ended by its runner.
    */
-  cancel(id: string, resultFor: (record: JobRecord) => FinishedJob): Promise<CancelResult>;
+  cancel(
+    id: string,
+    resultFor: (record: JobRecord, read: PayloadRead | null) => FinishedJob,
+  ): Promise<CancelResult>;
   get(id: string): Promise<JobRecord | null>;
   /** Position from the front (0 is next) while queued, else null. */
   position(id: string): Promise<number | null>;

@@ -14,6 +14,8 @@ export interface ReferenceFetcherOptions {
   own?: OwnAddresses;
   /** Where the n-th asset of a user's finished job lies; null when there is none. */
   assetOf?: (jobId: string, index: number, userId: string) => Promise<Place | null>;
+  /** Whether a user's job has not ended yet: it may have the asset in time. */
+  isComing?: (jobId: string, userId: string) => Promise<boolean>;
   /** Of the file as it comes over the network. */
   maxBytes?: number;
   /** For the whole download. */
@@ -122,6 +124,13 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
     return place;
   }
 
+  /** Where a file of our own lies; null for what comes from elsewhere. @throws PictureProblem */
+  async function findPlace(url: string, userId: string): Promise<Place | null> {
+    const place = /^asset:/i.test(url) ? await placeOfAsset(url, userId) : placeOf(url, options.own);
+    if (place !== null) checkOwner(place, userId);
+    return place;
+  }
+
   async function fromBucket({ bucket, name }: Place, file: string, signal: AbortSignal): Promise<void> {
     if ((expiryOf(name) ?? Infinity) * 1000 < Date.now())
       throw new PictureProblem('expired', 'names an upload that has expired: upload it again');
@@ -166,9 +175,8 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
       const raw = path.join(folder, `reference-${reference.role}.raw`);
       const output = path.join(folder, `reference-${reference.role}.png`);
       try {
-        const place = /^asset:/i.test(url) ? await placeOfAsset(url, userId) : placeOf(url, options.own);
+        const place = await findPlace(url, userId);
         if (place !== null) {
-          checkOwner(place, userId);
           await fromBucket(place, raw, signal);
         } else if (/^data:/i.test(url)) await fromDataUrl(url, raw);
         else await fromWeb(url, raw, signal, onWaiting);
@@ -179,6 +187,18 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
       } finally {
         await rm(raw, { force: true });
       }
+    },
+
+    /**
+     * Before a job is taken: a name that is not this user's is refused. An asset of a job that has not ended
+     * may be there in time. @throws AppError `invalidParameters`
+     */
+    async judge({ url, field, userId }: { url: string; field: string; userId: string }): Promise<void> {
+      const [, jobId = ''] = /^asset:([0-9a-f-]{36})\/\d$/i.exec(url) ?? [];
+      if (jobId !== '' && (await options.isComing?.(jobId.toLowerCase(), userId)) === true) return;
+      await findPlace(url, userId).catch((error: unknown) => {
+        throw error instanceof PictureProblem ? asAppError(field, error) : error;
+      });
     },
 
     /** Turns an untrusted file into a plain PNG. @throws as `fetch` does */

@@ -51,6 +51,26 @@ export async function testCancellation(t: Test, open: OpenHarness): Promise<void
     t.equal(await tryReserve(store), null);
   });
 
+  await t.test('whoever cancels a waiting job is told what it asked for, wherever it waits', async (t) => {
+    const { store, clock } = await open(t);
+    const submitted = await submit(store);
+    const retried = await submit(store);
+    const pushed = someJob();
+    await store.push('sdxl_queue', payloadOf(pushed));
+    const first = await start(store, submitted);
+    const second = await start(store, retried);
+    await store.retryLater(second.lease, 60_000, 'again');
+    await store.release(first.lease);
+    for (const job of [submitted, retried, pushed, await submit(store)]) {
+      const seen: unknown[] = [];
+      await store.cancel(job.id, (record, read) => {
+        seen.push(read?.value);
+        return cancelled(clock)(record);
+      });
+      t.same(seen.at(-1), JSON.parse(payloadOf(job)));
+    }
+  });
+
   await t.test('a pushed job that nobody has looked at ends at once', async (t) => {
     const { store, clock } = await open(t);
     const job = someJob();

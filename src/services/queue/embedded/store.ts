@@ -158,14 +158,16 @@ export async function createEmbeddedStore(options: EmbeddedStoreOptions): Promis
           signals.emit('cancel', id);
           return { outcome: 'requested', record: next };
         }
-        const result = resultFor(record);
-        const done = finishedRecord({ ...record, cancelRequested: true }, result, now());
         const waiting =
           held === undefined
             ? queueNames
                 .map((queue) => lines[queue].find(context.standsFor(id, stored)))
                 .find((entry) => entry !== null)
             : undefined;
+        const payload =
+          waiting === undefined ? undefined : await database.payloads.get(sortable(waiting.seq));
+        const result = resultFor(record, payload === undefined ? null : readPayload(payload, record.queue));
+        const done = finishedRecord({ ...record, cancelRequested: true }, result, now());
         const callback = outbox.addTerminal(id, result.callback);
         const writes = [...context.saveJob({ record: done }), ...callback.writes];
         if (waiting !== undefined) writes.push(...context.deleteEntry(waiting.seq));

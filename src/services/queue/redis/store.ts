@@ -1,6 +1,6 @@
 import { type QueueName, queueNames } from '../../catalogue.js';
-import type { JobStore } from '../job-store.js';
-import { largestPayloadBytes, readPayload } from '../read-payload.js';
+import type { JobRecord, JobStore } from '../job-store.js';
+import { largestPayloadBytes, type PayloadRead, readPayload } from '../read-payload.js';
 import { digestOf, isTerminal } from '../records.js';
 import { createChanges } from './changes.js';
 import { createConnector, createOutages, type StoreLog } from './connection.js';
@@ -92,6 +92,14 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     return reader.read(key, async () => parseRecord(id, await redis.hgetall(key)));
   };
 
+  /** Of a job with a record that waits: it came over HTTP, or is an entry. */
+  async function payloadOf({ id, queue }: JobRecord): Promise<PayloadRead | null> {
+    const key = `${prefix}job:${id}`;
+    const [payload, entry] = await redis.hmget(key, 'payload', 'entry');
+    const text = payload || (entry ? await redis.get(`${prefix}payload:${entry}`) : null);
+    return text ? readPayload(text, queue) : null;
+  }
+
   const waiting = createWaitingPayloads(run);
   let writtenAtMs = -Infinity;
 
@@ -173,6 +181,7 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
           continue;
         }
         if (isTerminal(known)) return { outcome: 'already_finished', record: known };
+        const read = found?.read ?? (await reader.read(id, () => payloadOf(known)));
         const outcome = (await run(
           'cancel',
           known.queue,
@@ -180,7 +189,7 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
           found === undefined || found.token !== '' ? '' : found.payload,
           found?.token ?? '',
           known.createdAtMs,
-          ...finishArguments(resultFor(known), retentionMs),
+          ...finishArguments(resultFor(known, read), retentionMs),
         )) as 'cancelled' | 'requested' | 'finished' | 'unknown' | 'moved';
         if (outcome === 'unknown') return { outcome };
         if (outcome === 'moved') continue;
