@@ -957,7 +957,8 @@ export interface components {
         Job: {
             /** Format: uuid */
             id: string;
-            type: components["schemas"]["JobType"];
+            /** @description A JobType; of a payload on a queue that was refused for its type, what it said there, or empty */
+            type: string;
             queue: components["schemas"]["QueueName"];
             user_id: string;
             /** @description As its user wrote it; listings show the first 300 characters */

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
-import type { Client, Job } from '../../../client/index.js';
+import type { Client, Job, JobPayload } from '../../../client/index.js';
 import { followJob, formatExplanation } from '../job-view.js';
 import {
   CliError,
@@ -140,7 +140,7 @@ async function listJobs(client: Client, options: ListOptions): ReturnType<Client
 
 interface CancelOptions {
   state?: 'queued' | 'processing';
-  type?: Job['type'];
+  type?: JobPayload['type'];
   queue?: Job['queue'];
   user?: string;
   text?: string;

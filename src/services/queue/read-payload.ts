@@ -11,7 +11,7 @@ export interface PayloadRead {
   id: string;
   /** The UUID as the producer wrote it. */
   writtenId: string;
-  /** As written, not checked against the catalogue; empty when there is none. */
+  /** As written, not checked against the catalogue; empty when there is none that could be one. */
   type: string;
   userId: string;
   /**
@@ -31,6 +31,9 @@ export interface PayloadRead {
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 export const isUuid = (value: unknown): value is string => typeof value === 'string' && uuid.test(value);
+
+/** It is shown in listings: no text of any length. */
+const shownType = /^[\w.-]{1,64}$/;
 
 /**
  * The one reader of payloads, whichever way they came: at most 1 MiB of UTF-8, a byte order mark is skipped,
@@ -59,7 +62,7 @@ export function readPayload(payload: string | Buffer, queue: QueueName): Payload
   return {
     id: writtenId.toLowerCase(),
     writtenId,
-    type: typeof type === 'string' ? type : '',
+    type: typeof type === 'string' && shownType.test(type) ? type : '',
     userId: typeof userId === 'string' ? userId : '',
     identity: digestOf(queue, canonical(value as Record<string, unknown>) ?? payload),
     request: writtenId === '' ? '' : requestIn(value as Record<string, unknown>),
