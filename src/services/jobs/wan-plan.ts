@@ -208,10 +208,7 @@ export function planWanJob(
         timings: result.timings,
         metadata: {
           ...outcomeMetadata(result, engines.status('wan').loaded ?? loaded),
-          prompt_notes: notesOf(
-            ['prompt', [...notes, ...(result.truncated ? [endCut] : [])]],
-            ...known,
-          ),
+          prompt_notes: notesOf(['prompt', [...notes, ...(result.truncated ? [endCut] : [])]], ...known),
         },
       };
     },
@@ -220,10 +217,10 @@ export function planWanJob(
 
 const withoutWeights = 'has a weight, which WAN does not know: it reads the text as it is written';
 
-function weightNotes(text: string) {
-  const weighted = partsOf(parsePrompt(text)).flatMap((part) => part.filter(({ weight }) => weight !== 1));
-  return weighted.map((fragment) => ({ text: fragment.text, note: withoutWeights }));
-}
+const weightNotes = (prompt: string) =>
+  partsOf(parsePrompt(prompt))
+    .flatMap((part) => part.filter(({ weight }) => weight !== 1))
+    .map(({ text }) => ({ text, note: withoutWeights }));
 
 const endCut = { text: '', note: 'has more tokens than the model reads: its end is cut off' };
 
