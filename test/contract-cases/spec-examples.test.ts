@@ -123,7 +123,7 @@ t.test('payloads with every field of both kinds, over HTTP and from the queue', 
       t.same(misfits(body, { assets: texts, metadata: forms.completed }), []);
       t.same(
         body.metadata['asset_paths'],
-        (body.assets).map((one) => one.replace('/assets/', '')),
+        body.assets.map((one) => one.replace('/assets/', '')),
       );
       const [first] = receiver.accepted(id);
       t.match(first?.body, { job_id: id, status: 'processing', assets: [] }, 'first it was being processed');
