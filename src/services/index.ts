@@ -140,7 +140,10 @@ export async function createServices(config: Config, log: Logger, options: Servi
     await within(environmentMs, reportStorage(config, storage, log));
     if (stopped !== undefined) return;
     for (const runner of runners) runner.start();
-    if (pocket !== null) return;
+    if (pocket !== null) {
+      log.error({ event: pocket.code, cure: pocket.cure }, `No job is taken: ${sentenceOf(pocket)}`);
+      return;
+    }
     const names = runners.map((runner) => runner.engine);
     log.info(
       { worker_id: workerId, queue: store.kind, storage: storage.kind, engines: names },

@@ -13,6 +13,11 @@ import { waitFor } from '../helpers/wait-for.js';
 
 t.setTimeout(240_000);
 
+interface Readiness {
+  reasons: string[];
+  troubles: Array<{ code: string; severity: string; cure: string }>;
+}
+
 /** The variables that an environment of the reference worker has, and none of ours beside the addresses of the test. */
 async function open(t: Test, env: Record<string, string | undefined> = {}) {
   const key = keyOf({ role: 'service_role' });
@@ -50,7 +55,7 @@ async function open(t: Test, env: Record<string, string | undefined> = {}) {
   };
   const readiness = async () => {
     const answer = await service.get('/ready');
-    return { status: answer.status, ...((await answer.json()) as { reasons: string[] }) };
+    return { status: answer.status, ...((await answer.json()) as Readiness) };
   };
   const said = (event: string) => service.logs().filter((line) => line.includes(`"event":"${event}"`));
   return { service, redis, receiver, push, readiness, said };
@@ -66,23 +71,18 @@ if (redisOrSkip(t)) {
         ((await s.service.getJson('/worker/status')) as { workers: { sdxl: { status: string } } }).workers
           .sdxl.status === 'active';
       await waitFor(engineIsUp, { what: 'the engine', timeoutMs: 90_000 });
+      const { status, reasons, troubles } = await s.readiness();
+      t.equal(status, 503);
+      t.match(reasons[0], /the pocket models would draw the jobs of a shared queue/);
+      t.match(
+        troubles.find(({ code }) => code === 'pocket_models'),
+        { severity: 'critical', cure: /MODELS_DIR .*ALLOW_POCKET_MODELS=on/ },
+      );
       t.match(
         s.said('pocket_models')[0],
         /"level":50.*the pocket models would draw the jobs of a shared queue/,
       );
-      const { status, reasons } = await s.readiness();
-      t.equal(status, 503);
-      t.match(reasons, [/MODELS_DIR .*ALLOW_POCKET_MODELS=on/]);
       t.match(await s.service.getJson('/health'), { status: 'degraded', worker_ready: false });
-      const validation = (await s.service.getJson('/worker/validate')) as {
-        status: string;
-        details: { findings: Array<{ subject: string; severity: string }> };
-      };
-      t.equal(validation.status, 'invalid');
-      t.match(
-        validation.details.findings.find(({ subject }) => subject === 'pocket models'),
-        { severity: 'error', check: 'model_paths' },
-      );
       await new Promise((resolve) => setTimeout(resolve, 3000));
       t.equal(await s.redis.llen('sdxl_queue'), 1, 'the job is left to others');
       t.same(s.receiver.received, []);
