@@ -125,8 +125,9 @@ t.test('payloads with every field of both kinds, over HTTP and from the queue', 
         body.metadata['asset_paths'],
         body.assets.map((one) => one.replace('/assets/', '')),
       );
-      const [first] = receiver.accepted(id);
-      t.match(first?.body, { job_id: id, status: 'processing', assets: [] }, 'first it was being processed');
+      // One that was still on its way when the job ended is dropped (docs/callbacks.md).
+      for (const { body: earlier } of receiver.accepted(id).slice(0, -1))
+        t.match(earlier, { job_id: id, status: 'processing', assets: [] }, 'before the end it was processed');
       const shown = (await call('GET', `/jobs/${id}`)).json<Record<string, unknown>>();
       t.same(misfits(shown, { ...job, started_at: moment, finished_at: moment }), []);
       const request = body.metadata['request'] as Record<string, unknown>;
