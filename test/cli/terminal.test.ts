@@ -76,6 +76,9 @@ t.test('every command', async (t) => {
         },
       },
       system: { [evil]: evil },
+      troubles: [
+        { severity: evil, code: evil, what: evil, cause: evil, cure: evil, since: evil, next_try_at: evil },
+      ],
       instances: [{ worker_id: evil, host: evil, started_at: evil, seen_at: evil, draining: queue.paused }],
     },
     '/capabilities': { [evil]: evil, list: [evil], nested: { [evil]: { x: evil } } },
