@@ -157,7 +157,7 @@ void t.test('a receiver that refuses this worker is told, asked again soon, and 
   t.equal(relay.refusal(), null, 'nothing is known at the start');
   await outbox.add(entry(receiver.url, 'a'));
   await waitFor(() => relay.refusal() !== null, { what: 'a refusal' });
-  t.match(relay.refusal(), /answers 401: SUPABASE_SERVICE_KEY or CALLBACK_SECRET/);
+  t.match(relay.refusal(), { cause: /answers 401: SUPABASE_SERVICE_KEY or CALLBACK_SECRET/ });
   answer = [200, ''];
   await waitFor(() => relay.refusal() === null, { what: 'its end, long before the next regular try' });
   await waitFor(async () => (await outbox.pending()) === 0, { what: 'an empty outbox' });
@@ -166,7 +166,7 @@ void t.test('a receiver that refuses this worker is told, asked again soon, and 
   aheadMs += 100_000;
   await outbox.add(entry(receiver.url, 'b'));
   await waitFor(() => relay.refusal() !== null, { what: 'the next refusal' });
-  t.match(relay.refusal(), /answers 404: the function is not deployed/);
+  t.match(relay.refusal(), { cause: /answers 404: the function is not deployed/ });
   aheadMs += 60_001;
   t.equal(relay.refusal(), null, 'without news it is forgotten');
 });
@@ -201,7 +201,7 @@ void t.test('what may be about one job counts from the second on', async (t) => 
   t.equal(await heard('bad-1'), null);
   t.equal(await heard('good-1'), null);
   t.equal(await heard('bad-2'), null, 'an accepted one lay between');
-  t.match(await heard('bad-3'), /answers 403/);
+  t.match(await heard('bad-3'), { cause: /answers 403/ });
   t.equal(await heard('good-2'), null);
 });
 

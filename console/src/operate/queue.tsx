@@ -244,6 +244,8 @@ function useJobs(status: Status, text: string) {
   };
 
   const shown = useRef('');
+  const before = useRef<Job[]>([]);
+  before.current = jobs;
   useEffect(() => {
     const abort = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -258,7 +260,9 @@ function useJobs(status: Status, text: string) {
             setProblem(null);
             setLoaded(true);
             setJobs((known) => (isFirst ? page : renewed(known, page)));
-            if (isFirst) setCursor(next);
+            // A whole page of jobs that were not there: what was the end of the list is none any more.
+            const ids = new Set(before.current.map(({ id }) => id));
+            if (isFirst || page.every(({ id }) => !ids.has(id))) setCursor(next);
           },
           (error: unknown) => abort.signal.aborted || setProblem(problemOf(error)),
         );

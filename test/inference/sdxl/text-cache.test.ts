@@ -91,7 +91,7 @@ void t.test('a decoder that overflows is reported with its cure, never a black p
         8 * model.vaeScale,
         8 * model.vaeScale,
       ),
-      { code: 'engine_failed', message: /overflowed.*fp32/ },
+      { code: 'engine_failed', message: /overflowed.*fp16-fix/ },
     );
   }
 });
