@@ -229,6 +229,14 @@ async function testQueue(
     t.same(own.json(), { cancelled: 1, stopping: 0, more: false }, 'a token reaches its own only');
     t.match(await read(app, blue), { status: 'queued' });
     t.match(await read(app, other), { status: 'cancelled' });
+    const named = { ids: [await submit(app, 'one'), await submit(app, 'another')], limit: 1 };
+    t.same((await app.call('POST', '/jobs/cancel', named)).json(), { cancelled: 1, stopping: 0, more: true });
+    const waiting = await Promise.all(named.ids.map((id) => read(app, id)));
+    t.equal(
+      waiting.filter(({ status }) => status === 'queued').length,
+      1,
+      'one call cancels no more than its limit',
+    );
   });
 
   await t.test('dead letters are put back or dropped by their reason', async (t) => {

@@ -196,10 +196,11 @@ export function createJobService({
           found.push(...page.jobs.filter(({ cancelRequested }) => !cancelRequested));
           cursor = page.nextCursor;
         } while (cursor !== undefined && found.length < limit);
+      const more = cursor !== undefined || found.length > limit;
       // Side by side: what they need to be found is asked for all of them.
-      const results = await Promise.all(found.map(({ id }) => cancel(id)));
+      const results = await Promise.all(found.slice(0, limit).map(({ id }) => cancel(id)));
       const count = (of: CancelResult['outcome']) => results.filter(({ outcome }) => outcome === of).length;
-      return { cancelled: count('cancelled'), stopping: count('requested'), more: cursor !== undefined };
+      return { cancelled: count('cancelled'), stopping: count('requested'), more };
     },
 
     async removeAssets(writtenId) {
