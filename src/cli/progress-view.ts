@@ -1,6 +1,5 @@
 import { spawn } from 'node:child_process';
 import { type Options, SingleBar } from 'cli-progress';
-import sharp from 'sharp';
 import { oneLine } from '../lib/printable.js';
 import { writeNote } from './output.js';
 import type { ProgressView } from './job-view.js';
@@ -170,11 +169,16 @@ async function saysSixel(
 const longestSide = 512;
 const shortestSide = 256;
 
+/** What the terminal can do, which is asked once. */
+let taken: ReturnType<typeof picturesOf> | undefined;
+
 /** Shows a picture where the terminal can: small ones enlarged, large ones made smaller. */
 export async function showPicture(file: string, stream: NodeJS.WriteStream = process.stdout): Promise<void> {
   if (!/\.(png|webp|jpe?g)$/i.test(file)) return;
-  const way = await picturesOf(stream);
+  const way = await (taken ??= picturesOf(stream));
   if (way === null) return;
+  // Most commands show none, and "doctor" tells of one that cannot be loaded.
+  const { default: sharp } = await import('sharp');
   const picture = sharp(file);
   const { width = 1, height = 1 } = await picture.metadata();
   const side = Math.max(width, height);

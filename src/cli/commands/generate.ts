@@ -162,7 +162,7 @@ async function generate(
   if (!asJson && typeof seconds === 'number') writeNote(`done in ${formatSeconds(seconds)}`);
   if (!asJson && explanation !== '') writeNote(explanation);
   if (!asJson) for (const line of await notesFor(client, job)) writeNote(line);
-  if (!asJson && options.show !== false) for (const file of local) await showPicture(file);
+  if (!asJson && options.show !== false) for (const file of local) await showPicture(file).catch(() => {});
   print(asJson, { ...job, files }, () => files.map(oneLine).join('\n'));
   if (options.open === true) for (const file of local) openFile(file);
 }
