@@ -57,7 +57,7 @@ interface KeyEntry {
 }
 
 const leastCharacters = 16;
-const nameForm = /^[\w.-]{1,64}$/;
+export const nameForm = /^[\w.-]{1,64}$/;
 const digestForm = /^[0-9a-f]{64}$/;
 
 /**
@@ -196,15 +196,14 @@ export async function openKeyRing({
 
 /** `{ "keys": [{ "name", "scopes": […] or ["all"], "key" or "sha256" }] }`. @throws with the reason in words */
 function parseKeys(text: string): KeyEntry[] {
-  const { keys } = parseObject(text);
-  if (!Array.isArray(keys)) throw new Error('"keys" must be a list');
-  const entries = (keys as unknown[]).map((one, index) => parseKey(one, `keys[${index}]`));
+  const entries = entriesIn(text).map((one, index) => parseKey(one, `keys[${index}]`));
   const digests = new Set(entries.map(({ digest }) => digest.toString('hex')));
   if (digests.size < entries.length) throw new Error('two entries have the same key');
   return entries;
 }
 
-function parseObject(text: string): Record<string, unknown> {
+/** The entries of a file of keys, unchecked. @throws with the reason in words */
+export function entriesIn(text: string): unknown[] {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -213,7 +212,9 @@ function parseObject(text: string): Record<string, unknown> {
     throw new Error('it is not valid JSON');
   }
   if (typeof value !== 'object' || value === null) throw new Error('it must be an object with "keys"');
-  return value as Record<string, unknown>;
+  const { keys } = value as { keys?: unknown };
+  if (!Array.isArray(keys)) throw new Error('"keys" must be a list');
+  return keys;
 }
 
 function parseKey(one: unknown, place: string): KeyEntry {

@@ -270,6 +270,16 @@ t.test('keys: made, listed and removed in the file that the service reads', asyn
   t.equal((await keys('remove', 'web')).code, 0);
   t.equal((await keys('remove', 'web')).code, 5);
   t.notMatch(readFileSync(file, 'utf8'), 'web');
+  for (const [text, reason] of [
+    ['{"keys": [{"name": "web", "key": "a-secret-that-stands-here"}', 'it is not valid JSON'],
+    ['{}', '"keys" must be a list'],
+  ] as const) {
+    writeFileSync(file, text);
+    const { code, stderr } = await keys('list');
+    t.not(code, 0);
+    t.match(stderr, reason);
+    t.notMatch(stderr, 'secret');
+  }
 });
 
 t.test(

@@ -18,6 +18,7 @@ import {
 } from '../cuda/packages.js';
 import { downloadBytesOf, installCudaSet, installedSet, unpackedBytesOf } from '../cuda/install.js';
 import { gigabytes } from '../models/pull.js';
+import { entriesIn, nameForm } from '../../plugins/api-keys.js';
 import { CliError, exitCodes, formatTable, print, writeNote } from '../output.js';
 import { createTransferView } from '../progress-view.js';
 
@@ -75,7 +76,7 @@ export function registerKeys(program: Command): void {
       new Option('--scopes <scopes...>', 'what it may do').choices([...scopes, 'all']).default(['jobs']),
     )
     .action((name: string, options: { scopes: string[] }, command: Command) => {
-      if (!/^[\w.-]{1,64}$/.test(name))
+      if (!nameForm.test(name))
         throw new CliError(
           'A name has up to 64 letters, digits, dots, dashes and underscores.',
           exitCodes.usage,
@@ -107,8 +108,7 @@ function keysFile(): string {
 
 function readKeys(): KeyEntry[] {
   const file = keysFile();
-  if (!existsSync(file)) return [];
-  return (JSON.parse(readFileSync(file, 'utf8')) as { keys: KeyEntry[] }).keys;
+  return existsSync(file) ? (entriesIn(readFileSync(file, 'utf8')) as KeyEntry[]) : [];
 }
 
 /** Whole or not at all: a service may read it at any moment. */
