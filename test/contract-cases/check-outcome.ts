@@ -73,13 +73,14 @@ export async function deadLetters(
   return letters;
 }
 
-/** Numbers within 1e-6, everything else exactly; of the notes those on the fields the case has notes on. */
+/** Numbers within 1e-6, everything else exactly; of the notes all but what the demo model says of itself. */
 function compareField(t: Test, field: string, found: unknown, expected: unknown): void {
-  // A demo model also notes sizes it was not made for: these cases are drawn small to be quick.
+  // It notes every word and size it was not made for; test/jobs/newcomers.test.ts holds it to that.
   if (field === 'prompt_notes') {
-    const fields = new Set((expected as Array<{ field: string }>).map((note) => note.field));
-    const about = (found as Array<{ field: string }>).filter((note) => fields.has(note.field));
-    t.same(about, expected, `metadata.${field}`);
+    const notes = (found as Array<{ note: string }>).filter(
+      ({ note }) => !note.startsWith('this demo model'),
+    );
+    t.same(notes, expected, `metadata.${field}`);
     return;
   }
   if (typeof expected === 'number' && typeof found === 'number')
