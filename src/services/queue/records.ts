@@ -6,7 +6,7 @@ import {
   type JobProgress,
   type JobRecord,
 } from './job-store.js';
-import { type JobType, type QueueName, queueNames } from '../catalogue.js';
+import { isQueueName, type JobType, type QueueName } from '../catalogue.js';
 import { promptOf } from './read-payload.js';
 import type { EndedAttempt } from './store-parts.js';
 
@@ -232,28 +232,29 @@ export function createPassOver(place: string, log: PassOverLog) {
 
 export const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
+/** An object that has these, of these types. */
+export const has = (
+  value: unknown,
+  types: Record<string, 'string' | 'number'>,
+): value is Record<string, unknown> =>
+  isObject(value) && Object.entries(types).every(([name, type]) => typeof value[name] === type);
 export const isTexts = (value: unknown) =>
   Array.isArray(value) && value.every((each) => typeof each === 'string');
 export const isProgress = (value: unknown) =>
-  isObject(value) &&
-  typeof value['stage'] === 'string' &&
-  ['step', 'steps', 'fraction'].every((name) => typeof value[name] === 'number') &&
+  has(value, { stage: 'string', step: 'number', steps: 'number', fraction: 'number' }) &&
   (value['etaSeconds'] === null || typeof value['etaSeconds'] === 'number');
 export const statuses: ReadonlySet<string> = new Set(['queued', 'processing', ...terminalStatuses]);
 
 export const isCallback = (value: unknown) =>
-  isObject(value) &&
-  ['id', 'jobId', 'event', 'url', 'body'].every((name) => typeof value[name] === 'string') &&
+  has(value, { id: 'string', jobId: 'string', event: 'string', url: 'string', body: 'string' }) &&
   typeof value['createdAtMs'] === 'number';
 
 /** A whole record, as one is written in JSON. */
 export const isRecord = (value: unknown) =>
-  isObject(value) &&
-  ['id', 'type', 'userId'].every((name) => typeof value[name] === 'string') &&
-  queueNames.some((queue) => queue === value['queue']) &&
+  has(value, { id: 'string', type: 'string', userId: 'string', attempts: 'number', createdAtMs: 'number' }) &&
+  isQueueName(value['queue']) &&
   statuses.has(String(value['status'])) &&
   isProgress(value['progress']) &&
   isTexts(value['assets']) &&
   isObject(value['metadata']) &&
-  ['attempts', 'createdAtMs'].every((name) => typeof value[name] === 'number') &&
   ['startedAtMs', 'finishedAtMs'].every((name) => ['number', 'undefined'].includes(typeof value[name]));

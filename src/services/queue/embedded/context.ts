@@ -99,8 +99,7 @@ export async function openContext(options: {
 
   const left: Write[] = [];
   const unread: number[] = [];
-  for await (const key of database.entries.keys())
-    if ((await database.entries.get(key)) === undefined) unread.push(Number(key));
+  for await (const key of database.entries.unreadable()) unread.push(Number(key));
   if (unread.length > 0) await mendEntries(database, unread);
   for await (const [, stored] of database.entries.entries()) {
     let entry = stored;

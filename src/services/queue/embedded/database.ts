@@ -2,11 +2,12 @@ import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ClassicLevel } from 'classic-level';
 import { errors, type Trouble } from '../../../lib/errors.js';
-import { queueNames } from '../../catalogue.js';
+import { isQueueName } from '../../catalogue.js';
 import type { JobRecord } from '../job-store.js';
 import {
   createPassOver,
   type DeadLetter,
+  has,
   isCallback,
   isObject,
   isRecord,
@@ -151,8 +152,11 @@ export async function openDatabase(folder: string, log?: PassOverLog) {
           const text = await level.get<string, string>(prefix + key, asText);
           return text === undefined ? undefined : read(prefix + key, text);
         }),
-      async *keys(): AsyncGenerator<string> {
-        for await (const key of level.keys({ gt: prefix, lt: `${name}"` })) yield key.slice(prefix.length);
+      /** The keys of what cannot be read. */
+      async *unreadable(): AsyncGenerator<string> {
+        const range = { gt: prefix, lt: `${name}"`, ...asText };
+        for await (const [key, text] of level.iterator<string, string>(range))
+          if (read(key, text) === undefined) yield key.slice(prefix.length);
       },
       /** In key order, from after `after`. */
       async *entries({ after = '', limit = -1, reverse = false }: Range = {}): AsyncGenerator<
@@ -234,16 +238,13 @@ export async function openDatabase(folder: string, log?: PassOverLog) {
 }
 
 const isText = (value: unknown) => typeof value === 'string';
-const isQueue = (value: unknown) => queueNames.some((queue) => queue === value);
-const has = (value: unknown, types: Record<string, 'string' | 'number'>): value is Record<string, unknown> =>
-  isObject(value) && Object.entries(types).every(([name, type]) => typeof value[name] === type);
 const isEntry = (value: unknown) =>
   has(value, { jobId: 'string', type: 'string', userId: 'string' }) &&
   has(value, { seq: 'number', attempts: 'number', queuedAtMs: 'number' }) &&
-  isQueue(value['queue']);
+  isQueueName(value['queue']);
 const isLetter = (value: unknown) =>
   has(value, { id: 'string', payload: 'string', reason: 'string', attempts: 'number', atMs: 'number' }) &&
-  isQueue(value['queue']);
+  isQueueName(value['queue']);
 const isKept = ({ entry }: Record<string, unknown>) =>
   isCallback(entry) && has(entry, { attempts: 'number', nextAttemptAtMs: 'number' });
 
