@@ -18,9 +18,8 @@ import { errorBody, errors } from './lib/errors.js';
 import { printable } from './lib/printable.js';
 import { within } from './lib/wait.js';
 import { openKeyRing } from './plugins/api-keys.js';
-import { troubleView } from './routes/health.js';
+import { openTroubleView } from './routes/health.js';
 import { createServices } from './services/index.js';
-import { forStrangers } from './services/operations/troubles.js';
 import { FolderInUse } from './services/queue/index.js';
 import { reportAfterStart } from './services/operations/validation.js';
 import { createLog, startTracing } from './telemetry.js';
@@ -115,16 +114,8 @@ async function standBy(
   const sinceMs = Date.now();
   const door = createServer((request, response) => {
     const path = (request.url ?? '').split('?')[0]?.replace(/\/+$/, '');
-    const { what, cause, cure, ...rest } = inUse.trouble;
-    const told = {
-      ...rest,
-      what,
-      cause: forStrangers(cause),
-      cure,
-      sinceMs,
-      nextTryAtMs: Date.now() + lookAgainMs,
-    };
-    const sentence = `${what}: ${told.cause}`;
+    const told = openTroubleView({ ...inUse.trouble, sinceMs, nextTryAtMs: Date.now() + lookAgainMs });
+    const sentence = `${told.what}: ${told.cause}`;
     const health = {
       status: 'unhealthy',
       qwen_loaded: false,
@@ -135,8 +126,8 @@ async function standBy(
       path === '/health'
         ? health
         : path === '/ready'
-          ? { ready: false, reasons: [sentence], troubles: [troubleView(told)] }
-          : errorBody(errors.unavailable(`${sentence}. ${cure}`), randomUUID());
+          ? { ready: false, reasons: [sentence], troubles: [told] }
+          : errorBody(errors.unavailable(`${sentence}. ${told.cure}`), randomUUID());
     response.writeHead(path === '/health' ? 200 : 503, {
       'content-type': 'application/json',
       'retry-after': '2',

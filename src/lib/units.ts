@@ -19,6 +19,9 @@ export function formatGigabytes(bytes: number | null): string {
   return `${rounded}GB`;
 }
 
+/** `2025-07-23T18:30:00.000Z`, as answers have it. */
+export const iso = (ms: number): string => new Date(ms).toISOString();
+
 /** `2025-07-23T18:30:00Z`, as the orchestrator's clients parse it: whole seconds, always UTC. */
 export const isoSeconds = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z');
 

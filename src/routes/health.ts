@@ -1,5 +1,6 @@
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
+import { iso } from '../lib/units.js';
 import { generationEngines, isUp } from '../services/engines/engine-status.js';
 import { forStrangers, type ListedTrouble } from '../services/operations/troubles.js';
 import type { RouteContext } from './context.js';
@@ -19,16 +20,14 @@ export function healthRoutes({ services }: RouteContext): Handlers {
     async getReady(_request, reply) {
       const { ready, reasons, troubles: listed } = await troubles.readiness();
       reply.code(ready ? 200 : 503);
-      const open = ({ what, cause, cure, ...rest }: ListedTrouble) => ({
-        ...rest,
-        what: forStrangers(what),
-        cause: forStrangers(cause),
-        cure: forStrangers(cure),
-      });
-      return { ready, reasons: reasons.map(forStrangers), troubles: listed.map(open).map(troubleView) };
+      return { ready, reasons: reasons.map(forStrangers), troubles: listed.map(openTroubleView) };
     },
   };
 }
+
+/** For routes that need no key. */
+export const openTroubleView = ({ what, cause, cure, ...rest }: ListedTrouble) =>
+  troubleView({ ...rest, what: forStrangers(what), cause: forStrangers(cause), cure: forStrangers(cure) });
 
 export function troubleView(trouble: ListedTrouble): components['schemas']['Trouble'] {
   const { code, severity, what, cause, cure, target, sinceMs, nextTryAtMs = null } = trouble;
@@ -38,8 +37,8 @@ export function troubleView(trouble: ListedTrouble): components['schemas']['Trou
     what,
     cause,
     cure,
-    since: new Date(sinceMs).toISOString(),
-    ...(nextTryAtMs === null ? {} : { next_try_at: new Date(nextTryAtMs).toISOString() }),
+    since: iso(sinceMs),
+    ...(nextTryAtMs === null ? {} : { next_try_at: iso(nextTryAtMs) }),
     ...(target === undefined ? {} : { target }),
   };
 }

@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify';
 import type { components } from '../contract/generated.js';
+import { iso } from '../lib/units.js';
 import type { AllJobsEvent, JobEvent } from '../services/jobs/event-log.js';
 import type { SeenJob } from '../services/jobs/job-service.js';
 import type { Waiting } from '../services/jobs/outlook.js';
@@ -78,20 +79,14 @@ function progressView({
 const longestListedPrompt = 300;
 
 /** A job with all that is known of it. */
-export function jobView(job: SeenJob, caller: FastifyRequest['caller']): JobView {
-  const { record, waiting } = job;
-  const request = askedFor(record);
-  const view = viewOf(job, caller);
-  return {
-    ...view,
-    ...(waiting === null ? {} : { progress: { ...view.progress, eta_seconds: waiting.etaSeconds } }),
-    ...(record.request === undefined ? {} : { request }),
-  };
-}
+export const jobView = (job: SeenJob, caller: FastifyRequest['caller']): JobView => ({
+  ...viewOf(job, caller),
+  ...(job.record.request === undefined ? {} : { request: askedFor(job.record) }),
+});
 
 /** A job among others. */
 export function listedView(job: SeenJob, caller: FastifyRequest['caller']): JobView {
-  const { request: _, ...view } = jobView(job, caller);
+  const view = viewOf(job, caller);
   const { prompt } = view;
   return {
     ...view,
@@ -112,7 +107,10 @@ function viewOf({ record, queuePosition, waiting }: SeenJob, caller: FastifyRequ
     since: iso(sinceOf(record)),
     queue_position: queuePosition,
     waiting: waiting === null ? null : waitingView(waiting, isUser),
-    progress: progressView(record.progress),
+    progress: {
+      ...progressView(record.progress),
+      ...(waiting === null ? {} : { eta_seconds: waiting.etaSeconds }),
+    },
     attempts: record.attempts,
     assets: record.assets,
     metadata: record.metadata,
@@ -151,5 +149,3 @@ function attemptView(ended: EndedAttempt): components['schemas']['EndedAttempt']
     ...(error === undefined ? {} : { error }),
   };
 }
-
-const iso = (ms: number) => new Date(ms).toISOString();

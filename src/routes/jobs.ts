@@ -12,12 +12,9 @@ const traceparentForm = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
   const { jobs } = services;
 
-  /** What belongs to somebody else is not there for the user of a token. */
   async function requireOwn(id: string, caller: FastifyRequest['caller']): Promise<void> {
     const job = await jobs.find(id);
-    const userId = caller?.userId;
-    if (job === null || (userId !== undefined && job.userId.toLowerCase() !== userId))
-      throw errors.notFound(`Job ${id}`);
+    if (job === null || !isFor(caller, job)) throw errors.notFound(`Job ${id}`);
   }
 
   return {
@@ -55,9 +52,8 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
     },
 
     async getJob({ params: { id }, caller }) {
-      await requireOwn(id, caller);
       const job = await jobs.get(id);
-      if (job === null) throw errors.notFound(`Job ${id}`);
+      if (job === null || !isFor(caller, job.record)) throw errors.notFound(`Job ${id}`);
       return jobView(job, caller);
     },
 
@@ -161,4 +157,9 @@ function ofCaller(
         throw errors.foreign(`${part}.${field} names a file of another user`);
   }
   return { ...payload, user_id: given };
+}
+
+/** What belongs to somebody else is not there for the user of a token. */
+function isFor(caller: FastifyRequest['caller'], { userId }: { userId: string }): boolean {
+  return caller?.userId === undefined || userId.toLowerCase() === caller.userId;
 }

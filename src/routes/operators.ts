@@ -1,5 +1,6 @@
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
+import { iso } from '../lib/units.js';
 import { errors } from '../lib/errors.js';
 import { withoutCredentials } from '../lib/printable.js';
 import { type QueueName, queueNames } from '../services/catalogue.js';
@@ -7,7 +8,6 @@ import type { Hold } from '../services/queue/store-parts.js';
 import type { RouteContext } from './context.js';
 
 type HoldView = components['schemas']['Hold'];
-const iso = (ms: number) => new Date(ms).toISOString();
 /** What a key without a name is called. */
 const nobody = 'unknown';
 
@@ -34,8 +34,9 @@ export function operatorRoutes({ services: { store, outlook }, facts }: RouteCon
   /** The id of an instance, as it is written or by what `self` means. */
   async function requireInstance(asked: string): Promise<string> {
     if (asked === 'self' || asked === facts.workerId) return facts.workerId;
-    const known = [...(await store.instances()).map(({ workerId }) => workerId)];
-    const isKnown = known.includes(asked) || (await store.holds.list()).workers[asked] !== undefined;
+    const isKnown =
+      (await store.instances()).some(({ workerId }) => workerId === asked) ||
+      (await store.holds.list()).workers[asked] !== undefined;
     if (!isKnown) throw errors.notFound(`Instance ${asked}`);
     return asked;
   }
@@ -134,7 +135,7 @@ export function operatorRoutes({ services: { store, outlook }, facts }: RouteCon
             payload_bytes: payloadBytes,
             reason,
             attempts,
-            at: new Date(atMs).toISOString(),
+            at: iso(atMs),
             ...(jobId === undefined ? {} : { job_id: jobId }),
           }),
         ),
@@ -167,7 +168,7 @@ export function operatorRoutes({ services: { store, outlook }, facts }: RouteCon
           event,
           url: withoutCredentials(url),
           attempts,
-          created_at: new Date(createdAtMs).toISOString(),
+          created_at: iso(createdAtMs),
           ...(lastError === undefined ? {} : { last_error: withoutCredentials(lastError) }),
         })),
       };

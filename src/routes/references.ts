@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { Busboy, type BusboyConfig, type BusboyHeaders } from '@fastify/busboy';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Handlers } from '../contract/routes.js';
+import { iso } from '../lib/units.js';
 import { errors } from '../lib/errors.js';
 import { isUuid } from '../services/queue/read-payload.js';
 import { ownerOf, type StoredReference } from '../services/references/uploads.js';
@@ -36,7 +37,7 @@ export function referenceRoutes({ services: { references }, disconnect }: RouteC
       );
       const { reference, width, height, bytes, expiresAtMs } = stored;
       reply.code(201);
-      return { reference, width, height, bytes, expires_at: new Date(expiresAtMs).toISOString() };
+      return { reference, width, height, bytes, expires_at: iso(expiresAtMs) };
     },
   };
 }

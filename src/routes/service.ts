@@ -2,6 +2,7 @@ import type { FastifyRequest } from 'fastify';
 import type { OpenApiDocument, Schema } from '../contract/document.js';
 import type { components } from '../contract/generated.js';
 import type { Handlers } from '../contract/routes.js';
+import { iso } from '../lib/units.js';
 import { errors } from '../lib/errors.js';
 import type { Caller } from '../plugins/api-keys.js';
 import { sessionCookie } from '../plugins/auth.js';
@@ -111,7 +112,7 @@ export function capabilitiesRoutes({ services, document, facts }: RouteContext):
       samples: services.monitor
         .history()
         .map((one) => ({
-          at: new Date(one.atMs).toISOString(),
+          at: iso(one.atMs),
           waiting: one.waiting,
           running: one.running,
           finished: one.finished,

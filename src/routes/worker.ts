@@ -3,7 +3,7 @@ import type { Handlers } from '../contract/routes.js';
 import { errors } from '../lib/errors.js';
 import type { EngineKind } from '../inference/engine-protocol.js';
 import { within } from '../lib/wait.js';
-import { formatCelsius, formatGigabytes, formatPercent, isoSeconds } from '../lib/units.js';
+import { formatCelsius, formatGigabytes, formatPercent, iso, isoSeconds } from '../lib/units.js';
 import type { GpuReading } from '../services/card/gpu-monitor.js';
 import { type EngineStatus, isUp, troubleOf } from '../services/engines/engine-status.js';
 import { packageVersion } from '../lib/project.js';
@@ -234,7 +234,6 @@ function memoryOf({ pid, memory }: EngineStatus): number | null {
 }
 
 const draining = (hold: Hold | undefined) => (hold === undefined ? null : holdView(hold));
-const iso = (ms: number) => new Date(ms).toISOString();
 const totalOf = (reading: GpuReading | null) => formatGigabytes(reading === null ? 0 : reading.totalBytes);
 const usedOf = (reading: GpuReading | null) => formatGigabytes(reading === null ? 0 : reading.usedBytes);
 const utilizationOf = (reading: GpuReading | null) =>
