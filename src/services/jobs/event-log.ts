@@ -141,7 +141,8 @@ export function createAllEvents({
   let following: Promise<() => void> | undefined;
 
   function tell(event: AllJobsEvent, userId: string): void {
-    inTurns([...members].map((member) => () => member(event, userId.toLowerCase())));
+    const owner = userId.toLowerCase();
+    inTurns([...members].map((member) => () => member(event, owner)));
   }
 
   const stateEvent = ({ id, job }: JobChange): AllJobsEvent => ({
@@ -224,14 +225,13 @@ export function createAllEvents({
     }
     if (signal.aborted) leave(member);
     const before = kept === null ? [{ event: 'reset' } as const] : kept.map(stateEvent);
-    const owners = new Map(kept?.map(({ id, job }) => [id, job.userId.toLowerCase()]));
 
     return (async function* () {
       let lastId = afterId ?? '0-0';
       try {
         for (const event of before) {
           if (event.event === 'state') lastId = event.id;
-          if (event.event !== 'state' || isWanted(event, owners.get(event.id) ?? '')) yield event;
+          if (event.event !== 'state' || isWanted(event, event.data.userId.toLowerCase())) yield event;
         }
         for (;;) {
           for (let event = pending.shift(); event !== undefined; event = pending.shift()) {

@@ -1,3 +1,4 @@
+import { sharedFor } from '../../lib/wait.js';
 import { catalogue, jobTypes, jobTypesOf, queueNames, type JobType, type QueueName } from '../catalogue.js';
 import { describeState, type EnginesView, isUp } from '../engines/engine-status.js';
 import type { JobRecord, JobStore } from '../queue/job-store.js';
@@ -51,8 +52,6 @@ export function createOutlook({
   estimator,
   now = Date.now,
 }: OutlookOptions) {
-  let latest: { outlook: Promise<Record<QueueName, QueueOutlook>>; atMs: number } | undefined;
-
   /** Null when jobs of the queue are taken here. */
   function whyTakesNone(queue: QueueName): string | null {
     const kind = engineOf[queue];
@@ -109,24 +108,16 @@ export function createOutlook({
     ) as Record<QueueName, QueueOutlook>;
   }
 
+  let shared = sharedFor(goodForMs, look);
   /** As of a moment ago. */
-  function queues(): Promise<Record<QueueName, QueueOutlook>> {
-    if (latest !== undefined && now() - latest.atMs < goodForMs) return latest.outlook;
-    const asked = { outlook: look(), atMs: now() };
-    asked.outlook.catch(() => {
-      if (latest === asked) latest = undefined;
-    });
-    latest = asked;
-    return asked.outlook;
-  }
+  const queues = () => shared();
 
   return {
-    whyTakesNone,
     announced,
     queues,
     /** What was held or released just now counts at once. */
     lookAgain(): void {
-      latest = undefined;
+      shared = sharedFor(goodForMs, look);
     },
     /** Why a queued job waits. */
     async waitingOf(record: JobRecord, ahead: number | null): Promise<Waiting> {

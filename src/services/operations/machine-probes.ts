@@ -4,8 +4,8 @@ import type { Trouble } from '../../lib/errors.js';
 import { userAgent } from '../../lib/project.js';
 import { formatGigabytes, gibibyte } from '../../lib/units.js';
 import { type VideoEncoder, videoToolsCure } from '../../lib/video-tools.js';
-import { orAborted } from '../../lib/wait.js';
-import type { GpuMonitor, GpuReading } from '../card/gpu-monitor.js';
+import { orAborted, sharedFor } from '../../lib/wait.js';
+import type { GpuMonitor } from '../card/gpu-monitor.js';
 import { generationEngines, type EnginesView } from '../engines/engine-status.js';
 import type { JobStore } from '../queue/job-store.js';
 import type { Probe } from './troubles.js';
@@ -141,7 +141,8 @@ export function probeDevices(
   engines: Pick<EnginesView, 'has' | 'status'>,
   gpu: Pick<GpuMonitor, 'read'>,
 ): Probe {
-  let card: { atMs: number; reading: GpuReading | null } | undefined;
+  // Reading it starts a process, and cards do not come and go.
+  const card = sharedFor(findAgainMs, () => gpu.read());
   return {
     check: 'gpu_availability',
     subject: 'devices',
@@ -152,10 +153,7 @@ export function probeDevices(
         return loaded?.device === 'cpu' && loaded.deviceNotes.length > 0 ? [{ kind, loaded }] : [];
       });
       if (slow.length === 0) return [];
-      // Reading it starts a process, and cards do not come and go.
-      if (card === undefined || performance.now() - card.atMs > findAgainMs)
-        card = { atMs: performance.now(), reading: await gpu.read() };
-      const { reading } = card;
+      const reading = await card();
       if (reading === null) return [];
       return slow.map(({ kind, loaded }): Trouble => ({
         code: 'device_missing',
