@@ -29,7 +29,8 @@ export function packageVersion(name: string): string | null {
   );
 }
 
-function versionIn(folder: string): string | null {
+/** Of the package in this folder; null where there is none. */
+export function versionIn(folder: string): string | null {
   const file = path.join(folder, 'package.json');
   if (!existsSync(file)) return null;
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;

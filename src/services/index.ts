@@ -239,7 +239,7 @@ export interface Services extends Pick<
   engines: EnginesView;
   gpu: Pick<AllServices['gpu'], 'read'>;
   memory: Pick<AllServices['memory'], 'view' | 'capacity' | 'deviceBytes'>;
-  troubles: Pick<AllServices['troubles'], 'health' | 'list' | 'look' | 'readiness'>;
+  troubles: Pick<AllServices['troubles'], 'health' | 'look' | 'readiness'>;
   monitor: StatusMonitor;
   registration: Pick<AllServices['registration'], 'start' | 'stop'>;
   enhancement: EnhancementService;

@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process';
 import { createWriteStream, existsSync } from 'node:fs';
-import { cp, mkdir, readFile, rename, rm, rmdir, statfs, writeFile } from 'node:fs/promises';
+import { cp, mkdir, rename, rm, rmdir, statfs, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { cudaRecord, findCudaRuntime, type CudaRuntime } from '../../lib/cuda-runtime.js';
+import { versionIn } from '../../lib/project.js';
 import { downloadFile } from '../models/download.js';
 import { sizeOf, takeLock } from '../models/files.js';
 
@@ -87,7 +88,7 @@ export async function installedSet(set: CudaSet, cudaDir: string): Promise<CudaR
   const runtime = findCudaRuntime(cudaDir);
   if (runtime === null || runtime.set !== set.name || runtime.runtime !== set.runtime) return null;
   for (const { name, version } of set.llama)
-    if ((await versionOf(path.join(runtime.folder, 'node_modules', name))) !== version) return null;
+    if (versionIn(path.join(runtime.folder, 'node_modules', name)) !== version) return null;
   for (const { entries } of set.packages)
     for (const entry of entries.filter(isLibrary))
       if ((await sizeOf(path.join(runtime.folder, targetOf(entry, '')))) === null) return null;
@@ -118,11 +119,6 @@ async function withPackage(
   await use(file);
   await writeFile(done, '');
   await rm(file);
-}
-
-async function versionOf(folder: string): Promise<string | undefined> {
-  const text = await readFile(path.join(folder, 'package.json'), 'utf8').catch(() => '{}');
-  return (JSON.parse(text) as { version?: string }).version;
 }
 
 /**

@@ -32,7 +32,7 @@ export function weightsFile(folder: string): string | undefined {
 const sharedFolder = (engine: DrawingEngine) => path.join(projectRoot(), 'models/shared', engine);
 
 /** A single-file checkpoint that lies in the models folder as it came. */
-const isLoneFile = (folder: string) =>
+export const isLoneFile = (folder: string) =>
   folder.endsWith('.safetensors') && statSync(folder, { throwIfNoEntry: false })?.isFile() === true;
 
 const longestHeader = 16 * 2 ** 20;

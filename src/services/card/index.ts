@@ -4,7 +4,7 @@ import type { EngineKind } from '../../inference/engine-protocol.js';
 import type { Footprint } from './admission-policy.js';
 import type { Logger } from 'pino';
 import type { Config } from '../../config.js';
-import { bytesOnCard, packedFolder } from '../../inference/checkpoint/model-layout.js';
+import { bytesOnCard, isLoneFile, packedFolder } from '../../inference/checkpoint/model-layout.js';
 import { formatGigabytes, gibibyte } from '../../lib/units.js';
 import { createDeviceMemory, type DeviceMemoryOptions } from './device-memory.js';
 import { createGpuMonitor, type GpuProbe } from './gpu-monitor.js';
@@ -83,7 +83,7 @@ async function expectedFootprint(kind: EngineKind, folder: WeightFolder): Promis
 }
 
 async function weightBytes(folder: string): Promise<number> {
-  if ((await stat(folder).catch(() => null))?.isFile() === true) return fileBytes(folder);
+  if (isLoneFile(folder)) return fileBytes(folder);
   const names = await readdir(folder, { recursive: true }).catch(() => [] as string[]);
   const sizes = await Promise.all(
     names

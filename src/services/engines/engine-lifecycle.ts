@@ -151,9 +151,10 @@ export function createEngineLifecycle(
 
   /** After an end nobody asked for: tells it and waits for as long as the policy says. */
   async function recover({ exit, problem, readyMs }: ProcessLife): Promise<void> {
-    const why = problem !== null && problem.code !== 'engine_died' ? problem.message : describeExit(exit);
+    const said = problem !== null && problem.code !== 'engine_died' ? problem.message : null;
+    const why = said ?? describeExit(exit);
     const { code, signal, lastStage: stage, jobId, atMs } = exit;
-    record.died(why, readyMs === null && problem?.code !== 'engine_died' ? (problem?.message ?? null) : null);
+    record.died(why, readyMs === null ? said : null);
     recovering = true;
     lastExit = { atMs, reason: why, exitCode: code, signal, stage };
     logRing.push(`${new Date(atMs).toISOString()} supervisor ${why}`);

@@ -123,9 +123,13 @@ export function troubleOf(status: EngineStatus): string | null {
   return null;
 }
 
+/** Those that draw, as far as they are here. */
+export const drawingEngines = (engines: Pick<EnginesView, 'has' | 'status'>): EngineStatus[] =>
+  generationEngines.filter((kind) => engines.has(kind)).map((kind) => engines.status(kind));
+
 /** What is wrong with the engines, each with its real reason. Without one that can draw it is critical. */
 export function engineTroubles(engines: Pick<EnginesView, 'has' | 'status'>): Trouble[] {
-  const drawing = generationEngines.filter((kind) => engines.has(kind)).map((kind) => engines.status(kind));
+  const drawing = drawingEngines(engines);
   const none: Trouble[] = [];
   if (drawing.length === 0) {
     const reasons = generationEngines.map(

@@ -1,6 +1,6 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { isSdxlFile, originalLayout } from '../../inference/checkpoint/model-layout.js';
+import { isLoneFile, isSdxlFile, originalLayout } from '../../inference/checkpoint/model-layout.js';
 import type { EngineKind } from '../../inference/engine-protocol.js';
 import {
   flowSchedulerNames,
@@ -208,8 +208,8 @@ export async function readWanSettings(modelDir: string): Promise<WanSettings> {
 }
 
 /** Of a checkpoint that lies alone in the models folder: `NAME.ourvidz.json` beside `NAME.safetensors`. */
-const readSettings = async (modelDir: string) =>
-  (await stat(modelDir).catch(() => null))?.isFile() === true
+const readSettings = (modelDir: string) =>
+  isLoneFile(modelDir)
     ? readJson(path.dirname(modelDir), `${path.basename(modelDir, '.safetensors')}.ourvidz.json`)
     : readJson(modelDir, 'ourvidz.json');
 

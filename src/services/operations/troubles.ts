@@ -2,10 +2,10 @@ import type { Trouble } from '../../lib/errors.js';
 import { orAborted, sharedFor } from '../../lib/wait.js';
 import {
   describeState,
+  drawingEngines,
   type EnginesView,
   type EngineStatus,
   engineTroubles,
-  generationEngines,
   hasComputed,
   type Health,
   isAble,
@@ -101,13 +101,12 @@ export function createTroubles({
   }
 
   function health(): Health {
-    const drawing = generationEngines.filter((kind) => engines.has(kind)).map((kind) => engines.status(kind));
+    const drawing = drawingEngines(engines);
     if (drawing.length > 0 && drawing.every(isDown)) return 'unhealthy';
     return list().some(({ severity }) => severity !== 'warning') ? 'degraded' : 'healthy';
   }
 
   return {
-    list,
     /** After everybody was asked, a second ago at most. */
     look,
     health,
@@ -117,9 +116,7 @@ export function createTroubles({
      */
     async readiness(): Promise<{ ready: boolean; reasons: string[]; troubles: ListedTrouble[] }> {
       const troubles = await look();
-      const drawing = generationEngines
-        .filter((kind) => engines.has(kind))
-        .map((kind) => engines.status(kind));
+      const drawing = drawingEngines(engines);
       const waits = drawing.filter((status) => !isUp(status) && troubleOf(status) === null);
       const sentence = (status: EngineStatus) => `the ${describeState(status)}`;
       const told = (some: readonly Trouble[]) =>

@@ -12,6 +12,12 @@ import { shownPayload, shownPayloadBytes } from '../records.js';
 import type { Reader } from './records.js';
 import type { RunScript } from './scripts.js';
 
+/** Milliseconds since 1970, by the server's clock. */
+export async function serverTimeMs(redis: Redis): Promise<number> {
+  const [seconds, micros] = await redis.time();
+  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+}
+
 /** What operators look at and put back. */
 export function createDeadLetters({
   redis,
@@ -99,11 +105,7 @@ export function createInstances({
   const holdsKey = `${prefix}holds`;
   const fieldOf = (target: HoldTarget) => ('queue' in target ? target.queue : `worker:${target.workerId}`);
 
-  async function serverTimeMs(): Promise<number> {
-    if (now !== undefined) return now();
-    const [seconds, micros] = await redis.time();
-    return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
-  }
+  const clock = async () => now?.() ?? serverTimeMs(redis);
 
   return {
     async announce(instance, ttlMs) {
@@ -111,7 +113,7 @@ export function createInstances({
     },
 
     async instances() {
-      const [hash, nowMs] = await Promise.all([redis.hgetall(key), serverTimeMs()]);
+      const [hash, nowMs] = await Promise.all([redis.hgetall(key), clock()]);
       const alive: InstanceInfo[] = [];
       for (const [workerId, text] of Object.entries(hash)) {
         const entry = parseInstance(text);
@@ -124,7 +126,7 @@ export function createInstances({
 
     holds: {
       async hold(target, asked) {
-        const held: Hold = { sinceMs: await serverTimeMs(), ...asked };
+        const held: Hold = { sinceMs: await clock(), ...asked };
         await redis.hsetnx(holdsKey, fieldOf(target), JSON.stringify(held));
       },
       async release(target) {

@@ -4,7 +4,7 @@ import { largestPayloadBytes, type PayloadRead, readPayload } from '../read-payl
 import { digestOf, isTerminal } from '../records.js';
 import { createChanges } from './changes.js';
 import { createConnector, createOutages, type StoreLog } from './connection.js';
-import { createDeadLetters, createInstances } from './dead-letters.js';
+import { createDeadLetters, createInstances, serverTimeMs } from './dead-letters.js';
 import { createLeaseCalls } from './leases.js';
 import { createListing, recordOf } from './listing.js';
 import { createReader, createRedisOutbox, finishArguments, jobArguments, parseRecord } from './records.js';
@@ -231,10 +231,7 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
       writtenAtMs = performance.now();
     },
 
-    async clock() {
-      const [seconds = 0, microseconds = 0] = await redis.time();
-      return Number(seconds) * 1000 + Number(microseconds) / 1000;
-    },
+    clock: () => serverTimeMs(redis),
   };
 
   return {
