@@ -166,14 +166,18 @@ export async function wholeId(client: Client, begun: string): Promise<string> {
 export async function wholeLetter(client: Client, begun: string): Promise<string> {
   const { dead_letters: letters } = await client.listDeadLetters({ limit: 100 });
   const ids = letters.map(({ id }) => id);
-  return ids.some((id) => id.startsWith(begun)) ? onlyOne(begun, ids, 'dead letter') : begun;
+  return amongNewest(begun, ids, 'dead letter');
 }
 
 /** The same of given-up callbacks. */
 export async function wholeCallback(client: Client, begun: string): Promise<string> {
   const ids = (await client.listCallbacks({ limit: 100 })).dead.map(({ id }) => id);
-  return ids.some((id) => id.startsWith(begun)) ? onlyOne(begun, ids, 'callback') : begun;
+  return amongNewest(begun, ids, 'callback');
 }
+
+/** Older ones are not listed: they are asked for as they were written. */
+const amongNewest = (begun: string, ids: readonly string[], what: string): string =>
+  ids.some((id) => id.startsWith(begun)) ? onlyOne(begun, ids, what) : begun;
 
 /** The same of instances; `self` is the one asked. */
 export async function wholeInstance(client: Client, begun: string): Promise<string> {

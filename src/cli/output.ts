@@ -24,7 +24,7 @@ export const isWatched = () => process.stdout.isTTY;
 
 /** In place of what stands on the screen; in a pipe one after the other. */
 export function redraw(text: string): void {
-  if (process.stdout.isTTY) process.stdout.write('\u001b[H\u001b[2J');
+  if (isWatched()) process.stdout.write('\u001b[H\u001b[2J');
   writeLine(text);
 }
 
@@ -73,7 +73,7 @@ const gap = '  ';
 const narrowest = 8;
 
 /** What a table may take: the terminal's width; a pipe takes all. */
-const availableColumns = () => (process.stdout.isTTY ? Math.max(40, process.stdout.columns) : Infinity);
+const availableColumns = () => (isWatched() ? Math.max(40, process.stdout.columns) : Infinity);
 
 /**
  * Columns padded to their widest cell, states in colour; missing values are shown as a dash. Where that is
@@ -99,7 +99,7 @@ export function formatTable(
         wrapped
           .map((lines, column) => {
             const text = lines[line] ?? '';
-            const isState = process.stdout.isTTY && lines.length === 1 && colourOf.has(text);
+            const isState = isWatched() && lines.length === 1 && colourOf.has(text);
             const shown = isState ? mark + text + mark : text;
             return shown + ' '.repeat(Math.max(0, (widths[column] ?? 0) - widthOf(text)));
           })

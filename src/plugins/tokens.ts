@@ -79,7 +79,6 @@ export function createLoginCodes<Whom extends object>(seconds: number) {
   const codes = new LRUCache<string, Whom>({ max: 100, ttl: seconds * 1000 });
   const digestOf = (code: string) => createHash('sha256').update(code).digest('hex');
   return {
-    seconds,
     issue(whom: Whom): string {
       const code = codePrefix + randomBytes(24).toString('base64url');
       codes.set(digestOf(code), whom);

@@ -48,8 +48,9 @@ export function registerJobs(program: Command): void {
         const query = { ...options, ...(user === undefined ? {} : { user_id: user }) };
         if (watch === undefined) return ask(command, (client) => listJobs(client, query), formatJobs);
         if (isJson(command)) throw new CliError('--watch is for people; --json once', exitCodes.usage);
+        const client = clientOf(command);
         for (;;) {
-          redraw(formatJobs(await listJobs(clientOf(command), query)));
+          redraw(formatJobs(await listJobs(client, query)));
           await sleep(2000);
         }
       },

@@ -42,7 +42,7 @@ export function registerHolds(program: Command): void {
     .action((name: string, { reason }: { reason?: string }, command: Command) =>
       ask(
         command,
-        (client) => client.pauseQueue({ queue: asQueue(name), body: reason === undefined ? {} : { reason } }),
+        (client) => client.pauseQueue({ queue: asQueue(name), body: bodyOf(reason) }),
         (state) => oneLine(`${state.queue}: ${stateOf(state)}`),
       ),
     );

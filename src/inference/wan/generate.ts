@@ -75,7 +75,10 @@ export async function generateClip(
       const encoded = await encodeInputs(request);
       const drawn = await stages.timed('denoise', () => drawLatents(request, encoded));
       throwIfCancelled(signal);
-      if (tools !== null) video = await openClip(tools, videoFile, params, signal);
+      if (tools !== null) {
+        const options = { ...params, parameters: params.parametersText, signal };
+        video = await fileWriter.openVideo(tools, videoFile, options);
+      }
       return { inputs: encoded, denoised: drawn, first: await decode(request, drawn.latents, video) };
     });
     const files = await stages.timed('encode', () => writeFiles(request, video, first));
@@ -169,24 +172,12 @@ async function decode(
 
 const pictureName = ({ output }: WanGenerateParams) => (output === 'video' ? 'poster' : '0');
 
-function openClip(
-  tools: VideoTools,
-  file: string,
-  { width, height, framesPerSecond, crf, seed, parametersText }: WanGenerateParams,
-  signal: AbortSignal,
-): Promise<ClipWriter> {
-  const options = { width, height, framesPerSecond, crf, seed, parameters: parametersText, signal };
-  return fileWriter.openVideo(tools, file, options);
-}
-
 /** The video and its poster, which is its first frame; or the picture. */
 async function writeFiles(
   { params, stages, signal }: Request,
   video: ClipWriter | undefined,
   picture: Picture | undefined,
 ): Promise<GeneratedFile[]> {
-  const { outputDir, format, parametersText, seed } = params;
-  const request = { outputDir, format, parametersText };
   const name = pictureName(params);
   const steps = video === undefined ? 1 : params.frames;
   let last = -1;
@@ -197,8 +188,8 @@ async function writeFiles(
   report(0);
   const files =
     video === undefined
-      ? [await fileWriter.image(request, name, picture as Picture, seed)]
-      : await video.finish({ request, name, seed }, (frames) => {
+      ? [await fileWriter.image(params, name, picture as Picture, params.seed)]
+      : await video.finish({ request: params, name, seed: params.seed }, (frames) => {
           report(Math.min(frames, steps - 1));
         });
   throwIfCancelled(signal);

@@ -242,4 +242,3 @@ export function createThumbnails({ folder, storage, assets }: ThumbnailOptions) 
     },
   };
 }
-export type Thumbnails = ReturnType<typeof createThumbnails>;

@@ -78,15 +78,11 @@ export function planWanJob(
   const native = world === undefined ? '' : `${world.size.width}*${world.size.height}`;
   const known = worldNotes(world, words.text, [
     ['config.size', config.size?.replace('x', '*'), native],
-    ...(frames > (world?.mostFrames ?? Infinity)
-      ? [
-          ['config.frame_num', config.frame_num, `up to ${world?.mostFrames} frames`] as [
-            string,
-            number,
-            string,
-          ],
-        ]
-      : []),
+    [
+      'config.frame_num',
+      frames > (world?.mostFrames ?? Infinity) ? config.frame_num : undefined,
+      `up to ${world?.mostFrames} frames`,
+    ],
   ]);
   const steps = config.sample_steps ?? type.steps;
   const guidanceScale = wanGuidance(config.sample_guide_scale ?? type.guidanceScale, references);

@@ -37,6 +37,9 @@ export interface FetchedReference {
   contentType: 'image/png';
 }
 
+/** The n-th asset of a finished job. */
+const assetName = /^asset:([0-9a-f-]{36})\/(\d)$/i;
+
 export type ReferenceFetcher = ReturnType<typeof createReferenceFetcher>;
 
 /**
@@ -116,7 +119,7 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
 
   /** `asset:JOB_ID/N`: the picture of one job goes into the next. */
   async function placeOfAsset(url: string, userId: string): Promise<Place> {
-    const [, jobId, index] = /^asset:([0-9a-f-]{36})\/(\d)$/i.exec(url) ?? [];
+    const [, jobId, index] = assetName.exec(url) ?? [];
     if (jobId === undefined)
       throw new PictureProblem('url', 'must be asset:JOB_ID/N: N is 0 for the first asset of the job');
     const place = (await options.assetOf?.(jobId.toLowerCase(), Number(index), userId)) ?? null;
@@ -194,7 +197,7 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
      * may be there in time. @throws AppError `invalidParameters`
      */
     async judge({ url, field, userId }: { url: string; field: string; userId: string }): Promise<void> {
-      const [, jobId = ''] = /^asset:([0-9a-f-]{36})\/\d$/i.exec(url) ?? [];
+      const [, jobId = ''] = assetName.exec(url) ?? [];
       if (jobId !== '' && (await options.isComing?.(jobId.toLowerCase(), userId)) === true) return;
       await findPlace(url, userId).catch((error: unknown) => {
         throw error instanceof PictureProblem ? asAppError(field, error) : error;
