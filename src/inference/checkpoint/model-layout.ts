@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { projectRoot } from '../../lib/project.js';
+import { readSafetensorsHeader } from './safetensors.js';
 
 export type DrawingEngine = 'sdxl' | 'wan';
 
@@ -35,35 +35,17 @@ const sharedFolder = (engine: DrawingEngine) => path.join(projectRoot(), 'models
 export const isLoneFile = (folder: string) =>
   folder.endsWith('.safetensors') && statSync(folder, { throwIfNoEntry: false })?.isFile() === true;
 
-const longestHeader = 16 * 2 ** 20;
-
-/** The header of a `.safetensors` file, unchecked; empty where there is none to be read. */
-async function readHeader(
-  file: string,
-): Promise<Record<string, { dtype?: string; data_offsets?: number[] }>> {
-  const handle = await open(file);
-  try {
-    const length = Buffer.alloc(8);
-    await handle.read(length, 0, 8, 0);
-    const header = Buffer.alloc(Math.min(Number(length.readBigUInt64LE()), longestHeader));
-    await handle.read(header, 0, header.length, 8);
-    return JSON.parse(header.toString()) as Record<string, object>;
-  } catch (error) {
-    if (error instanceof SyntaxError) return {};
-    throw error;
-  } finally {
-    await handle.close();
-  }
-}
-
-/** Whether a `.safetensors` file is a single-file SDXL, by the names in its header; a damaged one is not. */
+/** Whether a `.safetensors` file is a single-file SDXL, by the names in its header. @throws for one without */
 export const isSdxlFile = async (file: string): Promise<boolean> =>
-  'model.diffusion_model.input_blocks.0.0.weight' in (await readHeader(file));
+  (await readSafetensorsHeader(file)).entries.some(
+    ([name]) => name === 'model.diffusion_model.input_blocks.0.0.weight',
+  );
 
 /** Bytes that a card holds of a `.safetensors` file: what is stored in float32 is computed in half of it there. */
 export async function bytesOnCard(file: string): Promise<number> {
-  const sizes = Object.values(await readHeader(file)).map(
-    ({ dtype, data_offsets: [from = 0, to = 0] = [] }) => (dtype === 'F32' ? (to - from) / 2 : to - from),
+  const { entries } = await readSafetensorsHeader(file);
+  const sizes = (entries as Array<[string, { dtype?: string; data_offsets?: number[] }]>).map(
+    ([, { dtype, data_offsets: [from = 0, to = 0] = [] }]) => (dtype === 'F32' ? (to - from) / 2 : to - from),
   );
   return sizes.reduce((sum, size) => sum + size, 0);
 }

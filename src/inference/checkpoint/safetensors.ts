@@ -17,11 +17,17 @@ const mostTensors = 100_000;
  * @throws CheckpointError when the header does not describe exactly the bytes that follow it
  */
 export async function readSafetensors(file: string): Promise<TensorTable> {
+  const { size, ...header } = await readSafetensorsHeader(file);
+  return tableOf(file, size, header);
+}
+
+/** What a header lists, unchecked, and the bytes of the whole file. @throws CheckpointError when it is no header */
+export async function readSafetensorsHeader(file: string) {
   const handle = await open(file, 'r');
   try {
     const info = await handle.stat();
     if (!info.isFile()) throw new CheckpointError(file, 'is not a file');
-    return tableOf(file, info.size, await readHeader(file, handle, info.size));
+    return { size: info.size, ...(await readHeader(file, handle, info.size)) };
   } finally {
     await handle.close();
   }
