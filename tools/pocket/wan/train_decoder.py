@@ -108,7 +108,7 @@ def main():
     options = parser.parse_args()
     begun = time.time()
     pool = multiprocessing.get_context("fork").Pool(options.workers)
-    pending = begin_set(pool, options.workers, options.seed, options.scenes, False, options.hard)
+    pending = begin_set(pool, options.workers, options.model, options.seed, options.scenes, False, options.hard)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settle(device)
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -119,7 +119,7 @@ def main():
     to_channels_last(vae)
     mean, std = (torch.tensor(values, device=device) for values in (vae.config.latents_mean, vae.config.latents_std))
     model = ClipVae(vae, compile_norms=device == "cuda")
-    parts = (transformer, encoder, load_tokenizer(), model, mean, std)
+    parts = (transformer, encoder, load_tokenizer(options.model), model, mean, std)
     data = join(pending, device)
     made_rows, made = collect(parts, data, device, options.chunk, options.collect_seconds)
 
