@@ -12,6 +12,7 @@ import re
 import shutil
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 
@@ -33,7 +34,8 @@ def main():
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     shutil.copytree(options.base, options.out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors", "*.bin"))
-    weights = {name: value for file in sorted(options.weights.glob(f"{options.model}-*.safetensors")) for name, value in load_file(file).items()}
+    files = sorted(options.weights.glob(f"{options.model}-*.safetensors"))
+    weights = {name: value for file in files for name, value in load_file(file).items()}
     part = lambda name: {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
     for name in ("tokenizer", "tokenizer_2"):
         for folder in (options.weights / name, options.weights / f"{options.model}-{name}"):
@@ -42,6 +44,10 @@ def main():
     write(options.out / "vae/diffusion_pytorch_model.safetensors", part("vae"))
     configs = {}
     if options.model == "sdxl":
+        with safe_open(files[0], "pt") as flat:
+            # a VAE trained from nothing scales its latents by a number of its own
+            if told := (flat.metadata() or {}).get("scaling_factor"):
+                configs["vae"] = {"scaling_factor": float(told)}
         if not (options.weights / "tokenizer_2").is_dir():
             # the same words with another pad token
             for file in ("vocab.json", "merges.txt"):
