@@ -2,13 +2,15 @@
 
 import math
 import random
+import sys
+from pathlib import Path
 
 import torch
 
+sys.path.append(str(Path(__file__).parents[1]))
+from shapes import COLOURS, SHAPES, choose, later_distances  # noqa: E402
+
 SIZE = 128
-COLOURS = {"red": (220, 40, 40), "orange": (245, 140, 30), "yellow": (250, 220, 50), "green": (40, 160, 70), "blue": (50, 90, 220), "purple": (140, 60, 180), "white": (245, 245, 245), "black": (25, 25, 25),
-           "pink": (250, 150, 190), "brown": (125, 75, 40)}
-SHAPES = ["circle", "square", "triangle", "star", "heart", "ring", "cross", "diamond", "arrow"]
 OUTLINED = SHAPES[:5] + ["diamond"]
 PLACES = {"left": (34, 64), "right": (94, 64), "top": (64, 34), "bottom": (64, 94), "centre": (64, 64)}
 RELATIONS = {"above": ((64, 34), (64, 94)), "below": ((64, 94), (64, 34)), "left of": ((34, 64), (94, 64)), "right of": ((94, 64), (34, 64))}
@@ -19,7 +21,6 @@ MOST = 5
 STROKE = 4.5
 UNSEEN = {("purple", "star"), ("orange", "heart"), ("green", "triangle"), ("pink", "ring")}
 SKIES = {"day": ((110, 180, 245), (200, 230, 250)), "sunset": ((90, 60, 140), (250, 150, 80)), "night": ((10, 15, 45), (35, 45, 90))}
-HELD_OUT_SEED = 20261124
 
 
 def pick_pair(rng, seen_only=True):
@@ -127,7 +128,8 @@ def pack(scenes: list, device) -> dict:
 
 def shape_distance(kind, x, y, r):
     """Signed distance (pixels, negative inside) of each shape at offsets x, y from its centre; `kind` selects per scene."""
-    circle = torch.sqrt(x * x + y * y + 1e-6) - r
+    rho = torch.sqrt(x * x + y * y + 1e-6)
+    circle = rho - r
     half = 0.88 * r
     square = torch.maximum(x.abs(), y.abs()) - half
     inner = 0.62 * r
@@ -136,7 +138,6 @@ def shape_distance(kind, x, y, r):
     angle = torch.atan2(x, -y)
     sector = 2 * math.pi / 5
     folded = (angle + sector / 2) % sector - sector / 2
-    rho = torch.sqrt(x * x + y * y + 1e-6)
     px, py = rho * torch.cos(folded), rho * torch.sin(folded).abs()
     outer, waist = 1.25 * r, 0.56 * r
     ax, ay, bx, by = outer, 0.0 * r, waist * math.cos(sector / 2), waist * math.sin(sector / 2)
@@ -147,19 +148,7 @@ def shape_distance(kind, x, y, r):
     gx = 6 * hx * (hx * hx + hy * hy - 1) ** 2 - 2 * hx * hy ** 3
     gy = 6 * hy * (hx * hx + hy * hy - 1) ** 2 - 3 * hx * hx * hy ** 2
     heart = f / torch.sqrt(gx * gx + gy * gy + 0.02) * 0.95 * r
-    ring = torch.maximum(circle, 0.5 * r - rho)
-    arm = 0.3 * r
-    cross = torch.minimum(torch.maximum(x.abs() - r, y.abs() - arm), torch.maximum(x.abs() - arm, y.abs() - r))
-    diamond = (x.abs() / 0.75 + y.abs() - 1.15 * r) * 0.6
-    # every shape covers about twice the square of r; the arrow's head is a triangle with its base at 0 and its point at 1.1
-    a = 1.2 * r
-    shaft = torch.maximum((x + 0.5 * a).abs() - 0.55 * a, y.abs() - 0.25 * a)
-    head = torch.maximum(-x, (0.75 * x + 1.1 * y.abs() - 0.75 * 1.1 * a) / math.hypot(0.75, 1.1))
-    arrow = torch.minimum(shaft, head)
-    out = circle
-    for index, value in ((1, square), (2, triangle), (3, star), (4, heart), (5, ring), (6, cross), (7, diamond), (8, arrow)):
-        out = torch.where(kind == index, value, out)
-    return out
+    return choose(kind, [circle, square, triangle, star, heart, *later_distances(circle, rho, x, y, r)])
 
 
 def draw(p: dict) -> torch.Tensor:

@@ -7,14 +7,16 @@ of 4 frames, and a shape is seen or hidden for whole groups.
 
 import math
 import random
+import sys
+from pathlib import Path
 
 import torch
 
+sys.path.append(str(Path(__file__).parents[1]))
+from shapes import COLOURS, SHAPES, choose, later_distances  # noqa: E402
+
 SIZE = 64
 FRAMES = 17
-COLOURS = {"red": (220, 40, 40), "orange": (245, 140, 30), "yellow": (250, 220, 50), "green": (40, 160, 70), "blue": (50, 90, 220), "purple": (140, 60, 180), "white": (245, 245, 245), "black": (25, 25, 25),
-           "pink": (250, 150, 190), "brown": (125, 75, 40)}
-SHAPES = ["circle", "square", "triangle", "star", "heart", "ring", "cross", "diamond", "arrow"]
 MOTIONS = ["left", "right", "up", "down", "grow", "shrink", "orbit", "blink", "still"]
 SPEEDS = ["slow", "fast"]
 PLACES = {"left": (-13, 0), "right": (13, 0), "top": (0, -13), "bottom": (0, 13), "centre": (0, 0)}
@@ -136,18 +138,7 @@ def shape_distance(kind, x, y, r):
     along = 0.5 * (hx + hy).clamp(min=0)
     sides = torch.sqrt(torch.minimum(hx * hx + (hy - 1) ** 2, (hx - along) ** 2 + (hy - along) ** 2) + 1e-9) * torch.sign(hx - hy)
     heart = torch.where(hx + hy > 1, lobe, sides) * unit
-    ring = torch.maximum(circle, 0.5 * r - rho)
-    arm = 0.3 * r
-    cross = torch.minimum(torch.maximum(x.abs() - r, y.abs() - arm), torch.maximum(x.abs() - arm, y.abs() - r))
-    diamond = (x.abs() / 0.75 + y.abs() - 1.15 * r) * 0.6
-    a = 1.2 * r
-    shaft = torch.maximum((x + 0.5 * a).abs() - 0.55 * a, y.abs() - 0.25 * a)
-    head = torch.maximum(-x, (0.75 * x + 1.1 * y.abs() - 0.75 * 1.1 * a) / math.hypot(0.75, 1.1))
-    arrow = torch.minimum(shaft, head)
-    out = circle
-    for index, value in ((1, square), (2, triangle), (3, star), (4, heart), (5, ring), (6, cross), (7, diamond), (8, arrow)):
-        out = torch.where(kind == index, value, out)
-    return out
+    return choose(kind, [circle, square, triangle, star, heart, *later_distances(circle, rho, x, y, r)])
 
 
 def draw(rows: torch.Tensor, frames: int) -> torch.Tensor:
