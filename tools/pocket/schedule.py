@@ -1,4 +1,4 @@
-"""What every training script shares: schedules on elapsed time and the mean of the weights."""
+"""What every training script shares: schedules on elapsed time, the mean of the weights, and the files they are written to."""
 
 import math
 import time
@@ -15,6 +15,19 @@ def say(*what):
 def cosine(share, step, warmup):
     """Factor of the learning rate after `share` of the time."""
     return min(1, (step + 1) / warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
+
+
+def save_flat(weights, out, name, count, metadata=None):
+    """fp16 weights in `count` files of equal size."""
+    from safetensors.torch import save_file
+
+    parts, sizes = [{} for _ in range(count)], [0] * count
+    for key, value in sorted(weights.items(), key=lambda entry: -entry[1].numel()):
+        i = sizes.index(min(sizes))
+        parts[i][key] = value.detach().half().contiguous().cpu().clone()
+        sizes[i] += value.numel()
+    for i, part in enumerate(parts):
+        save_file(part, out / f"{name}-{i}.safetensors", metadata)
 
 
 class Ema:

@@ -94,8 +94,7 @@ def held_out_pairs(mode, count):
 
 
 def conditioning_of(conditioner, tokenizer, texts, spans=None, weight=1.0):
-    ends = [tokenizer.token_to_id(token) for token in ("<|startoftext|>", "<|endoftext|>")]
-    framed = [frame(tokenizer, text, (0, 0) if spans is None else spans[i], *ends) for i, text in enumerate(texts)]
+    framed = [frame(tokenizer, text, (0, 0) if spans is None else spans[i]) for i, text in enumerate(texts)]
     ids, length, span = (torch.tensor([f[k] for f in framed], device=conditioner.device) for k in range(3))
     return conditioner.weighted(ids, length, span, torch.full((len(texts),), weight, device=conditioner.device))
 

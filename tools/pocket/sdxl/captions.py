@@ -1,12 +1,14 @@
 """What is said about a scene of the picture world, and what its text states in numbers."""
 
+import random
 import sys
 from pathlib import Path
 
 import world
+from conditioning import WINDOW
 
 sys.path.append(str(Path(__file__).parents[1]))
-from language import Caption, bag, compose, unsaid  # noqa: E402
+from language import bag, compose, unsaid  # noqa: E402
 from language import words as spoken  # noqa: E402
 
 
@@ -101,20 +103,16 @@ def labels_of(said) -> list:
     return row
 
 
-def frame(tokenizer, text, span, bos, eos, window=77):
+def frame(tokenizer, text, span=(0, 0)):
     """(ids padded with the end token, length with both ends, token positions of the characters in `span`)."""
+    first, last = (tokenizer.token_to_id(token) for token in ("<|startoftext|>", "<|endoftext|>"))
     encoded = tokenizer.encode(text)
-    row = [bos, *encoded.ids[: window - 2], eos]
-    inside = [i + 1 for i, (a, b) in enumerate(encoded.offsets[: window - 2]) if a < span[1] and b > span[0]] if span[1] > span[0] else []
-    return row + [eos] * (window - len(row)), len(row), (inside[0], inside[-1] + 1) if inside else (0, 0)
+    row = [first, *encoded.ids[: WINDOW - 2], last]
+    inside = [i + 1 for i, (a, b) in enumerate(encoded.offsets[: WINDOW - 2]) if a < span[1] and b > span[0]] if span[1] > span[0] else []
+    return row + [last] * (WINDOW - len(row)), len(row), (inside[0], inside[-1] + 1) if inside else (0, 0)
 
 
 def make_texts(seed, count):
     """Texts to train a tokenizer on."""
-    import random
-
     rng = random.Random(seed)
     return [caption(rng, world.make_scene(rng, False))[0].text for _ in range(count)]
-
-
-__all__ = ["Caption", "HEADS", "caption", "frame", "labels_of", "make_texts", "said_of"]

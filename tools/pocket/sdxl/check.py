@@ -18,7 +18,7 @@ def forms(size=64):
     found = {}
     for k, name in enumerate(world.SHAPES):
         mask = (world.shape_distance(torch.tensor(float(k)).view(1, 1, 1), x, y, torch.ones(1, 1, 1)) < 0)[0].numpy()
-        found[name] = (crop(mask, size), ratio(mask), mask.sum())
+        found[name] = (crop(mask, size), ratio(mask))
     return found
 
 
@@ -89,7 +89,7 @@ def look(picture):
         outline = hole > 0.35
         solid = whole if outline else region
         box, wide = crop(solid), ratio(solid)
-        scores = {name: (box & form).sum() / (box | form).sum() - 0.5 * abs(math.log(wide / wanted)) for name, (form, wanted, _) in FORMS.items()}
+        scores = {name: (box & form).sum() / (box | form).sum() - 0.5 * abs(math.log(wide / wanted)) for name, (form, wanted) in FORMS.items()}
         things.append({"colour": NAMES[int(counts.argmax())], "shape": max(scores, key=scores.get), "area": area, "x": columns.mean(), "y": rows.mean(), "outline": outline})
     return NAMES[ground], sorted(things, key=lambda t: -t["area"])
 
@@ -109,15 +109,12 @@ def judge(item, picture):
     if item.get("relation"):
         things.sort(key=ORDER[item["relation"]])
         return wrong + [w for thing, want in zip(things, wanted) for w in differences(thing, want)]
-    # side by side: any pairing that is right
-    best = None
-    rest, total = list(things), []
+    # side by side: each with what is left and fits it best
     for want in wanted:
-        scored = sorted(rest, key=lambda t: len(differences(t, want)))
-        total += differences(scored[0], want)
-        rest = [t for t in rest if t is not scored[0]]
-        best = total
-    return wrong + best
+        nearest = min(things, key=lambda t: len(differences(t, want)))
+        wrong += differences(nearest, want)
+        things = [t for t in things if t is not nearest]
+    return wrong
 
 
 def differences(thing, want):

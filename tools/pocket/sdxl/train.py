@@ -30,7 +30,7 @@ import world  # noqa: E402
 from adapter_measure import draw, measure  # noqa: E402
 from conditioning import WINDOW, Conditioner  # noqa: E402
 from language import tokenizers  # noqa: E402
-from schedule import Ema, cosine, say, started  # noqa: E402
+from schedule import Ema, cosine, save_flat, say, started  # noqa: E402
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
@@ -55,7 +55,6 @@ def make_rows(arguments):
     torch.set_num_threads(1)
     rng = random.Random(seed)
     tokenizer = tokenizers.load_clip(folder)
-    bos, eos = (tokenizer.token_to_id(t) for t in ("<|startoftext|>", "<|endoftext|>"))
     targets, references, rows, texts = [], [], [], []
     for _ in range(count):
         mode, strength, silent = PLAIN, 0.0, set()
@@ -79,7 +78,7 @@ def make_rows(arguments):
                         continue
                 break
             empty = mode != PLAIN and rng.random() < 0.05
-            ids, length, span = captions.frame(tokenizer, "" if empty else text.text, (0, 0) if empty else span, bos, eos)
+            ids, length, span = captions.frame(tokenizer, "" if empty else text.text, (0, 0) if empty else span)
             texts.append((ids, length, span, captions.labels_of(None if empty else said)))
         rows.append((*zip(*texts), weight, mode, strength))
         targets.append(target)
@@ -346,9 +345,8 @@ def fresh_items(count, seen_only=True):
 def score(parts, pool, items, device, say_what, conditioner, tokenizer, steps=15, guidance=6.0):
     student, vae = parts
     ids, lengths = [], []
-    bos, eos = (tokenizer.token_to_id(t) for t in ("<|startoftext|>", "<|endoftext|>"))
     for item in items:
-        row, length, _ = captions.frame(tokenizer, item["prompt"], (0, 0), bos, eos)
+        row, length, _ = captions.frame(tokenizer, item["prompt"])
         ids.append(row)
         lengths.append(length)
     ids, lengths = torch.tensor(ids, device=device), torch.tensor(lengths, device=device)
@@ -372,7 +370,8 @@ def report(parts, pool, options, device, conditioner, tokenizer):
     if options.structures and options.structures.exists():
         lines = [json.loads(line) for line in options.structures.read_text().splitlines() if line.strip()]
         sets["structures"] = [i for i in lines if i.get("media", "picture") == "picture" and i["kind"] in ("one", "two", "several", "unseen pair", "landscape")]
-    for old in Path("test/fixtures").glob("pocket-sdxl.json"):
+    old = Path("test/fixtures/pocket-sdxl.json")
+    if old.exists():
         sets["old list"] = json.loads(old.read_text())
     for name, items in sets.items():
         found[name], wrongs, _ = score(parts, pool, items[: options.items], device, name, conditioner, tokenizer)
@@ -389,20 +388,11 @@ def report(parts, pool, options, device, conditioner, tokenizer):
 
 
 def save(student, text, vae, out):
-    """Everything as fp16, in files of equal size."""
-    from safetensors.torch import save_file
-
     weights = {(f"reference_tokens.{name.removeprefix('tokens.')}" if name.startswith("tokens.") else name): value for name, value in student.state_dict().items()}
     for part, module in (("text_encoder", text.first), ("text_encoder_2", text.second), ("vae", vae)):
         weights |= {f"{part}.{name}": value for name, value in module.state_dict().items()}
-    weights = {name: value.detach().half().contiguous().cpu() for name, value in weights.items() if value.is_floating_point()}
-    parts, sizes = ({}, {}, {}), [0, 0, 0]
-    for name, value in sorted(weights.items(), key=lambda entry: -entry[1].numel()):
-        i = sizes.index(min(sizes))
-        parts[i][name] = value
-        sizes[i] += value.numel()
-    for i, part in enumerate(parts):
-        save_file(part, out / f"sdxl-{i}.safetensors", {"scaling_factor": str(vae.config.scaling_factor)})
+    weights = {name: value for name, value in weights.items() if value.is_floating_point()}
+    save_flat(weights, out, "sdxl", 3, {"scaling_factor": str(vae.config.scaling_factor)})
 
 
 def grow_text(conditioner, old_vocab, vocab, layers, device):

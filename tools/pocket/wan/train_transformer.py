@@ -25,7 +25,7 @@ from data import CAPTIONS, begin_set, encode_set, join  # noqa: E402
 from sample import generate, make_scheduler, references  # noqa: E402
 from text import VOCABULARY, build_text_encoder, embed, grow, load_tokenizer, save_tokenizer  # noqa: E402
 from language import tokenizers  # noqa: E402
-from training import Ema, check_later, clip_gradients, cosine, say, settle  # noqa: E402
+from training import Ema, check_later, clip_gradients, cosine, save_flat, say, settle  # noqa: E402
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
@@ -149,20 +149,6 @@ def save(out, transformer, encoder, vae_folder, definition):
     (out / "model_index.json").write_text(json.dumps(entry, indent=1) + "\n")
 
 
-def save_flat(out, transformer, encoder, vae):
-    """fp16 weights in two files of equal size."""
-    from safetensors.torch import save_file
-
-    weights = {f"{part}.{name}": value for part, module in (("transformer", transformer), ("text_encoder", encoder), ("vae", vae)) for name, value in module.state_dict().items()}
-    parts, sizes = ({}, {}), [0, 0]
-    for name, value in sorted(weights.items(), key=lambda entry: -entry[1].numel()):
-        i = sizes.index(min(sizes))
-        parts[i][name] = value.detach().half().contiguous().cpu().clone()
-        sizes[i] += value.numel()
-    for i, part in enumerate(parts):
-        save_file(part, out / f"wan-{i}.safetensors")
-
-
 def load_vae(folder, device):
     from diffusers import AutoencoderKLWan
 
@@ -270,7 +256,8 @@ def main():
     trainer.ema.swap()
     save(options.out, transformer, encoder, options.vae, definition)
     if options.flat:
-        save_flat(options.out, transformer, encoder, model.vae)
+        parts = {"transformer": transformer, "text_encoder": encoder, "vae": model.vae}
+        save_flat({f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}, options.out, "wan", 2)
     say("saved", options.out, "after", step, "steps")
     report(parts, pool, clip_items, picture_items, options, device, rng, begun)
     pool.terminate()

@@ -9,7 +9,7 @@ import torch
 import check
 
 sys.path.append(str(Path(__file__).parents[1]))
-from schedule import Ema, cosine, say  # noqa: E402, F401
+from schedule import Ema, cosine, save_flat, say  # noqa: E402, F401
 
 
 class Team:
