@@ -3,7 +3,7 @@
  * small shapes keep what tells them apart.
  */
 
-import { forms } from './picture.js';
+import { nameOf, thinForms } from './picture.js';
 
 /** A mask of rows; 1 is inside. */
 export interface Mask {
@@ -19,9 +19,7 @@ function idealForms(): Array<{ name: string; box: Uint8Array; ratio: number }> {
   const sector = (2 * Math.PI) / 5;
   const [bx, by] = [0.45 * Math.cos(sector / 2), 0.45 * Math.sin(sector / 2)];
   const inside: Record<string, (x: number, y: number) => boolean> = {
-    ...Object.fromEntries(
-      Object.entries(forms).filter(([name]) => /^(?:ring|cross|diamond|arrow)/.test(name)),
-    ),
+    ...thinForms,
     circle: (x, y) => Math.hypot(x, y) <= 1,
     square: (x, y) => Math.max(Math.abs(x), Math.abs(y)) <= 1,
     triangle: (x, y) => y <= 0.5 && Math.abs(x) <= (y + 1) / Math.sqrt(3),
@@ -45,7 +43,7 @@ function idealForms(): Array<{ name: string; box: Uint8Array; ratio: number }> {
       width: grid,
       height: grid,
     };
-    return { name: name.split(' ')[0] as string, ...normalised(mask) };
+    return { name: nameOf(name), ...normalised(mask) };
   });
 }
 

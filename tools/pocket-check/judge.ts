@@ -1,4 +1,15 @@
-import { backgroundOf, blobsOf, classify, shapeOf, type Blob, type Pixels } from './picture.js';
+import {
+  backgroundOf,
+  blobsOf,
+  classify,
+  nameOf,
+  shapeOf,
+  thinForms,
+  type Blob,
+  type Pixels,
+} from './picture.js';
+
+const thin = new Set(Object.keys(thinForms).map(nameOf));
 
 /** A held-out prompt with what it states (test/fixtures/pocket-sdxl.json). */
 export interface HeldOut {
@@ -50,7 +61,7 @@ function compare(ordered: Blob[], item: HeldOut, width: number): string[] {
 
 /** A form of thin parts is as large as the disc around it, less a fifth, as a star of the world is. */
 function solidArea({ area, box }: Blob, shape: string): number {
-  if (!['ring', 'cross', 'diamond', 'arrow'].includes(shape)) return area;
+  if (!thin.has(shape)) return area;
   const radius = Math.max(box.right - box.left + 1, box.bottom - box.top + 1) / 2;
   return Math.round(0.8 * Math.PI * radius ** 2);
 }

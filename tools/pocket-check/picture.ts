@@ -124,12 +124,17 @@ export function blobsOf(
   return blobs.sort((a, b) => b.area - a.area);
 }
 
+/** The shape a form belongs to: what is drawn in more than one way has several forms. */
+export function nameOf(form: string): string {
+  return form.split(' ')[0] as string;
+}
+
 /** Form by overlap with ideal forms of the same area and centre; the best-fitting one wins. */
 export function shapeOf({ mask, area, box }: Blob, width: number): string {
   const [cx, cy] = [(box.left + box.right) / 2, (box.top + box.bottom) / 2];
   let best = { name: '', overlap: -1 };
   for (const [variant, inside] of Object.entries(forms)) {
-    const name = variant.split(' ')[0] as string;
+    const name = nameOf(variant);
     for (const stretch of [0.94, 1, 1.06]) {
       const scale = Math.sqrt(area / unitArea(variant)) * stretch;
       const offset = centreOffset(variant) * scale;
@@ -181,11 +186,8 @@ const arrows = [arrow(0.22, 0, 0.75), arrow(0.3, 0.1, 0.9), arrow(0.35, -0.05, 0
   mirrored(turned(right)),
 ]);
 
-/**
- * Unit forms, y downward. What is drawn in more than one way has several: a word behind the name tells them
- * apart.
- */
-export const forms: Readonly<Record<string, Inside>> = {
+/** Forms of thin parts; a word behind the name tells the ways apart in which one is drawn. */
+export const thinForms: Readonly<Record<string, Inside>> = {
   'ring thick': ring(0.45),
   'ring middle': ring(0.6),
   'ring thin': ring(0.72),
@@ -194,6 +196,11 @@ export const forms: Readonly<Record<string, Inside>> = {
   'diamond wide': diamond(1),
   'diamond narrow': diamond(0.72),
   ...Object.fromEntries(arrows.map((inside, i) => [`arrow ${i}`, inside])),
+};
+
+/** Unit forms, y downward. */
+const forms: Readonly<Record<string, Inside>> = {
+  ...thinForms,
   circle: (x, y) => x * x + y * y <= 1,
   square: (x, y) => Math.max(Math.abs(x), Math.abs(y)) <= 1,
   triangle: (x, y) => y <= 0.5 && y >= -1 && Math.abs(x) <= (y + 1) / Math.sqrt(3),
