@@ -22,6 +22,15 @@ const requestFor = (outputDir: string) => ({
   format: 'png' as const,
   parametersText: 'Seed: {seed}',
 });
+const clipOptions = (signal: AbortSignal) => ({
+  width,
+  height,
+  framesPerSecond: 16,
+  crf: 20,
+  parameters: '',
+  seed: 5,
+  signal,
+});
 
 t.test('a picture and a preview are finished while the loop that asked is blocked', async (t) => {
   const outputDir = await temporaryFolder(t);
@@ -43,15 +52,11 @@ t.test('a picture and a preview are finished while the loop that asked is blocke
 t.test('a clip and its still are finished while the loop that asked is blocked', { skip }, async (t) => {
   const outputDir = await temporaryFolder(t);
   const file = path.join(outputDir, '0.mp4');
-  const clip = await fileWriter.openVideo(requireVideoTools(await findVideoTools()), file, {
-    width,
-    height,
-    framesPerSecond: 16,
-    crf: 20,
-    parameters: '',
-    seed: 5,
-    signal: new AbortController().signal,
-  });
+  const clip = await fileWriter.openVideo(
+    requireVideoTools(await findVideoTools()),
+    file,
+    clipOptions(new AbortController().signal),
+  );
   for (let frame = 0; frame < 17; frame += 1) await clip.write(picture(100 + frame));
   const encoded: number[] = [];
   const files = clip.finish({ request: requestFor(outputDir), name: 'poster', seed: 5 }, (frames) => {
@@ -72,17 +77,8 @@ t.test('what fails there is told here by its own name', { skip }, async (t) => {
   const outputDir = await temporaryFolder(t);
   await t.rejects(fileWriter.image(requestFor('/not/there'), '0', picture(1), 1), { code: 'engine_failed' });
   const stop = new AbortController();
-  const options = {
-    width,
-    height,
-    framesPerSecond: 16,
-    crf: 20,
-    parameters: '',
-    seed: 5,
-    signal: stop.signal,
-  };
   const tools = requireVideoTools(await findVideoTools());
-  const clip = await fileWriter.openVideo(tools, path.join(outputDir, '0.mp4'), options);
+  const clip = await fileWriter.openVideo(tools, path.join(outputDir, '0.mp4'), clipOptions(stop.signal));
   await clip.write(picture(1));
   stop.abort();
   await t.rejects(

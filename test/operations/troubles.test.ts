@@ -43,8 +43,9 @@ const ready = async (service: Door) => {
   const answer = await service.get('/ready');
   return { status: answer.status, ...((await answer.json()) as { reasons: string[]; troubles: Trouble[] }) };
 };
-const listed = async (service: Door, code: string) =>
-  (await ready(service)).troubles.find((trouble) => trouble.code === code);
+type Ready = Awaited<ReturnType<typeof ready>>;
+const troubleOf = ({ troubles }: Ready, code: string) => troubles.find((trouble) => trouble.code === code);
+const listed = async (service: Door, code: string) => troubleOf(await ready(service), code);
 
 /** The same in three places, with cause and cure, at the latest ten seconds after `provoke` has ended. */
 async function shown(
@@ -56,11 +57,11 @@ async function shown(
 ) {
   await provoke();
   const provokedAt = Date.now();
-  let last: unknown;
+  let last: Ready | undefined;
   const trouble = await waitFor(
     async () => {
       last = await ready(service);
-      return listed(service, code);
+      return troubleOf(last, code);
     },
     { what: () => `${code}; ${JSON.stringify(last)}`, timeoutMs: 40_000, intervalMs: 200 },
   );

@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import sharp from 'sharp';
 import t, { type Test } from 'tap';
@@ -10,7 +9,7 @@ import { generateImages, type Pipeline } from '../../../src/inference/sdxl/gener
 import { openSdxlModel, type SdxlModel } from '../../../src/inference/sdxl/model.js';
 import { createTextCache } from '../../../src/inference/sdxl/text-cache.js';
 import { projectRoot } from '../../../src/lib/project.js';
-import { blockUntil } from '../wan/support.js';
+import { blockUntil, temporaryFolder } from '../wan/support.js';
 
 const side = 64;
 
@@ -53,8 +52,7 @@ async function draw(
   changes: Partial<SdxlGenerateParams>,
   computed: () => void = () => {},
 ): Promise<Buffer[]> {
-  const outputDir = await mkdtemp(path.join(tmpdir(), 'batches-'));
-  t.teardown(() => rm(outputDir, { recursive: true, force: true }));
+  const outputDir = await temporaryFolder(t);
   const context: RequestContext = {
     id: '1',
     signal: new AbortController().signal,
@@ -123,8 +121,7 @@ void t.test(
 
 void t.test("a job's pictures are finished while the next job's graph call blocks the loop", async (t) => {
   const { pipeline } = await openPipeline(t);
-  const outputDir = await mkdtemp(path.join(tmpdir(), 'batches-'));
-  t.teardown(() => rm(outputDir, { recursive: true, force: true }));
+  const outputDir = await temporaryFolder(t);
   const files = ['0.png', '1.png'].map((name) => path.join(outputDir, name));
   let there = false;
   const pictures = await draw(t, pipeline, { numImages: 2, outputDir }, () => {
