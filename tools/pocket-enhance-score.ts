@@ -4,11 +4,11 @@
  * that gets no answer has lost everything.
  *   node dist/tools/pocket-enhance-score.js [--models DIR] [--temperature 0.7] [--every N] [--show 12] [--json FILE]
  */
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { projectRoot } from '../src/lib/project.js';
-import type { HeldOutPrompt } from './pocket-check/prompts.js';
+import { heldOutPrompts } from './pocket-check/fixtures.js';
 import { judgePrompt } from './pocket-check/prompts.js';
 import {
   contradicts,
@@ -76,11 +76,7 @@ for (const [index, item] of (await outsidePrompts()).entries()) {
     show('outside', `${item.prompt}\n  → ${answer ?? '(none)'}\n  ${JSON.stringify(invented)}`);
   answers.push({ kind: 'outside', target, prompt: item.prompt, answer, ...fine, invented });
 }
-const followUps = (
-  JSON.parse(
-    await readFile(path.join(projectRoot(), 'test/fixtures/pocket-qwen.json'), 'utf8'),
-  ) as HeldOutPrompt[]
-).filter(({ kind }) => kind === 'followup');
+const followUps = heldOutPrompts().filter(({ kind }) => kind === 'followup');
 for (const [index, item] of followUps.entries()) {
   const [asked = '', answered = ''] = item.history ?? [];
   if (index % Number(values.every) !== 0) continue;

@@ -4,7 +4,6 @@
  *   node dist/tools/pocket-qwen-score.js [--models DIR] [--temperature 0] [--repeat-penalty 1] [--every N]
  * [--show N]
  */
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type { RequestContext } from '../src/inference/engine.js';
@@ -12,7 +11,8 @@ import { createQwenEngine } from '../src/inference/llama/engine.js';
 import { projectRoot } from '../src/lib/project.js';
 import { buildQuestion } from '../src/services/enhancement/request-text.js';
 import { readTemplates } from '../src/services/enhancement/templates.js';
-import { judgePrompt, type HeldOutPrompt } from './pocket-check/prompts.js';
+import { heldOutPrompts, timesOf } from './pocket-check/fixtures.js';
+import { judgePrompt } from './pocket-check/prompts.js';
 
 const { values } = parseArgs({
   options: {
@@ -23,9 +23,6 @@ const { values } = parseArgs({
     show: { type: 'string', default: '12' },
   },
 });
-const items = JSON.parse(
-  await readFile(path.join(projectRoot(), 'test/fixtures/pocket-qwen.json'), 'utf8'),
-) as HeldOutPrompt[];
 const templates = await readTemplates(path.join(projectRoot(), 'prompts/enhancement'));
 const engine = createQwenEngine();
 await engine.load({ modelDir: path.resolve(values.models), device: 'cpu', threads: 1 }, () => {});
@@ -40,7 +37,7 @@ const milliseconds: number[] = [];
 const shown = new Map<string, number>();
 let tokens = 0;
 
-for (const [index, item] of items.entries()) {
+for (const [index, item] of heldOutPrompts().entries()) {
   if (index % Number(values.every) !== 0) continue;
   const turns = item.history === undefined ? [] : [{ prompt: item.history[0], answer: item.history[1] }];
   const { params } = buildQuestion(
@@ -79,9 +76,7 @@ for (const [key, { all, kept, detailed }] of scores)
   console.log(
     `${key.padEnd(20)} ${String(all).padStart(4)}  ${percent(kept, all)}       ${percent(detailed, all)}`,
   );
-milliseconds.sort((a, b) => a - b);
-const at = (share: number) => (milliseconds[Math.floor(share * (milliseconds.length - 1))] ?? 0).toFixed(0);
 console.log(
-  `${milliseconds.length} answers, ${(tokens / milliseconds.length).toFixed(0)} tokens each; ${at(0.5)} ms median, ${at(0.95)} ms 95th percentile`,
+  `${milliseconds.length} answers, ${(tokens / milliseconds.length).toFixed(0)} tokens each; ${timesOf(milliseconds)}`,
 );
 await engine.unload();

@@ -5,13 +5,14 @@
  *   node dist/tools/pocket-score-wan.js [--structures] [--models DIR] [--steps 25] [--guidance 5] [--shift 5] [--scheduler
  * unipc] [--every N] [--ends 40] [--keep DIR] [--json FILE]
  */
-import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { cp, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { flowSchedulerNames } from '../src/inference/generation.js';
 import { projectRoot } from '../src/lib/project.js';
 import { judgeClip, type ClipItem, type HeldOutClip } from './pocket-check/clip.js';
 import { drawClip } from './pocket-check/clip-world.js';
+import { heldOutClips } from './pocket-check/fixtures.js';
 import { largestJump, psnr } from './pocket-check/video-frames.js';
 import { clipPrompts } from './pocket-check/structures/sets.js';
 import { openStudio, type Studio } from './pocket-check/wan-studio.js';
@@ -32,7 +33,7 @@ const { values } = parseArgs({
   },
 });
 const frames = 17;
-const items = (values.structures ? await structured() : await heldOut())
+const items = (values.structures ? await structured() : heldOutClips())
   .map((item, index) => ({ item, index }))
   .filter(({ index }) => index % Number(values.every) === 0);
 const studio = await openStudio(values.models, {
@@ -81,11 +82,6 @@ async function scoreTheRest(): Promise<void> {
     report[ends.join(' and ')] = measured;
     print(`given ${ends.join(' and ')}`, measured);
   }
-}
-
-async function heldOut(): Promise<HeldOutClip[]> {
-  const file = path.join(projectRoot(), 'test/fixtures/pocket-wan.json');
-  return JSON.parse(await readFile(file, 'utf8')) as HeldOutClip[];
 }
 
 /** Prompts in ways to write that no training knows. */

@@ -10,7 +10,8 @@ import { copyFile, mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { sdxlSchedulerNames } from '../src/inference/generation.js';
-import { heldOut, openPainter, pocketSdxl } from './pocket-check/draw.js';
+import { openPainter, pocketSdxl } from './pocket-check/draw.js';
+import { heldOutPictures } from './pocket-check/fixtures.js';
 import { judge } from './pocket-check/judge.js';
 import { picturePrompts, unseenPairPrompts } from './pocket-check/structures/sets.js';
 
@@ -34,7 +35,7 @@ const painter = await openPainter(values.models, {
 const scores = new Map<string, { right: number; all: number }>();
 const startedAt = performance.now();
 let drawn = 0;
-const sets = { 'held-out': heldOut, structures: picturePrompts, unseen: unseenPairPrompts };
+const sets = { 'held-out': () => heldOutPictures(), structures: picturePrompts, unseen: unseenPairPrompts };
 const readSet = sets[values.set as keyof typeof sets] as (typeof sets)[keyof typeof sets] | undefined;
 if (readSet === undefined) throw new Error(`--set is one of ${Object.keys(sets).join(', ')}`);
 for (const [index, item] of (await readSet()).entries()) {

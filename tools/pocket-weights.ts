@@ -5,7 +5,8 @@
  * [--verbose]
  */
 import { parseArgs } from 'node:util';
-import { heldOut, openPainter, pocketSdxl } from './pocket-check/draw.js';
+import { openPainter, pocketSdxl } from './pocket-check/draw.js';
+import { heldOutPictures } from './pocket-check/fixtures.js';
 import { measureWeight, summarise, type WeightCase } from './pocket-check/weights.js';
 
 const { values } = parseArgs({
@@ -18,7 +19,7 @@ const { values } = parseArgs({
 });
 const painter = await openPainter(values.models);
 const cases: WeightCase[] = [];
-for (const [index, item] of (await heldOut('two')).slice(0, Number(values.count)).entries()) {
+for (const [index, item] of heldOutPictures('two').slice(0, Number(values.count)).entries()) {
   const seen = await measureWeight(
     painter,
     item,

@@ -1,6 +1,6 @@
 /** `compel_weights` from the queue's string to the drawn picture, judged from its pixels. */
 import t from 'tap';
-import { heldOut } from '../../tools/pocket-check/draw.js';
+import { heldOutPictures } from '../../tools/pocket-check/fixtures.js';
 import { areas } from '../../tools/pocket-check/weights.js';
 import { sdxlPayload } from '../helpers/jobs.js';
 import { drawFromQueue, startProducer } from '../helpers/producer.js';
@@ -28,7 +28,7 @@ t.test(
       });
 
     const others = { plain: 0, up: 0, down: 0 };
-    for (const [index, item] of (await heldOut('two')).slice(0, 3).entries()) {
+    for (const [index, item] of heldOutPictures('two').slice(0, 3).entries()) {
       const target = index % 2;
       const phrase = /^a (\w+ \w+) .*? a (\w+ \w+)/u.exec(item.prompt)?.[target + 1] ?? '';
       const seen = async (weight?: number) => {

@@ -2,17 +2,13 @@
  * The check that scores the pocket WAN, on clips whose content is known: a judge that passes everything would
  * be none.
  */
-import { readFileSync } from 'node:fs';
-import path from 'node:path';
 import t from 'tap';
-import { projectRoot } from '../../src/lib/project.js';
 import { judgeClip, type HeldOutClip } from '../../tools/pocket-check/clip.js';
 import { drawClip } from '../../tools/pocket-check/clip-world.js';
+import { heldOutClips } from '../../tools/pocket-check/fixtures.js';
 import type { Pixels } from '../../tools/pocket-check/picture.js';
 
-const items = JSON.parse(
-  readFileSync(path.join(projectRoot(), 'test/fixtures/pocket-wan.json'), 'utf8'),
-) as HeldOutClip[];
+const items = heldOutClips();
 
 t.test('true clips and pictures of the held-out prompts are right in everything', async (t) => {
   const clips = items.filter(({ kind }, i) => kind === 'clip' && i % 6 === 0);

@@ -2,12 +2,12 @@
  * The pocket WAN keeps its scores: a sample of the held-out prompts through the engine's own code and the
  * finished files.
  */
-import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
 import { judgeClip, type HeldOutClip } from '../../tools/pocket-check/clip.js';
 import { drawClip } from '../../tools/pocket-check/clip-world.js';
+import { heldOutClips } from '../../tools/pocket-check/fixtures.js';
 import type { Pixels } from '../../tools/pocket-check/picture.js';
 import { largestJump, psnr } from '../../tools/pocket-check/video-frames.js';
 import { openStudio } from '../../tools/pocket-check/wan-studio.js';
@@ -24,11 +24,7 @@ t.test('clips, pictures and given ends', { skip: requireCommand('ffmpeg') }, asy
     frames: 17,
   });
   t.teardown(() => studio.close());
-  const items = (
-    JSON.parse(
-      readFileSync(path.join(projectRoot(), 'test/fixtures/pocket-wan.json'), 'utf8'),
-    ) as HeldOutClip[]
-  ).map((item, index) => ({ item, index }));
+  const items = heldOutClips().map((item, index) => ({ item, index }));
   const sample = (picture: boolean, every: number) =>
     items.filter(({ item, index }) => (item.kind === 'picture') === picture && index % every === 0);
   const right = async (some: typeof items, output: 'video' | 'image') => {

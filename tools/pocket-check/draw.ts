@@ -7,7 +7,6 @@ import type { LoadResult } from '../../src/inference/engine-protocol.js';
 import type { SdxlGenerateParams, SdxlGenerateResult } from '../../src/inference/generation.js';
 import { createSdxlEngine } from '../../src/inference/sdxl/engine.js';
 import { projectRoot } from '../../src/lib/project.js';
-import type { HeldOut } from './judge.js';
 import type { Pixels } from './picture.js';
 
 export const pocketSdxl = path.join(projectRoot(), 'models/pocket/sdxl');
@@ -74,12 +73,4 @@ export async function openPainter(
       await rm(outputDir, { recursive: true, force: true });
     },
   };
-}
-
-/** Prompts the training never drew from. */
-export async function heldOut(kind?: HeldOut['kind']): Promise<HeldOut[]> {
-  const items = JSON.parse(
-    await readFile(path.join(projectRoot(), 'test/fixtures/pocket-sdxl.json'), 'utf8'),
-  ) as HeldOut[];
-  return kind === undefined ? items : items.filter((item) => item.kind === kind);
 }

@@ -12,6 +12,7 @@ import { createQwenEngine } from '../../../src/inference/llama/engine.js';
 import { projectRoot } from '../../../src/lib/project.js';
 import { buildQuestion } from '../../../src/services/enhancement/request-text.js';
 import { readTemplates } from '../../../src/services/enhancement/templates.js';
+import { heldOutPrompts } from '../../../tools/pocket-check/fixtures.js';
 import { drawable, judgePrompt, type HeldOutPrompt } from '../../../tools/pocket-check/prompts.js';
 
 /** What is used of the library, whose own declarations do not resolve under Node's module rules. */
@@ -22,7 +23,7 @@ type CreateTokenizer = new (
 
 const read = (file: string): unknown => JSON.parse(readFileSync(path.join(projectRoot(), file), 'utf8'));
 const folder = path.join(projectRoot(), 'models/pocket/qwen');
-const items = read('test/fixtures/pocket-qwen.json') as HeldOutPrompt[];
+const items = heldOutPrompts();
 
 t.test('200 strings become the tokens of the reference tokenizer, and text again', async (t) => {
   const strings = read('test/fixtures/pocket-qwen-tokens.json') as Array<{ text: string; ids: number[] }>;

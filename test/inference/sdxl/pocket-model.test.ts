@@ -6,7 +6,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import t from 'tap';
-import { heldOut, openPainter } from '../../../tools/pocket-check/draw.js';
+import { openPainter } from '../../../tools/pocket-check/draw.js';
+import { heldOutPictures } from '../../../tools/pocket-check/fixtures.js';
 import { measureNegative, openPrompts } from '../../../tools/pocket-check/negatives.js';
 import { measureReferences, referencePairs } from '../../../tools/pocket-check/references.js';
 import { measureWeight, summarise, type WeightCase } from '../../../tools/pocket-check/weights.js';
@@ -22,7 +23,7 @@ for (const [route, count] of [
 ] as const) {
   t.test(`a weight in ${route} changes its object's area and no other`, async (t) => {
     const cases: WeightCase[] = [];
-    for (const [index, item] of (await heldOut('two')).slice(0, count).entries())
+    for (const [index, item] of heldOutPictures('two').slice(0, count).entries())
       cases.push(await measureWeight(painter, item, index, route));
     const { enlarged, shrunk, otherUp, otherDown } = summarise(cases);
     t.ok(enlarged >= 0.9, `1.4 enlarges it in ${enlarged * 100} %`);

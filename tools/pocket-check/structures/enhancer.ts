@@ -7,6 +7,7 @@ import { emptyDenyList } from '../../../src/services/enhancement/deny-list.js';
 import { createEnhancement, type EnhancementParts } from '../../../src/services/enhancement/enhancement.js';
 import { createMemorySessions } from '../../../src/services/enhancement/sessions.js';
 import { readTemplates } from '../../../src/services/enhancement/templates.js';
+import { timesOf } from '../fixtures.js';
 
 export interface Asked {
   prompt: string;
@@ -68,9 +69,7 @@ export async function openEnhancer(modelDir: string, temperature: number) {
       return answer.enhancedPrompt;
     },
     report(): string {
-      const sorted = [...milliseconds].sort((a, b) => a - b);
-      const at = (share: number) => (sorted[Math.floor(share * (sorted.length - 1))] ?? 0).toFixed(0);
-      return `${asked} prompts, ${attempts} attempts; ${at(0.5)} ms median, ${at(0.95)} ms 95th percentile`;
+      return `${asked} prompts, ${attempts} attempts; ${timesOf(milliseconds)}`;
     },
     async close(): Promise<void> {
       await service.stop();

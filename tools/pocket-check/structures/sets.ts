@@ -1,4 +1,4 @@
-import { heldOut } from '../draw.js';
+import { heldOutPictures } from '../fixtures.js';
 import { fillStructures, type StructuredPrompt } from './fill.js';
 
 /**
@@ -6,7 +6,7 @@ import { fillStructures, type StructuredPrompt } from './fill.js';
  * set of their own.
  */
 export async function picturePrompts(count = 400): Promise<StructuredPrompt[]> {
-  const isUnseen = await unseenPairs();
+  const isUnseen = unseenPairs();
   const free = (colour: string, shape: string) => !isUnseen(colour, shape);
   const [one, two] = [Math.round(0.4 * count), Math.round(0.35 * count)];
   return [
@@ -17,7 +17,7 @@ export async function picturePrompts(count = 400): Promise<StructuredPrompt[]> {
 }
 
 export async function unseenPairPrompts(count = 60): Promise<StructuredPrompt[]> {
-  const isUnseen = await unseenPairs();
+  const isUnseen = unseenPairs();
   return fillStructures(['one'], count, 2404, isUnseen);
 }
 
@@ -26,9 +26,9 @@ export const scenePrompts = (count = 60) => fillStructures(['scene'], count, 240
 export const outsidePrompts = (count = 200) => fillStructures(['outside'], count, 2407);
 
 /** Those of the fixture, and one of the shapes that came after it. */
-async function unseenPairs(): Promise<(colour: string, shape: string) => boolean> {
+function unseenPairs(): (colour: string, shape: string) => boolean {
   const pairs = new Set(['pink ring']);
-  for (const { objects } of await heldOut('unseen pair'))
+  for (const { objects } of heldOutPictures('unseen pair'))
     for (const { colour, shape } of objects) pairs.add(`${colour} ${shape}`);
   return (colour, shape) => pairs.has(`${colour} ${shape}`);
 }
