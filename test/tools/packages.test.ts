@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
@@ -53,4 +53,27 @@ t.test('programs of this project run on the Node that the packages bring', async
     .map((prefix) => packages[`node_modules/${prefix}-${process.platform}-${process.arch}`])
     .find((found) => found !== undefined);
   t.equal(stdout.trim(), `v${own?.version}`);
+});
+
+t.test('what was built is not built again until something is newer', (t) => {
+  const folder = t.testdir({ tools: {}, dist: { '.built': '' } });
+  copyFileSync(path.join(root, 'tools/build.mjs'), path.join(folder, 'tools/build.mjs'));
+  for (const name of ['src/lib', 'client', 'console', 'test', 'bench'])
+    mkdirSync(path.join(folder, name), { recursive: true });
+  // Nothing of the compiler is there: whatever begins to build ends with an error.
+  const build = (...args: string[]) =>
+    spawnSync(process.execPath, [path.join(folder, 'tools/build.mjs'), ...args]).status;
+  const tomorrow = new Date(Date.now() + 86_400_000);
+  utimesSync(path.join(folder, 'dist/.built'), tomorrow, tomorrow);
+  t.equal(build('--if-needed'), 0, 'nothing to do');
+  t.not(build(), 0, 'told to, it builds');
+  writeFileSync(path.join(folder, 'src/lib/new.ts'), '');
+  const later = new Date(tomorrow.getTime() + 1000);
+  utimesSync(path.join(folder, 'src/lib/new.ts'), later, later);
+  t.not(build('--if-needed'), 0, 'a source that is newer');
+  utimesSync(path.join(folder, 'src/lib/new.ts'), new Date(), new Date());
+  t.equal(build('--if-needed'), 0);
+  utimesSync(path.join(folder, 'src/lib'), later, later);
+  t.not(build('--if-needed'), 0, 'a folder that lost a file');
+  t.end();
 });
