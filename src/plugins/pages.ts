@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
@@ -70,6 +70,17 @@ function readNames(): string[] {
   }
 }
 
+const ownIcon = () =>
+  readNames()
+    .filter((name) => /^icon-.*\.svg$/.test(name))
+    .map((filename) => ({
+      filename,
+      rel: 'icon',
+      type: 'image/svg+xml',
+      sizes: 'any',
+      content: readFileSync(path.join(folder, filename), 'utf8'),
+    }));
+
 /** The contract for people at `/docs`, from files of the package alone: works without any network. */
 export const docsPlugin = fp<{ document: OpenApiDocument }>(
   async (app, { document }) => {
@@ -88,8 +99,9 @@ export const docsPlugin = fp<{ document: OpenApiDocument }>(
           "base-uri 'none'",
           "frame-ancestors 'self'",
         ].join('; '),
-      theme: { title: 'OurVidz worker' },
-      uiConfig: { docExpansion: 'list', deepLinking: true, tryItOutEnabled: true },
+      theme: { title: 'OurVidz worker', favicon: ownIcon() },
+      // The other layout has Swagger's logo on top, and a field for the address of somebody else's document.
+      uiConfig: { layout: 'BaseLayout', docExpansion: 'list', deepLinking: true, tryItOutEnabled: true },
     });
   },
   { name: 'docs', fastify: '5.x' },

@@ -140,5 +140,12 @@ t.test('login, drawing, settings, another seed, a video from the picture', { ski
   await page.goto('about:blank');
   await page.goto(service.baseUrl + link);
   await page.getByText('This link was used before').waitFor();
+
+  // The contract for people: no logo and no address of others.
+  await page.goto(`${service.baseUrl}/docs`);
+  await page.getByRole('heading', { name: /^OurVidz worker/ }).waitFor();
+  t.equal(await page.locator('.topbar').count(), 0);
+  t.match(await page.locator('link[rel=icon]').getAttribute('href'), /icon-.*\.svg$/);
+  await shot('docs');
   t.same(problems, []);
 });

@@ -9,33 +9,19 @@ import { registerDeadLetters, registerHolds } from '../../src/cli/commands/opera
 import { registerDoctor, registerEngines, registerServiceCommands } from '../../src/cli/commands/service.js';
 import { registerKeys, registerSetup } from '../../src/cli/commands/setup.js';
 import { exitCodeMeanings, exitCodes } from '../../src/cli/output.js';
-import { listOperations, readDocument } from '../../src/contract/document.js';
+import { listOperations, readDocument as readContract } from '../../src/contract/document.js';
+import { errors } from '../../src/lib/errors.js';
 import { projectRoot } from '../../src/lib/project.js';
 import { build, testApiKey } from '../helpers/build.js';
+import { commandsOf, documents, notRun, readDocument } from '../helpers/documents.js';
 
 const root = projectRoot();
-const documents = [
-  'README.md',
-  'CONTRIBUTING.md',
-  'CHANGELOG.md',
-  'SECURITY.md',
-  'NOTICE.md',
-  'examples/README.md',
-  'docs',
-  'docs/decisions',
-].flatMap((place) =>
-  place.endsWith('.md')
-    ? [place]
-    : readdirSync(path.join(root, place))
-        .filter((name) => name.endsWith('.md'))
-        .map((name) => `${place}/${name}`),
-);
 /** Folders of the repository: a path that begins with one of them is meant to exist. */
 const folders = 'src|client|examples|test|tools|bench|deploy|docs|prompts|models/pocket|\\.ci';
 
 t.test('paths that the documents name exist', async (t) => {
   for (const document of documents) {
-    const text = readFileSync(path.join(root, document), 'utf8');
+    const text = readDocument(document);
     const named = [...text.matchAll(new RegExp(`(?<![\\w./-])(?:${folders})/[\\w./-]*\\w`, 'g'))].map(
       ([found]) => found,
     );
@@ -50,69 +36,36 @@ t.test('npm scripts that the documents name exist', async (t) => {
     scripts: Record<string, string>;
   };
   for (const document of documents)
-    for (const [, name = ''] of readFileSync(path.join(root, document), 'utf8').matchAll(/npm run ([\w:]+)/g))
+    for (const [, name = ''] of readDocument(document).matchAll(/npm run ([\w:]+)/g))
       t.ok(name in scripts, `${document}: npm run ${name}`);
 });
 
-/** Everything of a terminal in the documents: whole lines of blocks, and commands within the text. */
-function commandsOf(text: string): string[] {
-  const blocks = [...text.matchAll(/```(?:sh|bash)\n(.*?)```/gs)].flatMap(([, block = '']) =>
-    block
-      .replaceAll('\\\n', ' ')
-      .split('\n')
-      .filter((line) => line.trim() !== '' && !line.startsWith('#')),
-  );
-  const inline = [...text.replaceAll(/```.*?```/gs, '').matchAll(/`([^`\n]+)`/g)].map(
-    ([, code = '']) => code,
-  );
-  const programs =
-    /^(?:\w+=\S+ )?(?:npm|npx|node|python|ourvidz|curl|docker|pgrep|kill|redis-cli|\.ci\/run)(?: |$)/;
-  return [...blocks, ...inline.filter((code) => programs.test(code))]
-    .flatMap((line) => line.replace(/\s+#.*$/, '').split(' && '))
-    .map((command) => command.replace(/^\w+=\S+ /, '').trim());
-}
-
-/** What no test of a clone can run, and why; what is checked of it instead. */
-const notRun: ReadonlyArray<[command: RegExp, why: string]> = [
-  [/^npm (?:ci|install)$/, 'npm does it: .ci/run begins with it, in a fresh folder'],
-  [/^npm (?:test|start)\b|^npm run [\w:]+/, 'the script exists (above); what it starts has tests of its own'],
-  [/^\.ci\/run$/, 'it is what runs the tests'],
-  [/^curl .*:7860\//, 'test/e2e/readme.test.ts runs them as printed'],
-  [
-    /^(?:npx )?ourvidz\b/,
-    'command and options exist (above); those of the README run in test/e2e/readme.test.ts',
-  ],
-  [
-    /^(?:node|python) (?:-\S+ (?:tsx )?)*[\w./-]+\.(?:ts|mjs|py|js)\b/,
-    'the file exists (above); Python needs torch, and models of gigabytes',
-  ],
-  [/^(?:npx|node|redis-cli|kill -9)$/, 'a program, not a command'],
-  [/^(?:pgrep|kill|node inspect) /, 'for a person at a debugger: of the operating system and of Node'],
-  [/^docker compose /, 'there is no Docker where the tests run; test/deploy reads the files'],
-  [/^(?:kubectl|kustomize) |^cd deploy\/kubernetes$/, 'there is no cluster; test/deploy reads the manifests'],
-  [
-    /^(?:apt-get|useradd|git clone|cd \/opt\S*|install|printf|cp|systemctl|tar)\b/,
-    'they set up a machine of its own, as root; test/deploy reads the units',
-  ],
-  [/^source <\(npx ourvidz completion /, 'test/cli/person.test.ts loads it in bash, zsh and fish'],
-  [/^redis-cli BGSAVE$/, "Redis's own"],
-  [/^curl .*rest\.runpod\.io/, 'it needs an account of RunPod; test/deploy reads the template'],
-];
-
-t.test('every command that the documents name is run, checked, or named with the reason', async (t) => {
+t.test('every command that the documents name is run, or named with the reason', (t) => {
   const used = new Set<RegExp>();
   for (const document of documents)
-    for (const command of new Set(commandsOf(readFileSync(path.join(root, document), 'utf8')))) {
+    for (const command of new Set(commandsOf(readDocument(document)))) {
       const known = notRun.find(([pattern]) => pattern.test(command));
-      t.ok(known !== undefined, `${document}: ${command} is neither run nor named`);
       if (known !== undefined) used.add(known[0]);
+      else t.match(command, /^(?:npx )?ourvidz\b|^curl .*:7860\/|^node deploy\/make-keys/, document);
     }
   for (const [pattern] of notRun) t.ok(used.has(pattern), `${String(pattern)} is still needed`);
+  t.end();
+});
+
+t.test('README leads to every page, and docs/api.md to every operation', (t) => {
+  const readme = readDocument('README.md');
+  for (const document of documents.filter((name) => /^docs\/[\w-]+\.md$/.test(name)))
+    t.ok(readme.includes(`(${document}`), document);
+  const map = readDocument('docs/api.md');
+  for (const { method, path: route } of listOperations(readContract()))
+    t.ok(map.includes(`\`${method.toUpperCase()} ${route}\``), `${method} ${route}`);
+  for (const { code } of Object.values(errors)) t.ok(map.includes(`\`${code}\``), code);
+  t.end();
 });
 
 t.test('files that commands of the documents start exist', async (t) => {
   for (const document of documents)
-    for (const command of commandsOf(readFileSync(path.join(root, document), 'utf8'))) {
+    for (const command of commandsOf(readDocument(document))) {
       const [, file] =
         /^(?:node|python) (?:-\S+ (?:tsx )?)*([\w./-]+\.(?:ts|mjs|py|js))\b/.exec(command) ?? [];
       if (file !== undefined && !file.startsWith('dist/'))
@@ -143,7 +96,7 @@ t.test('commands and options of ourvidz that the documents name exist', async (t
     register(program);
   let seen = 0;
   for (const document of documents)
-    for (const line of commandsOf(readFileSync(path.join(root, document), 'utf8'))) {
+    for (const line of commandsOf(readDocument(document))) {
       const [, rest] = /^(?:npx )?ourvidz(?: (.*))?$/.exec(line) ?? [];
       if (rest === undefined) continue;
       seen += 1;
@@ -167,11 +120,11 @@ t.test('commands and options of ourvidz that the documents name exist', async (t
 });
 
 t.test('routes that the documents name are in the contract', async (t) => {
-  const operations = listOperations(readDocument());
+  const operations = listOperations(readContract());
   const elsewhere =
     /^\/(?:storage\/v1|sys|srv|functions|dev|proc|etc|tmp|usr|run|app|workspace|data|models|opt)\b/;
   for (const document of documents) {
-    const text = readFileSync(path.join(root, document), 'utf8').replaceAll(/```.*?```/gs, '');
+    const text = readDocument(document).replaceAll(/```.*?```/gs, '');
     for (const [, method, address = ''] of text.matchAll(/`(?:(GET|HEAD|POST|DELETE) )?(\/[a-z][^`\s]*)`/g)) {
       if (elsewhere.test(address)) continue;
       const route = address.split('?')[0] ?? '';
@@ -190,11 +143,9 @@ t.test('metrics that the documents name are there', async (t) => {
   const { inject } = await build(t);
   const { body } = await inject({ url: '/metrics', headers: { authorization: `Bearer ${testApiKey}` } });
   const named = documents.flatMap((document) =>
-    [
-      ...readFileSync(path.join(root, document), 'utf8').matchAll(
-        /\bourvidz_(?!api_key|supabase_key|upstash_token)\w+/g,
-      ),
-    ].map(([name]) => name),
+    [...readDocument(document).matchAll(/\bourvidz_(?!api_key|supabase_key|upstash_token)\w+/g)].map(
+      ([name]) => name,
+    ),
   );
   t.ok(named.length > 5);
   for (const name of new Set(named))
@@ -222,7 +173,7 @@ t.test('variables and constants that the documents name are read somewhere', asy
     .filter((file) => existsSync(file));
   const own = [...files, ...beside].map((file) => readFileSync(file, 'utf8')).join('\n');
   for (const document of documents)
-    for (const [, code = ''] of readFileSync(path.join(root, document), 'utf8').matchAll(/`([^`\n]+)`/g))
+    for (const [, code = ''] of readDocument(document).matchAll(/`([^`\n]+)`/g))
       for (const [name] of code.matchAll(/\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b/g))
         t.ok(own.includes(name) || foreignVariables.has(name), `${document}: ${name}`);
 });
@@ -230,9 +181,7 @@ t.test('variables and constants that the documents name are read somewhere', asy
 t.test('exit codes that the documents and the command line name are those there are', async (t) => {
   t.same(Object.keys(exitCodeMeanings).sort(), Object.keys(exitCodes).sort());
   for (const document of documents)
-    for (const [said, code] of readFileSync(path.join(root, document), 'utf8').matchAll(
-      /exit(?:s with| code)s? (\d+)/g,
-    ))
+    for (const [said, code] of readDocument(document).matchAll(/exit(?:s with| code)s? (\d+)/g))
       t.ok(
         Object.values(exitCodes).some((known) => String(known) === code),
         `${document}: ${said}`,
