@@ -184,13 +184,13 @@ export function createClient(options: ClientOptions) {
   ): AsyncGenerator<JobEvent> {
     const target = `/jobs/${encodeURIComponent(id)}/events`;
     const cancel = signal === undefined ? {} : { signal };
+    const patience = createPatience(giveUpAfterMs);
     let lastId = lastEventId;
-    let failingSinceMs: number | null = null;
     for (;;) {
       try {
         const headers: Record<string, string> = lastId === undefined ? {} : { 'last-event-id': lastId };
         for await (const message of stream(target, { headers, ...cancel })) {
-          failingSinceMs = null;
+          patience.renew();
           lastId = message.id ?? lastId;
           const event = { ...message, data: JSON.parse(message.data) as unknown } as JobEvent;
           yield event;
@@ -198,17 +198,14 @@ export function createClient(options: ClientOptions) {
         }
         // The stream ended without the job's end: the service stopped, or the end was in an earlier stream.
         const { status, attempts, assets, error_message: error } = await calls.getJob({ id }, cancel);
-        failingSinceMs = null;
+        patience.renew();
         if (isOver(status)) {
           const data = { status, attempts, assets, ...(error === undefined ? {} : { error_message: error }) };
           yield { id: lastId, event: 'state', data };
           return;
         }
       } catch (error) {
-        const mayPass =
-          error instanceof ConnectionError || (error instanceof OurVidzError && error.isTemporary);
-        failingSinceMs ??= Date.now();
-        if (!mayPass || Date.now() - failingSinceMs > giveUpAfterMs) throw error;
+        patience.bear(error);
       }
       await pause(500, signal);
     }
@@ -225,25 +222,22 @@ export function createClient(options: ClientOptions) {
     giveUpAfterMs = 60_000,
     onOpen = () => {},
   }: FollowOptions & { previews?: boolean; onOpen?: () => void } = {}): AsyncGenerator<AnyJobEvent> {
+    const patience = createPatience(giveUpAfterMs);
     let lastId = lastEventId;
-    let failingSinceMs: number | null = null;
     const isEnded = () => signal?.aborted === true;
     while (!isEnded()) {
       try {
         const headers: Record<string, string> = lastId === undefined ? {} : { 'last-event-id': lastId };
         const init = { headers, ...(signal === undefined ? {} : { signal }) };
         for await (const message of stream(previews ? '/events' : '/events?previews=false', init, onOpen)) {
-          failingSinceMs = null;
+          patience.renew();
           lastId = message.id ?? lastId;
           yield { ...message, data: JSON.parse(message.data) as unknown } as AnyJobEvent;
         }
-        failingSinceMs = null;
+        patience.renew();
       } catch (error) {
         if (isEnded()) return;
-        const mayPass =
-          error instanceof ConnectionError || (error instanceof OurVidzError && error.isTemporary);
-        failingSinceMs ??= Date.now();
-        if (!mayPass || Date.now() - failingSinceMs > giveUpAfterMs) throw error;
+        patience.bear(error);
       }
       await pause(500, signal).catch(() => {});
     }
@@ -313,6 +307,24 @@ export function createClient(options: ClientOptions) {
 
 export function isOver(status: Job['status']): boolean {
   return status === 'completed' || status === 'failed' || status === 'cancelled';
+}
+
+/** With failures that may pass, until they have gone on for too long. */
+function createPatience(giveUpAfterMs: number) {
+  let failingSinceMs: number | null = null;
+  return {
+    /** Something came: the next failure is the first one. */
+    renew(): void {
+      failingSinceMs = null;
+    },
+    /** @throws the error, where it is not to be borne (any longer) */
+    bear(error: unknown): void {
+      const mayPass =
+        error instanceof ConnectionError || (error instanceof OurVidzError && error.isTemporary);
+      failingSinceMs ??= Date.now();
+      if (!mayPass || Date.now() - failingSinceMs > giveUpAfterMs) throw error;
+    },
+  };
 }
 
 function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
