@@ -1,3 +1,4 @@
+import { api } from './api.js';
 import { isVideoType } from './format.js';
 
 /** Sizes that the service makes thumbnails of. */
@@ -19,7 +20,7 @@ export function fileAddress({ assets }: Pick<Drawn, 'assets'>, index: number): s
 export function thumbnailAddress(job: Drawn, index: number, size: ThumbnailSize): string | undefined {
   const paths = job.metadata['asset_paths'];
   const path = Array.isArray(paths) ? (paths as unknown[])[index] : undefined;
-  if (typeof path === 'string') return `/assets/${path}?size=${size}`;
+  if (typeof path === 'string') return api.thumbnailOf(path, size);
   const address = fileAddress(job, index);
   return address?.startsWith('/assets/') ? `${address}?size=${size}` : address;
 }
