@@ -1,4 +1,4 @@
-import { type Schemas, unreachable } from './api.js';
+import { api, type Schemas } from './api.js';
 import { createCell } from './cell.js';
 
 /** Grows when jobs changed their state: what lists them looks again. */
@@ -11,7 +11,7 @@ const gatherMs = 400;
 
 /** Follows all jobs by one stream, as long as somebody is signed in. */
 export function followAll(): () => void {
-  const stream = new EventSource('/events?previews=false');
+  const leave = new AbortController();
   let gathering: ReturnType<typeof setTimeout> | undefined;
   const changed = () => {
     gathering ??= setTimeout(() => {
@@ -19,29 +19,34 @@ export function followAll(): () => void {
       jobsChanged.set(jobsChanged.get() + 1);
     }, gatherMs);
   };
-  const read = (event: Event) =>
-    JSON.parse((event as MessageEvent<string>).data) as { job_id: string } & Record<string, unknown>;
-
-  stream.addEventListener('open', () => {
-    unreachable.set(null);
-    changed();
-  });
-  stream.addEventListener('reset', changed);
-  stream.addEventListener('state', (event) => {
-    const { job_id: id, status } = read(event);
-    if (status !== 'processing' && progressOf.get().has(id)) {
-      const rest = new Map(progressOf.get());
-      rest.delete(id);
-      progressOf.set(rest);
+  const follow = async () => {
+    const { signal } = leave;
+    for await (const message of api.followJobs({
+      previews: false,
+      signal,
+      giveUpAfterMs: Infinity,
+      onOpen: changed,
+    })) {
+      if (message.event === 'progress') {
+        const { job_id: id, ...progress } = message.data;
+        progressOf.set(new Map(progressOf.get()).set(id, progress));
+      } else if (message.event !== 'preview') {
+        if (message.event === 'state' && message.data.status !== 'processing') forget(message.data.job_id);
+        changed();
+      }
     }
-    changed();
-  });
-  stream.addEventListener('progress', (event) => {
-    const { job_id: id, ...progress } = read(event);
-    progressOf.set(new Map(progressOf.get()).set(id, progress as unknown as Schemas['JobProgress']));
-  });
+  };
+  // Only a refusal ends it: the answer to whatever is asked next says so, and lists look again by themselves.
+  follow().catch(() => {});
   return () => {
     clearTimeout(gathering);
-    stream.close();
+    leave.abort();
   };
+}
+
+function forget(id: string): void {
+  if (!progressOf.get().has(id)) return;
+  const rest = new Map(progressOf.get());
+  rest.delete(id);
+  progressOf.set(rest);
 }
