@@ -1,4 +1,4 @@
-import type { IconNode } from 'lucide';
+import { type IconNode, Search as SearchIcon } from 'lucide';
 import { type ComponentChildren, createElement, type JSX } from 'preact';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 
@@ -57,6 +57,29 @@ export function Button({ icon, tone = 'plain', iconOnly, label, onClick, ...rest
   );
 }
 
+/** Asks once more before it does what cannot be undone. */
+export function Sure({
+  label,
+  sure,
+  icon,
+  onSure,
+}: {
+  label: string;
+  sure: string;
+  icon?: IconNode;
+  onSure: () => Promise<unknown>;
+}) {
+  const [asked, setAsked] = useState(false);
+  return asked ? (
+    <span class="sure">
+      <Button tone="danger" label={sure} onClick={() => onSure().finally(() => setAsked(false))} />
+      <Button tone="quiet" label="No" onClick={() => setAsked(false)} />
+    </span>
+  ) : (
+    <Button label={label} {...(icon === undefined ? {} : { icon })} onClick={() => setAsked(true)} />
+  );
+}
+
 export function Field({
   label,
   hint,
@@ -112,6 +135,22 @@ export function Choice<T extends string | number>({
   );
 }
 
+/** Words that the prompts of a list contain. */
+export function Search({ text, onChange }: { text: string; onChange: (text: string) => void }) {
+  return (
+    <label class="search">
+      <Icon of={SearchIcon} />
+      <input
+        type="search"
+        aria-label="Find in prompts"
+        placeholder="Find in prompts"
+        value={text}
+        onInput={({ currentTarget }) => onChange(currentTarget.value)}
+      />
+    </label>
+  );
+}
+
 export function Notice({
   tone = 'info',
   children,
@@ -142,6 +181,23 @@ export function Head({ title, children }: { title: string; children?: ComponentC
       <div class="head-side">{children}</div>
     </header>
   );
+}
+
+/** Below the list: being seen asks for more. */
+export function Sentinel({ onSeen }: { onSeen: () => void }) {
+  const end = useRef<HTMLDivElement>(null);
+  const latest = useRef(onSeen);
+  latest.current = onSeen;
+  useEffect(() => {
+    if (end.current === null) return;
+    const observer = new IntersectionObserver(
+      ([entry]) => entry?.isIntersecting === true && latest.current(),
+      { rootMargin: '800px' },
+    );
+    observer.observe(end.current);
+    return () => observer.disconnect();
+  });
+  return <div ref={end} class="sentinel" aria-hidden="true" />;
 }
 
 /** Text to copy, with a button that does it. */

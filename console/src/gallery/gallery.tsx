@@ -1,4 +1,3 @@
-import { Search } from 'lucide';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { api, type Job, problemOf } from '../api.js';
 import { thumbnailAddress } from '../assets.js';
@@ -7,7 +6,7 @@ import { promptOf } from '../draw/draft.js';
 import { isVideoType, typeName } from '../format.js';
 import { jobsChanged } from '../live.js';
 import { addressOf, go } from '../route.js';
-import { Empty, Head, Icon, Notice } from '../ui.js';
+import { Empty, Head, Notice, Search, Sentinel } from '../ui.js';
 import { Detail } from './detail.js';
 
 type Kind = 'all' | 'image' | 'video';
@@ -36,16 +35,7 @@ export function GalleryScreen({ item }: { item: string | null }) {
   return (
     <>
       <Head title="Gallery">
-        <label class="search">
-          <Icon of={Search} />
-          <input
-            type="search"
-            aria-label="Find in prompts"
-            placeholder="Find in prompts"
-            value={filter.text}
-            onInput={({ currentTarget }) => setFilter({ ...filter, text: currentTarget.value })}
-          />
-        </label>
+        <Search text={filter.text} onChange={(text) => setFilter({ ...filter, text })} />
         <select
           aria-label="Kind"
           value={filter.kind}
@@ -95,23 +85,6 @@ export function GalleryScreen({ item }: { item: string | null }) {
       )}
     </>
   );
-}
-
-/** Below the list: being seen asks for more. */
-export function Sentinel({ onSeen }: { onSeen: () => void }) {
-  const end = useRef<HTMLDivElement>(null);
-  const latest = useRef(onSeen);
-  latest.current = onSeen;
-  useEffect(() => {
-    if (end.current === null) return;
-    const observer = new IntersectionObserver(
-      ([entry]) => entry?.isIntersecting === true && latest.current(),
-      { rootMargin: '800px' },
-    );
-    observer.observe(end.current);
-    return () => observer.disconnect();
-  });
-  return <div ref={end} class="sentinel" aria-hidden="true" />;
 }
 
 function useFinishedJobs(text: string) {

@@ -2,9 +2,8 @@ import { RefreshCw, Trash2 } from 'lucide';
 import { useState } from 'preact/hooks';
 import { api, reason, type Schemas } from '../api.js';
 import { ago, count, exactly } from '../format.js';
-import { Button, Copyable, Empty, Head, Notice } from '../ui.js';
+import { Button, Copyable, Empty, Head, Notice, Sure } from '../ui.js';
 import { useLoaded } from '../use-loaded.js';
-import { Sure } from './queue.js';
 
 const lookMs = 5000;
 type DeadReason = Schemas['DeadLetterReasons']['reasons'][number];

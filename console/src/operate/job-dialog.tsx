@@ -7,7 +7,7 @@ import { actionsFor } from '../gallery/actions.js';
 import { addressOf } from '../route.js';
 import { Button, Copyable, Notice } from '../ui.js';
 import { useLoaded } from '../use-loaded.js';
-import { statusNames, statusTones, whyOf } from './queue.js';
+import { statusNames, statusTones, whyOf } from './job-status.js';
 
 const lookMs = 2000;
 

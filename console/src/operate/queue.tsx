@@ -1,17 +1,16 @@
-import { CirclePause, CirclePlay, CircleStop, Search } from 'lucide';
+import { CirclePause, CirclePlay, CircleStop } from 'lucide';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { api, isOver, type Job, may, problemOf, reason, type Schemas } from '../api.js';
 import { useCell } from '../cell.js';
 import { promptOf } from '../draw/draft.js';
 import { ago, count, duration, typeName } from '../format.js';
-import { Sentinel } from '../gallery/gallery.js';
 import { jobsChanged, progressOf } from '../live.js';
 import { addressOf, go } from '../route.js';
-import { Button, Choice, Empty, Head, Icon, Notice } from '../ui.js';
+import { Button, Choice, Empty, Head, Notice, Search, Sentinel, Sure } from '../ui.js';
 import { useLoaded } from '../use-loaded.js';
 import { JobDialog } from './job-dialog.js';
+import { type Status, statusNames, statusTones, whyOf } from './job-status.js';
 
-type Status = Job['status'] | 'all';
 type QueueState = Schemas['QueueState'];
 const pageSize = 100;
 /** Beside what is told as it happens: times pass without an event. */
@@ -41,16 +40,7 @@ export function QueueScreen({ item }: { item: string | null }) {
   return (
     <>
       <Head title="Queue">
-        <label class="search">
-          <Icon of={Search} />
-          <input
-            type="search"
-            aria-label="Find in prompts"
-            placeholder="Find in prompts"
-            value={text}
-            onInput={({ currentTarget }) => setText(currentTarget.value)}
-          />
-        </label>
+        <Search text={text} onChange={setText} />
       </Head>
       {may('status') && <Queues onProblem={setSaid} />}
       <div class="list-head">
@@ -79,43 +69,6 @@ export function QueueScreen({ item }: { item: string | null }) {
         <JobDialog key={item} id={item} onClose={() => go('queue')} onChanged={list.reload} />
       )}
     </>
-  );
-}
-
-export const statusNames: Record<Status, string> = {
-  all: 'All',
-  queued: 'Waiting',
-  processing: 'Running',
-  completed: 'Done',
-  failed: 'Failed',
-  cancelled: 'Cancelled',
-};
-export const statusTones: Partial<Record<Status, string>> = {
-  processing: 'good',
-  failed: 'bad',
-  queued: 'warn',
-};
-
-/** Asks once more before it does what cannot be undone. */
-export function Sure({
-  label,
-  sure,
-  icon,
-  onSure,
-}: {
-  label: string;
-  sure: string;
-  icon?: Parameters<typeof Icon>[0]['of'];
-  onSure: () => Promise<unknown>;
-}) {
-  const [asked, setAsked] = useState(false);
-  return asked ? (
-    <span class="sure">
-      <Button tone="danger" label={sure} onClick={() => onSure().finally(() => setAsked(false))} />
-      <Button tone="quiet" label="No" onClick={() => setAsked(false)} />
-    </span>
-  ) : (
-    <Button label={label} {...(icon === undefined ? {} : { icon })} onClick={() => setAsked(true)} />
   );
 }
 
@@ -214,17 +167,6 @@ function Jobs({ jobs }: { jobs: Job[] }) {
       ))}
     </div>
   );
-}
-
-/** In one line: why it waits, how far it is, or what went wrong. */
-export function whyOf(job: Job, progress = job.progress): string {
-  if (job.status === 'queued') return job.waiting?.message ?? '';
-  if (job.status === 'processing') {
-    const { stage, step, steps, eta_seconds: eta } = progress;
-    const left = eta === null ? '' : `, about ${duration(eta)} left`;
-    return `${stage}${steps > 0 ? ` ${step} of ${steps}` : ''}${left}`;
-  }
-  return job.error_message ?? '';
 }
 
 /** Newest first, page by page; the first page is looked at again and again. */
