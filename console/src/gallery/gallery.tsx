@@ -1,12 +1,10 @@
-import { useEffect, useRef, useState } from 'preact/hooks';
-import { api, type Job, problemOf } from '../api.js';
+import { useState } from 'preact/hooks';
 import { thumbnailAddress } from '../assets.js';
-import { useCell } from '../cell.js';
 import { promptOf } from '../draw/draft.js';
 import { isVideoType, typeName } from '../format.js';
-import { jobsChanged } from '../live.js';
 import { addressOf, go } from '../route.js';
 import { Empty, Head, Notice, Search, Sentinel } from '../ui.js';
+import { useJobs } from '../use-jobs.js';
 import { Detail } from './detail.js';
 
 type Kind = 'all' | 'image' | 'video';
@@ -14,12 +12,11 @@ interface Filter {
   text: string;
   kind: Kind;
 }
-const pageSize = 100;
 
 /** Everything that was finished, newest first; more of it as one scrolls. */
 export function GalleryScreen({ item }: { item: string | null }) {
   const [filter, setFilter] = useState<Filter>({ text: '', kind: 'all' });
-  const { jobs, more, problem, loadMore, drop } = useFinishedJobs(filter.text);
+  const { jobs, more, problem, loadMore, drop } = useJobs('completed', filter.text);
   const shown = jobs.filter(
     ({ type, assets }) =>
       assets.length > 0 && (filter.kind === 'all' || isVideoType(type) === (filter.kind === 'video')),
@@ -85,67 +82,4 @@ export function GalleryScreen({ item }: { item: string | null }) {
       )}
     </>
   );
-}
-
-function useFinishedJobs(text: string) {
-  const round = useCell(jobsChanged);
-  const [jobs, setJobs] = useState<Job[]>([]);
-  const [cursor, setCursor] = useState<string | null>(null);
-  const [problem, setProblem] = useState<string | null>(null);
-  const [more, setMore] = useState(true);
-  const loading = useRef(false);
-  const asked = useRef('');
-
-  const load = (from: string | null, fresh = false) => {
-    loading.current = true;
-    const words = text.trim();
-    asked.current = words;
-    api
-      .listJobs({
-        status: 'completed',
-        limit: pageSize,
-        ...(from === null ? {} : { cursor: from }),
-        ...(words === '' ? {} : { text: words }),
-      })
-      .then(
-        ({ jobs: page, next_cursor: next }) => {
-          if (asked.current !== words) return;
-          setProblem(null);
-          if (fresh) {
-            // What was loaded further down stays: one may be looking at it.
-            setJobs((known) => [...page.filter(({ id }) => !known.some((job) => job.id === id)), ...known]);
-            return;
-          }
-          setJobs((known) => (from === null ? page : [...known, ...page]));
-          setCursor(next ?? null);
-          setMore(next !== undefined);
-        },
-        (error: unknown) => {
-          setProblem(problemOf(error));
-          setMore(false);
-        },
-      )
-      .finally(() => {
-        loading.current = false;
-      });
-  };
-
-  useEffect(() => {
-    const timer = setTimeout(() => load(null), text === '' ? 0 : 250);
-    return () => clearTimeout(timer);
-  }, [text]);
-  const first = useRef(round);
-  useEffect(() => {
-    if (round !== first.current && !loading.current) load(null, true);
-  }, [round]);
-
-  return {
-    jobs,
-    more,
-    problem,
-    loadMore: () => {
-      if (!loading.current && cursor !== null) load(cursor);
-    },
-    drop: (id: string) => setJobs((known) => known.filter((job) => job.id !== id)),
-  };
 }

@@ -1,19 +1,18 @@
 import { CirclePause, CirclePlay, CircleStop } from 'lucide';
-import { useEffect, useRef, useState } from 'preact/hooks';
-import { api, isOver, type Job, may, problemOf, reason, type Schemas } from '../api.js';
+import { useState } from 'preact/hooks';
+import { api, isOver, type Job, may, reason, type Schemas } from '../api.js';
 import { useCell } from '../cell.js';
 import { promptOf } from '../draw/draft.js';
 import { ago, count, duration, typeName } from '../format.js';
 import { jobsChanged, progressOf } from '../live.js';
 import { addressOf, go } from '../route.js';
 import { Button, Choice, Empty, Head, Notice, Search, Sentinel, Sure } from '../ui.js';
+import { useJobs } from '../use-jobs.js';
 import { useLoaded } from '../use-loaded.js';
 import { JobDialog } from './job-dialog.js';
 import { type Status, statusNames, statusTones, whyOf } from './job-status.js';
 
 type QueueState = Schemas['QueueState'];
-const pageSize = 100;
-/** Beside what is told as it happens: times pass without an event. */
 const lookMs = 10_000;
 
 /** What waits and runs, why, and everything that was: to hold, stop and look into. */
@@ -167,86 +166,4 @@ function Jobs({ jobs }: { jobs: Job[] }) {
       ))}
     </div>
   );
-}
-
-/** Newest first, page by page; the first page is looked at again and again. */
-function useJobs(status: Status, text: string) {
-  const [jobs, setJobs] = useState<Job[]>([]);
-  const [cursor, setCursor] = useState<string | undefined>();
-  const [problem, setProblem] = useState<string | null>(null);
-  const [loaded, setLoaded] = useState(false);
-  const [round, setRound] = useState(0);
-  const loading = useRef(false);
-  const changes = useCell(jobsChanged);
-  const words = text.trim();
-  const query = {
-    limit: pageSize,
-    ...(status === 'all' ? {} : { status }),
-    ...(words === '' ? {} : { text: words }),
-  };
-
-  const shown = useRef('');
-  const before = useRef<Job[]>([]);
-  before.current = jobs;
-  useEffect(() => {
-    const abort = new AbortController();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const what = `${status} ${words}`;
-    const look = async () => {
-      if (!document.hidden)
-        await api.listJobs(query, { signal: abort.signal }).then(
-          ({ jobs: page, next_cursor: next }) => {
-            if (abort.signal.aborted) return;
-            const isFirst = shown.current !== what;
-            shown.current = what;
-            setProblem(null);
-            setLoaded(true);
-            setJobs((known) => (isFirst ? page : renewed(known, page)));
-            // A whole page of jobs that were not there: what was the end of the list is none any more.
-            const ids = new Set(before.current.map(({ id }) => id));
-            if (isFirst || page.every(({ id }) => !ids.has(id))) setCursor(next);
-          },
-          (error: unknown) => abort.signal.aborted || setProblem(problemOf(error)),
-        );
-      if (!abort.signal.aborted) timer = setTimeout(() => void look(), lookMs);
-    };
-    timer = setTimeout(() => void look(), words === '' ? 0 : 250);
-    return () => {
-      abort.abort();
-      clearTimeout(timer);
-    };
-  }, [status, words, round, changes]);
-
-  return {
-    jobs,
-    problem,
-    more: !loaded || cursor !== undefined,
-    reload() {
-      shown.current = '';
-      setRound((known) => known + 1);
-    },
-    loadMore() {
-      if (loading.current || cursor === undefined) return;
-      loading.current = true;
-      api
-        .listJobs({ ...query, cursor })
-        .then(
-          ({ jobs: page, next_cursor: next }) => {
-            setJobs((known) => renewed(known, page, true));
-            setCursor(next);
-          },
-          (error: unknown) => setProblem(problemOf(error)),
-        )
-        .finally(() => (loading.current = false));
-    },
-  };
-}
-
-/** The known list with what a page says newer; jobs that are new stand in front, or at the end. */
-function renewed(known: Job[], page: Job[], atEnd = false): Job[] {
-  const byId = new Map(page.map((job) => [job.id, job]));
-  const kept = known.map((job) => byId.get(job.id) ?? job);
-  const ids = new Set(known.map(({ id }) => id));
-  const added = page.filter(({ id }) => !ids.has(id));
-  return atEnd ? [...kept, ...added] : [...added, ...kept];
 }
