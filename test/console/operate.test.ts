@@ -77,6 +77,7 @@ t.test(
     const hopeless = reasons.filter({ hasText: 'is missing' });
     await hopeless.getByRole('button', { name: 'Look at them' }).click();
     await hopeless.locator('pre').nth(2).waitFor();
+    t.equal(await hopeless.locator('pre').count(), 3, 'letters of this reason, none of the other');
     await fine('letters');
     await hopeless.getByRole('button', { name: 'Drop', exact: true }).first().click();
     await hopeless.getByRole('button', { name: 'Drop 3 jobs for good' }).click();

@@ -6,6 +6,8 @@ import { Button, Copyable, Empty, Head, Notice, Sure } from '../ui.js';
 import { useLoaded } from '../use-loaded.js';
 
 const lookMs = 5000;
+/** So many of a queue are looked at, the newest. */
+const mostLetters = 100;
 type DeadReason = Schemas['DeadLetterReasons']['reasons'][number];
 type Letter = Schemas['DeadLetters']['dead_letters'][number];
 
@@ -98,10 +100,10 @@ function Reason({ of, onDone }: { of: DeadReason; onDone: (said: string) => void
 
 function Letters({ of, onDone }: { of: DeadReason; onDone: (said: string) => void }) {
   const { data, problem, reload } = useLoaded(
-    (signal) =>
-      api.listDeadLetters({ queue: of.queue, limit: 50, ...({ reason: of.reason } as object) }, { signal }),
+    (signal) => api.listDeadLetters({ queue: of.queue, limit: mostLetters }, { signal }),
     [of.reason, of.queue, of.count],
   );
+  const letters = data?.dead_letters.filter(isOf(of.reason)) ?? [];
   const then = (work: Promise<unknown>, said: string) =>
     work.then(
       () => {
@@ -113,8 +115,13 @@ function Letters({ of, onDone }: { of: DeadReason; onDone: (said: string) => voi
   return (
     <>
       {problem !== null && <Notice tone="error">{problem}</Notice>}
+      {data !== undefined && letters.length < of.count && (
+        <p class="hint">
+          {letters.length} of {count(of.count, 'letter')}: those among the newest {mostLetters} of {of.queue}
+        </p>
+      )}
       <ul class="letters">
-        {data?.dead_letters.map((letter) => (
+        {letters.map((letter) => (
           <li key={letter.id}>
             <div class="card-head">
               <h3>{letter.reason}</h3>
@@ -139,6 +146,13 @@ function Letters({ of, onDone }: { of: DeadReason; onDone: (said: string) => voi
       </ul>
     </>
   );
+}
+
+/** Reasons of a group differ in ids and numbers, for which its own has an "…". */
+function isOf(common: string): (letter: Letter) => boolean {
+  const parts = common.split('…').map((part) => part.replaceAll(/[\\^$.*+?()[\]{}|]/g, '\\$&'));
+  const form = new RegExp(`^${parts.join('(?:[0-9a-f-]{36}|\\d[\\d.,]*|…)')}$`, 'i');
+  return ({ reason }) => form.test(reason);
 }
 
 function pretty({ payload, encoding }: Letter): string {
