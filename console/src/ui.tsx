@@ -183,6 +183,60 @@ export function Head({ title, children }: { title: string; children?: ComponentC
   );
 }
 
+/** Above everything else until it is closed: by its button, by Escape, or by a click beside it. */
+export function Dialog({
+  label,
+  look,
+  onClose,
+  onKeyDown,
+  children,
+}: {
+  label: string;
+  look: 'detail' | 'sheet';
+  onClose: () => void;
+  onKeyDown?: (event: KeyboardEvent) => void;
+  children: (close: () => void) => ComponentChildren;
+}) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => dialog.current?.showModal(), []);
+  const close = () => dialog.current?.close();
+  return (
+    <dialog
+      ref={dialog}
+      class={`dialog ${look}`}
+      aria-label={label}
+      onClose={onClose}
+      onClick={({ target }) => target === dialog.current && close()}
+      {...(onKeyDown === undefined ? {} : { onKeyDown })}
+    >
+      {children(close)}
+    </dialog>
+  );
+}
+
+/** Names and what they stand at; nothing is listed that is not known. */
+export function Facts({
+  rows,
+  look = 'settings',
+}: {
+  rows: ReadonlyArray<readonly [name: string, value: string | number | undefined]>;
+  look?: 'settings' | 'figures';
+}) {
+  return (
+    <dl class={look}>
+      {rows.map(
+        ([name, value]) =>
+          value !== undefined && (
+            <div key={name}>
+              <dt>{name}</dt>
+              <dd>{value}</dd>
+            </div>
+          ),
+      )}
+    </dl>
+  );
+}
+
 /** Below the list: being seen asks for more. */
 export function Sentinel({ onSeen }: { onSeen: () => void }) {
   const end = useRef<HTMLDivElement>(null);

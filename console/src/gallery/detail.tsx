@@ -1,10 +1,10 @@
 import { ChevronLeft, ChevronRight, Clapperboard, Dices, Download, RotateCcw, Trash2, X } from 'lucide';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useState } from 'preact/hooks';
 import { api, type Job, reason } from '../api.js';
 import { Asset, download, fileAddress } from '../assets.js';
 import { promptOf } from '../draw/draft.js';
 import { ago, duration, exactly, isVideoType, typeName } from '../format.js';
-import { Button, Notice } from '../ui.js';
+import { Button, Dialog, Facts, Notice } from '../ui.js';
 import { useLoaded } from '../use-loaded.js';
 import { actionsFor } from './actions.js';
 
@@ -19,14 +19,10 @@ interface DetailProps {
 
 /** One picture or video, everything that made it, and what can be made of it. */
 export function Detail({ id, index, known, onStep, onClose, onDeleted }: DetailProps) {
-  const dialog = useRef<HTMLDialogElement>(null);
   const { data, problem } = useLoaded((signal) => api.getJob({ id }, { signal }), [id]);
   const [failed, setFailed] = useState('');
   const [sure, setSure] = useState(false);
   const job = data ?? known;
-  useEffect(() => {
-    dialog.current?.showModal();
-  }, []);
 
   const attempt = (action: () => Promise<unknown>) => async () => {
     setFailed('');
@@ -36,70 +32,70 @@ export function Detail({ id, index, known, onStep, onClose, onDeleted }: DetailP
   const actions = job === undefined ? undefined : actionsFor(job);
 
   return (
-    <dialog
-      ref={dialog}
-      class="detail"
-      aria-label="Picture and settings"
+    <Dialog
+      look="detail"
+      label="Picture and settings"
       onClose={onClose}
-      onClick={(event) => event.target === dialog.current && dialog.current?.close()}
       onKeyDown={({ key, target }) => {
         if (target instanceof HTMLVideoElement) return;
         if (key === 'ArrowLeft') onStep(-1);
         if (key === 'ArrowRight') onStep(1);
       }}
     >
-      <div class="detail-inside">
-        <div class="detail-picture">
-          {job !== undefined && <Asset key={index} job={job} index={index} alt={promptOf(job)} />}
-        </div>
-        <div class="detail-side">
-          <div class="detail-bar">
-            <Button tone="quiet" icon={ChevronLeft} iconOnly label="Newer" onClick={() => onStep(-1)} />
-            <Button tone="quiet" icon={ChevronRight} iconOnly label="Older" onClick={() => onStep(1)} />
-            <Button tone="quiet" icon={X} iconOnly label="Close" onClick={() => dialog.current?.close()} />
+      {(close) => (
+        <div class="detail-inside">
+          <div class="detail-picture">
+            {job !== undefined && <Asset key={index} job={job} index={index} alt={promptOf(job)} />}
           </div>
-          {problem !== null && <Notice tone="error">{problem}</Notice>}
-          {failed !== '' && <Notice tone="error">{failed}</Notice>}
-          {job !== undefined && actions !== undefined && (
-            <>
-              <h2 class="detail-prompt">{promptOf(job) || typeName(job.type)}</h2>
-              <div class="actions">
-                <Button icon={Dices} label="Vary the seed" onClick={attempt(actions.vary)} />
-                <Button icon={RotateCcw} label="Again" onClick={attempt(actions.again)} />
-                {!isVideoType(job.type) && (
+          <div class="detail-side">
+            <div class="detail-bar">
+              <Button tone="quiet" icon={ChevronLeft} iconOnly label="Newer" onClick={() => onStep(-1)} />
+              <Button tone="quiet" icon={ChevronRight} iconOnly label="Older" onClick={() => onStep(1)} />
+              <Button tone="quiet" icon={X} iconOnly label="Close" onClick={close} />
+            </div>
+            {problem !== null && <Notice tone="error">{problem}</Notice>}
+            {failed !== '' && <Notice tone="error">{failed}</Notice>}
+            {job !== undefined && actions !== undefined && (
+              <>
+                <h2 class="detail-prompt">{promptOf(job) || typeName(job.type)}</h2>
+                <div class="actions">
+                  <Button icon={Dices} label="Vary the seed" onClick={attempt(actions.vary)} />
+                  <Button icon={RotateCcw} label="Again" onClick={attempt(actions.again)} />
+                  {!isVideoType(job.type) && (
+                    <Button
+                      icon={Clapperboard}
+                      label="As first frame"
+                      onClick={attempt(() => actions.asFirstFrame(index))}
+                    />
+                  )}
+                  {address !== undefined && (
+                    <Button
+                      icon={Download}
+                      label="Download"
+                      onClick={attempt(() => download(address, nameOf(job, index, address)))}
+                    />
+                  )}
                   <Button
-                    icon={Clapperboard}
-                    label="As first frame"
-                    onClick={attempt(() => actions.asFirstFrame(index))}
+                    tone={sure ? 'danger' : 'plain'}
+                    icon={Trash2}
+                    label={sure ? 'Delete its files for good' : 'Delete'}
+                    onClick={
+                      sure
+                        ? attempt(async () => {
+                            await api.deleteJobAssets({ id: job.id });
+                            onDeleted();
+                          })
+                        : () => setSure(true)
+                    }
                   />
-                )}
-                {address !== undefined && (
-                  <Button
-                    icon={Download}
-                    label="Download"
-                    onClick={attempt(() => download(address, nameOf(job, index, address)))}
-                  />
-                )}
-                <Button
-                  tone={sure ? 'danger' : 'plain'}
-                  icon={Trash2}
-                  label={sure ? 'Delete its files for good' : 'Delete'}
-                  onClick={
-                    sure
-                      ? attempt(async () => {
-                          await api.deleteJobAssets({ id: job.id });
-                          onDeleted();
-                        })
-                      : () => setSure(true)
-                  }
-                />
-              </div>
-              <Settings job={job} index={index} />
-            </>
-          )}
+                </div>
+                <Settings job={job} index={index} />
+              </>
+            )}
+          </div>
         </div>
-      </div>
-    </dialog>
+      )}
+    </Dialog>
   );
 }
 
@@ -112,7 +108,6 @@ function nameOf(job: Job, index: number, address: string): string {
   return `${words.slice(0, 8).join('-') || job.id}-${index}.${ending}`;
 }
 
-/** Rows that say something; nothing is listed that was not set. */
 function Settings({ job, index }: { job: Job; index: number }) {
   const { metadata } = job;
   const seeds = metadata['seeds'] as number[] | undefined;
@@ -148,17 +143,5 @@ function Settings({ job, index }: { job: Job; index: number }) {
     ['Instance', job.worker_id],
     ['Job', job.id],
   ];
-  return (
-    <dl class="settings">
-      {rows.map(
-        ([name, value]) =>
-          value !== undefined && (
-            <div key={name}>
-              <dt>{name}</dt>
-              <dd>{value}</dd>
-            </div>
-          ),
-      )}
-    </dl>
-  );
+  return <Facts rows={rows} />;
 }

@@ -1,8 +1,8 @@
 import { RotateCcw, ScrollText } from 'lucide';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useState } from 'preact/hooks';
 import { api, may, reason, type Schemas } from '../api.js';
 import { ago, bytes, count, duration, engineName } from '../format.js';
-import { Button, Empty, Head, Notice } from '../ui.js';
+import { Button, Dialog, Empty, Facts, Head, Notice } from '../ui.js';
 import { useLoaded } from '../use-loaded.js';
 import { Sparkline } from './sparkline.js';
 
@@ -104,26 +104,18 @@ function Engines({ status, onSaid }: { status: Status; onSaid: (text: string) =>
                 {worker.resting === true ? 'resting' : worker.state.replace('_', ' ')}
               </span>
             </div>
-            <dl class="figures">
-              <div>
-                <dt>Up</dt>
-                <dd>{worker.uptime === 0 ? '–' : duration(worker.uptime)}</dd>
-              </div>
-              <div>
-                <dt>Jobs</dt>
-                <dd>{worker.jobs_processed}</dd>
-              </div>
-              <div>
-                <dt>Errors</dt>
-                <dd>{worker.error_count}</dd>
-              </div>
-              <div>
-                <dt>Memory</dt>
-                <dd>
-                  {typeof worker.memory_usage_bytes === 'number' ? bytes(worker.memory_usage_bytes) : '–'}
-                </dd>
-              </div>
-            </dl>
+            <Facts
+              look="figures"
+              rows={[
+                ['Up', worker.uptime === 0 ? '–' : duration(worker.uptime)],
+                ['Jobs', worker.jobs_processed],
+                ['Errors', worker.error_count],
+                [
+                  'Memory',
+                  typeof worker.memory_usage_bytes === 'number' ? bytes(worker.memory_usage_bytes) : '–',
+                ],
+              ]}
+            />
             {(worker.trouble || worker.reason) && <p class="hint">{worker.trouble ?? worker.reason}</p>}
             {may('operate') && (
               <div class="actions">
@@ -140,35 +132,35 @@ function Engines({ status, onSaid }: { status: Status; onSaid: (text: string) =>
 }
 
 function Logs({ of, onClose }: { of: string; onClose: () => void }) {
-  const dialog = useRef<HTMLDialogElement>(null);
   const { data, problem } = useLoaded(
     (signal) => api.getWorkerLogs({ worker_id: of }, { signal }),
     [of],
     lookMs,
   );
-  useEffect(() => dialog.current?.showModal(), []);
   const exit = data?.last_exit;
   return (
-    <dialog ref={dialog} class="sheet" aria-label={`Log of ${engineName(of)}`} onClose={onClose}>
-      <div class="sheet-inside">
-        <div class="card-head">
-          <h2>Log of {engineName(of)}</h2>
-          <Button tone="quiet" label="Close" onClick={() => dialog.current?.close()} />
+    <Dialog look="sheet" label={`Log of ${engineName(of)}`} onClose={onClose}>
+      {(close) => (
+        <div class="sheet-inside">
+          <div class="card-head">
+            <h2>Log of {engineName(of)}</h2>
+            <Button tone="quiet" label="Close" onClick={close} />
+          </div>
+          {problem !== null && <Notice tone="error">{problem}</Notice>}
+          {exit && (
+            <Notice tone="warning">
+              It ended {ago(exit.at)}
+              {exit.stage === null ? '' : ` during ${exit.stage}`}: {exit.reason}
+            </Notice>
+          )}
+          {data !== undefined && (
+            <pre class="log" tabIndex={0} aria-label="Lines">
+              {data.lines.length === 0 ? 'It has printed nothing.' : data.lines.join('\n')}
+            </pre>
+          )}
         </div>
-        {problem !== null && <Notice tone="error">{problem}</Notice>}
-        {exit && (
-          <Notice tone="warning">
-            It ended {ago(exit.at)}
-            {exit.stage === null ? '' : ` during ${exit.stage}`}: {exit.reason}
-          </Notice>
-        )}
-        {data !== undefined && (
-          <pre class="log" tabIndex={0} aria-label="Lines">
-            {data.lines.length === 0 ? 'It has printed nothing.' : data.lines.join('\n')}
-          </pre>
-        )}
-      </div>
-    </dialog>
+      )}
+    </Dialog>
   );
 }
 

@@ -1,11 +1,10 @@
 import { CircleStop, RotateCcw, X } from 'lucide';
-import { useEffect, useRef } from 'preact/hooks';
 import { api, isOver, may } from '../api.js';
 import { promptOf } from '../draw/draft.js';
 import { ago, duration, exactly, typeName } from '../format.js';
 import { actionsFor } from '../gallery/actions.js';
 import { addressOf } from '../route.js';
-import { Button, Copyable, Notice } from '../ui.js';
+import { Button, Copyable, Dialog, Facts, Notice } from '../ui.js';
 import { useLoaded } from '../use-loaded.js';
 import { statusNames, statusTones, whyOf } from './job-status.js';
 
@@ -21,86 +20,71 @@ export function JobDialog({
   onClose: () => void;
   onChanged: () => void;
 }) {
-  const dialog = useRef<HTMLDialogElement>(null);
-  const { data, problem } = useLoaded((signal) => api.getJob({ id }, { signal }), [id], lookMs);
-  useEffect(() => dialog.current?.showModal(), []);
-  const job = data;
+  const { data: job, problem } = useLoaded((signal) => api.getJob({ id }, { signal }), [id], lookMs);
   return (
-    <dialog
-      ref={dialog}
-      class="sheet"
-      aria-label="Job"
-      onClose={onClose}
-      onClick={(event) => event.target === dialog.current && dialog.current?.close()}
-    >
-      <div class="sheet-inside">
-        <div class="card-head">
+    <Dialog look="sheet" label="Job" onClose={onClose}>
+      {(close) => (
+        <div class="sheet-inside">
+          <div class="card-head">
+            {job !== undefined && (
+              <span class={`badge ${statusTones[job.status] ?? ''}`}>{statusNames[job.status]}</span>
+            )}
+            <Button tone="quiet" icon={X} iconOnly label="Close" onClick={close} />
+          </div>
+          {problem !== null && <Notice tone="error">{problem}</Notice>}
           {job !== undefined && (
-            <span class={`badge ${statusTones[job.status] ?? ''}`}>{statusNames[job.status]}</span>
+            <>
+              <h2 class="detail-prompt">{promptOf(job) || typeName(job.type)}</h2>
+              {whyOf(job) !== '' && (
+                <Notice tone={job.status === 'failed' ? 'error' : 'info'}>{whyOf(job)}</Notice>
+              )}
+              <div class="actions">
+                {!isOver(job.status) && may('jobs') && (
+                  <Button
+                    icon={CircleStop}
+                    label="Cancel"
+                    onClick={() => api.cancelJob({ id }).then(onChanged, () => {})}
+                  />
+                )}
+                {isOver(job.status) && (
+                  <Button icon={RotateCcw} label="Again" onClick={() => actionsFor(job).again()} />
+                )}
+                {job.assets.length > 0 && (
+                  <a class="button plain" href={addressOf('gallery', `${id}.0`)}>
+                    See it
+                  </a>
+                )}
+              </div>
+              <Facts
+                rows={[
+                  ['Model', typeName(job.type)],
+                  ['Created', `${exactly(job.created_at)}, ${ago(job.created_at)}`],
+                  ['Attempts', String(job.attempts)],
+                  ['Last error', job.last_error],
+                  ['User', job.user_id],
+                  ['Instance', job.worker_id],
+                  ['Job', job.id],
+                ]}
+              />
+              {job.history !== undefined && job.history.length > 0 && (
+                <ol class="attempts">
+                  {job.history.map((one) => (
+                    <li key={one.attempt}>
+                      <strong>Attempt {one.attempt}</strong> {one.outcome.replace('_', ' ')},{' '}
+                      {duration((Date.parse(one.ended_at) - Date.parse(one.started_at)) / 1000)},{' '}
+                      {ago(one.ended_at)}
+                      {one.error !== undefined && <p class="hint">{one.error}</p>}
+                    </li>
+                  ))}
+                </ol>
+              )}
+              {job.request !== undefined && (
+                <Copyable label="What was asked for" text={JSON.stringify(job.request, null, 2)} />
+              )}
+            </>
           )}
-          <Button tone="quiet" icon={X} iconOnly label="Close" onClick={() => dialog.current?.close()} />
         </div>
-        {problem !== null && <Notice tone="error">{problem}</Notice>}
-        {job !== undefined && (
-          <>
-            <h2 class="detail-prompt">{promptOf(job) || typeName(job.type)}</h2>
-            {whyOf(job) !== '' && (
-              <Notice tone={job.status === 'failed' ? 'error' : 'info'}>{whyOf(job)}</Notice>
-            )}
-            <div class="actions">
-              {!isOver(job.status) && may('jobs') && (
-                <Button
-                  icon={CircleStop}
-                  label="Cancel"
-                  onClick={() => api.cancelJob({ id }).then(onChanged, () => {})}
-                />
-              )}
-              {isOver(job.status) && (
-                <Button icon={RotateCcw} label="Again" onClick={() => actionsFor(job).again()} />
-              )}
-              {job.assets.length > 0 && (
-                <a class="button plain" href={addressOf('gallery', `${id}.0`)}>
-                  See it
-                </a>
-              )}
-            </div>
-            <dl class="settings">
-              {[
-                ['Model', typeName(job.type)],
-                ['Created', `${exactly(job.created_at)}, ${ago(job.created_at)}`],
-                ['Attempts', String(job.attempts)],
-                ['Last error', job.last_error],
-                ['User', job.user_id],
-                ['Instance', job.worker_id],
-                ['Job', job.id],
-              ].map(
-                ([name, value]) =>
-                  value !== undefined && (
-                    <div key={name}>
-                      <dt>{name}</dt>
-                      <dd>{value}</dd>
-                    </div>
-                  ),
-              )}
-            </dl>
-            {job.history !== undefined && job.history.length > 0 && (
-              <ol class="attempts">
-                {job.history.map((one) => (
-                  <li key={one.attempt}>
-                    <strong>Attempt {one.attempt}</strong> {one.outcome.replace('_', ' ')},{' '}
-                    {duration((Date.parse(one.ended_at) - Date.parse(one.started_at)) / 1000)},{' '}
-                    {ago(one.ended_at)}
-                    {one.error !== undefined && <p class="hint">{one.error}</p>}
-                  </li>
-                ))}
-              </ol>
-            )}
-            {job.request !== undefined && (
-              <Copyable label="What was asked for" text={JSON.stringify(job.request, null, 2)} />
-            )}
-          </>
-        )}
-      </div>
-    </dialog>
+      )}
+    </Dialog>
   );
 }

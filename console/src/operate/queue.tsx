@@ -6,7 +6,7 @@ import { promptOf } from '../draw/draft.js';
 import { ago, count, duration, typeName } from '../format.js';
 import { jobsChanged, progressOf } from '../live.js';
 import { addressOf, go } from '../route.js';
-import { Button, Choice, Empty, Head, Notice, Search, Sentinel, Sure } from '../ui.js';
+import { Button, Choice, Empty, Facts, Head, Notice, Search, Sentinel, Sure } from '../ui.js';
 import { useJobs } from '../use-jobs.js';
 import { useLoaded } from '../use-loaded.js';
 import { JobDialog } from './job-dialog.js';
@@ -98,24 +98,15 @@ function Queues({ onProblem }: { onProblem: (text: string) => void }) {
               />
             )}
           </div>
-          <dl class="figures">
-            <div>
-              <dt>Waiting</dt>
-              <dd>{(queue.waiting + queue.delayed).toLocaleString('en')}</dd>
-            </div>
-            <div>
-              <dt>Running</dt>
-              <dd>{queue.running}</dd>
-            </div>
-            <div>
-              <dt>A job takes</dt>
-              <dd>{queue.job_seconds === null ? '–' : duration(queue.job_seconds)}</dd>
-            </div>
-            <div>
-              <dt>Empty in</dt>
-              <dd>{queue.empty_in_seconds ? duration(queue.empty_in_seconds) : '–'}</dd>
-            </div>
-          </dl>
+          <Facts
+            look="figures"
+            rows={[
+              ['Waiting', (queue.waiting + queue.delayed).toLocaleString('en')],
+              ['Running', queue.running],
+              ['A job takes', queue.job_seconds === null ? '–' : duration(queue.job_seconds)],
+              ['Empty in', queue.empty_in_seconds ? duration(queue.empty_in_seconds) : '–'],
+            ]}
+          />
           {queue.paused !== null && (
             <p class="hint">
               By {queue.paused.by}, {ago(queue.paused.since)}

@@ -1,7 +1,7 @@
 import published from '../../../models/published.json';
 import { api, type Capabilities, ownUserId } from '../api.js';
 import { bytes, engineName } from '../format.js';
-import { Copyable, Head, Notice } from '../ui.js';
+import { Copyable, Facts, Head, Notice } from '../ui.js';
 import { useLoaded } from '../use-loaded.js';
 
 /** What this instance draws with, what else there is, and how to call it from elsewhere. */
@@ -50,14 +50,7 @@ function Here({
         ))}
       </div>
       {off.length > 0 && (
-        <dl class="settings">
-          {off.map(({ feature, reason }) => (
-            <div key={feature}>
-              <dt>{feature.replaceAll('_', ' ')}</dt>
-              <dd>{reason}</dd>
-            </div>
-          ))}
-        </dl>
+        <Facts rows={off.map(({ feature, reason }) => [feature.replaceAll('_', ' '), reason] as const)} />
       )}
     </section>
   );
