@@ -3,10 +3,10 @@ import type { components } from '../../src/contract/generated.js';
 import { createCell } from './cell.js';
 
 export type Schemas = components['schemas'];
-export type Session = Schemas['Session'];
+type Session = Schemas['Session'];
 export type Capabilities = Schemas['Capabilities'];
 export type { Job };
-export { ConnectionError, isOver, OurVidzError } from '../../client/index.js';
+export { isOver, OurVidzError } from '../../client/index.js';
 
 /** undefined: not known yet; null: nobody is signed in. */
 export const session = createCell<Session | null | undefined>(undefined);

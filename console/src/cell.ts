@@ -1,7 +1,7 @@
 import { useEffect, useState } from 'preact/hooks';
 
 /** A value that parts of the page share. */
-export interface Cell<T> {
+interface Cell<T> {
   get(): T;
   set(value: T): void;
   subscribe(listener: (value: T) => void): () => void;

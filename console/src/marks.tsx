@@ -30,8 +30,8 @@ function Waiting() {
 }
 
 function Dead() {
-  const changes = useCell(jobsChanged);
-  const { data } = useLoaded((signal) => api.listDeadLetterReasons({}, { signal }), [changes], lookMs);
+  // Not at each change of a job: the service goes through all dead letters for it.
+  const { data } = useLoaded((signal) => api.listDeadLetterReasons({}, { signal }), [], lookMs);
   const dead = data?.reasons.reduce((sum, { count }) => sum + count, 0);
   return dead ? (
     <span class="count bad">

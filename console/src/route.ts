@@ -1,9 +1,9 @@
 import { createCell } from './cell.js';
 
-export const screens = ['draw', 'gallery', 'queue', 'failed', 'health', 'setup'] as const;
+const screens = ['draw', 'gallery', 'queue', 'failed', 'health', 'setup'] as const;
 export type Screen = (typeof screens)[number];
 /** `#/gallery/JOB_ID`: a screen, and what is open on it. */
-export interface Route {
+interface Route {
   screen: Screen;
   item: string | null;
 }

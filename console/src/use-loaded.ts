@@ -1,7 +1,7 @@
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { problemOf } from './api.js';
 
-export interface Loaded<T> {
+interface Loaded<T> {
   data: T | undefined;
   problem: string | null;
   reload: () => void;

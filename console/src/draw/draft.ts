@@ -47,7 +47,6 @@ export const draft = createKeptCell<Draft>('draft', emptyDraft);
 export const change = (fields: Partial<Draft>) => draft.set({ ...draft.get(), ...fields });
 
 export const isSdxl = (type: string) => type.startsWith('sdxl');
-export const largestSeed = 4_294_967_295;
 export const anySeed = () => crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
 
 /** The body of `POST /jobs`. */

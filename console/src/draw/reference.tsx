@@ -72,7 +72,7 @@ export function ReferenceField({ draft }: { draft: Draft }) {
             <img src={reference.shown} alt="The reference" />
           )}
           <div class="reference-form">
-            {!isSdxl(type) && isVideoType(type) && (
+            {isVideoType(type) && (
               <Choice
                 label="Used as"
                 value={reference.role}

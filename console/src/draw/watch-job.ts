@@ -31,12 +31,6 @@ export function watch(id: string): void {
   });
 }
 
-export function unwatch(): void {
-  watching.abort();
-  staged.set({ id: null });
-  watched.set(null);
-}
-
 async function follow(id: string, signal: AbortSignal): Promise<void> {
   const first = await api.getJob({ id }, { signal });
   watched.set({ job: first, previews: {}, progress: first.progress, problem: null });
