@@ -57,6 +57,12 @@ export async function openBrowser(t: Test, { timeoutMs = 120_000 } = {}) {
       await page.setViewportSize({ width, height });
       await page.emulateMedia({ colorScheme: dark ? 'dark' : 'light' });
     },
+    /** By the link in the navigation. */
+    async open(screen: string): Promise<void> {
+      const link = page.getByRole('navigation').getByRole('link', { name: new RegExp(`^${screen}`) });
+      await link.click();
+      await page.getByRole('heading', { name: screen, exact: true }).waitFor();
+    },
     async signIn(baseUrl: string, key: string): Promise<void> {
       await page.goto(`${baseUrl}/`);
       await page.getByLabel('Key').fill(key);
