@@ -104,6 +104,7 @@ t.test('a thousand jobs are listed, filtered and cancelled', { skip }, async (t)
   const cursor = /\/jobs\?.*cursor=/;
   let goOn = () => {};
   const held = new Promise<void>((resolve) => (goOn = resolve));
+  t.teardown(() => goOn());
   await page.route(cursor, async (route) => {
     await held;
     await route.continue();
