@@ -1,4 +1,5 @@
 /** From the first login to a video, as somebody does it who has never seen the console. */
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import t from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
@@ -70,18 +71,70 @@ t.test('login, drawing, settings, another seed, a video from the picture', { ski
   await button('Again').click();
   t.equal(await prompt.inputValue(), 'a (red:1.2) circle above a blue square');
 
-  // A reference from disk.
+  // A reference: chosen from disk, pasted from the clipboard, dropped from another window.
+  const picture = path.join(projectRoot(), 'docs/images/readme.png');
+  const uploaded = async (act: () => Promise<unknown>) => {
+    const answer = page.waitForResponse((one) => one.url().endsWith('/references'));
+    await act();
+    t.equal((await answer).status(), 201, 'the service has it');
+    await page.getByAltText('The reference').waitFor();
+    return ((await (await answer).json()) as { reference: string }).reference;
+  };
   await page.getByText('Reference', { exact: true }).click();
-  await page.setInputFiles('input[type=file]', path.join(projectRoot(), 'docs/images/readme.png'));
-  await page.getByAltText('The reference').waitFor();
+  await uploaded(() => page.setInputFiles('input[type=file]', picture));
+  await button('Remove the reference').click();
+  await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+  const base64 = (await readFile(picture)).toString('base64');
+  await page.evaluate(`(async () => {
+    const bytes = Uint8Array.from(atob('${base64}'), (letter) => letter.charCodeAt(0));
+    await navigator.clipboard.write([new ClipboardItem({ 'image/png': new Blob([bytes], { type: 'image/png' }) })]);
+  })()`);
+  await prompt.focus();
+  await uploaded(() => page.keyboard.press('Control+V'));
+  await button('Remove the reference').click();
+  const field = page.locator('.drop');
+  if (!(await field.isVisible())) await page.getByText('Reference', { exact: true }).click();
+  await field.scrollIntoViewIfNeeded();
+  const { x, y, width, height } = (await field.boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 };
+  const devtools = await page.context().newCDPSession(page);
+  const dropped = await uploaded(async () => {
+    for (const type of ['dragEnter', 'dragOver', 'drop'] as const)
+      await devtools.send('Input.dispatchDragEvent', {
+        type,
+        x: x + width / 2,
+        y: y + height / 2,
+        data: { items: [], files: [picture], dragOperationsMask: 1 },
+      });
+  });
   await button('Draw').click();
   await page.locator('.pictures:not([data-status=completed])').waitFor();
   await finished();
+
+  const { jobs } = (await service.getJson('/jobs?limit=1')) as { jobs: Array<{ id: string }> };
+  const last = `/jobs/${jobs[0]?.id}`;
+  t.match(await service.getJson(last), { request: { metadata: { reference_image_url: dropped } } });
 
   await page.getByRole('link', { name: 'Gallery' }).click();
   await page.locator('.tiles img').nth(2).waitFor();
   await shot('gallery');
   await fine('the gallery');
+
+  // The newest is saved, then deleted for good.
+  const tiles = page.locator('.tiles li');
+  const before = await tiles.count();
+  await tiles.first().locator('a').click();
+  const download = page.waitForEvent('download');
+  await button('Download').click();
+  t.match((await download).suggestedFilename(), /^a-red-1-2-circle.*-0\.png$/, 'named by its prompt');
+  const { assets } = (await service.getJson(last)) as { assets: [string] };
+  const stored = Buffer.from(await (await service.get(assets[0])).arrayBuffer());
+  t.ok(stored.equals(await readFile(await (await download).path())), 'the file itself');
+  await button('Delete').click();
+  await button('Delete its files for good').click();
+  await page.getByRole('dialog').waitFor({ state: 'detached' });
+  t.equal(await tiles.count(), before - 1, 'it is gone from the gallery');
+  t.match(await service.getJson(last), { status: 'completed', assets: [] });
+  t.equal((await service.get(assets[0])).status, 404, 'and from the storage');
   for (const dark of [false, true]) {
     await as({ ...phone, dark });
     await shot(`gallery-phone${dark ? '-dark' : ''}`);

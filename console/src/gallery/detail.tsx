@@ -72,7 +72,7 @@ export function Detail({ id, index, known, onStep, onClose, onDeleted }: DetailP
                     <Button
                       icon={Download}
                       label="Download"
-                      onClick={attempt(() => download(address, nameOf(job, index, address)))}
+                      onClick={() => download(address, nameOf(job, index, address))}
                     />
                   )}
                   <Button
