@@ -1,9 +1,10 @@
+import { spawn } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Job } from '../../client/index.js';
 import { type Client, download } from './client.js';
-import { formatFields, shorten } from './output.js';
+import { formatFields, shorten, writeNote } from './output.js';
 import type { JobProgressDisplay } from './progress-view.js';
 import { oneLine } from '../lib/printable.js';
 import { catalogue, isJobType } from '../services/catalogue.js';
@@ -24,6 +25,7 @@ export async function followJob(
   try {
     for await (const { event, data } of client.followJob(jobId, { signal })) {
       if (event === 'progress') display.update(data);
+      if (event === 'preview') display.preview(Buffer.from(data.base64, 'base64'));
       if (event !== 'state') continue;
       if (data.attempts > attempts) display.note(`Attempt ${data.attempts}: the one before was interrupted`);
       attempts = Math.max(attempts, data.attempts);
@@ -80,6 +82,19 @@ async function tellWhyItWaits(
 
 /** How far a job is, as its events say. */
 export type ProgressView = Job['progress'];
+
+/** e.g. `denoise 7/15, about 3 s left` */
+export function describeProgress(progress: ProgressView): string {
+  const step = progress.steps > 0 ? ` ${progress.step}/${progress.steps}` : '';
+  const eta = progress.eta_seconds === null ? '' : `, about ${formatSeconds(progress.eta_seconds)} left`;
+  return `${progress.stage}${step}${eta}`;
+}
+
+export function formatSeconds(seconds: number): string {
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  return `${Math.round(seconds / 60)} min`;
+}
 
 interface Token {
   token: string;
@@ -191,4 +206,14 @@ export function slugOf(prompt: string): string {
     .replace(/[^\p{L}\p{N}]+/gu, '-')
     .replace(/^-+|-+$/g, '');
   return [...slug].slice(0, 60).join('').replace(/-+$/, '') || 'picture';
+}
+
+const viewers: Partial<Record<NodeJS.Platform, string>> = { darwin: 'open', win32: 'explorer' };
+
+/** With the viewer this machine has for it; the command line does not wait for it. */
+export function openFile(file: string): void {
+  const viewer = viewers[process.platform] ?? 'xdg-open';
+  spawn(viewer, [file], { stdio: 'ignore', detached: true })
+    .on('error', () => writeNote(`${viewer} is not here: open ${file} yourself`))
+    .unref();
 }

@@ -141,6 +141,49 @@ export function shorten(text: string, length: number): string {
   return characters.length <= length ? text : `${characters.slice(0, length - 1).join('')}…`;
 }
 
+/** A PNG in pieces of 4,096 bytes, as kitty's protocol asks; `how` goes before them. */
+export function kittyOf(png: Buffer, how = ''): string {
+  const pieces = png.toString('base64').match(/.{1,4096}/g) ?? [];
+  const more = (index: number) => (index < pieces.length - 1 ? 1 : 0);
+  return pieces
+    .map(
+      (piece, index) =>
+        `\u001b_G${index === 0 ? `a=T,f=100,${how}` : ''}q=2,m=${more(index)};${piece}\u001b\\`,
+    )
+    .join('');
+}
+
+/** Six rows of pixels a line, colour by colour, in the 216 colours of a cube of six steps a channel. */
+export function sixelOf(rgb: Uint8Array, width: number, height: number): string {
+  const level = (value = 0) => Math.round((value / 255) * 5);
+  const percent = (step: number) => step * 20;
+  const colourAt = (pixel: number) =>
+    level(rgb[pixel * 3]) * 36 + level(rgb[pixel * 3 + 1]) * 6 + level(rgb[pixel * 3 + 2]);
+  const used = new Set<number>();
+  const bands: string[] = [];
+  for (let top = 0; top < height; top += 6) {
+    const rows = new Map<number, Uint8Array>();
+    for (let y = top; y < Math.min(top + 6, height); y += 1)
+      for (let x = 0; x < width; x += 1) {
+        const colour = colourAt(y * width + x);
+        const row = rows.get(colour) ?? new Uint8Array(width);
+        rows.set(colour, row);
+        row[x] = (row[x] ?? 0) | (1 << (y - top));
+        used.add(colour);
+      }
+    const lines = [...rows].map(([colour, row]) => {
+      const text = Array.from(row, (bits) => String.fromCharCode(63 + bits)).join('');
+      return `#${colour}${text.replace(/(.)\1{3,}/g, (run: string) => `!${run.length}${run[0]}`)}`;
+    });
+    bands.push(lines.join('$'));
+  }
+  const palette = [...used].map(
+    (colour) =>
+      `#${colour};2;${percent(Math.floor(colour / 36))};${percent(Math.floor(colour / 6) % 6)};${percent(colour % 6)}`,
+  );
+  return `\u001bPq"1;1;${width};${height}${palette.join('')}${bands.join('-')}\u001b\\`;
+}
+
 /**
  * Exit codes of `ourvidz`, part of its interface: a shell script can tell "the job failed" from "the service
  * is away" without reading text. `--help` lists them with these words.
@@ -160,12 +203,12 @@ export const exitCodes = {
 
 export const exitCodeMeanings: Readonly<Record<keyof typeof exitCodes, string>> = {
   ok: 'done',
-  failed: 'the job failed, status or a check found something broken, or a download went wrong',
+  failed: 'the job failed, a check found something broken, or a download went wrong',
   usage: 'wrong arguments, or values that the service refuses',
   unreachable: 'no service answers at the address',
   unauthorized: 'the API key is missing or wrong',
   notFound: 'there is no such job, entry or model',
-  busy: 'the queue or the disk is full, or the service is not ready: try again later',
+  busy: 'queue or disk is full, or the service is not ready: try again later',
   serviceError: 'the service answered with an error of its own',
   warnings: 'status or doctor found warnings and no errors',
   interrupted: 'interrupted by Ctrl-C; generate cancels its job',

@@ -1,8 +1,7 @@
-import { spawn } from 'node:child_process';
 import { type Options, SingleBar } from 'cli-progress';
 import { oneLine } from '../lib/printable.js';
-import { writeNote } from './output.js';
-import type { ProgressView } from './job-view.js';
+import { kittyOf, sixelOf, writeNote } from './output.js';
+import { describeProgress, formatSeconds, type ProgressView } from './job-view.js';
 import { gigabytes } from './models/pull.js';
 
 /** Shows how far a job is. Always on stderr, so that stdout carries only results. */
@@ -10,17 +9,26 @@ export interface JobProgressDisplay {
   update(progress: ProgressView): void;
   /** A line of its own, e.g. that the job is tried again. */
   note(text: string): void;
+  /** What can be seen of the picture by now, in place of what was shown before. */
+  preview(picture: Buffer): void;
   stop(): void;
 }
 
-/** A bar where a person watches, a line per stage and tenth elsewhere (logs, pipes). */
-export function createProgressDisplay(stream: NodeJS.WriteStream = process.stderr): JobProgressDisplay {
-  return stream.isTTY ? createBar(stream) : createWaitingRooms(stream);
+/**
+ * A bar where a person watches, with previews where `pictures` says how; a line per stage and tenth elsewhere (logs,
+ * pipes).
+ */
+export function createProgressDisplay(
+  stream: NodeJS.WriteStream = process.stderr,
+  pictures: Pictures | null = null,
+): JobProgressDisplay {
+  return stream.isTTY ? createBar(stream, pictures) : createWaitingRooms(stream);
 }
 
 export const silentProgress: JobProgressDisplay = {
   update: () => undefined,
   note: () => undefined,
+  preview: () => undefined,
   stop: () => undefined,
 };
 
@@ -41,12 +49,17 @@ function openBar(stream: NodeJS.WriteStream, options: Options = {}) {
     show: (value: number, label: string) => bar.update(value, { label: oneLine(label) }),
     /** The bar owns the current line: clear it, and let the next update draw it again below the note. */
     note: (text: string) => void stream.write(`\r\u001b[K${oneLine(text)}\n`),
-    stop: () => bar.stop(),
+    stop: () => {
+      // It goes back to where the cursor was saved: where it began, unless notes and previews have moved it.
+      stream.write('\u001b7');
+      bar.stop();
+    },
   };
 }
 
-function createBar(stream: NodeJS.WriteStream): JobProgressDisplay {
+function createBar(stream: NodeJS.WriteStream, pictures: Pictures | null): JobProgressDisplay {
   const bar = openBar(stream);
+  const previews = createPreviews(stream, pictures);
   let started = false;
   return {
     update: (progress) => {
@@ -54,8 +67,59 @@ function createBar(stream: NodeJS.WriteStream): JobProgressDisplay {
       started = true;
       bar.show(Math.round(progress.fraction * 100), describeProgress(progress));
     },
-    note: bar.note,
-    stop: bar.stop,
+    note: (text) => {
+      previews.leave();
+      bar.note(text);
+    },
+    preview: (picture) => {
+      if (started) previews.show(picture);
+    },
+    stop: () => {
+      if (started) bar.stop();
+      previews.erase();
+    },
+  };
+}
+
+/** Of a preview; in a lower terminal there is none. A row is hardly anywhere lower than these pixels. */
+const previewRows = 14;
+const rowPixels = 12;
+/** By which kitty knows that one preview replaces another. */
+const previewId = 7860;
+
+/** Above the line of the cursor, each in place of the one before. */
+function createPreviews(stream: NodeJS.WriteStream, way: Pictures | null) {
+  let stands = false;
+  let over = false;
+  let latest: Buffer | undefined;
+  let drawing = false;
+
+  async function draw(way: Pictures): Promise<void> {
+    drawing = true;
+    for (let next = latest; next !== undefined && !over; next = latest) {
+      latest = undefined;
+      const picture = await encode(next, way, previewRows).catch(() => undefined);
+      if (over || picture === undefined) continue;
+      const room = stands ? '' : '\n'.repeat(previewRows);
+      stream.write(`\r\u001b[K${room}\u001b[${previewRows}A\u001b7${picture}\u001b8\u001b[${previewRows}B`);
+      stands = true;
+    }
+    drawing = false;
+  }
+
+  return {
+    show(picture: Buffer): void {
+      latest = picture;
+      if (way !== null && !drawing && stream.rows > previewRows + 2) void draw(way);
+    },
+    /** The last one stays where it is: a line is about to follow it. */
+    leave: () => void (stands = false),
+    erase(): void {
+      over = true;
+      if (!stands) return;
+      const gone = way === 'kitty' ? `\u001b_Ga=d,d=I,i=${previewId},q=2\u001b\\` : '';
+      stream.write(`${gone}\r\u001b[${previewRows}A\u001b[J`);
+    },
   };
 }
 
@@ -70,21 +134,9 @@ function createWaitingRooms(stream: NodeJS.WriteStream): JobProgressDisplay {
       writeNote(`${percentage} %  ${oneLine(describeProgress(progress))}`, stream);
     },
     note: (text) => writeNote(oneLine(text), stream),
+    preview: () => undefined,
     stop: () => undefined,
   };
-}
-
-/** e.g. `denoise 7/15, about 3 s left` */
-export function describeProgress(progress: ProgressView): string {
-  const step = progress.steps > 0 ? ` ${progress.step}/${progress.steps}` : '';
-  const eta = progress.eta_seconds === null ? '' : `, about ${formatSeconds(progress.eta_seconds)} left`;
-  return `${progress.stage}${step}${eta}`;
-}
-
-export function formatSeconds(seconds: number): string {
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
-  if (seconds < 120) return `${Math.round(seconds)} s`;
-  return `${Math.round(seconds / 60)} min`;
 }
 
 /** Shows how far a transfer is, on stderr: a bar where a person watches, a line per twentieth elsewhere. */
@@ -121,7 +173,7 @@ export function createTransferView(totalBytes: number, stream: NodeJS.WriteStrea
   };
 }
 
-type Pictures = 'kitty' | 'iterm2' | 'sixel';
+export type Pictures = 'kitty' | 'iterm2' | 'sixel';
 
 /** How this terminal takes pictures; null: it does not, or nobody watches. */
 export async function picturesOf(
@@ -169,20 +221,23 @@ async function saysSixel(
 const longestSide = 512;
 const shortestSide = 256;
 
-/** What the terminal can do, which is asked once. */
-let taken: ReturnType<typeof picturesOf> | undefined;
+/** Shows a picture where the terminal can. */
+export async function showPicture(file: string, way: Pictures | null): Promise<void> {
+  if (way === null || !/\.(png|webp|jpe?g)$/i.test(file)) return;
+  process.stdout.write(`${await encode(file, way)}\n`);
+}
 
-/** Shows a picture where the terminal can: small ones enlarged, large ones made smaller. */
-export async function showPicture(file: string, stream: NodeJS.WriteStream = process.stdout): Promise<void> {
-  if (!/\.(png|webp|jpe?g)$/i.test(file)) return;
-  const way = await (taken ??= picturesOf(stream));
-  if (way === null) return;
+/** For this terminal, small pictures enlarged, large ones made smaller; `rows` high, if given. */
+async function encode(source: string | Buffer, way: Pictures, rows?: number): Promise<string> {
   // Most commands show none, and "doctor" tells of one that cannot be loaded.
   const { default: sharp } = await import('sharp');
-  const picture = sharp(file);
+  const picture = sharp(source);
   const { width = 1, height = 1 } = await picture.metadata();
   const side = Math.max(width, height);
-  const factor = Math.min(longestSide / side, Math.max(1, Math.ceil(shortestSide / side)));
+  const factor =
+    rows === undefined
+      ? Math.min(longestSide / side, Math.max(1, Math.ceil(shortestSide / side)))
+      : (rows * rowPixels) / height;
   const fit = picture.resize(Math.round(width * factor), Math.round(height * factor), {
     kernel: factor > 1 ? 'nearest' : 'lanczos3',
   });
@@ -192,59 +247,10 @@ export async function showPicture(file: string, stream: NodeJS.WriteStream = pro
       .toColourspace('srgb')
       .raw()
       .toBuffer({ resolveWithObject: true });
-    stream.write(`${sixelOf(data, info.width, info.height)}\n`);
-    return;
+    return sixelOf(data, info.width, info.height);
   }
-  const bytes = (await fit.png().toBuffer()).toString('base64');
-  stream.write(way === 'kitty' ? kittyOf(bytes) : `\u001b]1337;File=inline=1:${bytes}\u0007\n`);
-}
-
-/** In pieces of 4,096 bytes, as the protocol asks. */
-function kittyOf(base64: string): string {
-  const pieces = base64.match(/.{1,4096}/g) ?? [];
-  const more = (index: number) => (index < pieces.length - 1 ? 1 : 0);
-  return `${pieces
-    .map((piece, index) => `\u001b_G${index === 0 ? 'a=T,f=100,' : ''}q=2,m=${more(index)};${piece}\u001b\\`)
-    .join('')}\n`;
-}
-
-/** Six rows of pixels a line, colour by colour, in the 216 colours of a cube of six steps a channel. */
-export function sixelOf(rgb: Uint8Array, width: number, height: number): string {
-  const level = (value = 0) => Math.round((value / 255) * 5);
-  const percent = (step: number) => step * 20;
-  const colourAt = (pixel: number) =>
-    level(rgb[pixel * 3]) * 36 + level(rgb[pixel * 3 + 1]) * 6 + level(rgb[pixel * 3 + 2]);
-  const used = new Set<number>();
-  const bands: string[] = [];
-  for (let top = 0; top < height; top += 6) {
-    const rows = new Map<number, Uint8Array>();
-    for (let y = top; y < Math.min(top + 6, height); y += 1)
-      for (let x = 0; x < width; x += 1) {
-        const colour = colourAt(y * width + x);
-        const row = rows.get(colour) ?? new Uint8Array(width);
-        rows.set(colour, row);
-        row[x] = (row[x] ?? 0) | (1 << (y - top));
-        used.add(colour);
-      }
-    const lines = [...rows].map(([colour, row]) => {
-      const text = Array.from(row, (bits) => String.fromCharCode(63 + bits)).join('');
-      return `#${colour}${text.replace(/(.)\1{3,}/g, (run: string) => `!${run.length}${run[0]}`)}`;
-    });
-    bands.push(lines.join('$'));
-  }
-  const palette = [...used].map(
-    (colour) =>
-      `#${colour};2;${percent(Math.floor(colour / 36))};${percent(Math.floor(colour / 6) % 6)};${percent(colour % 6)}`,
-  );
-  return `\u001bPq"1;1;${width};${height}${palette.join('')}${bands.join('-')}\u001b\\`;
-}
-
-const viewers: Partial<Record<NodeJS.Platform, string>> = { darwin: 'open', win32: 'explorer' };
-
-/** With the viewer this machine has for it; the command line does not wait for it. */
-export function openFile(file: string): void {
-  const viewer = viewers[process.platform] ?? 'xdg-open';
-  spawn(viewer, [file], { stdio: 'ignore', detached: true })
-    .on('error', () => writeNote(`${viewer} is not here: open ${file} yourself`))
-    .unref();
+  const png = await fit.png().toBuffer();
+  if (way === 'kitty') return kittyOf(png, rows === undefined ? '' : `i=${previewId},p=1,C=1,r=${rows},`);
+  const high = rows === undefined ? '' : `height=${rows};`;
+  return `\u001b]1337;File=inline=1;${high}:${png.toString('base64')}\u0007`.replace(';:', ':');
 }

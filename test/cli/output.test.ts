@@ -3,9 +3,8 @@ import { once } from 'node:events';
 import t from 'tap';
 import { ownProgram } from '../../src/lib/processes.js';
 import { buildPayload, localUserId } from '../../src/cli/commands/generate.js';
-import { formatExplanation, slugOf } from '../../src/cli/job-view.js';
+import { describeProgress, formatExplanation, slugOf } from '../../src/cli/job-view.js';
 import { formatFields, formatTable, shorten } from '../../src/cli/output.js';
-import { describeProgress } from '../../src/cli/progress-view.js';
 
 t.test('file names come from the prompt, in any script', async (t) => {
   t.equal(slugOf('A red circle, above: a blue square!'), 'a-red-circle-above-a-blue-square');

@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
 import t, { type Test } from 'tap';
-import { formatTable } from '../../src/cli/output.js';
-import { picturesOf, sixelOf } from '../../src/cli/progress-view.js';
+import { formatTable, sixelOf } from '../../src/cli/output.js';
+import { picturesOf } from '../../src/cli/progress-view.js';
 import { ownProgram } from '../../src/lib/processes.js';
 import { openKeyRing } from '../../src/plugins/api-keys.js';
 import { requireCommand } from '../helpers/requirements.js';
@@ -18,7 +18,12 @@ const quoted = (words: readonly string[]) =>
   words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
 
 /** In a pseudo-terminal of 80 columns (util-linux's script): stdout and stderr as one, as on a screen. */
-async function onScreen(t: Test, args: string[], env: NodeJS.ProcessEnv = {}) {
+async function onScreen(
+  t: Test,
+  args: string[],
+  env: NodeJS.ProcessEnv = {},
+  onOutput: (screen: string) => void = () => {},
+) {
   const cwd = mkdtempSync(path.join(tmpdir(), 'ourvidz-screen-'));
   t.teardown(() => rmSync(cwd, { recursive: true }));
   const command = `stty cols 80 rows 24; exec ${quoted([process.execPath, ...ownProgram('src/cli/main'), ...args])}`;
@@ -34,7 +39,7 @@ async function onScreen(t: Test, args: string[], env: NodeJS.ProcessEnv = {}) {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   let screen = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => (screen += chunk));
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => onOutput((screen += chunk)));
   const [code] = (await once(child, 'close')) as [number | null];
   return { code, screen, cwd };
 }
@@ -219,6 +224,78 @@ t.test(
       '\u001bPq"1;1;2;7#180;2;100;0;0#215;2;100;100;100#180@?$#215}~-#215@@\u001b\\',
       'six rows a band, colour by colour',
     );
+  },
+);
+
+t.test(
+  'previews come in place of each other and go before the picture; a pipe has none',
+  { skip: noScreen, timeout: 240_000 },
+  async (t) => {
+    const square = (background: string) =>
+      sharp({ create: { width: 8, height: 8, channels: 3, background } })
+        .png()
+        .toBuffer();
+    const [picture, ...previews] = await Promise.all(['#f00', '#0f0', '#00f'].map(square));
+    const finished = jobOf('x', 'completed', { assets: ['/assets/a/0.png'], metadata: { seed: 7 } });
+    const shown = /\u001b_Ga=T,f=100,i=7860/g;
+    let seen = 0;
+    const double = await startDouble(t, (request, response, body) => {
+      if (request.method === 'POST') return void accept(response, body);
+      if (request.url?.startsWith('/assets/')) return void response.end(picture);
+      if (request.url?.endsWith('/events') !== true) return void json(response, 200, finished);
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      let sent = 0;
+      // A terminal is to have shown two; what has none is sent six.
+      const timer = setInterval(() => {
+        if (seen >= 2 || (seen === 0 && piped && sent >= 6)) {
+          clearInterval(timer);
+          response.end();
+          return;
+        }
+        const progress = { stage: 'denoise', step: sent, steps: 99, fraction: 0.1, eta_seconds: null };
+        const base64 = previews[sent % 2]?.toString('base64');
+        const preview = { image: 0, images: 1, step: sent, content_type: 'image/png', base64 };
+        response.write(`event: progress\ndata: ${JSON.stringify(progress)}\n\n`);
+        response.write(`event: preview\ndata: ${JSON.stringify(preview)}\n\n`);
+        sent += 1;
+      }, 100);
+      response.on('close', () => clearInterval(timer));
+    });
+    let piped = false;
+    const args = ['generate', 'x', '--url', double.url, '--key', 'k'];
+    const { screen } = await onScreen(t, args, { TERM: 'xterm-kitty' }, (text) => {
+      seen = [...text.matchAll(shown)].length;
+    });
+    const [first = 0, second = 0] = [...screen.matchAll(shown)].map(({ index }) => index);
+    const room = '(?:\\r\\n){14}';
+    t.match(screen.slice(0, first), new RegExp(`${room}\\u001b\\[14A\\u001b7$`), 'room for the first one');
+    t.match(
+      screen.slice(first, second),
+      /\u001b8\u001b\[14B[^]*\u001b\[14A\u001b7$/,
+      'the second one above the bar',
+    );
+    t.notMatch(screen.slice(first, second), new RegExp(room), 'where the first one was');
+    const [before = '', after = ''] = screen.split('\u001b_Ga=d,d=I,i=7860,q=2\u001b\\');
+    t.match(after, /^\r\u001b\[14A\u001b\[J/, 'all of it goes');
+    t.notMatch(before, /x-7\.png/);
+    t.match(after, /\u001b_Ga=T,f=100,q=2[^]*x-7\.png/, 'then the picture and its path');
+
+    [piped, seen] = [true, 0];
+    const plainly = await runCli(args, t.testdir({}));
+    t.notMatch(plainly.stderr + plainly.stdout, /\u001b/, 'nothing in a pipe');
+    t.match(plainly.stdout, /x-7\.png\n$/);
+  },
+);
+
+t.test(
+  'help fits 80 columns, in a terminal and in a pipe',
+  { skip: noScreen, timeout: 120_000 },
+  async (t) => {
+    const { screen } = await onScreen(t, ['generate', '--help']);
+    const { stdout } = await runCli(['--help'], t.testdir({}));
+    for (const line of [...plain(screen).split(/\r?\n/), ...stdout.split('\n')])
+      t.ok(line.length <= 80, `${line.length}: ${line}`);
+    t.match(stdout, /^ +6 {2}queue or disk is full/m, 'with the exit codes');
   },
 );
 

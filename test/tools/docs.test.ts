@@ -73,7 +73,8 @@ t.test('files that commands of the documents start exist', async (t) => {
     }
 });
 
-t.test('commands and options of ourvidz that the documents name exist', async (t) => {
+/** The command line as src/cli/main.ts puts it together. */
+function ownCommands(): Command {
   const program = new Command('ourvidz')
     .option('--url <url>')
     .option('--key <key>')
@@ -94,6 +95,26 @@ t.test('commands and options of ourvidz that the documents name exist', async (t
     registerCallbacks,
   ])
     register(program);
+  return program;
+}
+
+t.test('no help is wider than 80 columns', async (t) => {
+  const all = (command: Command): Command[] => [command, ...command.commands.flatMap(all)];
+  const commands = all(ownCommands());
+  t.ok(commands.length > 30, `${commands.length} commands`);
+  for (const command of commands) {
+    let help = '';
+    command.configureOutput({ writeOut: (text) => (help += text), getOutHelpWidth: () => 80 }).outputHelp();
+    t.same(
+      help.split('\n').filter((line) => line.length > 80),
+      [],
+      command.name(),
+    );
+  }
+});
+
+t.test('commands and options of ourvidz that the documents name exist', async (t) => {
+  const program = ownCommands();
   let seen = 0;
   for (const document of documents)
     for (const line of commandsOf(readDocument(document))) {

@@ -5,12 +5,12 @@ import path from 'node:path';
 import { type Command, Option } from 'commander';
 import type { Job, JobPayload } from '../../../client/index.js';
 import { asCliError, type Client, clientOf, isJson } from '../client.js';
-import { followJob, formatExplanation, notesFor, saveAssets } from '../job-view.js';
+import { followJob, formatExplanation, formatSeconds, notesFor, openFile, saveAssets } from '../job-view.js';
 import { CliError, exitCodes, print, toInteger, toNumber, writeNote } from '../output.js';
 import {
   createProgressDisplay,
-  formatSeconds,
-  openFile,
+  type JobProgressDisplay,
+  picturesOf,
   showPicture,
   silentProgress,
 } from '../progress-view.js';
@@ -58,11 +58,7 @@ export function registerGenerate(program: Command): void {
     .option('--height <pixels>', 'height of the picture', toInteger)
     .option('--frames <count>', 'frames of a video: 4n+1, sixteen a second', toInteger)
     .option('--steps <count>', 'steps of a job of WAN; the types of SDXL have their own', toInteger)
-    .option(
-      '--guidance <scale>',
-      'how closely a job of WAN follows the prompt, without a reference',
-      toNumber,
-    )
+    .option('--guidance <scale>', 'how closely WAN follows the prompt, without a reference', toNumber)
     .option('--negative <text>', 'what the picture must not show; chosen automatically when absent')
     .option('--weights <weights>', 'weighted words, e.g. "(red:1.3), (circle:1.2)"')
     .option('--reference <picture>', 'picture to go by: a file, an https address, or asset:JOB_ID/0')
@@ -87,10 +83,10 @@ export function registerGenerate(program: Command): void {
       `
 Examples:
   $ ourvidz generate a red circle above a blue square
-  $ ourvidz generate "a red circle above a blue square" --images 3 --seed 7 --output pictures
-  $ ourvidz generate "a small green star" --weights "(star:1.4)" --negative "circle"
+  $ ourvidz generate "a red circle" --images 3 --seed 7 --output pictures
+  $ ourvidz generate "a star" --weights "(star:1.4)" --negative "circle"
   $ ourvidz generate --type video_fast "a red circle moves left"
-  $ ourvidz generate "a green star" --reference sketch.png --reference-strength 0.6
+  $ ourvidz generate "a star" --reference x.png --reference-strength 0.6
   $ ourvidz generate "a purple heart" --json | jq -r '.files[]'
 
 Ctrl-C cancels the job.`,
@@ -142,7 +138,9 @@ async function generate(
   });
   if (!options.wait) return print(asJson, submitted, () => oneLine(submitted.id));
   if (!asJson) writeNote(`Submitted as ${id}`);
-  const job = await followUntilDone(client, id, asJson);
+  const pictures = asJson || options.show === false ? null : await picturesOf();
+  const display = asJson ? silentProgress : createProgressDisplay(undefined, pictures);
+  const job = await followUntilDone(client, id, display);
   if (job.status !== 'completed') {
     if (asJson) print(asJson, { ...job, files: [] }, () => '');
     const reason = oneLine(job.error_message ?? 'no reason given');
@@ -162,7 +160,7 @@ async function generate(
   if (!asJson && typeof seconds === 'number') writeNote(`done in ${formatSeconds(seconds)}`);
   if (!asJson && explanation !== '') writeNote(explanation);
   if (!asJson) for (const line of await notesFor(client, job)) writeNote(line);
-  if (!asJson && options.show !== false) for (const file of local) await showPicture(file).catch(() => {});
+  for (const file of local) await showPicture(file, pictures).catch(() => {});
   print(asJson, { ...job, files }, () => files.map(oneLine).join('\n'));
   if (options.open === true) for (const file of local) openFile(file);
 }
@@ -185,9 +183,8 @@ async function uploadFiles(client: Client, options: GenerateOptions): Promise<Ge
 }
 
 /** Follows the job; the first Ctrl-C asks the service to cancel it, the second leaves at once. */
-async function followUntilDone(client: Client, id: string, asJson: boolean): Promise<Job> {
+async function followUntilDone(client: Client, id: string, display: JobProgressDisplay): Promise<Job> {
   const leave = new AbortController();
-  const display = asJson ? silentProgress : createProgressDisplay();
   let interrupted = false;
   const onInterrupt = () => {
     if (interrupted) return leave.abort();

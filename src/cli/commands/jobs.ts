@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
 import type { Client, Job, JobPayload } from '../../../client/index.js';
-import { followJob, formatExplanation } from '../job-view.js';
+import { describeProgress, followJob, formatExplanation } from '../job-view.js';
 import {
   CliError,
   exitCodes,
@@ -14,7 +14,7 @@ import {
   toInteger,
 } from '../output.js';
 import { ask, clientOf, isJson, wholeCallback, wholeId } from '../client.js';
-import { createProgressDisplay, describeProgress, silentProgress } from '../progress-view.js';
+import { createProgressDisplay, silentProgress } from '../progress-view.js';
 import { oneLine } from '../../lib/printable.js';
 import { jobTypes, queueNames } from '../../services/catalogue.js';
 
@@ -118,7 +118,7 @@ export function registerJobs(program: Command): void {
 Examples:
   $ ourvidz jobs list --status failed
   $ ourvidz jobs show 3f8c1d2a
-  $ ourvidz jobs cancel --state queued --user 00000000-0000-4000-8000-000000000001
+  $ ourvidz jobs cancel --state queued --text lighthouse
 An id may be shortened as long as only one job begins so.`,
   );
 }

@@ -80,8 +80,8 @@ Every file is checked against the hub's checksum.
 Environment:
   MODELS_DIR              models folder
   HF_ENDPOINT             a mirror of the hub
-  HF_TOKEN                for gated or private repositories, and for higher limits
-  HF_HOME                 the hub's folder on this machine: token, cache of other tools
+  HF_TOKEN                for gated repositories, and for higher limits
+  HF_HOME                 the hub's folder: token, cache of other tools
   HF_HUB_ETAG_TIMEOUT     seconds one answer of the hub's API may take (60)
   HF_HUB_DOWNLOAD_TIMEOUT seconds a silent download is waited for (60)
   HTTPS_PROXY             the way to the hub
@@ -105,8 +105,9 @@ Examples:
     .addHelpText(
       'after',
       `
-Weights are not copied: on the same disk they get a second name, from another disk they are linked to.
-Single files need nothing beside them: configurations and tokenizers come with the service.
+Weights are not copied: on the same disk they get a second name, from another
+disk they are linked to. Single files need nothing beside them: configurations
+and tokenizers come with the service.
 
 Examples:
   $ ourvidz models import lustify_v20.safetensors --as sdxl-lustify

@@ -47,9 +47,11 @@ export function registerSetup(program: Command): void {
     .addHelpText(
       'after',
       `
-Takes the CUDA provider of ONNX Runtime and NVIDIA's libraries from PyPI: pinned versions, every file checked. An
-interrupted run goes on where it ended: run the same command again. npm ci does not remove what was fetched.
-Environment: CUDA_DIR, PIP_INDEX_URL (a mirror of PyPI), npm_config_registry, HTTPS_PROXY.`,
+Takes the CUDA provider of ONNX Runtime and NVIDIA's libraries from PyPI: pinned
+versions, every file checked. An interrupted run goes on where it ended: run the
+same command again. npm ci does not remove what was fetched.
+Environment: CUDA_DIR, PIP_INDEX_URL (a mirror of PyPI), npm_config_registry,
+HTTPS_PROXY.`,
     )
     .action(async (flags: SetupFlags, command: Command) => setUpCuda(flags, isJson(command)));
 }
