@@ -1,13 +1,14 @@
 /** SIGTERM while everything outside holds on to the service: it ends in time, in order, and begins nothing more. */
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdir, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdir, truncate, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { connect, type AddressInfo } from 'node:net';
 import path from 'node:path';
 import { ClassicLevel } from 'classic-level';
 import t, { type Test } from 'tap';
-import { sdxlPayload, submit, testUserId, waitForJob } from '../helpers/jobs.js';
+import { startCallbackReceiver } from '../helpers/callback-receiver.js';
+import { readAsset, sdxlPayload, submit, testUserId, waitForJob } from '../helpers/jobs.js';
 import { openRedis, redisOrSkip } from '../helpers/redis.js';
 import { startService, type ServiceProcess } from '../helpers/service-process.js';
 import { onlyTinySdxl } from '../helpers/tiny-models.js';
@@ -226,3 +227,38 @@ if (redisOrSkip(t))
       await waitForJob(service, payload.id, (job) => job.status === 'processing' && job.attempts === 2);
     },
   );
+
+t.test('a copy of the folder, made after the stop, goes on where it ended', async (t) => {
+  const receiver = await startCallbackReceiver();
+  t.teardown(() => receiver.close());
+  const service = await start(t, { CALLBACK_URL: receiver.url });
+  const finished = await submit(service, sdxlPayload({ config: small }));
+  const { assets } = await waitForJob(service, finished);
+  t.equal((await service.send('POST', '/queues/sdxl_queue/pause', { reason: 'backup' })).status, 200);
+  const waiting = await Promise.all([1, 2, 3].map(() => submit(service, sdxlPayload({ config: small }))));
+  await receiver.waitForTerminal(finished);
+  await terminate(t, service);
+
+  const dataDir = path.join(t.testdir({}), 'restored');
+  await cp(service.dataDir, dataDir, { recursive: true });
+  const restored = await startService({
+    dataDir,
+    env: { MODELS_DIR: await onlyTinySdxl(t), CALLBACK_URL: receiver.url, ALLOW_POCKET_MODELS: 'on' },
+  });
+  t.teardown(() => restored.cleanUp());
+  t.match(await waitForJob(restored, finished), { status: 'completed', assets });
+  for (const asset of assets) t.ok((await readAsset(restored, asset)).length > 100);
+  for (const id of waiting) t.match(await restored.getJson(`/jobs/${id}`), { status: 'queued' });
+  t.equal((await restored.send('POST', '/queues/sdxl_queue/resume')).status, 200, 'paused there, too');
+  for (const id of waiting)
+    t.match(await waitForJob(restored, id), { status: 'completed', attempts: 1, assets: { length: 1 } });
+  for (const id of [finished, ...waiting]) {
+    await receiver.waitForTerminal(id);
+    const statuses = receiver.accepted(id).map(({ body }) => body.status);
+    t.same(
+      statuses.filter((status) => status !== 'processing'),
+      ['completed'],
+      'told once',
+    );
+  }
+});
