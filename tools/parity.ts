@@ -6,12 +6,15 @@
  * by how much. Exit code 1 when a case is out of tolerance, 2 when the kit cannot be read.
  */
 import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Device } from '../src/inference/engine-protocol.js';
 import { openSdxlModel } from '../src/inference/sdxl/model.js';
 import { openWanModel } from '../src/inference/wan/model.js';
 import { projectRoot } from '../src/lib/project.js';
+import { measureAdapters } from './parity/adapter.js';
 import {
   measureCompel,
   measureNoise,
@@ -75,6 +78,13 @@ if (has('sdxl-tiny')) {
     runs.push({ name: item.name, measures: await measureSdxlCase(model, path.join(kit, 'sdxl-tiny'), item) });
   print('SDXL runs', runs);
   await model.release();
+}
+if (has('sdxl-tiny/adapters.json')) {
+  const folder = await mkdtemp(path.join(tmpdir(), 'ourvidz-adapters-'));
+  print(
+    'SDXL with an adapter',
+    await measureAdapters(kit, models, folder, device).finally(() => rm(folder, { recursive: true })),
+  );
 }
 for (const folder of ['t5', 't5-bytes'])
   if (has(`tokenizers/${folder}`)) print(`${folder} tokens`, await measureT5Tokens(kit, folder, models));

@@ -17,29 +17,44 @@ export interface PickledTensor extends TensorBytes {
   first?: number;
 }
 
-/** The pickle torch.save writes for a state dict. */
-export function pickleOf(tensors: ReadonlyMap<string, PickledTensor>): Buffer {
-  const items = [...tensors].map(([name, { dtype, shape, key, first = 0, ...rest }]) => {
-    const strides = rest.strides ?? shape.map((_, i) => shape.slice(i + 1).reduce((a, b) => a * b, 1));
-    const elements = shape.reduce((a, b) => a * b, 1);
-    const kind = globalName('torch', kinds[dtype] ?? dtype);
-    const storage = [text('storage'), kind, text(key), text('cpu'), whole(elements)];
-    const view = [
-      whole(first),
-      tuple(shape.map(whole)),
-      tuple(strides.map(whole)),
-      Buffer.from([0x89]),
-      emptyOrdered,
-    ];
-    const given = tuple([tuple(storage), Buffer.from('Q'), ...view]);
-    return Buffer.concat([
-      text(name),
-      globalName('torch._utils', '_rebuild_tensor_v2'),
-      given,
-      Buffer.from('R'),
-    ]);
-  });
-  return Buffer.concat([Buffer.from([0x80, 2]), emptyOrdered, Buffer.from('('), ...items, Buffer.from('u.')]);
+/** The pickle torch.save writes for a state dict, or for one of each of `groups`, the first part of a name. */
+export function pickleOf(
+  tensors: ReadonlyMap<string, PickledTensor>,
+  groups: readonly string[] = [],
+): Buffer {
+  const inside = (group: string) =>
+    [...tensors]
+      .filter(([name]) => name.startsWith(`${group}.`))
+      .map(([name, tensor]) => itemOf(name.slice(group.length + 1), tensor));
+  const items =
+    groups.length === 0
+      ? [...tensors].map(([name, tensor]) => itemOf(name, tensor))
+      : groups.map((group) => Buffer.concat([text(group), dictOf(inside(group))]));
+  return Buffer.concat([Buffer.from([0x80, 2]), dictOf(items), Buffer.from('.')]);
+}
+
+const dictOf = (items: Buffer[]) =>
+  Buffer.concat([emptyOrdered, Buffer.from('('), ...items, Buffer.from('u')]);
+
+function itemOf(name: string, { dtype, shape, key, first = 0, ...rest }: PickledTensor): Buffer {
+  const strides = rest.strides ?? shape.map((_, i) => shape.slice(i + 1).reduce((a, b) => a * b, 1));
+  const elements = shape.reduce((a, b) => a * b, 1);
+  const kind = globalName('torch', kinds[dtype] ?? dtype);
+  const storage = [text('storage'), kind, text(key), text('cpu'), whole(elements)];
+  const view = [
+    whole(first),
+    tuple(shape.map(whole)),
+    tuple(strides.map(whole)),
+    Buffer.from([0x89]),
+    emptyOrdered,
+  ];
+  const given = tuple([tuple(storage), Buffer.from('Q'), ...view]);
+  return Buffer.concat([
+    text(name),
+    globalName('torch._utils', '_rebuild_tensor_v2'),
+    given,
+    Buffer.from('R'),
+  ]);
 }
 
 /** An uncompressed zip archive, each entry's bytes at a multiple of 64 as torch pads them. */
@@ -70,11 +85,15 @@ export function zipOf(entries: ReadonlyMap<string, Buffer>, method = 0): Buffer 
   return Buffer.concat([...parts, list, u32(0x06054b50), ...counts, u32(list.length), u32(at), u16(0)]);
 }
 
-export async function writeTorchZip(file: string, tensors: ReadonlyMap<string, TensorBytes>): Promise<void> {
+export async function writeTorchZip(
+  file: string,
+  tensors: ReadonlyMap<string, TensorBytes>,
+  groups: readonly string[] = [],
+): Promise<void> {
   const keyed = new Map([...tensors].map(([name, tensor], i) => [name, { ...tensor, key: String(i) }]));
   const storages = [...keyed.values()].map(({ key, bytes }): [string, Buffer] => [
     `archive/data/${key}`,
     bytes,
   ]);
-  await writeFile(file, zipOf(new Map([['archive/data.pkl', pickleOf(keyed)], ...storages])));
+  await writeFile(file, zipOf(new Map([['archive/data.pkl', pickleOf(keyed, groups)], ...storages])));
 }

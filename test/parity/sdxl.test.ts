@@ -1,6 +1,8 @@
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { openSdxlModel } from '../../src/inference/sdxl/model.js';
+import { measureAdapters } from '../../tools/parity/adapter.js';
 import { readCases } from '../../tools/parity/parts.js';
 import { measureSdxlCase, measureSdxlComponents, type SdxlCase } from '../../tools/parity/sdxl.js';
 import { check, kits, models } from './kit.js';
@@ -20,5 +22,10 @@ for (const kit of kits) {
         check(t, [{ name: item.name, measures: await measureSdxlCase(model, folder, item) }], 1);
       });
     }
+    // not every kit has some
+    if (existsSync(path.join(folder, 'adapters.json')))
+      await t.test('references through an IP-Adapter', async (t) => {
+        check(t, await measureAdapters(kit, models, t.testdir(), 'cpu'), 2);
+      });
   });
 }

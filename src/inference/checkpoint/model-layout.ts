@@ -84,8 +84,42 @@ export function originalLayout(engine: DrawingEngine, folder: string): OriginalL
   };
 }
 
+/** An IP-Adapter as it is published, and the folder of the image encoder that it was trained with. */
+export interface AdapterPlace {
+  /** One, or it is not clear which is meant. */
+  files: string[];
+  encoder: string;
+}
+
+/** Where a model's adapter lies: in its folder, or beside a lone file. */
+export const adapterFolder = (folder: string): string =>
+  path.join(isLoneFile(folder) ? path.dirname(folder) : folder, 'ip_adapter');
+
+const encoderName = 'image_encoder';
+
+/**
+ * The adapter of an SDXL model, if it has one. Its image encoder is the model's, as diffusers saves it, or lies with it
+ * in any folder of that name, as in the publisher's repository.
+ */
+export function findAdapter(folder: string): AdapterPlace | undefined {
+  const place = adapterFolder(folder);
+  const names = (existsSync(place) ? (readdirSync(place, { recursive: true }) as string[]) : []).sort();
+  const inside = names.map((name) => ({ file: path.join(place, name), parts: name.split(path.sep) }));
+  const seen = inside.filter(({ parts }) => !parts.some((part) => part.startsWith('.')));
+  const isAdapter = ({ file, parts }: (typeof seen)[number]) =>
+    /\.(safetensors|bin)$/.test(file) && !parts.includes(encoderName);
+  const files = seen.filter(isAdapter).map(({ file }) => file);
+  if (files.length === 0) return undefined;
+  const beside = seen.filter(({ parts }) => parts.at(-1) === encoderName).map(({ file }) => file);
+  const encoder = [path.join(folder, encoderName), ...beside].find((each) => weightsFile(each) !== undefined);
+  return { files, encoder: encoder ?? path.join(place, encoderName) };
+}
+
 /** A file of a model folder that is no weights, whatever the layout. */
 export function modelFile(engine: DrawingEngine, folder: string, name: string): string {
+  const adapter = engine === 'sdxl' ? findAdapter(folder) : undefined;
+  if (adapter !== undefined && name === `${encoderName}/config.json`)
+    return path.join(adapter.encoder, 'config.json');
   const own = path.join(folder, name);
   if (existsSync(own) || originalLayout(engine, folder) === undefined) return own;
   const published = path.join(folder, name.replace(/^tokenizer\//, 'google/umt5-xxl/'));
@@ -146,6 +180,17 @@ export function exportedGraphs(engine: DrawingEngine, folder: string, names: rea
  * graphs where they are, else the checkpoint's weights. Validation names the same ones before it tries.
  */
 export function requiredFiles(engine: DrawingEngine, folder: string): string[] {
+  const adapter = engine === 'sdxl' ? findAdapter(folder) : undefined;
+  return [...modelFiles(engine, folder), ...(adapter === undefined ? [] : adapterFiles(adapter))];
+}
+
+const adapterFiles = ({ files, encoder }: AdapterPlace): string[] => [
+  ...files,
+  path.join(encoder, 'config.json'),
+  weightsFile(encoder) ?? path.join(encoder, 'model.safetensors'),
+];
+
+function modelFiles(engine: DrawingEngine, folder: string): string[] {
   const original = originalLayout(engine, folder);
   const own = (name: string) => modelFile(engine, folder, name);
   if (original !== undefined)

@@ -1,9 +1,10 @@
+import path from 'node:path';
 import { readSafetensors, readShards } from './safetensors.js';
 import { isOriginalSdxl, readOriginalSdxl, type SdxlPart } from './sdxl-original.js';
 import { CheckpointError, type TensorEntry, type TensorTable } from './tensor-table.js';
 import { readTorchZip } from './torch-zip.js';
 import { readOriginalWan } from './wan-original.js';
-import type { DrawingEngine, OriginalLayout } from './model-layout.js';
+import { type AdapterPlace, type DrawingEngine, type OriginalLayout, weightsFile } from './model-layout.js';
 
 /**
  * One part of a checkpoint in its publisher's own layout, under diffusers' names.
@@ -98,3 +99,116 @@ function currentName(name: string, table: TensorTable): string {
     (_, path: string, kind: string) => `${path}${oldAttention[kind]}.`,
   );
 }
+
+/** What an IP-Adapter (Ye et al. 2023) consists of. */
+export interface Adapter {
+  file: string;
+  /** `image_proj.…`: makes tokens of an encoded picture. */
+  projection: TensorTable;
+  /** `ip_adapter.N.to_k_ip.weight` and `…to_v_ip.weight`, N counting the UNet's attentions. */
+  attention: TensorTable;
+}
+
+/**
+ * An adapter in the form that it is published in, `.safetensors` or of `torch.save`.
+ * @throws CheckpointError when it is none, or of a kind that is not drawn with here
+ */
+export async function readAdapter(file: string): Promise<Adapter> {
+  const table = await (file.endsWith('.safetensors') ? readSafetensors(file) : readTorchZip(file));
+  const under = (prefix: string) => new Map([...table].filter(([name]) => name.startsWith(prefix)));
+  const [projection, attention] = [under('image_proj.'), under('ip_adapter.')];
+  const refuse = (problem: string): never => {
+    throw new CheckpointError(file, problem);
+  };
+  if (projection.size === 0 || attention.size === 0)
+    refuse('is no IP-Adapter: it has no image_proj.… and ip_adapter.… tensors');
+  const isPlain = projection.has('image_proj.proj.weight') && projection.has('image_proj.norm.weight');
+  if (!isPlain && !projection.has('image_proj.latents'))
+    refuse('is an IP-Adapter of another kind than the plain one and "plus": faces are not read here');
+  const other = [...table.keys()].find((name) => !projection.has(name) && !attention.has(name));
+  if (other !== undefined) refuse(`has a tensor that is no part of an IP-Adapter: ${other}`);
+  return { file, projection, attention };
+}
+
+/** The adapter of a model. @throws CheckpointError as `readAdapter` does, and when there are several */
+export async function adapterAt({ files }: AdapterPlace): Promise<Adapter> {
+  const [file, ...others] = files as [string, ...string[]];
+  if (others.length === 0) return readAdapter(file);
+  const names = files.map((each) => path.basename(each)).join(', ');
+  throw new CheckpointError(
+    path.dirname(file),
+    `holds ${files.length} adapters (${names}): keep one of them`,
+  );
+}
+
+/**
+ * The image encoder's tensors and the adapter's projection.
+ * @throws CheckpointError when one of them is no such file
+ */
+export async function readImageEncoder(place: AdapterPlace): Promise<TensorTable> {
+  const { projection } = await adapterAt(place);
+  const weights = weightsFile(place.encoder);
+  if (weights === undefined)
+    throw new CheckpointError(place.encoder, 'lacks model.safetensors, the image encoder of the adapter');
+  return new Map([...(await readPart(weights)), ...projection]);
+}
+
+/** Whose text is so wide. */
+const models: Record<number, string> = {
+  768: 'Stable Diffusion 1',
+  1024: 'Stable Diffusion 2',
+  2048: 'SDXL',
+};
+
+/**
+ * The UNet's tensors and, under the names of its layers, the adapter's.
+ * @throws CheckpointError when the adapter is another model's
+ */
+export function withAdapter(unet: TensorTable, { file, projection, attention }: Adapter): TensorTable {
+  const refuse = (problem: string): never => {
+    throw new CheckpointError(file, problem);
+  };
+  const layers = crossAttentions(unet);
+  const wanted = unet.get(`${layers[0]}.to_k.weight`)?.shape[1] ?? 0;
+  const width = (projection.get('image_proj.norm.weight') ?? projection.get('image_proj.norm_out.weight'))
+    ?.shape[0];
+  if (width !== wanted)
+    refuse(
+      `is an IP-Adapter for ${models[width ?? 0] ?? 'another model'}: ` +
+        `its tokens have ${width} values, this model's text has ${wanted}`,
+    );
+  const left = new Map(attention);
+  const take = (layer: string, number: number, kind: 'k' | 'v'): [string, TensorEntry] => {
+    const name = `ip_adapter.${number}.to_${kind}_ip.weight`;
+    const shape = unet.get(`${layer}.to_${kind}.weight`)?.shape ?? [];
+    const entry = left.get(name) ?? refuse(`lacks ${name}: this UNet has ${layers.length} layers that look`);
+    if (entry.shape.join() !== shape.join())
+      refuse(`${name} is [${entry.shape.join(', ')}], ${layer} of this UNet takes [${shape.join(', ')}]`);
+    left.delete(name);
+    return [`${layer}.processor.to_${kind}_ip.weight`, entry];
+  };
+  // every second attention is one of the picture with itself
+  const named = layers.flatMap((layer, i) => [take(layer, 2 * i + 1, 'k'), take(layer, 2 * i + 1, 'v')]);
+  const [more] = left.keys();
+  if (more !== undefined) refuse(`has ${more}, but this UNet only ${layers.length} layers that look`);
+  return new Map([...unet, ...named]);
+}
+
+const sections = ['down_blocks', 'up_blocks', 'mid_block'];
+
+/** Layers that look at the text, in the order that diffusers counts them: the middle one comes last. */
+function crossAttentions(unet: TensorTable): string[] {
+  const end = '.attn2.to_k.weight';
+  const section = (name: string) => sections.findIndex((each) => name.startsWith(each));
+  const byNumbers = new Intl.Collator('en', { numeric: true });
+  return [...unet.keys()]
+    .filter((name) => name.endsWith(end))
+    .map((name) => name.slice(0, -'.to_k.weight'.length))
+    .sort((a, b) => section(a) - section(b) || byNumbers.compare(a, b));
+}
+
+const imageKeys = '.processor.to_k_ip.weight';
+
+/** Layers that look at a reference, in the order of the graph's `ip_scale`. */
+export const imageLayers = (unet: TensorTable): string[] =>
+  [...unet.keys()].filter((name) => name.endsWith(imageKeys)).map((name) => name.slice(0, -imageKeys.length));

@@ -61,13 +61,18 @@ export async function readTorchZip(file: string): Promise<TensorTable> {
   }
 }
 
-/** A state dict, or one under a name that training scripts give it. */
+/** A state dict, one under a name that training scripts give it, or several by name, as adapters have them. */
 function tensorsOf(file: string, value: unknown): [string, StoredTensor][] {
   const dictionary = value instanceof Map ? (value as Map<unknown, unknown>) : new Map<unknown, unknown>();
   const inner = ['state_dict', 'model', 'model_state']
     .map((name) => dictionary.get(name))
     .find((each) => each instanceof Map);
-  const entries = [...((inner as Map<unknown, unknown> | undefined) ?? dictionary)];
+  const found = [...((inner as Map<unknown, unknown> | undefined) ?? dictionary)];
+  const entries = found.flatMap(([name, each]) =>
+    each instanceof Map
+      ? [...(each as Map<unknown, unknown>)].map(([own, one]) => [`${String(name)}.${String(own)}`, one])
+      : [[name, each]],
+  );
   const tensors = entries.filter(
     (entry): entry is [string, StoredTensor] =>
       typeof entry[0] === 'string' && entry[1] instanceof StoredTensor,

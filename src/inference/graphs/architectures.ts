@@ -7,6 +7,7 @@ import {
 } from './causal-vae.js';
 import { buildClipText, type ClipTextConfig } from './clip-text.js';
 import type { Graph } from './graph.js';
+import { buildImageEncoder, type ClipVisionConfig } from './image-encoder.js';
 import { buildUmt5, type Umt5Config } from './umt5.js';
 import { buildUnet, type UnetConfig } from './unet.js';
 import { buildWanText, buildWanTransformer, type WanTransformerConfig } from './wan-transformer.js';
@@ -60,6 +61,13 @@ const sdxl: Record<string, BuildGraph> = {
     reads: [''],
     forms: half,
     build: (tensors, config: UnetConfig, form) => buildUnet(tensors, config, form),
+  },
+  'image_encoder/model': {
+    part: 'image_encoder',
+    // "plus" needs no more of the tower than its last but one layer
+    reads: ['image_proj.'],
+    forms: half,
+    build: (tensors, config: Partial<ClipVisionConfig>, form) => buildImageEncoder(tensors, config, form),
   },
   'vae_decoder/model': {
     part: 'vae',

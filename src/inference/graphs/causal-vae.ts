@@ -7,7 +7,6 @@ import {
   stackedFrames,
 } from './causal-frames.js';
 import { ArchitectureError, Graph, type Layer, type Value } from './graph.js';
-import { loop } from './loop.js';
 import type { Form } from './lowering.js';
 import * as ops from './ops.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
@@ -138,7 +137,7 @@ function clip(root: Layer, given: Value, size: number, compute: (x: Frames, ops:
   const chunks = ops.reshape(root, later, extents);
   const turns = ops.shape(root, chunks, 0, 1);
   const state = begun.kept.flatMap(({ frames }) => frames);
-  const [rest] = loop(root, turns, state, (turn, carried) => {
+  const [rest] = ops.loop(root, turns, state, (turn, carried) => {
     let at = 0;
     const before: Before = (count) => carried.slice(at, (at += count));
     const frames = separateFrames(before);

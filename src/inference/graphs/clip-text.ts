@@ -85,7 +85,16 @@ function visibleTokens(layer: Layer, mask: Value, length: Value): Value {
   return ops.cast(layer, ops.mul(layer, either, graph.constant('float', [-30_000], [])), graph.form.type);
 }
 
-function encoderLayer(layer: Layer, x: Value, bias: Value, config: ClipTextConfig): Value {
+/** One layer of either of CLIP's towers; `bias` hides tokens from each other. */
+export function encoderLayer(
+  layer: Layer,
+  x: Value,
+  bias: Value | undefined,
+  config: Pick<
+    ClipTextConfig,
+    'hidden_size' | 'intermediate_size' | 'num_attention_heads' | 'layer_norm_eps' | 'hidden_act'
+  >,
+): Value {
   const { hidden_size: width, intermediate_size: inner, num_attention_heads: heads } = config;
   const eps = config.layer_norm_eps ?? 1e-5;
   const activation = ops.activations[config.hidden_act];
@@ -93,7 +102,10 @@ function encoderLayer(layer: Layer, x: Value, bias: Value, config: ClipTextConfi
   const self = layer.at('self_attn');
   const seen = ops.layerNorm(layer.at('layer_norm1'), x, width, eps);
   const part = (name: string) => ops.linear(self.at(name), seen, [width, width]);
-  const mixed = ops.attention(self, [part('q_proj'), part('k_proj'), part('v_proj')], { heads, bias });
+  const mixed = ops.attention(self, [part('q_proj'), part('k_proj'), part('v_proj')], {
+    heads,
+    ...(bias === undefined ? {} : { bias }),
+  });
   const y = ops.addResidual(layer, x, ops.linear(self.at('out_proj'), mixed, [width, width]), width);
   const mlp = layer.at('mlp');
   const wide = ops.linear(mlp.at('fc1'), ops.layerNorm(layer.at('layer_norm2'), y, width, eps), [

@@ -6,13 +6,23 @@ import path from 'node:path';
 import { ArchitectureError, type Graph } from './graph.js';
 import type { Form } from './lowering.js';
 import { architectures } from './architectures.js';
-import { currentWanConfig, markedSchedule, readOriginal, readPart } from '../checkpoint/parts.js';
+import {
+  adapterAt,
+  currentWanConfig,
+  imageLayers,
+  markedSchedule,
+  readImageEncoder,
+  readOriginal,
+  readPart,
+  withAdapter,
+} from '../checkpoint/parts.js';
 import { type PackedTensor, type PackProgress, packWeights } from '../checkpoint/packed-weights.js';
 import { CheckpointError, type TensorEntry, type TensorTable } from '../checkpoint/tensor-table.js';
 import { EngineFailure, type EngineLog } from '../engine.js';
 import type { Device } from '../engine-protocol.js';
 import {
   type DrawingEngine,
+  findAdapter,
   modelFile,
   originalLayout,
   packedFolder,
@@ -38,14 +48,27 @@ export type ModelGraphs = ReturnType<typeof findModelGraphs>;
 export function findModelGraphs(engine: DrawingEngine, given: string) {
   // graphs name their weights' files by absolute path
   const folder = path.resolve(given);
+  const adapter = engine === 'sdxl' ? findAdapter(folder) : undefined;
   const tables = new Map<string, Promise<TensorTable | null>>();
+  const tableOf = (part: string) => {
+    const table = tables.get(part) ?? readTable(part);
+    tables.set(part, table);
+    return table;
+  };
   const file = (name: string) => modelFile(engine, folder, name);
 
   async function readTable(part: string): Promise<TensorTable | null> {
+    if (part === 'image_encoder') return adapter === undefined ? null : readImageEncoder(adapter);
     const original = originalLayout(engine, folder);
-    if (original !== undefined) return (await readOriginal(engine, original, part)) ?? null;
     const weights = weightsFile(path.join(folder, part));
-    return weights === undefined ? null : readPart(weights);
+    const table =
+      original !== undefined
+        ? await readOriginal(engine, original, part)
+        : weights === undefined
+          ? undefined
+          : await readPart(weights);
+    if (table === undefined) return null;
+    return part === 'unet' && adapter !== undefined ? withAdapter(table, await adapterAt(adapter)) : table;
   }
 
   async function config<T>(name: string): Promise<T> {
@@ -87,9 +110,7 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
     if (builder === undefined) return null;
     const form = how.form ?? builder.forms[device];
     if (form === undefined) return null;
-    const table = tables.get(builder.part) ?? readTable(builder.part);
-    tables.set(builder.part, table);
-    const tensors = await table;
+    const tensors = await tableOf(builder.part);
     if (tensors === null) return null;
     const settings = await config<never>(`${builder.part}/config.json`);
     const graph: Graph = builder.build(tensors, settings, form);
@@ -109,6 +130,11 @@ export function findModelGraphs(engine: DrawingEngine, given: string) {
     file,
     /** A JSON file of the folder; Wan's own configuration is given under diffusers' names. */
     config,
+    hasAdapter: adapter !== undefined,
+    /** Layers that look at a reference, in the order of `ip_scale`; none where the UNet was exported. */
+    async imageLayers(): Promise<string[]> {
+      return imageLayers((await tables.get('unet')) ?? new Map());
+    },
     /**
      * Null: the folder has neither such a graph nor weights for it.
      * @throws EngineFailure `model_invalid` naming the tensor or the setting, where a graph cannot be built

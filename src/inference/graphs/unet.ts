@@ -2,6 +2,7 @@ import { ArchitectureError, Graph, type Layer, type Value } from './graph.js';
 import * as ops from './ops.js';
 import { downsample, type ImageTokens, residual, transformer, upsample } from './blocks.js';
 import type { Form } from './lowering.js';
+import { imageLayers } from '../checkpoint/parts.js';
 import type { TensorTable } from '../checkpoint/tensor-table.js';
 
 /** diffusers' UNet2DConditionModel, as far as SDXL and its relatives use it. */
@@ -210,10 +211,7 @@ function guided(time: Layer, waves: Value, config: UnetConfig): Value {
 }
 
 function imageTokens(graph: Graph, tensors: TensorTable, config: UnetConfig): ImageTokens | null {
-  const end = '.processor.to_k_ip.weight';
-  const layers = [...tensors.keys()]
-    .filter((name) => name.endsWith(end))
-    .map((name) => name.slice(0, -end.length));
+  const layers = imageLayers(tensors);
   if (layers.length === 0) return null;
   const root = graph.layer();
   const tokens = graph.input('ip_tokens', 'float', ['batch', 'image_tokens', config.cross_attention_dim]);

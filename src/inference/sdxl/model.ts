@@ -91,11 +91,20 @@ export async function openSdxlModel(
   const vaeEncoder = await optional('vae_encoder');
   const imageEncoder = await optional('image_encoder');
   const vaeScale = 2 ** ((vaeConfig.block_out_channels?.length ?? 4) - 1);
-  const adapter =
-    imageEncoder !== null &&
-    unet.hasInput('ip_tokens') &&
-    unet.hasInput('ip_scale') &&
-    existsSync(path.join(folder, 'adapter.json'));
+  const takesTokens = unet.hasInput('ip_tokens') && unet.hasInput('ip_scale');
+  if (graphs.hasAdapter && !takesTokens)
+    throw new EngineFailure(
+      'model_invalid',
+      `${folder} has an ip_adapter, which an exported unet/model.onnx cannot take: use the checkpoint's own UNet`,
+    );
+  const adapterLayers =
+    imageEncoder !== null && takesTokens
+      ? await readAdapterLayers(
+          graphs.file('adapter.json'),
+          await graphs.imageLayers(),
+          Number(unet.inputShape('ip_scale')[1]),
+        )
+      : null;
 
   return {
     folder,
@@ -105,14 +114,9 @@ export async function openSdxlModel(
     unet,
     vaeDecoder,
     vaeEncoder,
-    imageEncoder: adapter ? imageEncoder : null,
+    imageEncoder: adapterLayers === null ? null : imageEncoder,
     /** Null: references start image-to-image runs. */
-    adapterLayers: adapter
-      ? readAdapterLayers(
-          await readFile(path.join(folder, 'adapter.json'), 'utf8'),
-          Number(unet.inputShape('ip_scale')[1]),
-        )
-      : null,
+    adapterLayers,
     schedulerConfig: await config<NoiseScheduleConfig>('scheduler/scheduler_config.json'),
     /** No negative prompt means zeros instead of the encoded empty text. */
     zerosForNoNegative: index.force_zeros_for_empty_prompt !== false,
@@ -130,7 +134,7 @@ export async function openSdxlModel(
     features: [
       'text_to_image',
       ...(vaeEncoder === null ? [] : ['image_to_image']),
-      ...(adapter ? ['ip_adapter'] : []),
+      ...(adapterLayers === null ? [] : ['ip_adapter']),
       ...(encoders.every(({ session }) => session.hasInput('attention_mask')) ? ['attention_mask'] : []),
     ],
     async release(): Promise<void> {
@@ -157,27 +161,52 @@ export interface AdapterLayers {
 }
 
 /**
- * `adapter.json` of a model folder.
+ * What `adapter.json` says; without one, InstantStyle's blocks (Wang et al. 2024) of `layers`, those of a UNet that was
+ * built here. Null for an exported UNet without one.
  * @throws EngineFailure `model_missing` when it is not of this form or names another number of layers than
  *   the UNet takes factors
  */
-function readAdapterLayers(text: string, factors: number): AdapterLayers {
-  const table = JSON.parse(text) as Partial<AdapterLayers>;
-  const layers = table.layers ?? [];
+async function readAdapterLayers(
+  file: string,
+  layers: string[],
+  factors: number,
+): Promise<AdapterLayers | null> {
+  if (!existsSync(file)) return layers.length === 0 ? null : instantStyle(layers);
+  const table = JSON.parse(await readFile(file, 'utf8')) as Partial<AdapterLayers>;
+  // an adapter's own order is that of its file
+  const names = layers.length === 0 ? (table.layers ?? []) : layers;
   const unknown = (['composition', 'style', 'character'] as const).flatMap((type) => {
-    const names = Object.keys(table.types?.[type] ?? {});
-    return names.length === 0
+    const named = Object.keys(table.types?.[type] ?? {});
+    return named.length === 0
       ? [`no layer for ${type}`]
-      : names.filter((name) => !layers.includes(name)).map((name) => `unknown layer ${name}`);
+      : named.filter((name) => !names.includes(name)).map((name) => `unknown layer ${name}`);
   });
   const wrong =
-    layers.length === factors
+    names.length === factors
       ? unknown
-      : [`${layers.length} layers, the UNet's ip_scale takes ${factors}`, ...unknown];
+      : [`${names.length} layers, the UNet's ip_scale takes ${factors}`, ...unknown];
   if (wrong.length > 0)
     throw new EngineFailure(
       'model_missing',
       `adapter.json does not fit the UNet beside it: ${wrong.join('; ')}`,
     );
-  return table as AdapterLayers;
+  return { layers: names, types: (table as AdapterLayers).types };
+}
+
+/**
+ * One block of SDXL carries where things are, another one their style; a character is taken by every layer, more
+ * softly, as is everything where the UNet has no such block.
+ */
+function instantStyle(layers: string[]): AdapterLayers {
+  const softly = Object.fromEntries(layers.map((name) => [name, 0.6]));
+  const only = (block: string) => {
+    const inside = layers.filter((name) => name.startsWith(block));
+    return inside.length === 0 ? softly : Object.fromEntries(inside.map((name) => [name, 1]));
+  };
+  const types = {
+    composition: only('down_blocks.2.attentions.1.'),
+    style: only('up_blocks.0.attentions.1.'),
+    character: softly,
+  };
+  return { layers, types };
 }

@@ -4,7 +4,12 @@ import type { EngineKind } from '../../inference/engine-protocol.js';
 import type { Footprint } from './admission-policy.js';
 import type { Logger } from 'pino';
 import type { Config } from '../../config.js';
-import { bytesOnCard, isLoneFile, packedFolder } from '../../inference/checkpoint/model-layout.js';
+import {
+  adapterFolder,
+  bytesOnCard,
+  isLoneFile,
+  packedFolder,
+} from '../../inference/checkpoint/model-layout.js';
 import { formatGigabytes, gibibyte } from '../../lib/units.js';
 import { createDeviceMemory, type DeviceMemoryOptions } from './device-memory.js';
 import { createGpuMonitor, type GpuProbe } from './gpu-monitor.js';
@@ -83,7 +88,7 @@ async function expectedFootprint(kind: EngineKind, folder: WeightFolder): Promis
 }
 
 async function weightBytes(folder: string): Promise<number> {
-  if (isLoneFile(folder)) return fileBytes(folder);
+  if (isLoneFile(folder)) return (await fileBytes(folder)) + (await weightBytes(adapterFolder(folder)));
   const names = await readdir(folder, { recursive: true }).catch(() => [] as string[]);
   const sizes = await Promise.all(
     names

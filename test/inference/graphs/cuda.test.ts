@@ -1,16 +1,21 @@
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import { models } from '../../parity/kit.js';
+import { writeSafetensors } from '../../helpers/checkpoints.js';
 import { portable } from '../../helpers/portable.js';
 import { randomCheckpoint } from '../../helpers/random-checkpoint.js';
+import { drawTensors, readAdapterKit } from '../../../tools/parity/adapter.js';
 import { largestDifference } from '../../../tools/parity/measure.js';
 import { createGenerator } from '../../../src/inference/diffusion/random.js';
 import { packWeights } from '../../../src/inference/checkpoint/packed-weights.js';
+import { readSafetensors } from '../../../src/inference/checkpoint/safetensors.js';
 import type { TensorTable } from '../../../src/inference/checkpoint/tensor-table.js';
 import { buildDecoder, buildEncoder } from '../../../src/inference/graphs/autoencoder.js';
 import { buildClipText } from '../../../src/inference/graphs/clip-text.js';
 import { cudaLowering } from '../../../src/inference/graphs/cuda.js';
 import type { Graph } from '../../../src/inference/graphs/graph.js';
 import type { Form } from '../../../src/inference/graphs/lowering.js';
+import { buildImageEncoder } from '../../../src/inference/graphs/image-encoder.js';
 import { encodeModel } from '../../../src/inference/graphs/onnx-proto.js';
 import { plain } from '../../../src/inference/graphs/plain.js';
 import { buildUnet, type UnetConfig } from '../../../src/inference/graphs/unet.js';
@@ -29,6 +34,8 @@ const halfAttention: Form = {
 };
 
 interface Compared {
+  /** Instead of a random checkpoint. */
+  given?: Parameters<typeof writeSafetensors>[1];
   build(tensors: TensorTable, form: Form): Graph;
   feeds: Record<string, Values>[];
   outputs: readonly string[];
@@ -37,11 +44,17 @@ interface Compared {
 }
 
 /** The graph for CUDA, its own operators said in standard ones, against the CPU's. */
-async function compare(t: Test, { build, feeds, outputs, more = [], forms = [fused('float')] }: Compared) {
+async function compare(
+  t: Test,
+  { given, build, feeds, outputs, more = [], forms = [fused('float')] }: Compared,
+) {
   const folder = t.testdir();
-  const tensors = await randomCheckpoint(path.join(folder, 'model.safetensors'), (each) => build(each, cpu), {
-    more,
-  });
+  const file = path.join(folder, 'model.safetensors');
+  if (given !== undefined) await writeSafetensors(file, given);
+  const tensors =
+    given === undefined
+      ? await randomCheckpoint(file, (each) => build(each, cpu), { more })
+      : await readSafetensors(file);
   const run = async (form: Form, name: string) => {
     const graph = build(tensors, form);
     const packed = await packWeights(path.join(folder, `${name}.safetensors`), graph.packed);
@@ -179,6 +192,26 @@ t.test('image tokens of an adapter', async (t) => {
     outputs: ['out_sample'],
     forms: all,
   });
+});
+
+t.test("an adapter's image encoder, of both kinds", async (t) => {
+  const { vision, weights } = await readAdapterKit(path.join(models, '../kit'));
+  for (const kind of ['plain', 'plus'] as const) {
+    const projection = weights[kind].filter(({ name }) => name.startsWith('image_proj.'));
+    // "plus" looks at what the last layer is given
+    const read = weights.image_encoder.filter(
+      ({ name }) => kind === 'plain' || !/layers\.2\.|post_layernorm|visual_projection/.test(name),
+    );
+    await t.test(kind, (t) =>
+      compare(t, {
+        given: drawTensors([...read, ...projection]),
+        build: (tensors, form) => buildImageEncoder(tensors, vision, form),
+        feeds: [{ sample: random(1, 3, 32, 32) }],
+        outputs: ['ip_tokens', 'empty_ip_tokens'],
+        forms: [fused('float'), fused('float16', true)],
+      }),
+    );
+  }
 });
 
 t.test('the VAE both ways', async (t) => {
