@@ -7,10 +7,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
 import { startCli } from '../cli/support.js';
+import { openBrowser } from '../helpers/browser.js';
 import { startCallbackReceiver } from '../helpers/callback-receiver.js';
 import { sdxlPayload } from '../helpers/jobs.js';
 import { childProcesses } from '../helpers/processes.js';
 import { redisOrSkip, startRedis } from '../helpers/redis.js';
+import { requireCommand } from '../helpers/requirements.js';
 import { type ServiceProcess, startService, testApiKey } from '../helpers/service-process.js';
 import { keyOf, startSupabaseStorageDouble } from '../helpers/supabase-storage-double.js';
 import { onlyTinySdxl } from '../helpers/tiny-models.js';
@@ -47,16 +49,38 @@ type Ready = Awaited<ReturnType<typeof ready>>;
 const troubleOf = ({ troubles }: Ready, code: string) => troubles.find((trouble) => trouble.code === code);
 const listed = async (service: Door, code: string) => troubleOf(await ready(service), code);
 
-/** The same in three places, with cause and cure, at the latest ten seconds after `provoke` has ended. */
+/** Somebody has the console open meanwhile. */
+const noBrowser = requireCommand('chromium');
+const browser = noBrowser === false ? await openBrowser(t) : null;
+if (noBrowser !== false) t.pass('the same in the console', { skip: noBrowser });
+
+async function lookAtHealth({ baseUrl }: Door) {
+  if (browser === null || browser.page.url().startsWith(`${baseUrl}/`)) return;
+  await browser.signIn(baseUrl, testApiKey);
+  await browser.open('Health');
+}
+
+async function seenInConsole({ cause, cure }: Expected): Promise<number | null> {
+  if (browser === null) return null;
+  const listed = browser.page.getByRole('region', { name: 'What is wrong' }).getByRole('listitem');
+  await listed.filter({ hasText: cause }).filter({ hasText: cure }).first().waitFor();
+  return Date.now();
+}
+
+/** The same in four places, with cause and cure, at the latest ten seconds after `provoke` has ended. */
 async function shown(
   t: Test,
   service: Door,
   code: string,
-  { severity, cause, cure, target, nextTry = false }: Expected,
+  expected: Expected,
   provoke: () => Promise<unknown>,
 ) {
+  const { severity, cause, cure, target, nextTry = false } = expected;
+  await lookAtHealth(service);
   await provoke();
   const provokedAt = Date.now();
+  const seen = seenInConsole(expected);
+  seen.catch(() => {});
   let last: Ready | undefined;
   const trouble = await waitFor(
     async () => {
@@ -71,6 +95,11 @@ async function shown(
   if (nextTry) t.ok(Date.parse(trouble.next_try_at ?? '') > provokedAt, 'and when it is tried again');
   const answer = await service.get('/ready');
   if (severity === 'critical') t.equal(answer.status, 503);
+  const seenAt = await seen;
+  if (seenAt !== null) {
+    t.comment(`${code} is seen in the console after ${seenAt - provokedAt} ms`);
+    t.ok(seenAt - provokedAt < promisedMs, `${code}: the console`);
+  }
   t.notMatch(JSON.stringify(trouble), /\/tmp\/|127\.0\.0\.1/, 'no folder and no address of the machine');
   const health = (await (await service.get('/health')).json()) as { status: string };
   if (severity === 'warning') t.not(health.status, 'unhealthy');
@@ -220,12 +249,18 @@ t.test(
         },
       ],
     });
+    // It serves nothing before it has its folder: where the console would be, the browser shows the sentence.
+    const seen = await browser?.page.context().newPage();
+    await seen?.goto(second.baseUrl);
+    const sentence = /is in use by the process \d+.*Stop that one/s;
+    if (seen !== undefined) t.match(await seen.locator('body').textContent(), sentence);
+    await seen?.close();
     const { code, stderr } = await startCli(
       ['status', '--url', second.baseUrl, '--key', testApiKey],
       t.testdir({}),
     ).done;
     t.equal(code, 6);
-    t.match(stderr, /is in use by the process \d+.*Stop that one/s);
+    t.match(stderr, sentence);
     t.equal((await second.kill('SIGTERM')).code, 0, 'an orderly end while it waits');
 
     if (disk === null) t.pass('a full disk', { skip: 'a tmpfs cannot be mounted here' });

@@ -7,6 +7,7 @@ import { useLoaded } from '../use-loaded.js';
 import { Sparkline } from './sparkline.js';
 
 const lookMs = 3000;
+const instancesMs = 10_000;
 const historyMs = 60_000;
 type Trouble = Schemas['Trouble'];
 type Status = Schemas['WorkerStatus'];
@@ -14,7 +15,7 @@ type Instance = NonNullable<Status['instances']>[number];
 
 /** What is wrong and what to do; engines, memory, instances, and how the last hour was. */
 export function HealthScreen() {
-  const status = useLoaded((signal) => api.getWorkerStatus({ scope: 'cluster' }, { signal }), [], lookMs);
+  const status = useLoaded((signal) => api.getWorkerStatus({}, { signal }), [], lookMs);
   const resources = useLoaded((signal) => api.getWorkerResources({}, { signal }), [], lookMs);
   const [said, setSaid] = useState('');
   const health = status.data?.health;
@@ -35,14 +36,7 @@ export function HealthScreen() {
         <Memory resources={resources.data} workers={status.data.workers} />
       )}
       <LastHour />
-      {status.data?.instances !== undefined && (
-        <Instances
-          instances={status.data.instances}
-          own={status.data.worker_id}
-          onSaid={setSaid}
-          reload={status.reload}
-        />
-      )}
+      <Instances onSaid={setSaid} />
     </>
   );
 }
@@ -255,17 +249,15 @@ function LastHour() {
   );
 }
 
-function Instances({
-  instances,
-  own,
-  onSaid,
-  reload,
-}: {
-  instances: Instance[];
-  own: string | undefined;
-  onSaid: (text: string) => void;
-  reload: () => void;
-}) {
+/** Asked for apart: they are in the queue, and what is wrong is to be seen when that is away. */
+function Instances({ onSaid }: { onSaid: (text: string) => void }) {
+  const { data, reload } = useLoaded(
+    (signal) => api.getWorkerStatus({ scope: 'cluster' }, { signal }),
+    [],
+    instancesMs,
+  );
+  if (data?.instances === undefined) return null;
+  const { instances, worker_id: own } = data;
   const set = (one: Instance) => () =>
     (one.draining
       ? api.resumeInstance({ worker_id: one.worker_id })
