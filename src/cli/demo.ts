@@ -8,7 +8,7 @@ import { Command } from 'commander';
 import { type Client, createClient } from '../../client/index.js';
 import { asCliError, readGeneratedKey } from './client.js';
 import { buildPayload, localUserId } from './commands/generate.js';
-import { followJob, notesFor, saveAssets, sentenceOf } from './job-view.js';
+import { followJob, hasDesktop, notesFor, openFile, saveAssets, sentenceOf } from './job-view.js';
 import { writeLine } from './output.js';
 import { createProgressDisplay } from './progress-view.js';
 import { findFreePort, ownProgram } from '../lib/processes.js';
@@ -17,8 +17,8 @@ import { keepPrivate } from '../lib/data-folder.js';
 
 /**
  * `npm run demo [-- "a prompt"] [-- --exit]`: the whole service on embedded defaults (its own queue, folder
- * storage, the small models that ship with it), one job through it, and the picture. Keeps serving until
- * Ctrl-C, unless `--exit`.
+ * storage, the small models that ship with it), one job through it, and the picture. Opens the console in the
+ * browser and keeps serving until Ctrl-C, unless `--exit`.
  */
 
 const defaultPort = 7860;
@@ -46,10 +46,11 @@ const program = new Command('npm run demo --')
   .description('Starts the service on embedded defaults, draws one picture and keeps serving.')
   .argument('[prompt]', 'what to draw', 'a red circle above a blue square')
   .option('--exit', 'end after the picture')
+  .option('--no-open', 'do not open the console in the browser')
   .action(runDemo);
 await program.parseAsync();
 
-async function runDemo(prompt: string, options: { exit?: boolean }): Promise<void> {
+async function runDemo(prompt: string, options: { exit?: boolean; open: boolean }): Promise<void> {
   const startedAtMs = Date.now();
   const port = await findFreePort(Number(settings['PORT'] ?? defaultPort));
   const url = `http://127.0.0.1:${port}`;
@@ -85,7 +86,13 @@ async function runDemo(prompt: string, options: { exit?: boolean }): Promise<voi
   const flag = port === defaultPort ? '' : ` --url ${url}`;
   const { link, expires_in: seconds } = await clientOf(url, dataDir).createLoginLink();
   writeLine(`The console: ${url}${link}`);
-  writeLine(`(the link signs in once, within ${seconds / 60} minutes)`);
+  const opens = options.open && hasDesktop();
+  if (opens) openFile(url + link);
+  writeLine(
+    opens
+      ? 'It opens in the browser, signed in ("--no-open" leaves that to you)'
+      : `(the link signs in once, within ${seconds / 60} minutes)`,
+  );
   writeLine(`Later ${url} asks for the key in ${path.join(dataDir, 'api-key')}`);
   writeLine(
     `Draw more in another terminal: npx ourvidz generate "two green stars on a black background"${flag}`,

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Job } from '../../client/index.js';
 import { type Client, download } from './client.js';
-import { formatFields, shorten, writeNote } from './output.js';
+import { formatFields, isWatched, shorten, writeNote } from './output.js';
 import type { JobProgressDisplay } from './progress-view.js';
 import { oneLine } from '../lib/printable.js';
 import { catalogue, isJobType } from '../services/catalogue.js';
@@ -210,10 +210,20 @@ export function slugOf(prompt: string): string {
 
 const viewers: Partial<Record<NodeJS.Platform, string>> = { darwin: 'open', win32: 'explorer' };
 
-/** With the viewer this machine has for it; the command line does not wait for it. */
+/** With the viewer this machine has for it, an address with the browser; the command line does not wait for it. */
 export function openFile(file: string): void {
   const viewer = viewers[process.platform] ?? 'xdg-open';
   spawn(viewer, [file], { stdio: 'ignore', detached: true })
     .on('error', () => writeNote(`${viewer} is not here: open ${file} yourself`))
     .unref();
+}
+
+/** Whether somebody sits here who can look at a page: at a terminal, and on Linux at a desktop. */
+export function hasDesktop(
+  isTerminal = isWatched(),
+  { CI = '', DISPLAY = '', WAYLAND_DISPLAY = '' }: NodeJS.ProcessEnv = process.env,
+  platform = process.platform,
+): boolean {
+  const hasScreen = platform === 'darwin' || platform === 'win32' || DISPLAY + WAYLAND_DISPLAY !== '';
+  return isTerminal && CI === '' && hasScreen;
 }

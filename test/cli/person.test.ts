@@ -12,10 +12,7 @@ import { picturesOf } from '../../src/cli/progress-view.js';
 import { ownProgram } from '../../src/lib/processes.js';
 import { openKeyRing } from '../../src/plugins/api-keys.js';
 import { requireCommand } from '../helpers/requirements.js';
-import { accept, jobOf, json, runCli, startCli, startDouble, startFinished } from './support.js';
-
-const quoted = (words: readonly string[]) =>
-  words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
+import { accept, jobOf, json, quoted, runCli, startCli, startDouble, startFinished } from './support.js';
 
 /** In a pseudo-terminal of 80 columns (util-linux's script): stdout and stderr as one, as on a screen. */
 async function onScreen(

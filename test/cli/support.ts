@@ -46,6 +46,10 @@ export function startCli(args: string[], cwd: string, env: NodeJS.ProcessEnv = {
 }
 export const runCli = (args: string[], cwd: string) => startCli(args, cwd).done;
 
+/** As a shell takes it. */
+export const quoted = (words: readonly string[]) =>
+  words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
+
 export const json = (response: ServerResponse, status: number, body: unknown) =>
   response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
 export const jobOf = (id: string, status: string, extra: object = {}) => ({

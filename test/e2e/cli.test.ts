@@ -2,11 +2,14 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, stat } from 'node:fs/promises';
+import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import sharp from 'sharp';
 import t from 'tap';
+import { hasDesktop } from '../../src/cli/job-view.js';
 import { ownProgram } from '../../src/lib/processes.js';
+import { quoted } from '../cli/support.js';
+import { requireCommand } from '../helpers/requirements.js';
 import { startService } from '../helpers/service-process.js';
 import { waitFor } from '../helpers/wait-for.js';
 
@@ -153,6 +156,58 @@ t.test('the demo draws the prompt it is given, says where everything is, and end
   const file = /^The picture: (.+)$/m.exec(demo.stdout)?.[1] ?? '';
   t.ok(file.startsWith(path.join(folder, 'data')), file);
   t.equal((await sharp(await readFile(file)).metadata()).format, 'png');
+});
+
+t.test(
+  'at a desktop the demo opens the console in the browser, here a double that notes the address',
+  { skip: process.platform === 'linux' ? requireCommand('script') : 'xdg-open is of Linux' },
+  async (t) => {
+    const folder = t.testdir({});
+    const [double, noted] = [path.join(folder, 'xdg-open'), path.join(folder, 'opened')];
+    await writeFile(double, `#!/bin/sh\nprintf '%s\\n' "$1" >> '${noted}'\n`);
+    await chmod(double, 0o755);
+    for (const options of [['--no-open'], []]) {
+      // In a pseudo-terminal, as somebody sits before it.
+      const command = `exec ${quoted([process.execPath, ...ownProgram('src/cli/demo'), ...options])}`;
+      const demo = spawn('script', ['-qec', command, '/dev/null'], {
+        cwd: folder,
+        env: {
+          PATH: `${folder}:${process.env['PATH']}`,
+          HOME: process.env['HOME'],
+          SHELL: '/bin/sh',
+          DISPLAY: ':0',
+          MODELS_DIR: process.env['OURVIDZ_TEST_MODELS'],
+        },
+        stdio: ['pipe', 'pipe', 'inherit'],
+      });
+      const ended = once(demo, 'close');
+      t.teardown(() => demo.kill());
+      let screen = '';
+      demo.stdout.on('data', (chunk) => (screen += String(chunk)));
+      await waitFor(() => screen.includes('Serving until Ctrl-C'), {
+        what: () => `the demo to serve: ${screen}`,
+        timeoutMs: 180_000,
+      });
+      const [, link] = /The console: (\S+#login=\S+)/.exec(screen) ?? [];
+      t.ok(link, 'the link is printed');
+      if (options.length === 0)
+        await waitFor(async () => existsSync(noted) && (await readFile(noted, 'utf8')) === `${link}\n`, {
+          what: 'the browser to be asked for the link, and for nothing else',
+        });
+      demo.stdin.write('\u0003');
+      await ended;
+    }
+  },
+);
+
+t.test('where nobody sits no browser is opened', (t) => {
+  t.equal(hasDesktop(true, { DISPLAY: ':0' }, 'linux'), true);
+  t.equal(hasDesktop(true, { WAYLAND_DISPLAY: 'wayland-0' }, 'linux'), true);
+  t.equal(hasDesktop(true, {}, 'darwin'), true);
+  t.equal(hasDesktop(true, {}, 'linux'), false, 'over SSH');
+  t.equal(hasDesktop(false, { DISPLAY: ':0' }, 'linux'), false, 'in a pipe');
+  t.equal(hasDesktop(true, { DISPLAY: ':0', CI: 'true' }, 'linux'), false, 'in CI');
+  t.end();
 });
 
 t.test(
