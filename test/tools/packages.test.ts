@@ -8,7 +8,15 @@ const root = projectRoot();
 interface Lock {
   packages: Record<
     string,
-    { version: string; hasInstallScript?: boolean; resolved?: string; os?: string | string[]; bin?: object }
+    {
+      version: string;
+      dev?: boolean;
+      license?: string;
+      hasInstallScript?: boolean;
+      resolved?: string;
+      os?: string | string[];
+      bin?: object;
+    }
   >;
 }
 const read = (file: string) => JSON.parse(readFileSync(path.join(root, file), 'utf8')) as unknown;
@@ -42,6 +50,15 @@ t.test('packages come from the registry alone, for every system', async (t) => {
   }
   for (const system of ['linux-x64', 'darwin-arm64', 'win32-x64'])
     t.ok(packages[`node_modules/@img/sharp-${system}`], `sharp for ${system}`);
+});
+
+t.test('what the service runs on has the licences that NOTICE.md names', (t) => {
+  const plain = /^(?:MIT|ISC|BSD-[23]-Clause|Apache-2\.0|BlueOak-1\.0\.0|0BSD|\(.*\bMIT\b.*\))$/;
+  // Programs and libraries in rows of their own; MIT by their texts, without a word of it in package.json.
+  const apart = /@ff(?:mpeg|probe)-installer\/|@img\/sharp-|@node-llama-cpp\/|combine-errors$/;
+  for (const [location, { dev, license = '' }] of Object.entries(packages))
+    if (location !== '' && dev !== true && !apart.test(location)) t.match(license, plain, location);
+  t.end();
 });
 
 t.test('programs of this project run on the Node that the packages bring', async (t) => {
