@@ -46,22 +46,22 @@ async function open(t: Test) {
 const newcomers: Array<[prompt: string, unknown: string[]]> = [
   ['a cat', ['cat']],
   ['astronaut riding a horse', ['astronaut riding a horse']],
-  ['five red circles', ['five']],
+  ['six red circles', ['six']],
   ['ein roter Kreis', ['ein roter Kreis']],
   ['a beautiful woman in a red dress', ['beautiful woman', 'dress']],
-  ['sunset over Paris, cinematic', ['Paris', 'cinematic']],
+  ['sunset over Paris, cinematic', ['Paris']],
   ['a golden retriever puppy playing in the snow', ['retriever puppy playing in the snow']],
   ['cyberpunk city at night, neon lights', ['cyberpunk city', 'neon lights']],
   ['an apple on a table', ['apple on a table']],
   ['a red sports car', ['sports car']],
-  ['portrait of an old man, oil painting', ['portrait of an old man', 'oil painting']],
+  ['portrait of an old man, oil painting', ['portrait of an old man', 'oil']],
   ['un chat noir', ['un chat noir']],
   ['красный круг', ['красный круг']],
   ['猫', ['猫']],
   ['12 blue stars', ['12']],
   ['a red hexagon', ['hexagon']],
-  ['a pink circle on a grey background', ['pink', 'grey']],
-  ['hello world', ['hello world']],
+  ['a pink circle on a grey background', ['grey']],
+  ['hello world', ['world']],
   ['a dragon breathing fire over a castle', ['dragon breathing fire', 'castle']],
   ['Mona Lisa', ['Mona Lisa']],
   ['a red circle, a blue square and a green star', ['circle, square, star']],
@@ -79,7 +79,7 @@ t.test('the first prompts of newcomers', async (t) => {
     );
     t.match(notes[0], {
       field: 'prompt',
-      note: /this demo model (does not know|draws).*\. It draws one, two or/,
+      note: /this demo model (does not know|draws).*\. It draws one to five/,
     });
   }
   const { prompt_notes: foreign } = await notesOn(sdxlPayload({ id: randomUUID(), prompt: 'un chat noir' }));
