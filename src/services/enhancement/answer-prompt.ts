@@ -99,10 +99,22 @@ export function createAttempt({ engines, denyList, countTokens, keepWords }: Att
   };
 }
 
+/** "Thanks, keep it", "the same again": the answer that was told is the one that is wanted. */
+const asksAgain = new RegExp(
+  [
+    '^(?:(?:thanks|thank you|please|ok(?:ay)?|yes|good)[,.!\\s]+)*',
+    '(?:(?:repeat|keep|leave)\\s+(?:it|this|that)(?:\\s+as it is)?',
+    '|(?:(?:do|draw|show|make)\\s+)?(?:it\\s+|that\\s+|the same(?:\\s+one)?\\s*)?(?:once more|again)',
+    '|the same(?:\\s+one)?)',
+    '[,.!\\s]*(?:please|thanks)?[.!?]*$',
+  ].join(''),
+  'i',
+);
+
 /** What a caller told of the conversation is no answer to what it asks now. */
 function repeatsWhatWasTold(text: string, { prompt, told = [] }: Question): boolean {
   if (told.length === 0) return false;
-  const asksForIt = told.some((turn) => isUnchanged(turn.prompt, prompt));
+  const asksForIt = asksAgain.test(prompt.trim()) || told.some((turn) => isUnchanged(turn.prompt, prompt));
   const label = /previous prompt:/i;
   return (
     (label.test(text) && !label.test(prompt)) ||

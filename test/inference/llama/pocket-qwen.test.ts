@@ -13,6 +13,7 @@ import { projectRoot } from '../../../src/lib/project.js';
 import { buildQuestion } from '../../../src/services/enhancement/request-text.js';
 import { readTemplates } from '../../../src/services/enhancement/templates.js';
 import { heldOutPrompts } from '../../../tools/pocket-check/fixtures.js';
+import { openEnhancer } from '../../../tools/pocket-check/structures/enhancer.js';
 import { drawable, judgePrompt, type HeldOutPrompt } from '../../../tools/pocket-check/prompts.js';
 
 /** What is used of the library, whose own declarations do not resolve under Node's module rules. */
@@ -144,4 +145,15 @@ t.test('held-out prompts, asked as the service asks, keep what they say', { time
       wrong.push(`${item.prompt} → ${result?.text ?? ''}`);
   }
   t.ok(wrong.length <= 0.05 * some.length, `${wrong.length} of ${some.length} wrong: ${wrong.join(' | ')}`);
+});
+
+t.test('who asks for a told prompt again gets it', async (t) => {
+  const enhancer = await openEnhancer(folder, 0);
+  t.teardown(() => enhancer.close());
+  const told = 'a large red circle, in the centre, plain white background';
+  const context = `Previous prompt: 'a red circle' → Enhanced: '${told}'`;
+  const ask = (prompt: string) => enhancer.ask({ prompt, target: 'image', seed: 1, chat: true, context });
+  t.equal(await ask('make it blue'), told.replace('red', 'blue'));
+  t.equal(await ask('thanks, keep it'), told);
+  t.equal(await ask('the same again'), told);
 });
