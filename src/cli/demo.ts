@@ -60,7 +60,9 @@ async function runDemo(prompt: string, options: { exit?: boolean; open: boolean 
 
   writeLine(`Starting the service at ${url} (log: ${logFile})`);
   const service = startService(port, dataDir, logFile);
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => service.kill(signal));
+  // SIGHUP: its window was closed.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.on(signal, () => service.kill(signal));
   const ended = new Promise<number>((resolve) => service.once('exit', (code) => resolve(code ?? 0)));
   const giveUp = new AbortController();
   let videos = false;

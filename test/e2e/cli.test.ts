@@ -194,8 +194,12 @@ t.test(
         await waitFor(async () => existsSync(noted) && (await readFile(noted, 'utf8')) === `${link}\n`, {
           what: 'the browser to be asked for the link, and for nothing else',
         });
-      demo.stdin.write('\u0003');
+      // Its end takes the service along: Ctrl-C, and a window that is closed.
+      if (options.length > 0) demo.stdin.write('\u0003');
+      else demo.kill();
       await ended;
+      const isThere = () => fetch(`${new URL(link ?? '').origin}/health`).catch(() => null);
+      await waitFor(async () => (await isThere()) === null, { what: 'the service to end with the demo' });
     }
   },
 );
