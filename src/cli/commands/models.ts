@@ -97,9 +97,9 @@ Examples:
     .description('use a checkpoint that is here: check it, and give it a folder in the models folder')
     .argument(
       '<source>',
-      "single-file SDXL (.safetensors), a diffusers folder of SDXL or Wan 2.1, or Wan's own folder",
+      "single-file SDXL (.safetensors), a diffusers folder of SDXL or Wan 2.1, Wan's own folder, or an IP-Adapter's file",
     )
-    .option('--as <name>', 'its folder in the models folder')
+    .option('--as <name>', 'its folder in the models folder; of an adapter, the model it is for')
     .option('--to <folder>', 'models folder (MODELS_DIR)')
     .option('--force', 'replace what stands there')
     .addHelpText(
@@ -107,11 +107,13 @@ Examples:
       `
 Weights are not copied: on the same disk they get a second name, from another
 disk they are linked to. Single files need nothing beside them: configurations
-and tokenizers come with the service.
+and tokenizers come with the service. An adapter needs the image encoder that it
+was trained with: in image_encoder beside it, or where its publisher has it.
 
 Examples:
   $ ourvidz models import lustify_v20.safetensors --as sdxl-lustify
-  $ ourvidz models import ~/Wan2.1-T2V-1.3B`,
+  $ ourvidz models import ~/Wan2.1-T2V-1.3B
+  $ ourvidz models import ip-adapter_sdxl_vit-h.safetensors --as sdxl-lustify`,
     )
     .action(async (source: string, flags: ImportFlags, command: Command) =>
       importModel(source, flags, isJson(command)),

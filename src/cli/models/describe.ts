@@ -46,12 +46,15 @@ export function describeNext(
 }
 
 export function describeImport(done: Imported, seconds: number, source: string): string {
-  const { engine, folder, tensors, bytes, stillThere } = done;
-  const kind = engine === 'sdxl' ? 'SDXL' : 'Wan 2.1';
+  const { engine, isAdapter, folder, tensors, bytes, stillThere } = done;
+  const model = engine === 'sdxl' ? 'SDXL' : 'Wan 2.1';
+  const kind = isAdapter ? `IP-Adapter and image encoder for ${model}` : model;
   return [
     `${folder}: ${kind}, ${tensors} tensors, ${gigabytes(bytes)} read and checked in ${seconds.toFixed(1)} s`,
     ...(stillThere > 0 ? [`Its weights stay where they are: do not move or delete ${source}.`] : []),
-    `Start the service with MODELS_DIR=${path.dirname(folder)} to use it.`,
+    isAdapter
+      ? 'Restart the engine to use it: references then enter as image tokens.'
+      : `Start the service with MODELS_DIR=${path.dirname(folder)} to use it.`,
   ].join('\n');
 }
 

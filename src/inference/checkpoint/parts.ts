@@ -36,7 +36,7 @@ export async function markedSchedule({ unet }: OriginalLayout): Promise<object> 
 }
 
 async function readTable(file: string): Promise<TensorTable> {
-  if (file.endsWith('.pth')) return readTorchZip(file);
+  if (/\.(pth|bin)$/.test(file)) return readTorchZip(file);
   return file.endsWith('.json') ? readShards(file) : readSafetensors(file);
 }
 
@@ -100,6 +100,11 @@ function currentName(name: string, table: TensorTable): string {
   );
 }
 
+/** By its tensors' names. @throws CheckpointError when it cannot be read */
+export const isAdapter = async (file: string): Promise<boolean> =>
+  /\.(safetensors|bin)$/.test(file) &&
+  [...(await readTable(file)).keys()].some((name) => name.startsWith('image_proj.'));
+
 /** What an IP-Adapter (Ye et al. 2023) consists of. */
 export interface Adapter {
   file: string;
@@ -114,7 +119,7 @@ export interface Adapter {
  * @throws CheckpointError when it is none, or of a kind that is not drawn with here
  */
 export async function readAdapter(file: string): Promise<Adapter> {
-  const table = await (file.endsWith('.safetensors') ? readSafetensors(file) : readTorchZip(file));
+  const table = await readTable(file);
   const under = (prefix: string) => new Map([...table].filter(([name]) => name.startsWith(prefix)));
   const [projection, attention] = [under('image_proj.'), under('ip_adapter.')];
   const refuse = (problem: string): never => {

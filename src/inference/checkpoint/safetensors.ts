@@ -147,3 +147,50 @@ function parseIndex(file: string, text: string): Record<string, unknown> {
   }
   throw new CheckpointError(file, 'has no weight_map');
 }
+
+const chunkBytes = 8 << 20;
+
+/** Masks of the exponent, all of whose bits are set in what is infinite or no number. */
+const exponents: Partial<
+  Record<TensorEntry['dtype'], { view: typeof Uint16Array | typeof Uint32Array; mask: number }>
+> = {
+  F16: { view: Uint16Array, mask: 0x7c00 },
+  BF16: { view: Uint16Array, mask: 0x7f80 },
+  F32: { view: Uint32Array, mask: 0x7f800000 },
+};
+
+/** @throws CheckpointError when a tensor has values that are infinite or no number */
+export async function requireFinite(
+  entry: TensorEntry & { name: string },
+  onBytes: (count: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const kind = exponents[entry.dtype];
+  const handle = await open(entry.file);
+  const buffer = new ArrayBuffer(Math.min(chunkBytes, entry.length));
+  try {
+    for (let done = 0; done < entry.length;) {
+      signal.throwIfAborted();
+      const wanted = Math.min(chunkBytes, entry.length - done);
+      const { bytesRead } = await handle.read(new Uint8Array(buffer), 0, wanted, entry.offset + done);
+      if (bytesRead !== wanted) throw new CheckpointError(entry.file, 'ends too early');
+      if (
+        kind !== undefined &&
+        hasExtreme(new kind.view(buffer, 0, wanted / kind.view.BYTES_PER_ELEMENT), kind.mask)
+      )
+        throw new CheckpointError(
+          entry.file,
+          `tensor ${entry.name} has values that are infinite or no number`,
+        );
+      done += wanted;
+      onBytes(wanted);
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
+function hasExtreme(values: Uint16Array | Uint32Array, mask: number): boolean {
+  for (let i = 0; i < values.length; i += 1) if (((values[i] as number) & mask) === mask) return true;
+  return false;
+}

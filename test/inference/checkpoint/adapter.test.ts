@@ -5,6 +5,7 @@ import { loadAll, type TensorBytes, writeSafetensors } from '../../helpers/check
 import { writeOriginalSdxl } from '../../helpers/original-sdxl.js';
 import { writeTorchZip } from '../../helpers/torch-zip.js';
 import { models } from '../../parity/kit.js';
+import { importCheckpoint } from '../../../src/inference/checkpoint/import.js';
 import { requiredFiles } from '../../../src/inference/checkpoint/model-layout.js';
 import { readSafetensors } from '../../../src/inference/checkpoint/safetensors.js';
 import { findModelGraphs } from '../../../src/inference/graphs/model-graphs.js';
@@ -183,4 +184,74 @@ t.test('adapters of another model or kind, and damaged ones, are refused in a se
     message: /lacks ip_adapter\/image_encoder\/config\.json, ip_adapter\/image_encoder\/model\.safetensors/,
   });
   t.same(await readdir(place), ['ip-adapter-plus.safetensors']);
+});
+
+t.test('an import puts adapter and image encoder where they belong, or leaves all as it was', async (t) => {
+  const modelsDir = path.join(t.testdir(), 'models');
+  const model = path.join(modelsDir, 'sdxl-fox');
+  await write(model, 'plain');
+  // as its publisher has it, with the encoder of other adapters beside
+  const home = path.join(t.testdirName, 'IP-Adapter');
+  await rename(path.join(model, 'ip_adapter'), home);
+  const source = path.join(home, 'sdxl_models/ip-adapter-plain.safetensors');
+  const other = path.join(home, 'sdxl_models/image_encoder');
+  await cp(path.join(home, 'models/image_encoder'), other, { recursive: true });
+  await writeFile(
+    path.join(other, 'config.json'),
+    JSON.stringify({ ...recorded.vision, projection_dim: 32 }),
+  );
+  const take = (file: string, more: { name?: string; force?: boolean } = {}) => {
+    const [onTotal, onBytes] = [() => {}, () => {}];
+    const { signal } = new AbortController();
+    return importCheckpoint(file, {
+      modelsDir,
+      name: 'sdxl-fox',
+      force: false,
+      signal,
+      onTotal,
+      onBytes,
+      ...more,
+    });
+  };
+  const refused = (found: Promise<unknown>, message: RegExp) =>
+    t.rejects(found, { name: 'CheckpointError', message });
+  const inside = async () => (await readdir(path.join(model, 'ip_adapter'), { recursive: true })).sort();
+
+  await refused(
+    take(source, { name: 'sdxl-wolf' }),
+    /is an IP-Adapter, which adds references .* \(--as NAME\)$/,
+  );
+  const done = await take(source);
+  t.match(done, { engine: 'sdxl', isAdapter: true, stillThere: 0, tensors: 24 + 4 + 56 });
+  const placed = [
+    'image_encoder',
+    'image_encoder/config.json',
+    'image_encoder/model.safetensors',
+    'ip-adapter-plain.safetensors',
+  ];
+  t.same(await inside(), placed);
+  await look(t, model);
+  await refused(take(source), /has an adapter already: --force replaces it$/);
+
+  const plus = new Map(drawTensors(recorded.weights.plus));
+  const better = path.join(home, 'sdxl_models/ip-adapter-plus.safetensors');
+  plus.set('image_proj.proj_out.bias', {
+    ...floats(80),
+    bytes: Buffer.from(new Float32Array(80).fill(NaN).buffer),
+  });
+  await writeSafetensors(better, plus);
+  await refused(
+    take(better, { force: true }),
+    /image_proj\.proj_out\.bias has values that are infinite or no number$/,
+  );
+  t.same(await inside(), placed, 'the one that was there stays');
+  await writeSafetensors(better, drawTensors(recorded.weights.plus));
+  await take(better, { force: true });
+  t.same(await inside(), [...placed.slice(0, 3), 'ip-adapter-plus.safetensors']);
+
+  const alone = path.join(t.testdirName, 'ip-adapter.bin');
+  await rm(path.join(model, 'ip_adapter'), { recursive: true });
+  await writeTorchZip(alone, drawTensors(recorded.weights.plain), ['image_proj', 'ip_adapter']);
+  await refused(take(alone), /needs the image encoder .* into image_encoder beside it$/);
+  t.same(await readdir(path.join(modelsDir, '.incoming')), []);
 });
