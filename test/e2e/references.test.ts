@@ -5,6 +5,7 @@
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { projectRoot } from '../../src/lib/project.js';
+import { readAdapterKit, writeAdapterModel } from '../../tools/parity/adapter.js';
 import { referencePairs, scoreReference } from '../../tools/pocket-check/references.js';
 import { drawScene } from '../../tools/pocket-check/scenes.js';
 import { startAssetServer } from '../helpers/asset-server.js';
@@ -30,7 +31,7 @@ async function startWorker(t: Test, model: string) {
     ),
   );
   t.teardown(() => pictures.close());
-  const folder = t.testdir({ sdxl: t.fixture('symlink', path.join(projectRoot(), model)) });
+  const folder = t.testdir({ sdxl: t.fixture('symlink', path.resolve(projectRoot(), model)) });
   const service = await startService({
     env: { ...producer.env, REFERENCE_ALLOWED_HOSTS: pictures.host, MODELS_DIR: folder },
   });
@@ -65,6 +66,27 @@ t.test('the shipped model keeps what the mode is for', { skip }, async (t) => {
     );
   }
   t.ok((await features()).includes('ip_adapter'));
+});
+
+t.test("an IP-Adapter in the model's folder gives references to the checkpoint", { skip }, async (t) => {
+  const [tiny, kit] = ['models/sdxl-tiny', 'kit'].map((name) =>
+    path.join(projectRoot(), 'test/parity', name),
+  );
+  const model = path.join(t.testdir(), 'tiny');
+  await writeAdapterModel(model, tiny as string, await readAdapterKit(kit as string), {
+    adapter: 'plus',
+    factors: null,
+  });
+  await t.test('drawn', async (t) => {
+    const { draw, urlOf, features } = await startWorker(t, model);
+    const config = { num_images: 1, seed: 4 };
+    const reference = { reference_image_url: urlOf('style-0.png'), reference_type: 'character' } as const;
+    const without = await draw({ config });
+    const { picture, metadata } = await draw({ config, metadata: reference });
+    t.match(metadata, { reference_method: 'ip_adapter', reference_mode: 'character' });
+    t.notOk(Buffer.from(picture.data).equals(without.picture.data), 'it makes a difference');
+    t.ok((await features()).includes('ip_adapter'));
+  });
 });
 
 t.test('an export without adapter inputs starts from the picture and says so', { skip }, async (t) => {
