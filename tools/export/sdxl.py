@@ -161,12 +161,9 @@ def main() -> int:
     parser.add_argument("--fp16-stored", nargs="*", metavar="PART", help="weights fp16 on disk, arithmetic fp32: these graphs, or all when none is named")
     parser.add_argument("--fp16", action="store_true", help="the UNet computes in fp16 with float32 norms (GPU); the other graphs are stored as fp16")
     parser.add_argument("--fused-attention", action="store_true", help="com.microsoft.MultiHeadAttention in the UNet (GPU providers)")
-    parser.add_argument("--adapter", type=Path, help="references through image tokens: IP-Adapter's .safetensors for SDXL, or the `adapter` folder of a trained pocket model (tools/pocket/assemble.py)")
-    parser.add_argument("--image-encoder", type=Path, help="folder of the CLIP image encoder that an IP-Adapter file belongs to")
+    parser.add_argument("--adapter", type=Path, help="references through image tokens: the `adapter` folder of a trained pocket model (tools/pocket/assemble.py)")
     parser.add_argument("--check", action="store_true", help="compare every graph with torch and fail under 50 dB (fp16 arithmetic: 40)")
     options = parser.parse_args()
-    if options.adapter is not None and options.adapter.is_file() and options.image_encoder is None:
-        parser.error("an IP-Adapter file needs --image-encoder")
 
     from diffusers import StableDiffusionXLPipeline  # here, so that what is exported may also be built without a pipeline
 
@@ -178,7 +175,7 @@ def main() -> int:
         module.requires_grad_(False).eval()
     adapter = None
     if options.adapter is not None:
-        adapter = load_adapter(options.adapter, options.image_encoder, pipe, FusedAttention.apply if options.fused_attention else None)
+        adapter = load_adapter(options.adapter, pipe, FusedAttention.apply if options.fused_attention else None)
     elif options.fused_attention:
         pipe.unet.set_attn_processor(FusedAttentionProcessor())
     write_configs(pipe, options.config or options.model, options.out)
