@@ -97,7 +97,7 @@ Examples:
     .description('use a checkpoint that is here: check it, and give it a folder in the models folder')
     .argument(
       '<source>',
-      "single-file SDXL (.safetensors), a diffusers folder of SDXL or Wan 2.1, Wan's own folder, or an IP-Adapter's file",
+      "single-file SDXL (.safetensors), a diffusers folder of SDXL or Wan 2.1, Wan's own folder, or an IP-Adapter",
     )
     .option('--as <name>', 'its folder in the models folder; of an adapter, the model it is for')
     .option('--to <folder>', 'models folder (MODELS_DIR)')
