@@ -42,10 +42,18 @@ export interface Room {
   freeBytes: number | null;
   totalBytes: number | null;
   /** Why nothing more may be begun here; null while there is room. */
-  trouble: string | null;
+  trouble: RoomTrouble | null;
+}
+
+export interface RoomTrouble {
+  code: 'disk_full' | 'data_dir_unwritable';
+  cause: string;
+  cure: string;
 }
 
 export const roomCure = 'Free space on the disk of DATA_DIR, or move DATA_DIR to another one.';
+const accessCure =
+  'Let the user of this service write to DATA_DIR (chown, chmod, or the mount without "ro").';
 
 /** Whether a folder can be written to, with room for what is to come: a full disk fails jobs late and unclearly. */
 export function createRoomWatch(folder: string) {
@@ -57,11 +65,13 @@ export function createRoomWatch(folder: string) {
   return {
     look,
     /** As of the last look. */
-    trouble: () => latest.trouble,
-    /** @throws 507 with the cure */
+    trouble: () => latest.trouble?.cause ?? null,
+    /** @throws AppError `insufficientStorage`, `dataFolderUnwritable`, each with its cure */
     async require(): Promise<void> {
       const { trouble } = await look();
-      if (trouble !== null) throw errors.insufficientStorage(roomCure);
+      if (trouble === null) return;
+      const { code, cure } = trouble;
+      throw code === 'disk_full' ? errors.insufficientStorage(cure) : errors.dataFolderUnwritable(cure);
     },
   };
 }
@@ -75,16 +85,21 @@ async function read(folder: string): Promise<Room> {
     return {
       freeBytes: null,
       totalBytes: null,
-      trouble: `DATA_DIR cannot be written: ${(error as Error).message}`,
+      trouble: {
+        code: 'data_dir_unwritable',
+        cause: `DATA_DIR cannot be written: ${(error as Error).message}`,
+        cure: accessCure,
+      },
     };
   }
   const { bavail, bsize, blocks, files, ffree } = await statfs(folder);
   const [freeBytes, totalBytes] = [bavail * bsize, blocks * bsize];
-  const trouble =
+  const cause =
     freeBytes < leastFreeBytes
       ? `only ${formatGigabytes(freeBytes)} of ${formatGigabytes(totalBytes)} are free under DATA_DIR`
       : files > 0 && ffree === 0
         ? 'the file system of DATA_DIR has room, but takes no more files (no free inodes)'
         : null;
+  const trouble = cause === null ? null : { code: 'disk_full' as const, cause, cure: roomCure };
   return { freeBytes, totalBytes, trouble };
 }

@@ -129,6 +129,11 @@ export const errors = {
     507,
     (cure: string) => `The disk of this worker is full. ${cure}`,
   ),
+  dataFolderUnwritable: createAppError(
+    'UNAVAILABLE',
+    503,
+    (cure: string) => `This worker cannot write its own files. ${cure}`,
+  ),
 } as const;
 
 /** What an error answer says: the shape `Error` of the contract. */

@@ -65,7 +65,13 @@ t.test('data folder, packages, entry points, GPU', async (t) => {
   const root = t.testdir({ 'engine.js': '1', file: 'x' });
   const room = (folder: string) => asCheck(probeRoom(createRoomWatch(path.join(root, folder)))).run(signal);
   t.match(await room('data'), [{ subject: 'DATA_DIR', message: /GB are free/ }]);
-  t.match(await room('file/below'), [{ severity: 'error', message: /cannot be written/, cure: /DATA_DIR/ }]);
+  t.match(await room('file/below'), [
+    { severity: 'error', message: /cannot be written/, cure: /Let the user of/ },
+  ]);
+  await t.rejects(createRoomWatch(path.join(root, 'file/below')).require(), {
+    statusCode: 503,
+    message: /cannot write its own files\. Let the user of/,
+  });
   t.match(await checkPackages(['onnxruntime-node', 'no-such-package'])(signal), [
     { severity: 'ok', message: /^1\./ },
     { severity: 'error', cure: 'Run npm ci.' },

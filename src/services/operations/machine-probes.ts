@@ -22,20 +22,15 @@ export function probeRoom(room: Pick<RoomWatch, 'look'>): Probe {
     async look() {
       const { freeBytes, trouble } = await room.look();
       free = `${formatGigabytes(freeBytes)} are free`;
-      const common = { target: 'DATA_DIR', cure: roomCure };
-      if (trouble !== null)
-        return [
-          {
-            ...common,
-            code: 'disk_full',
-            severity: 'critical',
-            what: 'No job has room here',
-            cause: trouble,
-          },
-        ];
+      const target = 'DATA_DIR';
+      if (trouble !== null) {
+        const what = trouble.code === 'disk_full' ? 'No job has room here' : 'Nothing can be written here';
+        return [{ ...trouble, severity: 'critical', target, what }];
+      }
       if (freeBytes === null || freeBytes >= comfortableBytes) return [];
       const cause = `only ${free} under DATA_DIR`;
-      return [{ ...common, code: 'disk_low', severity: 'warning', what: 'The disk is nearly full', cause }];
+      const what = 'The disk is nearly full';
+      return [{ code: 'disk_low', severity: 'warning', target, what, cause, cure: roomCure }];
     },
   };
 }
