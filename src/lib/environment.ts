@@ -147,7 +147,9 @@ export function sentinelAddress(address: string): SentinelAddress | null {
 /** Of one Redis, or of the Sentinels that know the master. */
 export const redisUrl = (): Read<string | undefined> => {
   const plain = url('redis:', 'rediss:');
-  return reader(undefined, (value) => {
+  return reader(undefined, (given) => {
+    // What opens the connection looks for rediss: as it is written here.
+    const value = given.replace(/^[a-z+]+:/i, (scheme) => scheme.toLowerCase());
     if (!/^\w+\+sentinel:/.test(value)) return plain(value);
     try {
       if (sentinelAddress(value) !== null) return value;
@@ -201,7 +203,7 @@ export const proxies = (): Read<false | number | string[]> => (value) => {
   if (networks.every((network) => networkNames.includes(network) || isNetwork(network))) return networks;
   throw new Refused(
     'off, the number of proxies in front of the service (1 for one), or their networks with commas between ' +
-      '(10.0.0.0/8, loopback): whoever believes any address lets every client choose its own',
+      '(10.0.0.0/8, loopback; none larger than that or fc00::/7): whoever believes any address lets every client choose its own',
   );
 };
 
@@ -209,7 +211,10 @@ function isNetwork(text: string): boolean {
   const [address = '', prefix, ...more] = text.split('/');
   const family = isIP(address);
   if (family === 0 || more.length > 0) return false;
-  return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128));
+  const [least, most] = family === 4 ? [8, 32] : [7, 128];
+  return (
+    prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) >= least && Number(prefix) <= most)
+  );
 }
 
 /** What the command line and the engines' libraries read beside the settings of the service. */

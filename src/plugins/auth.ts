@@ -13,6 +13,8 @@ declare module 'fastify' {
     caller?: Caller | null;
     /** The cookie it was, where a browser asks that is signed in. */
     session?: string | null;
+    /** Whether whoever asked is still let in: a stream may last longer than its token, its session or its key. */
+    identify?: (() => Promise<Caller | null>) | null;
   }
 }
 
@@ -33,15 +35,17 @@ export const authPlugin = fp<AuthOptions>(
   async (scope, { authenticate, sessions, failuresPerMinute }) => {
     scope.decorateRequest('caller', null);
     scope.decorateRequest('session', null);
+    scope.decorateRequest('identify', null);
     const expired = new WeakMap<FastifyRequest, unknown>();
     await scope.register(rateLimit, { global: false, keyGenerator: ({ ip }) => clientOf(ip) });
     await scope.register(bearerAuth, {
       keys: new Set<string>(),
       auth: async (credential, request) => {
+        request.identify = () => authenticate(credential);
         // A token whose time is over guesses no key: that is said, and not counted.
         const asks = isLoginCode(credential)
           ? Promise.resolve(opensSession(request) ? sessions.takeCode(credential) : null)
-          : authenticate(credential);
+          : request.identify();
         request.caller = await asks.catch((error: unknown) => {
           expired.set(request, error);
           return null;
@@ -63,14 +67,18 @@ export const authPlugin = fp<AuthOptions>(
       const token = tokenInQuery(request);
       const session = token === undefined ? sessionIn(request) : undefined;
       if (session !== undefined) {
-        request.caller = await sessions.find(session);
+        request.identify = () => sessions.find(session);
+        request.caller = await request.identify();
         // No other page shows what this browser may see.
         reply.header('cross-origin-resource-policy', 'same-origin');
         if (request.caller === null) throw errors.unauthorized('You were signed out: sign in again');
         requireOwnPage(request, session);
         request.session = session;
       } else if (token === undefined) await new Promise((resolve) => verify(request, reply, resolve));
-      else request.caller = await authenticate(token);
+      else {
+        request.identify = () => authenticate(token);
+        request.caller = await request.identify();
+      }
       if (request.caller !== null) return requireScope(request);
       if (expired.has(request)) throw expired.get(request);
       const count = await countFailure?.(request);

@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events';
-import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Registry } from 'prom-client';
 import type { OpenApiDocument } from '../contract/document.js';
 import { linkSignal } from '../lib/wait.js';
@@ -32,6 +32,9 @@ export interface ServiceFacts {
   featuresOff: Array<{ feature: string; reason: string }>;
 }
 
+/** So often a stream asks whether its reader's token, session or key is still good. */
+const identifyMs = 5000;
+
 /**
  * Signals that abort when the client goes away, or when the service begins to stop: slow work is never done
  * for nobody, and an open event stream never holds up a shutdown.
@@ -48,16 +51,31 @@ export function createDisconnectSignals(app: FastifyInstance) {
     app.server.once('close', () => clearInterval(sweep));
   });
 
+  function linkTo(reply: FastifyReply) {
+    const link = linkSignal(closing.signal);
+    const gone = () => {
+      link.release();
+      link.abort(new Error('the client went away'));
+    };
+    // It may have gone while something else was waited for: that is not said twice.
+    if (reply.raw.destroyed) gone();
+    else reply.raw.once('close', gone);
+    return link;
+  }
+
   return {
-    of(reply: FastifyReply): AbortSignal {
-      const link = linkSignal(closing.signal);
-      const gone = () => {
-        link.release();
-        link.abort(new Error('the client went away'));
-      };
-      // It may have gone while something else was waited for: that is not said twice.
-      if (reply.raw.destroyed) gone();
-      else reply.raw.once('close', gone);
+    of: (reply: FastifyReply): AbortSignal => linkTo(reply).signal,
+    /** For a stream without an end of its own: aborts as well when its reader is let in no more. */
+    ofStream({ identify }: FastifyRequest, reply: FastifyReply): AbortSignal {
+      const link = linkTo(reply);
+      const look = setInterval(() => {
+        Promise.resolve(identify?.())
+          .catch(() => null)
+          .then((caller) => {
+            if (caller === null) link.abort(new Error('the key or token of the reader is good no more'));
+          });
+      }, identifyMs).unref();
+      link.signal.addEventListener('abort', () => clearInterval(look), { once: true });
       return link.signal;
     },
   };

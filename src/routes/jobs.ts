@@ -94,15 +94,16 @@ export function jobRoutes({ services, disconnect }: RouteContext): Handlers {
       const { id } = request.params;
       await requireOwn(id, request.caller);
       const lastId = Number(request.headers['last-event-id'] ?? 0);
-      return sendEvents(reply, toWire(jobs.events(id, lastId, disconnect.of(reply))));
+      return sendEvents(reply, toWire(jobs.events(id, lastId, disconnect.ofStream(request, reply))));
     },
 
-    async followJobs({ query, headers, caller }, reply) {
+    async followJobs(request, reply) {
+      const { query, headers, caller } = request;
       const { previews = true, last_event_id: asked } = query;
       const afterId = headers['last-event-id'] ?? asked;
       const events = await jobs.allEvents(
         { previews, userId: caller?.userId, ...(typeof afterId === 'string' ? { afterId } : {}) },
-        disconnect.of(reply),
+        disconnect.ofStream(request, reply),
       );
       return sendEvents(reply, allToWire(events));
     },

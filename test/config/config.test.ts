@@ -181,6 +181,7 @@ t.test("a private authority of Redis's certificate is a file with certificates, 
   const key = { WAN_WORKER_API_KEY: 'a-key-of-its-own' };
   const folder = t.testdir({ 'ca.pem': '-----BEGIN CERTIFICATE-----\nx', 'no.pem': 'x' });
   const tls = { ...key, REDIS_URL: 'rediss://host' };
+  t.equal(redisUrlOf(readConfig({ ...key, REDIS_URL: 'REDISS://Host:1' })), 'rediss://Host:1');
   t.match(readConfig({ ...tls, REDIS_TLS_CA_FILE: `${folder}/ca.pem` }).redisTlsCa, /BEGIN/);
   for (const environment of [
     { ...tls, REDIS_TLS_CA_FILE: `${folder}/no.pem` },
@@ -236,6 +237,17 @@ t.test('proxies: off, so many, or those of networks', async (t) => {
     'fd00::/8',
     '192.0.2.1',
   ]);
-  for (const bad of ['on', 'true', '-1', '100', 'proxy.local', '10.0.0.0/33', '10.0.0.0/8/8', '*'])
+  const anybody = ['0.0.0.0/0', '::/0', '0.0.0.0/1,128.0.0.0/1', '10.0.0.0/8,::/1'];
+  for (const bad of [
+    'on',
+    'true',
+    '-1',
+    '100',
+    'proxy.local',
+    '10.0.0.0/33',
+    '10.0.0.0/8/8',
+    '*',
+    ...anybody,
+  ])
     t.match(problemsOf({ TRUST_PROXY: bad }), [{ variable: 'TRUST_PROXY', rule: /number of proxies/ }], bad);
 });

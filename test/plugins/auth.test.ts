@@ -189,9 +189,11 @@ t.test('a named key may do what its scopes say, and nothing else', async (t) => 
 t.test('keys are replaced without a restart; a file that cannot be understood changes nothing', async (t) => {
   const { statusOf, write, file } = await buildWithKeys(t);
   t.equal(await statusOf(secrets.orders, '/jobs'), 200);
+  const stream = statusOf(secrets.orders, '/events');
   await write([{ name: 'orders', scopes: ['all'], key: 'the-new-key-of-orders' }]);
   await until('the new key', async () => (await statusOf('the-new-key-of-orders', '/callbacks')) === 200);
   t.equal(await statusOf(secrets.orders, '/jobs'), 401, 'the old one is nothing any more');
+  t.equal(await stream, 200, 'a stream it opened has ended');
   t.equal(await statusOf(testApiKey, '/jobs'), 200);
   await writeFile(file, '{ "keys": [');
   await sleep(1100);

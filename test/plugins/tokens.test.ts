@@ -233,3 +233,16 @@ t.test('nothing of it can be changed, it ends with its time and with the key', a
     statuses.add((await inject({ url: '/jobs', headers: asking(`${token}x`) })).statusCode);
   t.same([...statuses], [401, 429], 'guessing is slowed down, expired tokens are no guesses');
 });
+
+t.test('a stream ends with the time of the token that opened it', async (t) => {
+  const { inject } = await build(t);
+  const token = issueToken(sha256(testApiKey), {
+    key: 'default',
+    userId: ana,
+    scopes: ['jobs'],
+    expiresAt: Math.floor(Date.now() / 1000) + 2,
+  });
+  // Answered when the stream has ended.
+  t.equal((await inject({ url: `/events?token=${token}` })).statusCode, 200);
+  t.equal((await inject({ url: `/events?token=${token}` })).statusCode, 401);
+});

@@ -106,6 +106,16 @@ if (redisOrSkip(t)) {
     t.equal((await app.call('POST', '/jobs', sdxlPayload())).statusCode, 202);
   });
 
+  await t.test('another program has put something else where a list is', async (t) => {
+    const { server, redis: admin } = await openRedis(t);
+    const app = await open(t, server.url);
+    await admin.set('wan_queue', 'hello');
+    const refused = await refusedRoutes(t, app, 'A key of the queue holds something else');
+    t.ok(refused.includes('GET /ready') && refused.includes('GET /jobs'), refused.join(', '));
+    await admin.del('wan_queue');
+    t.equal((await app.call('GET', '/jobs')).statusCode, 200);
+  });
+
   await t.test('a replica under the address takes no writes', async (t) => {
     const master = await startRedis();
     const replica = await startReplica(master);

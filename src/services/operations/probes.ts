@@ -63,7 +63,9 @@ function probeQueue(store: Pick<JobStore, 'kind' | 'ping'>): Probe {
             what: error instanceof QueueUnavailable ? error.sentence : 'The queue does not answer',
             cause: causeOf(error),
             cure: isRedis
-              ? 'Start the Redis server, or set REDIS_URL to where it is. Jobs wait in it meanwhile; nothing is lost.'
+              ? /WRONGTYPE/.test(causeOf(error))
+                ? 'Ask Redis for TYPE sdxl_queue and TYPE wan_queue: both must be lists. Rename or delete what is none.'
+                : 'Start the Redis server, or set REDIS_URL to where it is. Jobs wait in it meanwhile; nothing is lost.'
               : 'See that DATA_DIR can be written and its disk is well, then start the service again.',
           },
         ];

@@ -115,7 +115,7 @@ const unanswered = new RegExp(
 const refusal = new RegExp(
   `(?:^|\\s-?)(${[
     'READONLY|UNBLOCKED|MASTERDOWN|NOREPLICAS|OOM|BUSY|LOADING|MISCONF|CLUSTERDOWN|TRYAGAIN',
-    'NOAUTH|WRONGPASS|NOPERM',
+    'NOAUTH|WRONGPASS|NOPERM|WRONGTYPE',
   ].join('|')})\\s`,
 );
 const demotions: ReadonlySet<string> = new Set(['READONLY', 'UNBLOCKED', 'MASTERDOWN', 'NOREPLICAS']);
@@ -127,6 +127,7 @@ const sentences: Readonly<Record<string, string>> = {
   NOAUTH: 'The queue refuses this worker',
   WRONGPASS: 'The queue refuses this worker',
   NOPERM: 'The queue refuses this worker',
+  WRONGTYPE: 'A key of the queue holds something else',
 };
 
 const repeatMs = 60_000;

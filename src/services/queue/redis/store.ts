@@ -226,7 +226,9 @@ export function createRedisStore(options: RedisStoreOptions): JobStore {
     async ping() {
       // A demoted or a full server answers as well: what counts is that it can be written to.
       const isProven = performance.now() - writtenAtMs < provenForMs && outages.lastFailureMs() < writtenAtMs;
-      if (isProven) return void (await redis.ping());
+      // Another program may have put something else where the lists are.
+      await Promise.all(queueNames.map((list) => redis.llen(list)));
+      if (isProven) return;
       await redis.set(`${prefix}written`, '1', 'PX', 3 * provenForMs);
       writtenAtMs = performance.now();
     },
