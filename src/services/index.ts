@@ -137,7 +137,7 @@ export async function createServices(config: Config, log: Logger, options: Servi
     maintenance.start();
     troubles.start();
     // Before the first job is taken: what cannot work is said, and known to readiness.
-    await within(environmentMs, reportStorage(config, storage, log));
+    await within(environmentMs, Promise.all([reportStorage(config, storage, log), troubles.look()]));
     if (stopped !== undefined) return;
     for (const runner of runners) runner.start();
     if (pocket !== null) {
@@ -145,8 +145,9 @@ export async function createServices(config: Config, log: Logger, options: Servi
       return;
     }
     const names = runners.map((runner) => runner.engine);
+    const wrong = troubles.list().map(({ code }) => code);
     log.info(
-      { worker_id: workerId, queue: store.kind, storage: storage.kind, engines: names },
+      { worker_id: workerId, queue: store.kind, storage: storage.kind, engines: names, troubles: wrong },
       'taking jobs',
     );
   }

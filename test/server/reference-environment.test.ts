@@ -91,7 +91,12 @@ if (redisOrSkip(t)) {
         [],
       );
 
-      await s.service.restart({ ALLOW_POCKET_MODELS: 'on' });
+      await s.service.restart({ ALLOW_POCKET_MODELS: 'on', FFMPEG: '/nonexistent/ffmpeg' });
+      t.match(
+        s.service.logs().find((line) => line.includes('taking jobs')),
+        /"troubles":\[[^\]]*"ffmpeg_missing"/,
+        'what is wrong is known before the first job',
+      );
       t.match((await s.receiver.waitForTerminal(id, 90_000)).body, { status: 'completed' });
       t.equal((await s.readiness()).status, 200);
     },

@@ -109,6 +109,7 @@ export function createTroubles({
   return {
     /** After everybody was asked, a second ago at most. */
     look,
+    list,
     health,
     /**
      * Ready: nothing keeps it from taking jobs, every engine has had its first start, and at least one can draw, as
