@@ -124,10 +124,17 @@ export function createContract(document = readDocument()) {
       });
     },
 
+    /** Whether a path is one of the contract, and was taken for a value within another: `GET /jobs/cancel`. */
+    isMistaken: (pathname: string, routed: string | undefined): boolean => {
+      const path = plainPath(pathname);
+      return path !== routed && list.some(({ url }) => url === path);
+    },
+
     /** Methods the contract has for a path, for 405. */
     methodsFor(pathname: string): string[] {
       const path = plainPath(pathname);
-      const found = list.filter(({ pattern }) => pattern.test(path));
+      const named = list.filter(({ url }) => url === path);
+      const found = named.length > 0 ? named : list.filter(({ pattern }) => pattern.test(path));
       return [
         ...new Set(
           found.flatMap(({ method }) => (method === 'get' ? ['GET', 'HEAD'] : [method.toUpperCase()])),

@@ -34,7 +34,9 @@ export const errorsPlugin = fp<{ contract: Contract }>(
       if (request.headers.host === undefined && request.raw.httpVersion !== '1.0')
         throw errors.badRequest('A request needs the header Host');
       // Before its body is read: nobody will, and its headers may be refused for other reasons.
-      if (request.is404) refuseUnrouted(request, reply);
+      const [path = ''] = request.url.split('?');
+      if (request.is404 || contract.isMistaken(path, request.routeOptions.url))
+        refuseUnrouted(request, reply);
     });
 
     answerBeforeRouting(app);

@@ -36,13 +36,13 @@ export function operatorRoutes({ services: { store, outlook }, facts }: RouteCon
     if (asked === 'self' || asked === facts.workerId) return facts.workerId;
     const isKnown =
       (await store.instances()).some(({ workerId }) => workerId === asked) ||
-      (await store.holds.list()).workers[asked] !== undefined;
+      (await store.holds.list()).workers.has(asked);
     if (!isKnown) throw errors.notFound(`Instance ${asked}`);
     return asked;
   }
 
   async function instanceState(workerId: string): Promise<components['schemas']['InstanceState']> {
-    const hold = (await store.holds.list()).workers[workerId];
+    const hold = (await store.holds.list()).workers.get(workerId);
     return { worker_id: workerId, draining: hold === undefined ? null : holdView(hold) };
   }
 

@@ -33,7 +33,7 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
         health: troubles.health(),
         troubles: listed.map(troubleView),
         worker_id: facts.workerId,
-        draining: draining(holds[facts.workerId]),
+        draining: draining(holds.get(facts.workerId)),
         workers: {
           sdxl: workerState(engines.status('sdxl')),
           wan: workerState(engines.status('wan')),
@@ -167,8 +167,8 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
   }
 
   /** A queue that does not answer holds nobody up: the workers have more to tell. */
-  async function holdsIfKnown(): Promise<Record<string, Hold>> {
-    let holds = {};
+  async function holdsIfKnown(): Promise<ReadonlyMap<string, Hold>> {
+    let holds: ReadonlyMap<string, Hold> = new Map();
     const asked = store.holds.list().then(({ workers }) => {
       holds = workers;
     });
@@ -177,7 +177,7 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
   }
 
   async function listInstances(
-    holds: Record<string, Hold>,
+    holds: ReadonlyMap<string, Hold>,
   ): Promise<NonNullable<components['schemas']['WorkerStatus']['instances']>> {
     return (await store.instances()).map(({ workerId, host, pid, startedAtMs, seenAtMs, status }) => ({
       worker_id: workerId,
@@ -185,7 +185,7 @@ export function workerRoutes({ services, facts }: RouteContext): Handlers {
       pid,
       started_at: iso(startedAtMs),
       seen_at: iso(seenAtMs),
-      draining: draining(holds[workerId]),
+      draining: draining(holds.get(workerId)),
       status,
     }));
   }

@@ -45,6 +45,11 @@ t.test('slashes that repeat or end a path mean nothing, on every route', async (
   t.equal((await call('GET', '//nowhere/')).statusCode, 404);
   t.match(await call('GET', '//enhance/'), { statusCode: 405, headers: { allow: 'POST' } });
   t.match(await call('POST', '/health/'), { statusCode: 405, headers: { allow: 'GET, HEAD' } });
+  t.match(
+    await call('GET', '/jobs/cancel'),
+    { statusCode: 405, headers: { allow: 'POST' } },
+    'no id of a job',
+  );
 });
 
 t.test('HEAD wherever GET: the same answer without its body', async (t) => {

@@ -191,7 +191,8 @@ async function testQueue(
       draining: null,
     });
     await until('the job', async () => (await read(app, waiting))['status'] === 'completed');
-    t.equal((await app.call('POST', '/instances/nobody/drain', {})).statusCode, 404);
+    for (const nobody of ['nobody', '__proto__', 'constructor'])
+      t.equal((await app.call('POST', `/instances/${nobody}/drain`, {})).statusCode, 404);
   });
 
   await t.test('many jobs are cancelled by what they have in common', async (t) => {

@@ -89,7 +89,7 @@ export function createOutlook({
     ];
     const outlookOf = (queue: QueueName, depth: QueueDepth): QueueOutlook => {
       const reasons = everybody.map(({ id, takes }) =>
-        holds.workers[id] === undefined ? (takes[queue] ?? null) : `${id} is drained`,
+        holds.workers.has(id) ? `${id} is drained` : (takes[queue] ?? null),
       );
       const seconds = everybody.flatMap(({ job_seconds: told }) =>
         jobTypesOf(queue).flatMap((type) => told[type] ?? []),

@@ -157,7 +157,7 @@ function probeHolds({ holds }: Pick<JobStore, 'holds'>, workerId: string): Probe
     async look() {
       // A queue that does not answer is another probe's.
       const held = await holds.list().catch(() => null);
-      const own = held?.workers[workerId];
+      const own = held?.workers.get(workerId);
       const paused = Object.entries(held?.queues ?? {}).map(([queue, hold]): Trouble => ({
         code: 'queue_paused',
         severity: 'warning',

@@ -121,7 +121,7 @@ export interface Holds {
   /** Begins, or goes on as it began. */
   hold(target: HoldTarget, asked: Omit<Hold, 'sinceMs'>): Promise<void>;
   release(target: HoldTarget): Promise<void>;
-  list(): Promise<{ queues: Partial<Record<QueueName, Hold>>; workers: Record<string, Hold> }>;
+  list(): Promise<{ queues: Partial<Record<QueueName, Hold>>; workers: ReadonlyMap<string, Hold> }>;
 }
 
 /** A job's new state, as told to whoever follows all jobs. */

@@ -220,7 +220,7 @@ export async function openHolds(database: Database, now: () => number, onRelease
       const queues = [...held].filter(([key]) => !key.startsWith('worker:'));
       return {
         queues: Object.fromEntries(queues),
-        workers: Object.fromEntries(workers.map(([key, hold]) => [key.slice('worker:'.length), hold])),
+        workers: new Map(workers.map(([key, hold]) => [key.slice('worker:'.length), hold])),
       };
     },
   };

@@ -135,13 +135,14 @@ export function createInstances({
         await redis.publish(`${prefix}wake`, 'queue' in target ? target.queue : '');
       },
       async list() {
-        const held: Awaited<ReturnType<Holds['list']>> = { queues: {}, workers: {} };
+        const queues: Partial<Record<QueueName, Hold>> = {};
+        const workers = new Map<string, Hold>();
         for (const [field, text] of Object.entries(await redis.hgetall(holdsKey))) {
           const hold = parseHold(text);
-          if (isQueueName(field)) held.queues[field] = hold;
-          else if (field.startsWith('worker:')) held.workers[field.slice('worker:'.length)] = hold;
+          if (isQueueName(field)) queues[field] = hold;
+          else if (field.startsWith('worker:')) workers.set(field.slice('worker:'.length), hold);
         }
-        return held;
+        return { queues, workers };
       },
     },
   };
