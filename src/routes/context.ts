@@ -69,7 +69,7 @@ export function createDisconnectSignals(app: FastifyInstance) {
     ofStream({ identify }: FastifyRequest, reply: FastifyReply): AbortSignal {
       const link = linkTo(reply);
       const look = setInterval(() => {
-        Promise.resolve(identify?.())
+        void Promise.resolve(identify?.())
           .catch(() => null)
           .then((caller) => {
             if (caller === null) link.abort(new Error('the key or token of the reader is good no more'));
