@@ -203,7 +203,8 @@ export const proxies = (): Read<false | number | string[]> => (value) => {
   if (networks.every((network) => networkNames.includes(network) || isNetwork(network))) return networks;
   throw new Refused(
     'off, the number of proxies in front of the service (1 for one), or their networks with commas between ' +
-      '(10.0.0.0/8, loopback; none larger than that or fc00::/7): whoever believes any address lets every client choose its own',
+      '(10.0.0.0/8, loopback; none larger than that or fc00::/7): ' +
+      'whoever believes any address lets every client choose its own',
   );
 };
 
