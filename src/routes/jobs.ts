@@ -3,6 +3,7 @@ import type { Handlers } from '../contract/routes.js';
 import { errors } from '../lib/errors.js';
 import type { JobType, QueueName } from '../services/catalogue.js';
 import type { JobStatus } from '../services/queue/job-store.js';
+import { saysNothing } from '../services/queue/read-payload.js';
 import { type RouteContext, sendEvents } from './context.js';
 import { allToWire, jobView, listedView, toWire } from './job-views.js';
 
@@ -149,7 +150,8 @@ function ofCaller(
 ): unknown {
   if (userId === undefined || typeof payload !== 'object' || payload === null || Array.isArray(payload))
     return payload;
-  const { user_id: given = userId, ...fields } = payload as Record<string, unknown>;
+  const { user_id: written, ...fields } = payload as Record<string, unknown>;
+  const given = written === undefined || saysNothing('user_id', written) ? userId : written;
   if (typeof given === 'string' && given.toLowerCase() !== userId) throw errors.foreign(ownJobs);
   for (const [part, values] of Object.entries(fields)) {
     if (typeof values !== 'object' || values === null) continue;

@@ -4,7 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Handlers } from '../contract/routes.js';
 import { iso } from '../lib/units.js';
 import { errors } from '../lib/errors.js';
-import { isUuid } from '../services/queue/read-payload.js';
+import { isUuid, saysNothing } from '../services/queue/read-payload.js';
 import { ownerOf, type StoredReference } from '../services/references/uploads.js';
 import type { RouteContext } from './context.js';
 
@@ -104,7 +104,7 @@ async function readForm(
   let userId: string | undefined;
   let storing: Promise<StoredReference> | undefined;
   form.on('field', (name, value) => {
-    if (name === 'user_id') userId = value;
+    if (name === 'user_id' && !saysNothing(name, value)) userId = value;
   });
   form.on('file', (name, file) => {
     if (name !== 'file') return void file.resume();

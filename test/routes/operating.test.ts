@@ -145,7 +145,7 @@ async function testQueue(
         { queue: 'sdxl_queue', waiting: 1, paused: { reason: 'new weights' } },
         { queue: 'wan_queue', paused: null, takers: 0, trouble: /wan/ },
       ]);
-      t.match((await app.call('POST', '/queues/sdxl_queue/pause', {})).json(), {
+      t.match((await app.call('POST', '/queues/sdxl_queue/pause', { reason: null })).json(), {
         paused: { reason: 'new weights' },
       });
       await new Promise((resolve) => setTimeout(resolve, 1500));
