@@ -59,8 +59,10 @@ const longestAddress = 2048;
 
 /** The forms a reference may have; whether there is something behind it is found out later. */
 function isReference(text: string): boolean {
-  if (text !== text.trim() || unstorable.test(text)) return false;
-  if (/^data:/i.test(text)) return true;
+  if (unstorable.test(text)) return false;
+  // Programs that write base64 end its lines, the last one too.
+  if (/^\s*data:/i.test(text)) return true;
+  if (text !== text.trim()) return false;
   return text.length <= longestAddress && /^([a-z][a-z0-9+.-]*:.|\/assets\/.|[a-z0-9_]{1,64}\/.)/i.test(text);
 }
 

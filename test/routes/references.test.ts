@@ -81,6 +81,12 @@ t.test("an upload becomes a reference of its user's jobs, and of nobody else's",
     { status: 201, body: { reference: new RegExp(`/uploads/${ana}/`) } },
     'a token says whose it is',
   );
+  const empty: Array<[string, string | Buffer]> = [
+    ['user_id', ''],
+    ['file', await picture()],
+  ];
+  t.match(await post(empty, await token(ana)), { status: 201 }, 'an empty one is none');
+  t.match(await post(empty), { status: 400, body: { message: /user_id is missing/ } });
   t.match(
     await post(
       [
@@ -101,7 +107,7 @@ t.test("an upload becomes a reference of its user's jobs, and of nobody else's",
 });
 
 t.test('the picture of one job goes into the next, by its number, its path or its address', async (t) => {
-  const { client } = await open(t);
+  const { client, config: settings } = await open(t);
   const first = await client.createJob({ body: { ...sdxl(ana, ''), metadata: {} } });
   const { assets, metadata } = await client.finishedJob(first.id);
   t.same(metadata['asset_paths'], [`sdxl_image_fast/${ana}/${first.id}/0.png`]);
@@ -109,6 +115,8 @@ t.test('the picture of one job goes into the next, by its number, its path or it
     `asset:${first.id.toUpperCase()}/0`,
     String((metadata['asset_paths'] as string[])[0]),
     assets[0] ?? '',
+    `http://localhost:${settings.port}${assets[0]}`,
+    `HTTP://127.0.0.1:${settings.port}${assets[0]}?token=x`,
   ];
   for (const reference of references) {
     const next = await client.createJob({ body: sdxl(ana, reference) });
@@ -131,9 +139,6 @@ t.test('the picture of one job goes into the next, by its number, its path or it
     { status: String },
     'one whose job has not ended yet may be named',
   );
-  const dataUrl = `data:image/jpeg;base64,${(await picture()).toString('base64')}`;
-  const inline = await client.createJob({ body: sdxl(ana, dataUrl) });
-  t.match(await client.finishedJob(inline.id), { status: 'completed' });
   for (const wrong of ['picture.png', 'ftp', `https://a/${'b'.repeat(2048)}`, ' https://a.example/b.png'])
     t.match(await client.createJob({ body: sdxl(ana, wrong) }).catch((error: unknown) => error), {
       status: 400,
@@ -145,6 +150,39 @@ t.test('the picture of one job goes into the next, by its number, its path or it
         },
       ],
     });
+});
+
+t.test('a data: address as any program writes it; what is wrong with one is said at once', async (t) => {
+  const { client } = await open(t);
+  const jpeg = await picture();
+  const base64 = jpeg.toString('base64');
+  const lines = (end: string) => base64.replace(/.{1,76}/g, `$&${end}`);
+  const percent = Array.from(jpeg, (byte) => `%${byte.toString(16).padStart(2, '0')}`).join('');
+  for (const [what, url] of Object.entries({
+    'one line': `data:image/jpeg;base64,${base64}`,
+    'as Python encodebytes': `data:image/jpeg;base64,${lines('\n')}`,
+    'as base64 on Windows': `\r\n  data:image/jpeg;base64,${lines('\r\n')}`,
+    'for addresses': `DATA:image/jpeg; base64,${base64.replaceAll('+', '-').replaceAll('/', '_')}`,
+    'base64 in percents': `data:image/jpeg;base64,${encodeURIComponent(base64)}`,
+    'bytes in percents': `data:image/jpeg,${percent}`,
+  })) {
+    const { id } = await client.createJob({ body: sdxl(ana, url) });
+    t.match(await client.finishedJob(id), { status: 'completed', attempts: 1 }, what);
+  }
+  const field = 'metadata.reference_image_url';
+  for (const [url, message] of [
+    ['data:image/jpeg;base64', `${field} must have a comma in front of the data`],
+    [`data:image/jpeg;base64,{${base64}}`, `${field} has characters that are not base64`],
+  ] as const)
+    t.match(await client.createJob({ body: sdxl(ana, url) }).catch((error: unknown) => error), {
+      status: 400,
+      details: [{ field, rule: 'url', message: new RegExp(`^${message}`) }],
+    });
+  for (const url of ['data:image/png,%zz', 'data:image/png,%89PNG%0D%0A%1A%0A', 'data:image/png,%C3%28é']) {
+    const { id } = await client.createJob({ body: sdxl(ana, url) });
+    const error_message = new RegExp(`^Invalid parameters: ${field} `);
+    t.match(await client.finishedJob(id), { status: 'failed', attempts: 1, error_message }, url);
+  }
 });
 
 t.test('what cannot be taken is refused in words, and the service goes on', async (t) => {
@@ -300,7 +338,11 @@ t.test('addresses of our own Supabase mean the object, read with our key', async
   for (const url of [
     'http://kong:8000/storage/v1/object/public/reference_images/a%20b.png',
     'http://kong:8000/storage/v1/object/sign/reference_images/a%20b.png?token=x',
+    'http://kong:8000/storage/v1/object/reference_images/a%20b.png',
+    'http://kong:8000/storage/v1/render/image/public/reference_images/a%20b.png?width=64',
+    'HTTP://Kong:8000//storage/v1/object/public/reference_images/a b.png',
     'https://worker.example/assets/reference_images/a%20b.png',
+    'HTTPS://worker.example:443/assets/reference_images/a%20b.png',
     'reference_images/a b.png',
   ])
     t.match(await fetch(url), { width: 96 }, url);
@@ -309,6 +351,9 @@ t.test('addresses of our own Supabase mean the object, read with our key', async
     [`http://kong:8000/storage/v1/object/public/image_fast/${bob}/j/0.png`, 'owner'],
     ['http://kong:8000/storage/v1/object/public/secrets/a.png', 'url'],
     ['http://kong:8000/auth/v1/admin', 'publicAddress'],
+    ['http://kong:8000/storage/v1/object/list/reference_images', 'url'],
+    ['http://a:b@kong:8000/storage/v1/object/public/reference_images/a.png', 'credentials'],
+    [`http://kong:8000/storage/v1/render/image/public/image_fast/${bob}/j/0.png`, 'owner'],
     [`reference_images/../image_fast/${bob}/0.png`, 'url'],
   ] as const)
     t.match(await failureOf(fetch(url)), { rule }, url);

@@ -73,7 +73,7 @@ export function createJobs(config: Config, log: Logger, options: JobsOptions) {
   const workFolders = createWorkFolders(path.join(config.dataDir, 'work'));
   const payloads = createPayloadValidator({ denyList: options.denyList });
   const capabilities = createCapabilities({ ...options, videoEncoder: models.videoEncoder });
-  const own = { supabaseUrl: config.supabaseUrl, publicUrl: config.publicUrl };
+  const own = { supabaseUrl: config.supabaseUrl, publicUrl: config.publicUrl, localPort: config.port };
   const references = createReferenceFetcher({
     storage,
     policy: { allowedHosts: config.referenceAllowedHosts },

@@ -5,7 +5,14 @@ import { createSemaphore } from '../../lib/semaphore.js';
 import { type Storage, StorageError } from '../storage/storage.js';
 import { type DecodeLimits, type PictureTask, runPictureProcess } from './picture-process.js';
 import { checkOwner, expiryOf, type OwnAddresses, type Place, placeOf } from './uploads.js';
-import { bareHost, checkUrl, PictureProblem, type ReferencePolicy } from './url-policy.js';
+import {
+  bareHost,
+  checkUrl,
+  isDataUrl,
+  PictureProblem,
+  readDataUrl,
+  type ReferencePolicy,
+} from './url-policy.js';
 
 export interface ReferenceFetcherOptions {
   storage: Pick<Storage, 'read'>;
@@ -105,14 +112,8 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
     }
   }
 
-  /** `data:image/png;base64,…`: what it says of its type does not count. */
   async function fromDataUrl(url: string, file: string): Promise<void> {
-    const [, parameters, data] = /^data:([^,]{0,200}),(.*)$/is.exec(url) ?? [];
-    if (parameters === undefined || data === undefined)
-      throw new PictureProblem('url', 'is not a data: address that can be read');
-    // Percent-encoding may stand around base64, too.
-    const text = decodeURIComponent(data.replace(/%(?![0-9a-f]{2})/gi, '%25'));
-    const bytes = Buffer.from(text, /;\s*base64\s*$/i.test(parameters) ? 'base64' : 'latin1');
+    const bytes = readDataUrl(url);
     if (bytes.length > maxBytes) throw new PictureProblem('size', `is larger than ${maxBytes} bytes`);
     await writeFile(file, bytes);
   }
@@ -181,7 +182,7 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
         const place = await findPlace(url, userId);
         if (place !== null) {
           await fromBucket(place, raw, signal);
-        } else if (/^data:/i.test(url)) await fromDataUrl(url, raw);
+        } else if (isDataUrl(url)) await fromDataUrl(url, raw);
         else await fromWeb(url, raw, signal, onWaiting);
         const size = await decode(raw, output, signal);
         return { path: output, ...(size ?? { width: 0, height: 0 }), contentType: 'image/png' };
@@ -193,15 +194,18 @@ export function createReferenceFetcher(options: ReferenceFetcherOptions) {
     },
 
     /**
-     * Before a job is taken: a name that is not this user's is refused. An asset of a job that has not ended
-     * may be there in time. @throws AppError `invalidParameters`
+     * Before a job is taken: a name that is not this user's is refused, and a `data:` address that is none. An
+     * asset of a job that has not ended may be there in time. @throws AppError `invalidParameters`
      */
     async judge({ url, field, userId }: { url: string; field: string; userId: string }): Promise<void> {
       const [, jobId = ''] = assetName.exec(url) ?? [];
       if (jobId !== '' && (await options.isComing?.(jobId.toLowerCase(), userId)) === true) return;
-      await findPlace(url, userId).catch((error: unknown) => {
+      try {
+        if (isDataUrl(url)) readDataUrl(url);
+        else await findPlace(url, userId);
+      } catch (error) {
         throw error instanceof PictureProblem ? asAppError(field, error) : error;
-      });
+      }
     },
 
     /** Turns an untrusted file into a plain PNG. @throws as `fetch` does */

@@ -27,30 +27,43 @@ export interface OwnAddresses {
   supabaseUrl?: string | undefined;
   /** Of this service. */
   publicUrl?: string | undefined;
+  /** What this service listens at: known to the programs of this machine, which no other could mean by it. */
+  localPort?: number | undefined;
 }
 
 /**
  * The place a reference names: `bucket/path`, an asset's address as jobs list it, or an object's address in Supabase,
- * public, signed or not. Null for everything that is fetched from elsewhere.
+ * public, signed or not, as a picture of another size too. Null for everything that is fetched from elsewhere.
  */
-export function placeOf(reference: string, { supabaseUrl, publicUrl = '' }: OwnAddresses = {}): Place | null {
+export function placeOf(reference: string, own: OwnAddresses = {}): Place | null {
   const [, bucket, name] = /^([a-z0-9_]+)\/(.+)$/s.exec(reference) ?? [];
   if (bucket !== undefined && name !== undefined) return { bucket, name };
-  const prefixes = [
-    '/assets/',
-    ...(publicUrl === '' ? [] : [`${publicUrl}/assets/`]),
-    ...(supabaseUrl === undefined
-      ? []
-      : ['public', 'sign', 'authenticated'].map((kind) => `${supabaseUrl}/storage/v1/object/${kind}/`)),
-  ];
-  const prefix = prefixes.find((one) => reference.startsWith(one));
-  if (prefix === undefined) return null;
-  const [path = ''] = reference.slice(prefix.length).split(/[?#]/);
+  const { supabaseUrl, publicUrl, localPort } = own;
+  const local = localPort
+    ? ['localhost', '127.0.0.1', '[::1]'].map((host) => `http://${host}:${localPort}`)
+    : [];
+  const path =
+    assetPath.exec(reference.split(/[?#]/)[0] ?? '')?.[1] ??
+    [publicUrl, ...local].map((base) => assetPath.exec(pathBelow(base, reference))?.[1]).find(Boolean) ??
+    objectPath.exec(pathBelow(supabaseUrl, reference))?.[1];
+  if (path === undefined) return null;
   try {
     return placeOf(path.split('/').map(decodeURIComponent).join('/'));
   } catch {
     return null;
   }
+}
+
+const assetPath = /^\/assets\/(.+)$/;
+const objectPath =
+  /^\/+storage\/+v1\/+(?:object|render\/+image)\/+(?:(?:public|sign|authenticated)\/+)?([^/].*)$/;
+
+/** The path of an address as it stands below another one; empty for one that is elsewhere. */
+function pathBelow(base: string | undefined, reference: string): string {
+  const [home, url] = [URL.parse(base ?? ''), URL.parse(reference)];
+  const root = home?.pathname.replace(/\/+$/, '') ?? '';
+  const isBelow = url !== null && url.origin === home?.origin && url.pathname.startsWith(`${root}/`);
+  return isBelow && url.username + url.password === '' ? url.pathname.slice(root.length) : '';
 }
 
 /** Where an upload goes: whose it is and until when it may be used stand in its name, and nowhere else. */

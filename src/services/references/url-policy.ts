@@ -13,6 +13,26 @@ export type PolicyAnswer =
   | { allowed: true; url: URL; /** Named by the operator: its addresses are not checked. */ trusted: boolean }
   | { allowed: false; rule: ReferenceRule; problem: string };
 
+export const isDataUrl = (text: string): boolean => /^\s*data:/i.test(text);
+
+/**
+ * The bytes of a `data:` address (RFC 2397); what it says of its type does not count. Line breaks and blanks in
+ * base64 are those of the program that wrote it. @throws PictureProblem
+ */
+export function readDataUrl(text: string): Buffer {
+  const [, parameters, data] = /^\s*data:([^,]{0,200}),(.*)$/is.exec(text) ?? [];
+  if (parameters === undefined || data === undefined)
+    throw new PictureProblem('url', 'must have a comma in front of the data, as in data:image/png;base64,…');
+  // Bytes, not text: those of a picture are seldom UTF-8. Percent-encoding may stand around base64, too.
+  const decoded = data.replace(/%([0-9a-f]{2})/gi, (_, hex: string) =>
+    String.fromCharCode(parseInt(hex, 16)),
+  );
+  if (!/;\s*base64\s*$/i.test(parameters)) return Buffer.from(decoded, 'latin1');
+  if (!/^[\w+/-]*=*$/.test(decoded.replace(/\s+/g, '')))
+    throw new PictureProblem('url', 'has characters that are not base64 behind ";base64,"');
+  return Buffer.from(decoded, 'base64');
+}
+
 const longestUrl = 2048;
 /** Names that mean the machine or its network, whatever a resolver says. */
 const localName = /(^|\.)(localhost|local|internal|intranet|lan|home|corp|arpa)$/;
