@@ -81,10 +81,10 @@ export function renderError(
 /** `/enhance` answers in one shape, whatever is wrong with the request. */
 function asksToEnhance({ routeOptions, url }: FastifyRequest): boolean {
   const { operationId } = routeOptions.config;
-  return operationId === undefined
-    ? plainPath(url.split('?')[0] ?? '') === '/enhance'
-    : operationId === 'enhancePrompt';
+  return operationId === undefined ? isEnhance(url) : operationId === 'enhancePrompt';
 }
+
+const isEnhance = (url: string): boolean => plainPath(url.split('?')[0] ?? '') === '/enhance';
 
 /** No browser may take an answer for something else than it says it is. */
 export const alwaysSent = { 'x-content-type-options': 'nosniff' };
@@ -106,9 +106,11 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Duplex):
   );
 }
 
-function writeRaw(socket: Duplex, error: AppError): void {
+function writeRaw(socket: Duplex, error: AppError, url = ''): void {
   const requestId = randomUUID();
-  const body = JSON.stringify(errorBody(error, requestId));
+  const body = JSON.stringify(
+    isEnhance(url) ? enhanceFailureBody(error, requestId, undefined) : errorBody(error, requestId),
+  );
   const headers = {
     'content-type': 'application/json; charset=utf-8',
     'content-length': Buffer.byteLength(body),
@@ -126,7 +128,7 @@ function writeRaw(socket: Duplex, error: AppError): void {
 function answerBeforeRouting({ server }: FastifyInstance): void {
   server.on('checkExpectation', (request, response) => {
     response.shouldKeepAlive = false;
-    writeRaw(request.socket, errors.expectationFailed());
+    writeRaw(request.socket, errors.expectationFailed(), request.url);
   });
   server.on('connect', (_request, socket) => {
     writeRaw(socket, errors.badRequest('This service is no proxy: it does not take CONNECT'));

@@ -44,7 +44,8 @@ export const consolePlugin = fp<{ storageUrl: string | undefined }>(
     const files = new Set(readNames());
 
     app.decorateReply('sendConsole', function (this: FastifyReply, { headers }: FastifyRequest) {
-      this.header('vary', 'accept');
+      // CORS_ORIGINS may have put Origin there.
+      this.header('vary', [this.getHeader('vary') ?? [], 'accept'].flat().join(', '));
       if (!files.has(page) || headers.accept?.includes('text/html') !== true) return undefined;
       return this.headers({
         'content-security-policy': policy,

@@ -187,6 +187,14 @@ t.test('who accepts HTML gets the console, everybody else the addresses', async 
       statusCode: 200,
       headers: { 'content-type': /^application\/json/, vary: 'accept' },
     });
+  const shared = await build(t, { env: { CORS_ORIGINS: 'https://site.example' } });
+  for (const accept of [html, '*/*'])
+    t.equal(
+      (await shared.inject({ url: '/', headers: { accept, origin: 'https://site.example' } })).headers[
+        'vary'
+      ],
+      'Origin, accept',
+    );
   t.equal((await inject({ url: '/', headers: { accept: html }, method: 'HEAD' })).payload, '');
   for (const name of ['index.html', 'nothing.js', '..%2fpackage.json', '..%2f..%2fpackage.json'])
     t.equal((await inject({ url: `/console/${name}` })).statusCode, 404, name);

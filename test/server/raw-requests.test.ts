@@ -70,6 +70,11 @@ t.test('what never becomes a request is refused in the shape of every other erro
     t.match(answer.headers, `x-request-id: ${body.request_id}`, what);
     t.match(answer.headers, 'x-content-type-options: nosniff', what);
   }
+  const enhance = await send(`POST //enhance?a HTTP/1.1\r\n${close}expect: a-wonder\r\n\r\n`);
+  t.match(JSON.parse(enhance.body), {
+    ...{ statusCode: 417, success: false, enhanced_prompt: null },
+    error: /^The only expectation/,
+  });
   const plain = await send('GET /health HTTP/1.0\r\n\r\n');
   t.equal(plain.status, 200, 'HTTP/1.0 needs no host');
 });
