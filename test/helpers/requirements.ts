@@ -18,7 +18,9 @@ export function requireCommand(
     | 'script'
     | 'bash'
     | 'zsh'
-    | 'fish',
+    | 'fish'
+    | 'python3'
+    | 'sh',
 ): string | false {
   const found = (process.env['PATH'] ?? '')
     .split(delimiter)

@@ -16,6 +16,8 @@ const packages: ReadonlyMap<string, string> = new Map([
   ['bash', 'bash'],
   ['zsh', 'zsh'],
   ['fish', 'fish'],
+  ['python3', 'python3'],
+  ['sh', 'dash'],
 ]);
 
 export function isInstalled(command: string): boolean {
