@@ -51,15 +51,6 @@ export function parsePrompt(
   );
 }
 
-/** A prompt with its weights where they act; a blend or conjunction has no such form. */
-export function formatPrompt(parsed: ParsedPrompt): string | null {
-  if (parsed.kind !== 'prompt') return null;
-  const written = parsed.fragments.map(({ text, weight }) =>
-    weight === 1 ? text : `(${text.replace(/[()[\]\\]/g, '\\$&')}:${Number(weight.toFixed(3))})`,
-  );
-  return written.join(' ').replaceAll(' ,', ',');
-}
-
 /** The fragments of each part; a plain prompt is its only part. */
 export function partsOf(parsed: ParsedPrompt): Fragment[][] {
   return parsed.kind === 'prompt' ? [parsed.fragments] : parsed.prompts;
@@ -82,11 +73,16 @@ export function cutSyntax(text: string): string {
 export const decimal = String.raw`[+-]?(?:\d+(?:\.\d*)?|\.\d+)`;
 const colonWeight = new RegExp(String.raw`^(.*):\s*(${decimal})\s*$`, 'su');
 
-/** `(2:3)`, `(at 10:30)`, `(psalm:119)`: a ratio, a time, a number, and no weight. */
-export function isProse(words: string, number: string): boolean {
-  if (/^[\s.,:]*\d[\s\d.,:]*$/.test(words)) return true;
-  return /^\d+$/.test(number) && (/\d\s*$/.test(words) || Number(number) > largestWeight);
+/** `(2:3)`, `(at 10:30)`: a ratio or a time, and no weight. */
+export function isRatio(words: string, number: string): boolean {
+  return /^[\s.,:]*\d[\s\d.,:]*$/.test(words) || (isWhole(number) && endsInDigit(words));
 }
+const isWhole = (number: string) => /^\d+$/.test(number);
+const endsInDigit = (words: string) => /\d\s*$/.test(words);
+
+/** Among words `(psalm:119)` and `(:3)` are no weights, either. */
+const isProse = (words: string, number: string) =>
+  isRatio(words, number) || (isWhole(number) && (words.trim() === '' || Number(number) > largestWeight));
 
 const escaped = /\\([()[\]"\\])/gu;
 export const quoted = String.raw`"((?:[^"\\]|\\.)*)"`;
@@ -165,6 +161,8 @@ function read(reading: Reading, from: number, to: number, weight: number, depth:
       continue;
     }
     flush();
+    if (text.slice(piece.from, piece.to).trim() === '')
+      reading.notes.push({ text: text.slice(at, piece.end), note: 'is left out: it has no words' });
     if (piece.nested) read(reading, piece.from, piece.to, weight * piece.factor, depth + 1);
     else fragments.push({ text: text.slice(piece.from, piece.to), weight: weight * piece.factor });
     at = piece.end;
@@ -176,17 +174,19 @@ function readGroup({ text, syntax, closing, notes }: Reading, at: number, to: nu
   const close = closing.get(at) ?? to;
   if (close >= to || (text[at] === '[' && syntax === 'compel')) return null;
   const group = { from: at + 1, to: close, end: close + 1, nested: true };
+  const whole = text.slice(at, close + 1);
   if (text[at] === '[') return { ...group, factor: bracket };
   const [, words = '\\', number = ''] =
     syntax === 'both' ? (colonWeight.exec(text.slice(at + 1, close)) ?? []) : [];
   if (words.endsWith('\\'))
     return { ...group, factor: syntax === 'both' ? up : 1, ...readSuffix(text, close + 1, to) };
   if (isProse(words, number)) {
-    notes.push({ text: text.slice(at, close + 1), note: 'is read as text, not as a weight' });
+    notes.push({ text: whole, note: 'is read as text, not as a weight' });
     return null;
   }
-  if (Number(number) < 0)
-    notes.push({ text: text.slice(at, close + 1), note: 'has a weight of 0, the least' });
+  if (endsInDigit(words))
+    notes.push({ text: whole, note: `is read as a weight of ${number}, not as a ratio` });
+  if (Number(number) < 0) notes.push({ text: whole, note: 'has a weight of 0, the least' });
   return { ...group, to: at + 1 + words.length, factor: Math.max(0, Number(number)) };
 }
 

@@ -170,7 +170,7 @@ export function testCompelRoutes({ services, disconnect, facts }: RouteContext):
         combined_prompt: described.combinedPrompt ?? words.text,
         prompt_notes: notesOf(
           ['prompt', words.notes],
-          ['compel_weights', parsed?.valid === true ? parsed.notes : []],
+          ['compel_weights', parsed?.notes ?? []],
           ...engineNotes(described),
         ),
         token_count: described.tokenCount,

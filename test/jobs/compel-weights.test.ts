@@ -67,12 +67,31 @@ t.test('weights out of range are moved into it', async (t) => {
   });
 });
 
+t.test('an entry that cannot be read is dropped with a note, the others act', async (t) => {
+  t.match(parseCompelWeights('(red:1.3), (invalid:weights), (at 10:30), <lora:x:1>, dim-'), {
+    weights: [{ text: 'red' }, { text: 'dim' }],
+    notes: [
+      { text: '<lora:x:1>', note: /left out/ },
+      { text: '(invalid:weights)', note: 'is dropped: it is not of the form (text:weight)' },
+      { text: '(at 10:30)', note: 'is dropped: it looks like a ratio or a time' },
+    ],
+  });
+  t.match(parseCompelWeights('(red:100), (psalm:119)'), {
+    normalised: [
+      { text: 'red', from: 100, to: 2 },
+      { text: 'psalm', from: 119, to: 2 },
+    ],
+  });
+  t.match(parseCompelWeights(`(red:${'9'.repeat(400)})`), {
+    reason: 'entry 1 has a number too large to count',
+  });
+});
+
 t.test('anything else makes the field invalid', async (t) => {
   for (const text of [
     '',
     ' , ',
     '(invalid:weights)',
-    '(a:1.2), nonsense',
     '(red)',
     '((red:1.2))',
     '(:1.2)',

@@ -40,6 +40,22 @@ t.test('an empty id is no id, and empty fields ask for nothing', async (t) => {
   }
 });
 
+t.test('a prompt without words is refused, whatever its syntax', async (t) => {
+  const { call } = await buildWaiting(t);
+  const refused = { statusCode: 400, details: [{ field: 'prompt', rule: 'words', message: /^prompt must/ }] };
+  for (const prompt of [
+    '<lora:x:1>',
+    '(:1.3)',
+    ' ( ) ',
+    '<lora:x:1>++',
+    '(<lora:x:1>:1.2)',
+    '("", "").and()',
+  ])
+    t.match((await call('POST', '/jobs', { ...fresh(), prompt })).json(), refused, prompt);
+  for (const taken of [{ prompt: '(:3)' }, { prompt: '(:1.3)', compel_enabled: false }])
+    t.equal((await call('POST', '/jobs', { ...fresh(), ...taken })).statusCode, 202, taken.prompt);
+});
+
 /** Conditional and partial requests, as browsers and players make them. */
 async function checkConditions(
   t: Test,
@@ -310,6 +326,39 @@ t.test('a job from submission to its picture, as a client sees it', async (t) =>
       final_prompt_type: 'string',
       compel_error: /\S/,
       parsed_weights: [],
+    },
+  );
+  t.match(
+    (
+      await call('POST', '/test-compel', {
+        prompt: 'a cat (:3) sits (:1.2) on a map (scale 1:1.5), <lora:x:1>++ red',
+        compel_weights: '(red:100), (2:3), nonsense, (sky:1.2)',
+      })
+    ).json(),
+    {
+      compel_success: true,
+      parsed_weights: [
+        { text: 'red', weight: 2 },
+        { text: 'sky', weight: 1.2 },
+      ],
+      combined_prompt: 'a cat (:3) sits on a map (scale 1:1.5), (red:2), (sky:1.2)',
+      prompt_notes: [
+        { field: 'prompt', text: '<lora:x:1>++', note: /left out/ },
+        { field: 'prompt', text: '(:3)', note: /read as text/ },
+        { field: 'prompt', text: '(:1.2)', note: 'is left out: it has no words' },
+        { field: 'prompt', text: '(scale 1:1.5)', note: 'is read as a weight of 1.5, not as a ratio' },
+        { field: 'compel_weights', text: '(2:3)', note: 'is dropped: it looks like a ratio or a time' },
+        { field: 'compel_weights', text: 'nonsense', note: /^is dropped: it is not of the form/ },
+        { field: 'compel_weights', text: '(red:100)', note: 'counts 2' },
+      ],
+    },
+    'one that cannot be read takes nothing with it',
+  );
+  t.match(
+    (await call('POST', '/test-compel', { prompt: 'a red circle', compel_weights: '<lora:x:1>' })).json(),
+    {
+      compel_error: 'no weight in it',
+      prompt_notes: [{ field: 'compel_weights', text: '<lora:x:1>', note: /left out/ }],
     },
   );
   t.match((await call('POST', '/test-compel', { prompt: 'a red circle' })).json(), {

@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import { formatPrompt, partsOf } from '../../lib/prompt-weights.js';
+import { type ParsedPrompt, partsOf } from '../../lib/prompt-weights.js';
 import { type Conditioning, conditionPrompt, padToLongest, zeroConditioning } from './conditioning.js';
 import type { SdxlModel } from './model.js';
 import { type CombinedPrompt, combinePrompt, frameFragments, windowsOfPart } from './prompt.js';
@@ -100,6 +100,15 @@ function listTokens(model: SdxlModel, { parsed }: CombinedPrompt): EncodedText['
         .slice(1, length + 1)
         .map((id, i) => ({ token: encoder.tokenizer.tokenText(id), id, weight: weights[i + 1] ?? 1 })),
     );
+}
+
+/** A prompt with its weights where they act; a blend or conjunction has no such form. */
+function formatPrompt(parsed: ParsedPrompt): string | null {
+  if (parsed.kind !== 'prompt') return null;
+  const written = parsed.fragments.map(({ text, weight }) =>
+    weight === 1 ? text : `(${text.replace(/[()[\]\\]/g, '\\$&')}:${Number(weight.toFixed(3))})`,
+  );
+  return written.join(' ').replaceAll(' ,', ',');
 }
 
 /** What weights would do to a prompt: counts and shapes, no values (`POST /test-compel`). */

@@ -2,7 +2,7 @@ import type { SdxlGenerateResult, WeightedPhrase } from '../../inference/generat
 import {
   decimal,
   type Fragment,
-  isProse,
+  isRatio,
   type PromptNote,
   quoted,
   signFactor,
@@ -23,20 +23,24 @@ export interface CompelWeights {
   /** All of that, and what was left out before, in words. */
   notes: PromptNote[];
 }
-export type CompelWeightsResult = ({ valid: true } & CompelWeights) | { valid: false; reason: string };
+export type CompelWeightsResult =
+  ({ valid: true } & CompelWeights) | { valid: false; reason: string; notes: PromptNote[] };
 
 /**
  * Reads `compel_weights` by the policy of the service: `(text:1.3), (…)` or Compel's own forms, separated by
  * commas; the same phrase twice (whatever its case) keeps its first place and takes the last weight; weights
- * are clamped to 0.1–2.0; what is beyond six is dropped from the end. One entry that is none of these forms
- * makes the whole field invalid: half a set of weights would draw something nobody asked for.
+ * are clamped to 0.1–2.0; what is beyond six is dropped from the end, and so is an entry that is none of these
+ * forms. Without one that is, the field is invalid.
  */
 export function parseCompelWeights(text: string): CompelWeightsResult {
   const { text: rest, notes: leftOut } = dropTags(text);
   const { weights: read, malformed } = parseWeightList(rest);
-  if (malformed !== undefined)
-    return { valid: false, reason: `entry ${read.length + 1} is not of the form (text:weight)` };
-  if (read.length === 0) return { valid: false, reason: 'no weight in it' };
+  leftOut.push(...malformed.map(({ entry, why }) => ({ text: entry, note: `is dropped: it ${why}` })));
+  if (read.length === 0) {
+    const [first] = malformed;
+    const reason = first === undefined ? 'no weight in it' : `entry 1 ${first.why}`;
+    return { valid: false, reason, notes: leftOut };
+  }
   const byPhrase = new Map<string, WeightedPhrase>();
   const dropped: CompelWeights['dropped'] = [];
   for (const weighted of read) {
@@ -86,20 +90,23 @@ const listForms = [
 
 /**
  * Reads weights separated by commas, as `compel_weights` holds them, in their order and of any size.
- * @returns the first entry that is not one weighted phrase as `malformed`, if there is one
+ * @returns as `malformed` the entries that are not one weighted phrase each
  */
-export function parseWeightList(text: string): { weights: Fragment[]; malformed?: string } {
+export function parseWeightList(text: string) {
   const weights: Fragment[] = [];
+  const malformed: Array<{ entry: string; /** In words that follow "it". */ why: string }> = [];
   for (const entry of splitAtCommas(text)) {
     const match = listForms.map((form) => form.exec(entry)).find((found) => found !== null);
     const [, words = '', sign = ''] = match ?? [];
     const phrase = words.replace(/\\(.)/gs, '$1').replace(/\s+/g, ' ').trim();
     const weight = /\d/.test(sign) ? Number(sign) : Number(signFactor(sign).toFixed(6));
-    if (phrase === '' || !Number.isFinite(weight) || isProse(phrase, sign))
-      return { weights, malformed: entry };
-    weights.push({ text: phrase, weight });
+    if (match === undefined || phrase === '')
+      malformed.push({ entry, why: 'is not of the form (text:weight)' });
+    else if (!Number.isFinite(weight)) malformed.push({ entry, why: 'has a number too large to count' });
+    else if (isRatio(phrase, sign)) malformed.push({ entry, why: 'looks like a ratio or a time' });
+    else weights.push({ text: phrase, weight });
   }
-  return { weights };
+  return { weights, malformed };
 }
 
 /** Splits at commas outside parentheses and quotes; empty entries (a trailing comma) do not count. */
@@ -121,7 +128,12 @@ function splitAtCommas(text: string): string[] {
 }
 
 /** Tags by which other tools load something. Nothing is loaded here, and their words are nobody's. */
-const loadingTag = /<\s*(?:lora|lyco|locon|loha|hypernet|ti|embedding)\s*:[^<>]{0,200}>/giu;
+const loadingTag = new RegExp(
+  String.raw`<\s*(?:lora|lyco|locon|loha|hypernet|ti|embedding)\s*:[^<>]{0,200}>` +
+    // A weight of theirs has nothing to act on.
+    String.raw`(?:(?:\++|-+|\.attend\([\d.\s]{0,20}\))(?=[\s,.;:!?)\]"]|$))?`,
+  'giu',
+);
 
 export function dropTags(text: string): { text: string; notes: PromptNote[] } {
   const notes: PromptNote[] = [];

@@ -2,6 +2,7 @@ import { readDocument } from '../../contract/document.js';
 import { createContractValidator } from '../../contract/validator.js';
 import type { ReferenceType } from '../../inference/generation.js';
 import type { ErrorDetail } from '../../lib/errors.js';
+import { parsePrompt, plainText } from '../../lib/prompt-weights.js';
 import { catalogue, isJobType, type JobType, type QueueName, unknownType, wanFrames } from '../catalogue.js';
 import type { DenyList } from '../enhancement/deny-list.js';
 import { isUuid, type PayloadRead, saysNothing } from '../queue/read-payload.js';
@@ -78,9 +79,14 @@ export function createPayloadValidator({
     const { prompt, compel_weights: weights, metadata } = job;
     const phrases = parseWeightList(weights ?? '').weights.map(({ text }) => text);
     const words = dropTags(prompt).text;
-    if (words === '')
+    const areWeightsRead = engine === 'sdxl' && job.compel_enabled !== false;
+    if ((areWeightsRead ? plainText(parsePrompt(words)) : words).trim() === '')
       return refuse(fields, [
-        { field: 'prompt', rule: 'words', message: 'prompt must have words beside what it asks to load' },
+        {
+          field: 'prompt',
+          rule: 'words',
+          message: 'prompt must have words beside weights and what it loads',
+        },
       ]);
     const denied =
       denyList?.check(prompt, words, weights, ...phrases, metadata?.conversation_context) ?? null;

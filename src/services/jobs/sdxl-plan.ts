@@ -195,6 +195,7 @@ function readCompel(job: ValidJob, compelHere: boolean): CompelReading {
   if (!parsed.valid)
     return {
       ...none,
+      notes: parsed.notes,
       metadata: { ...unused, enhancement_strategy: 'fallback', compel_error: parsed.reason },
     };
   return {
