@@ -160,7 +160,7 @@ export async function testOperating(t: Test, open: OpenHarness): Promise<void> {
     const later = await reopen();
     t.match(await later.holds.list(), {
       queues: { sdxl_queue: { by: 'ops', reason: 'new weights', sinceMs: clock.now() - 10 } },
-      workers: {},
+      workers: new Map(),
     });
     t.equal(await tryReserve(later), null, 'over a restart, too');
     const woken = later.waitForWork(['sdxl_queue'], 60_000, new AbortController().signal);
@@ -168,7 +168,7 @@ export async function testOperating(t: Test, open: OpenHarness): Promise<void> {
     await later.holds.release({ queue: 'sdxl_queue' });
     await woken;
     await later.holds.release({ queue: 'sdxl_queue' });
-    t.same(await later.holds.list(), { queues: {}, workers: {} });
+    t.same(await later.holds.list(), { queues: {}, workers: new Map() });
     t.ok(await tryReserve(later));
   });
 
@@ -177,7 +177,7 @@ export async function testOperating(t: Test, open: OpenHarness): Promise<void> {
     await submit(store);
     await store.holds.hold({ workerId: 'worker-1' }, { by: 'ops' });
     t.equal(await tryReserve(store), null);
-    t.match(await store.holds.list(), { workers: { 'worker-1': { by: 'ops' } } });
+    t.match((await store.holds.list()).workers.get('worker-1'), { by: 'ops' });
     const other = await reserve(store, { workerId: 'worker-2' });
     await store.release(other.lease);
     await store.holds.release({ workerId: 'worker-1' });
