@@ -1105,7 +1105,7 @@ export interface components {
         DeadLetterSelection: {
             /**
              * Format: text
-             * @description Of `GET /dead-letters/reasons`, or a part of one, in any case
+             * @description Of `GET /dead-letters/reasons`: that one alone; or a part, in any case: all that contain it
              */
             reason?: string;
             queue?: components["schemas"]["QueueName"];

@@ -54,12 +54,16 @@ export function operatorRoutes({ services: { store, outlook }, facts }: RouteCon
     if (reason === undefined && queue === undefined && ids === undefined)
       throw errors.invalidParameters.with({ details: [noLetters] }, noLetters.message);
     const wanted = reason === undefined ? '' : commonReason(reason).toLowerCase();
-    const meant = (await store.deadLetterIndex())
+    const letters = await store.deadLetterIndex();
+    const reasonOf = (letter: { reason: string }) => commonReason(letter.reason).toLowerCase();
+    // A whole reason means its own letters only, though others say more after it.
+    const isWhole = letters.some((letter) => reasonOf(letter) === wanted);
+    const meant = letters
       .filter(
         (letter) =>
           (queue === undefined || letter.queue === queue) &&
           (ids === undefined || ids.includes(letter.id)) &&
-          commonReason(letter.reason).toLowerCase().includes(wanted),
+          (isWhole ? reasonOf(letter) === wanted : reasonOf(letter).includes(wanted)),
       )
       .reverse();
     const counts = { done: 0, kept: 0, more: meant.length > limit };

@@ -105,7 +105,7 @@ t.test(
     t.same(possible('sdxl_queue'), [], 'there is no such engine');
     t.same(await ask(), [], 'nobody else can');
     instances = [other];
-    t.same(await ask(), [], 'not looked yet');
+    t.same(await ask(), ['video_fast'], 'one that came a moment ago');
     clock.ms = 10;
     t.same(await ask(), ['video_fast']);
     instances = [];

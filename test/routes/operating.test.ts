@@ -273,6 +273,28 @@ async function testQueue(
     });
     t.same(drop.json(), { done: 2, kept: 0, more: false }, 'whatever the numbers');
     t.same((await app.call('GET', '/dead-letters/reasons')).json(), { reasons: [] });
+
+    const small = 'config.width must be at least …';
+    for (const reason of [small, `${small}; config.height must be at least …`]) {
+      const id = await submit(app, 'a red circle');
+      for (;;) {
+        const reservation = await store.reserve({
+          queue: 'sdxl_queue',
+          workerId: 'w',
+          leaseMs: 60_000,
+          begin: true,
+        });
+        if (reservation === null) throw new Error('there was a job');
+        const ended = { status: 'failed' as const, assets: [], metadata: {}, errorMessage: reason };
+        if (reservation.lease.jobId !== id) await store.finish(reservation.lease, ended);
+        else {
+          await store.deadLetter(reservation.lease, reason, { ...ended, job: { id } });
+          break;
+        }
+      }
+    }
+    const exact = await app.call('POST', '/dead-letters/drop', { reason: small });
+    t.same(exact.json(), { done: 1, kept: 0, more: false }, 'not those that say more');
   });
 
   await t.test('one stream tells of all jobs, and goes on where it broke off', async (t) => {

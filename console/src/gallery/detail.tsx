@@ -78,7 +78,7 @@ export function Detail({ id, index, known, onStep, onClose, onDeleted }: DetailP
                   <Button
                     tone={sure ? 'danger' : 'plain'}
                     icon={Trash2}
-                    label={sure ? 'Delete its files for good' : 'Delete'}
+                    label={sure ? deleting(job) : 'Delete'}
                     onClick={
                       sure
                         ? attempt(async () => {
@@ -145,3 +145,7 @@ function Settings({ job, index }: { job: Job; index: number }) {
   ];
   return <Facts rows={rows} />;
 }
+
+/** A job's files go together: whoever looks at one of several is told. */
+const deleting = ({ assets }: Job) =>
+  assets.length > 1 ? `Delete all ${assets.length} files of this job for good` : 'Delete its files for good';

@@ -55,7 +55,9 @@ export function createCapabilities({
     async leftToOthers(queue: QueueName): Promise<JobType[]> {
       const impossible = jobTypesOf(queue).filter((type) => whyNot(type) !== null);
       if (impossible.length === 0) return [];
-      if (now() - lookedAtMs >= refreshMs) {
+      const isElsewhere = (type: JobType) => now() - (seenAtMs.get(type) ?? -Infinity) <= patienceMs;
+      // Before anything is taken here only to fail: another instance may have come a moment ago.
+      if (now() - lookedAtMs >= refreshMs || !impossible.every(isElsewhere)) {
         for (const instance of await store.instances()) {
           const possible = instance.status['job_types'];
           if (instance.workerId !== workerId && Array.isArray(possible))
@@ -63,7 +65,7 @@ export function createCapabilities({
         }
         lookedAtMs = now();
       }
-      return impossible.filter((type) => now() - (seenAtMs.get(type) ?? -Infinity) <= patienceMs);
+      return impossible.filter(isElsewhere);
     },
   };
 }
