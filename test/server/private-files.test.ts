@@ -13,10 +13,13 @@ t.setTimeout(240_000);
 async function openToOthers(folder: string): Promise<string[]> {
   const found = [folder];
   for (const name of await readdir(folder, { recursive: true })) found.push(path.join(folder, name));
-  const modes = await Promise.all(found.map(async (file) => ({ file, info: await lstat(file) })));
+  // A file that is just being replaced has another name by now.
+  const modes = await Promise.all(
+    found.map(async (file) => ({ file, info: await lstat(file).catch(() => null) })),
+  );
   return modes
-    .filter(({ info }) => !info.isSymbolicLink() && (info.mode & 0o077) !== 0)
-    .map(({ file, info }) => `${path.relative(folder, file)} ${(info.mode & 0o777).toString(8)}`);
+    .filter(({ info }) => info !== null && !info.isSymbolicLink() && (info.mode & 0o077) !== 0)
+    .map(({ file, info }) => `${path.relative(folder, file)} ${((info?.mode ?? 0) & 0o777).toString(8)}`);
 }
 
 t.test('DATA_DIR is for its owner alone: what was there, and what the service makes', async (t) => {
