@@ -68,6 +68,7 @@ export function createDisconnectSignals(app: FastifyInstance) {
     /** For a stream without an end of its own: aborts as well when its reader is let in no more. */
     ofStream({ identify }: FastifyRequest, reply: FastifyReply): AbortSignal {
       const link = linkTo(reply);
+      if (link.signal.aborted) return link.signal;
       const look = setInterval(() => {
         void Promise.resolve(identify?.())
           .catch(() => null)

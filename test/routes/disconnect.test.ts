@@ -1,4 +1,5 @@
 import { getEventListeners, once } from 'node:events';
+import { mock } from 'node:test';
 import Fastify from 'fastify';
 import t from 'tap';
 import { createDisconnectSignals } from '../../src/routes/context.js';
@@ -63,3 +64,25 @@ function dependents(signal: AbortSignal): number {
   );
   return key === undefined ? 0 : ((Reflect.get(signal, key) as { size: number } | undefined)?.size ?? 0);
 }
+
+t.test('nobody is asked for again whose stream was gone before it began', async (t) => {
+  mock.timers.enable({ apis: ['setInterval'] });
+  t.teardown(() => mock.timers.reset());
+  const app = Fastify();
+  const disconnect = createDisconnectSignals(app);
+  let asked = 0;
+  const request = { identify: () => Promise.resolve(((asked += 1), null)) };
+  const reply = (destroyed: boolean) => ({ raw: { destroyed, once: () => undefined } });
+  const gone = disconnect.ofStream(request as never, reply(true) as never);
+  t.ok(gone.aborted);
+  mock.timers.tick(60_000);
+  t.equal(asked, 0);
+  const there = disconnect.ofStream(request as never, reply(false) as never);
+  mock.timers.tick(6000);
+  await Promise.resolve();
+  t.equal(asked, 1, 'as it is of one that goes on');
+  await once(there, 'abort');
+  mock.timers.tick(60_000);
+  t.equal(asked, 1, 'until its key is good no more');
+  await app.close();
+});
